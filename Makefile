@@ -1,0 +1,37 @@
+# Every target makes the environment it needs: on a fresh clone `make run` and `make test` just work.
+# An environment that exists already can be used with `make test VENV=path`.
+VENV ?= .venv
+PYTHON ?= python3
+PY = $(VENV)/bin/python
+STAMP = $(VENV)/.requirements-installed
+
+.PHONY: run test test-all check format bench demo-model venv
+
+run: $(STAMP)  ## start the app
+	$(PY) app.py
+
+test: $(STAMP)  ## the default suite
+	$(PY) -m pytest $(PYTEST_ARGS)
+
+test-all: $(STAMP)  ## also the slow tests and those in a browser
+	$(PY) -m pytest -m "not gpu and not checkpoint" $(PYTEST_ARGS)
+
+check: $(STAMP)  ## formatting, lint, types
+	$(PY) -m ruff format --check . && $(PY) -m ruff check . && $(PY) -m mypy $(sort $(dir $(wildcard core/*.py profiling/*.py)))
+
+format: $(STAMP)  ## apply the formatting and the safe fixes
+	$(PY) -m ruff check --fix . && $(PY) -m ruff format .
+
+bench: $(STAMP)  ## measure this machine on the bundled model
+	$(PY) -m profiling run
+
+demo-model: $(STAMP)  ## train the bundled model from nothing
+	for stage in corpus encoder decoder align evaluate; do $(PY) -m training $$stage || exit 1; done
+
+venv: $(STAMP)  ## only make the environment
+
+$(STAMP): requirements.txt requirements-dev.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; (3, 11) <= v < (3, 15) or sys.exit(f"{sys.executable} is Python {v.major}.{v.minor}; 3.11 to 3.14 is needed: make PYTHON=python3.12 ...")'
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet -r requirements-dev.txt
+	@touch $@
