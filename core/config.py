@@ -1,0 +1,288 @@
+"""config.json -> frozen dataclasses, one per part of the model.
+
+In: the parsed ``config.json`` of a ``granite_speech`` checkpoint. Out: :class:`ModelConfig`.
+No dimension has a default here: what a checkpoint does not state is an error, except the few keys
+in ``LEFT_OUT`` that older writers omit because they equal the reference class's own default.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+SUPPORTED = "granite_speech"
+COMING = {
+    "granite_speech_plus": "speaker labels and word times (4.1-2b-plus)",
+    "granite_speech5_ctc": "the CTC-only 5.0 models",
+    "granite_speech_nar": "the non-autoregressive 4.1-2b-nar",
+    "nle": "the non-autoregressive 4.1-2b-nar",
+}
+
+# Keys a writer may leave out, and the reference class's default (transformers 5.23). Dimensions are
+# not here on purpose.
+LEFT_OUT: dict[str, dict[str, Any]] = {
+    "model": {"has_lora_adapter": True, "downsample_rate": 5, "window_size": 15},
+    "encoder": {"dropout": 0.1},
+    "projector": {
+        "hidden_act": "gelu",
+        "layer_norm_eps": 1e-12,
+        "hidden_dropout_prob": 0.1,
+        "use_qformer_text_input": False,
+    },
+    "decoder": {"attention_bias": False, "mlp_bias": False, "hidden_act": "silu"},
+}
+
+# Keys that change the architecture of relatives this code does not build.
+REFUSED = {
+    "encoder": ("cat_hidden_layers", "self_conditioning_layer", "subsample_layers"),
+    "decoder": ("num_local_experts", "layer_types"),
+}
+
+
+class ConfigError(ValueError):
+    """A config.json that cannot describe a model this code builds."""
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """Conformer with block attention and a mid-layer character CTC head."""
+
+    input_dim: int
+    num_layers: int
+    hidden_dim: int
+    num_heads: int
+    dim_head: int
+    feedforward_mult: int
+    output_dim: int
+    context_size: int
+    max_pos_emb: int
+    conv_kernel_size: int
+    conv_expansion_factor: int
+    dropout: float
+
+
+@dataclass(frozen=True)
+class ProjectorConfig:
+    """Windowed Q-Former: ``window_size`` frames in, ``window_size // downsample_rate`` tokens out."""
+
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    intermediate_size: int
+    encoder_hidden_size: int
+    cross_attention_frequency: int
+    layer_norm_eps: float
+    hidden_act: str
+    dropout: float
+    window_size: int
+    downsample_rate: int
+    output_size: int
+
+    @property
+    def num_queries(self) -> int:
+        """Audio tokens made of one window."""
+        return self.window_size // self.downsample_rate
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """Granite language model."""
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    max_position_embeddings: int
+    rope_theta: float
+    rms_norm_eps: float
+    hidden_act: str
+    attention_bias: bool
+    mlp_bias: bool
+    embedding_multiplier: float
+    attention_multiplier: float
+    residual_multiplier: float
+    logits_scaling: float
+    tie_word_embeddings: bool
+    eos_token_ids: tuple[int, ...]
+    pad_token_id: int
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A whole ``granite_speech`` checkpoint."""
+
+    encoder: EncoderConfig
+    projector: ProjectorConfig
+    decoder: DecoderConfig
+    audio_token_id: int
+    has_lora_adapter: bool
+
+
+def parse_config(raw: Mapping[str, Any], *, source: str) -> ModelConfig:
+    """Read a parsed ``config.json``; ``source`` names it in messages.
+
+    Raises:
+        ConfigError: another model type, a missing key, or dimensions that do not fit together.
+    """
+    kind = raw.get("model_type")
+    if kind in COMING:
+        raise ConfigError(f"{source}: {kind!r} ({COMING[kind]}) is not supported yet")
+    if kind != SUPPORTED:
+        raise ConfigError(f"{source}: model_type is {kind!r}; expected {SUPPORTED!r}")
+    model = _Section(raw, "model", source)
+    text = _Section(model.take("text_config"), "decoder", source)
+    projector = _parse_projector(model, text.take("hidden_size"), source)
+    config = ModelConfig(
+        encoder=_parse_encoder(_Section(model.take("encoder_config"), "encoder", source)),
+        projector=projector,
+        decoder=_parse_decoder(text, raw.get("tie_word_embeddings")),
+        audio_token_id=_audio_token(raw, source),
+        has_lora_adapter=model.take("has_lora_adapter"),
+    )
+    _check(config, source)
+    return config
+
+
+class _Section:
+    """One JSON object of the config: typed access that names what is missing."""
+
+    def __init__(self, raw: Mapping[str, Any], part: str, source: str) -> None:
+        self.raw, self.part, self.source = raw, part, source
+        for key in REFUSED.get(part, ()):
+            if raw.get(key):
+                raise ConfigError(f"{source}: {part} has {key!r}; this variant is not supported yet")
+
+    def take(self, key: str) -> Any:
+        if self.raw.get(key) is not None:
+            return self.raw[key]
+        if key in LEFT_OUT[self.part]:
+            return LEFT_OUT[self.part][key]
+        raise ConfigError(
+            f"{self.source}: {self.part} has no {key!r}; expected the config.json of a complete checkpoint"
+        )
+
+
+def _audio_token(raw: Mapping[str, Any], source: str) -> int:
+    for key in ("audio_token_index", "audio_token_id"):
+        if raw.get(key) is not None:
+            return int(raw[key])
+    raise ConfigError(f"{source}: no 'audio_token_index'; expected the id of the <|audio|> token")
+
+
+def _parse_encoder(part: _Section) -> EncoderConfig:
+    width, heads = part.take("hidden_dim"), part.take("num_heads")
+    return EncoderConfig(
+        input_dim=part.take("input_dim"),
+        num_layers=part.take("num_layers"),
+        hidden_dim=width,
+        num_heads=heads,
+        dim_head=part.raw.get("dim_head") or width // heads,
+        feedforward_mult=part.take("feedforward_mult"),
+        output_dim=part.take("output_dim"),
+        context_size=part.take("context_size"),
+        max_pos_emb=part.take("max_pos_emb"),
+        conv_kernel_size=part.take("conv_kernel_size"),
+        conv_expansion_factor=part.take("conv_expansion_factor"),
+        dropout=part.take("dropout"),
+    )
+
+
+def _parse_projector(model: _Section, output_size: int, source: str) -> ProjectorConfig:
+    part = _Section(model.take("projector_config"), "projector", source)
+    if part.raw.get("model_type", "blip_2_qformer") != "blip_2_qformer":
+        raise ConfigError(f"{source}: projector {part.raw['model_type']!r}; expected 'blip_2_qformer'")
+    if part.take("use_qformer_text_input"):
+        raise ConfigError(f"{source}: a Q-Former with text input is not supported")
+    return ProjectorConfig(
+        hidden_size=part.take("hidden_size"),
+        num_hidden_layers=part.take("num_hidden_layers"),
+        num_attention_heads=part.take("num_attention_heads"),
+        intermediate_size=part.take("intermediate_size"),
+        encoder_hidden_size=part.take("encoder_hidden_size"),
+        cross_attention_frequency=part.take("cross_attention_frequency"),
+        layer_norm_eps=part.take("layer_norm_eps"),
+        hidden_act=part.take("hidden_act"),
+        dropout=part.take("hidden_dropout_prob"),
+        window_size=model.take("window_size"),
+        downsample_rate=model.take("downsample_rate"),
+        output_size=output_size,
+    )
+
+
+def _parse_decoder(part: _Section, tied_at_top: bool | None) -> DecoderConfig:
+    width, heads = part.take("hidden_size"), part.take("num_attention_heads")
+    # transformers reads the outer flag; the text section's own is only a fallback.
+    tied = part.raw.get("tie_word_embeddings", False) if tied_at_top is None else tied_at_top
+    eos = part.raw.get("eos_token_id")
+    eos_ids = tuple(eos) if isinstance(eos, list) else (() if eos is None else (eos,))
+    pad = part.raw.get("pad_token_id")
+    return DecoderConfig(
+        vocab_size=part.take("vocab_size"),
+        hidden_size=width,
+        intermediate_size=part.take("intermediate_size"),
+        num_hidden_layers=part.take("num_hidden_layers"),
+        num_attention_heads=heads,
+        num_key_value_heads=part.raw.get("num_key_value_heads") or heads,
+        head_dim=part.raw.get("head_dim") or width // heads,
+        max_position_embeddings=part.take("max_position_embeddings"),
+        rope_theta=_rope_theta(part),
+        rms_norm_eps=part.take("rms_norm_eps"),
+        hidden_act=part.take("hidden_act"),
+        attention_bias=part.take("attention_bias"),
+        mlp_bias=part.take("mlp_bias"),
+        embedding_multiplier=part.take("embedding_multiplier"),
+        attention_multiplier=part.take("attention_multiplier"),
+        residual_multiplier=part.take("residual_multiplier"),
+        logits_scaling=part.take("logits_scaling"),
+        tie_word_embeddings=tied,
+        eos_token_ids=eos_ids,
+        pad_token_id=pad if pad is not None else (eos_ids[0] if eos_ids else 0),
+    )
+
+
+def _rope_theta(part: _Section) -> float:
+    """Both spellings: ``rope_parameters`` (transformers 5) and ``rope_theta`` + ``rope_scaling``."""
+    rope = part.raw.get("rope_parameters") or part.raw.get("rope_scaling") or {}
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if kind != "default":
+        raise ConfigError(f"{part.source}: RoPE type {kind!r} is not supported; expected 'default'")
+    theta = rope.get("rope_theta", part.raw.get("rope_theta"))
+    if theta is None:
+        raise ConfigError(f"{part.source}: decoder has no 'rope_theta'")
+    return float(theta)
+
+
+def _check(config: ModelConfig, source: str) -> None:
+    enc, proj, dec = config.encoder, config.projector, config.decoder
+    rules = [
+        (
+            0 < enc.context_size <= enc.max_pos_emb,
+            f"context_size {enc.context_size} must be between 1 and max_pos_emb {enc.max_pos_emb}",
+        ),
+        (
+            proj.hidden_size % proj.num_attention_heads == 0,
+            f"projector width {proj.hidden_size} is not a multiple of {proj.num_attention_heads} heads",
+        ),
+        (
+            proj.encoder_hidden_size == enc.hidden_dim,
+            f"projector expects frames of width {proj.encoder_hidden_size}, the encoder makes {enc.hidden_dim}",
+        ),
+        (
+            proj.window_size % proj.downsample_rate == 0,
+            f"window_size {proj.window_size} is not a multiple of downsample_rate {proj.downsample_rate}",
+        ),
+        (
+            dec.num_attention_heads % dec.num_key_value_heads == 0,
+            f"{dec.num_attention_heads} heads do not share {dec.num_key_value_heads} key/value heads evenly",
+        ),
+    ]
+    for holds, message in rules:
+        if not holds:
+            raise ConfigError(f"{source}: {message}")

@@ -1,0 +1,83 @@
+"""The names of the phases, and the marks that put them into traces and timings.
+
+In: a phase name. Out: a context manager that times the phase with a monotonic clock and, when a
+torch profiler is running, opens a range of the same name so that traces, tables and charts agree.
+
+Ranges are opened *around* compiled callables: Inductor drops every range inside a compiled region.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+
+LOAD = "load"
+DECODE_AUDIO = "decode_audio"
+FEATURES = "features"
+ENCODER = "encoder"
+PROJECTOR = "projector"
+PREFILL = "prefill"
+DECODE = "decode"
+DETOKENIZE = "detokenize"
+DRAFT = "draft"
+VERIFY = "verify"
+
+PHASES = (
+    LOAD,
+    DECODE_AUDIO,
+    FEATURES,
+    ENCODER,
+    PROJECTOR,
+    DRAFT,
+    PREFILL,
+    VERIFY,
+    DECODE,
+    DETOKENIZE,
+)
+
+
+@dataclass
+class PhaseClock:
+    """Seconds spent in each phase of one request, in the order the phases first began.
+
+    Phases may be entered many times (one decode range per step); their durations add up. They never
+    nest: opening a phase inside another is a programming error.
+    """
+
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    seconds: dict[str, float] = field(default_factory=dict)
+    started_at: float = field(default_factory=time.perf_counter)
+    _open: str | None = None
+
+    @contextmanager
+    def mark(self, name: str) -> Iterator[None]:
+        """Time the body as phase ``name`` and show it as a range of that name in a running trace."""
+        assert name in PHASES, f"unknown phase {name!r}"
+        assert self._open is None, f"phase {name!r} opened inside {self._open!r}"
+        self._open = name
+        self._wait()
+        begin = time.perf_counter()
+        try:
+            with torch.autograd.profiler.record_function(name):
+                yield
+                self._wait()
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begin
+            self._open = None
+
+    def elapsed(self) -> float:
+        """Seconds since the clock was made."""
+        return time.perf_counter() - self.started_at
+
+    def milliseconds(self) -> list[tuple[str, float]]:
+        """(phase, milliseconds) in the order the phases first began."""
+        return [(name, 1000.0 * spent) for name, spent in self.seconds.items()]
+
+    def _wait(self) -> None:
+        # A GPU runs behind the host: without this the time lands in whichever phase waits next.
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
