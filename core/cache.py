@@ -1,0 +1,79 @@
+"""The key/value cache: allocated once, written in place, passed as an argument.
+
+In: keys and values of new positions. Out: the layer's whole buffers. The cache belongs to a
+request, never to the model, so two callers cannot meet in it.
+
+Rows of a batch have prompts of different lengths; each row writes at its own positions and a query
+sees only slots at or before its own position, so the unwritten (or padding) slots after it are
+never read and no further mask is needed.
+
+Shapes: L layers, B batch rows, S slots, T new positions, K key/value heads, d head width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from core.config import DecoderConfig
+
+
+@dataclass(frozen=True)
+class KVCache:
+    """Keys and values of every layer. keys, values: L tensors [B, S, K, d]; rows: [B, 1] = 0..B-1."""
+
+    keys: tuple[Tensor, ...]
+    values: tuple[Tensor, ...]
+    rows: Tensor
+
+    @property
+    def num_slots(self) -> int:
+        """Positions the cache can hold."""
+        return self.keys[0].shape[1]
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes allocated."""
+        return sum(t.numel() * t.element_size() for t in (*self.keys, *self.values))
+
+    def write(self, layer: int, positions: Tensor, key: Tensor, value: Tensor) -> None:
+        """Store ``key`` and ``value`` [B, T, K, d] of ``layer`` at ``positions`` [B, T]."""
+        self.keys[layer].index_put_((self.rows, positions), key)
+        self.values[layer].index_put_((self.rows, positions), value)
+
+    def first_slots(self, num_slots: int) -> KVCache:
+        """A view of the first ``num_slots`` slots: same memory, less of it to attend over."""
+        if num_slots >= self.num_slots:
+            return self
+        return KVCache(
+            tuple(t[:, :num_slots] for t in self.keys),
+            tuple(t[:, :num_slots] for t in self.values),
+            self.rows,
+        )
+
+    def reorder(self, source_rows: Tensor) -> None:
+        """Row b becomes a copy of row ``source_rows[b]`` (beam search)."""
+        for buffer in (*self.keys, *self.values):
+            buffer.copy_(buffer.index_select(0, source_rows))
+
+
+def allocate_cache(
+    config: DecoderConfig,
+    *,
+    batch: int,
+    num_slots: int,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> KVCache:
+    """An empty cache for ``batch`` rows of ``num_slots`` positions."""
+    shape = (batch, num_slots, config.num_key_value_heads, config.head_dim)
+
+    def buffers() -> tuple[Tensor, ...]:
+        # Zeros, not empty: an unwritten slot is masked, but 0 * NaN would still be NaN.
+        return tuple(
+            torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.num_hidden_layers)
+        )
+
+    return KVCache(buffers(), buffers(), torch.arange(batch, device=device)[:, None])

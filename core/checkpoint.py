@@ -1,0 +1,258 @@
+"""Stored tensors <-> the model: names, layout, strict loading. The only file that knows them.
+
+In: the paths of a resolved checkpoint (see ``core.hub``). Out: a :class:`GraniteSpeech` on its
+device in its dtype, adapter attached, with a report of what was used. Reads safetensors only,
+memory-mapped, one tensor at a time; a missing, surplus or misshapen tensor is an error.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from core.config import ModelConfig
+from core.lora import AdaptableLinear, LoRAWeights
+from core.model import GraniteSpeech
+
+# Stored names (and transformers-5 names) -> ours; applied in order, each at most once.
+_RENAMES = [
+    (r"^model\.(encoder|projector)\.", r"\1."),
+    (r"^(model\.language_model|language_model\.model)\.", "decoder."),
+    (r"^(language_model\.)?lm_head\.", "decoder.lm_head."),
+    (r"^projector\.qformer\.layernorm\.", "projector.norm."),
+    (r"^projector\.qformer\.encoder\.layer\.", "projector.layers."),
+    (r"^(projector\.layers\.\d+\.\w+)\.attention\.(query|key|value)\.", r"\1.\2."),
+    (r"^(projector\.layers\.\d+\.(?:cross)?attention)\.output\.dense\.", r"\1.dense."),
+    (r"^(projector\.layers\.\d+\.(?:cross)?attention)\.output\.LayerNorm\.", r"\1.norm."),
+    (r"^(projector\.layers\.\d+)\.intermediate_query\.dense\.", r"\1.up."),
+    (r"^(projector\.layers\.\d+)\.output_query\.dense\.", r"\1.down."),
+    (r"^(projector\.layers\.\d+)\.output_query\.LayerNorm\.", r"\1.norm."),
+    (r"\.base_layer\.", "."),
+]
+
+# Ours -> stored, for saving; the mirror of the table above.
+_STORED = [
+    (r"^decoder\.lm_head\.", "language_model.lm_head."),
+    (r"^decoder\.", "language_model.model."),
+    (r"^projector\.norm\.", "projector.qformer.layernorm."),
+    (r"^(projector)\.layers\.(\d+)\.norm\.", r"\1.layers.\2.output_query.LayerNorm."),
+    (r"^(projector)\.layers\.(\d+)\.up\.", r"\1.layers.\2.intermediate_query.dense."),
+    (r"^(projector)\.layers\.(\d+)\.down\.", r"\1.layers.\2.output_query.dense."),
+    (r"^(projector\.layers\.\d+\.(?:cross)?attention)\.norm\.", r"\1.output.LayerNorm."),
+    (r"^(projector\.layers\.\d+\.(?:cross)?attention)\.dense\.", r"\1.output.dense."),
+    (r"^(projector\.layers\.\d+\.\w+)\.(query|key|value)\.", r"\1.attention.\2."),
+    (r"^projector\.layers\.", "projector.qformer.encoder.layer."),
+]
+
+_POINTWISE = re.compile(r"^encoder\.layers\.\d+\.conv\.(up|down)_conv\.weight$")
+_DROPPED = re.compile(r"(rotary_emb\.inv_freq|attention_dists|position_ids)$")
+_OLD_3_2 = "encoder.rnn_tr."
+_ADAPTER_KEY = re.compile(r"^(?:base_model\.model\.)?(.+)\.lora_(A|B)(?:\.\w+)?\.weight$")
+_ADAPTER_UNSUPPORTED = ("use_dora", "fan_in_fan_out", "modules_to_save", "layer_replication")
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that does not fit; the message names tensors and what was expected."""
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What loading used. unused: stored tensors that belong to nothing here, by name."""
+
+    num_tensors: int
+    num_adapter_tensors: int
+    unused: tuple[str, ...]
+
+
+def native_name(stored: str) -> str:
+    """Our name of a stored tensor."""
+    for pattern, replacement in _RENAMES:
+        stored = re.sub(pattern, replacement, stored, count=1)
+    return stored
+
+
+def stored_name(native: str) -> str:
+    """The stored name of one of our tensors: the inverse of :func:`native_name`."""
+    for pattern, replacement in _STORED:
+        native = re.sub(pattern, replacement, native, count=1)
+    return native
+
+
+def to_stored(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Our state dict in stored names and layout, adapters left out: what a checkpoint file holds."""
+    out = {}
+    for name, tensor in state.items():
+        if name.endswith((".lora_a", ".lora_b")):
+            continue
+        wide = tensor.unsqueeze(-1) if _POINTWISE.match(name) else tensor
+        out[stored_name(name)] = wide.contiguous()
+    return out
+
+
+def load_model(
+    config: ModelConfig,
+    shards: Mapping[str, Path],
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> tuple[GraniteSpeech, LoadReport]:
+    """Build on ``meta``, fill from ``shards`` (tensor name -> file), cast once, move once.
+
+    Raises:
+        CheckpointError: tensors missing, misshapen, surplus, or a file that cannot be read.
+    """
+    stored, unused = _by_native_name(shards)
+    config = _settle_tying(config, "decoder.lm_head.weight" in stored)
+    with torch.device("meta"):
+        model = GraniteSpeech(config)
+    wanted = model.state_dict()
+    _compare_names(set(wanted), set(stored), shards)
+    state = {}
+    for name, tensor in _read(stored):
+        if _POINTWISE.match(name) and tensor.ndim == 3:
+            tensor = tensor.squeeze(-1)
+        if tensor.shape != wanted[name].shape:
+            raise CheckpointError(
+                f"tensor {stored[name][0]!r} in {stored[name][1].name} has shape "
+                f"{tuple(tensor.shape)}; config.json asks for {tuple(wanted[name].shape)}"
+            )
+        kind = dtype if tensor.is_floating_point() else tensor.dtype
+        state[name] = tensor.to(device=device, dtype=kind)
+    model.load_state_dict(state, strict=True, assign=True)
+    model.requires_grad_(False).eval()
+    return model, LoadReport(len(state), 0, unused)
+
+
+def attach_adapter(model: GraniteSpeech, config_file: Path, weights_file: Path) -> int:
+    """Attach a PEFT LoRA adapter to the layers it names; returns how many layers took one.
+
+    Accepts names written before and after transformers 5.
+
+    Raises:
+        CheckpointError: a variant of LoRA that is not supported, or layers that do not exist.
+    """
+    settings = json.loads(config_file.read_text(encoding="utf-8"))
+    _refuse_variants(settings, config_file)
+    halves: dict[str, dict[str, Tensor]] = {}
+    with _open(weights_file) as file:
+        for key in file.keys():  # noqa: SIM118 - a safetensors handle is no dict
+            match = _ADAPTER_KEY.match(key)
+            if match is None:
+                raise CheckpointError(f"{weights_file.name}: {key!r} is not a LoRA tensor")
+            module = native_name(match[1] + ".").removesuffix(".")
+            halves.setdefault(module, {})[match[2]] = file.get_tensor(key)
+    modules = dict(model.named_modules())
+    for name, pair in halves.items():
+        layer = modules.get(name)
+        if not isinstance(layer, AdaptableLinear) or set(pair) != {"A", "B"}:
+            raise CheckpointError(
+                f"{weights_file.name}: the adapter names {name!r}, which is not a linear layer of "
+                "this model with both halves; expected an adapter made for this checkpoint"
+            )
+        try:
+            layer.attach(LoRAWeights(pair["A"], pair["B"], _scaling(settings, name, pair["A"])))
+        except ValueError as error:
+            raise CheckpointError(f"{weights_file.name}: {name}: {error}") from error
+    return len(halves)
+
+
+def _scaling(settings: Mapping[str, Any], module: str, a: Tensor) -> float:
+    """alpha / r (or alpha / sqrt r), with PEFT's per-module patterns."""
+    rank, alpha = a.shape[0], settings.get("lora_alpha", 8)
+    for pattern, value in (settings.get("alpha_pattern") or {}).items():
+        if module.endswith(pattern) or fnmatch(module, pattern) or re.search(pattern, module):
+            alpha = value
+    return float(alpha) / (rank**0.5 if settings.get("use_rslora") else rank)
+
+
+def _refuse_variants(settings: Mapping[str, Any], source: Path) -> None:
+    kind = settings.get("peft_type", "LORA")
+    if kind != "LORA":
+        raise CheckpointError(f"{source.name}: peft_type {kind!r} is not supported; expected 'LORA'")
+    for key in _ADAPTER_UNSUPPORTED:
+        if settings.get(key):
+            raise CheckpointError(f"{source.name}: {key!r} is not supported; expected plain LoRA")
+    if settings.get("bias", "none") != "none":
+        raise CheckpointError(f"{source.name}: trained biases are not supported; expected 'none'")
+
+
+def _by_native_name(
+    shards: Mapping[str, Path],
+) -> tuple[dict[str, tuple[str, Path]], tuple[str, ...]]:
+    """Our name -> (stored name, file), and the stored names that are known to be of no use."""
+    stored: dict[str, tuple[str, Path]] = {}
+    unused = []
+    for key, file in shards.items():
+        if key.startswith(_OLD_3_2):
+            raise CheckpointError(
+                f"{file.name}: {key!r} uses the names of the first 3.2 release; expected a "
+                "revision with today's names, or 3.3"
+            )
+        name = native_name(key)
+        if _DROPPED.search(name) or ".lora_" in name:
+            unused.append(key)
+        elif name in stored:
+            raise CheckpointError(f"{key!r} and {stored[name][0]!r} are the same tensor twice")
+        else:
+            stored[name] = (key, file)
+    return stored, tuple(unused)
+
+
+def _settle_tying(config: ModelConfig, has_head: bool) -> ModelConfig:
+    """A stored head is used even where the config claims a tied one: the file is the truth."""
+    if has_head and config.decoder.tie_word_embeddings:
+        return replace(config, decoder=replace(config.decoder, tie_word_embeddings=False))
+    return config
+
+
+def _compare_names(wanted: set[str], stored: set[str], shards: Mapping[str, Path]) -> None:
+    # A counter that inference never reads; some writers leave it out.
+    missing = sorted(n for n in wanted - stored if not n.endswith("num_batches_tracked"))
+    surplus = sorted(stored - wanted)
+    if not missing and not surplus:
+        return
+    parts = [
+        f"{len(names)} tensors {label} (first: {stored_name(names[0])!r})"
+        for label, names in (("are missing", missing), ("fit no part of the model", surplus))
+        if names
+    ]
+    files = ", ".join(sorted({file.name for file in shards.values()}))
+    raise CheckpointError(
+        f"{files}: {' and '.join(parts)}; expected exactly the tensors that config.json describes"
+    )
+
+
+def _read(stored: Mapping[str, tuple[str, Path]]) -> Iterator[tuple[str, Tensor]]:
+    """(our name, tensor), file by file so that each is opened once."""
+    by_file: dict[Path, list[tuple[str, str]]] = {}
+    for name, (key, file) in stored.items():
+        by_file.setdefault(file, []).append((name, key))
+    for file, names in by_file.items():
+        with _open(file) as handle:
+            present = set(handle.keys())
+            for name, key in names:
+                if key not in present:
+                    raise CheckpointError(
+                        f"{file.name} has no tensor {key!r}, though the index says so; "
+                        "expected a complete download: delete the file and load again"
+                    )
+                yield name, handle.get_tensor(key)
+
+
+def _open(file: Path) -> Any:
+    try:
+        return safe_open(file, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{file.name} cannot be read as safetensors ({error}); expected a complete download: "
+            "delete the file and load again"
+        ) from error
