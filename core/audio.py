@@ -157,15 +157,33 @@ def _mono_blocks(recording: Recording) -> Iterator[tuple[Samples, int]]:
     """Yield each decoded frame as ([n] float32, rate in Hz); count NaN over all before refusing."""
     name = recording.info.name
     num_bad = 0
+    packers: dict[tuple[str, str, int], av.AudioResampler] = {}
     for frame in _frames(recording):
-        samples = frame.to_ndarray()
-        if not frame.format.is_planar:
-            samples = samples.reshape(-1, frame.layout.nb_channels).T
-        mono = mean_of_channels(name, samples)
-        num_bad += count_not_finite(mono)
-        if num_bad == 0 and mono.size:
-            yield mono, frame.sample_rate
+        for part in _packed(frame, packers):
+            samples = part.to_ndarray()
+            if not part.format.is_planar:
+                samples = samples.reshape(-1, part.layout.nb_channels).T
+            mono = mean_of_channels(name, samples)
+            num_bad += count_not_finite(mono)
+            if num_bad == 0 and mono.size:
+                yield mono, part.sample_rate
     check_finite(name, num_bad)
+
+
+def _packed(
+    frame: av.AudioFrame, packers: dict[tuple[str, str, int], av.AudioResampler]
+) -> list[av.AudioFrame]:
+    """Interleave frames of 8 or more planes; let others pass.
+
+    PyAV 18 looks for the end of a frame's planes at a null pointer that is there only up to 7 of
+    them; reading an 8-plane frame (7.1 AAC, Opus or Vorbis) ends the process.
+    """
+    if not frame.format.is_planar or frame.layout.nb_channels < 8:
+        return [frame]
+    key = (frame.format.name, frame.layout.name, frame.sample_rate)
+    if key not in packers:
+        packers[key] = av.AudioResampler(format=frame.format.packed)
+    return packers[key].resample(frame)
 
 
 def _frames(recording: Recording) -> Iterator[av.AudioFrame]:

@@ -1,0 +1,114 @@
+"""The model's stages as callables with fixed shapes, eager here, compiled in ``core.compiling``.
+
+In: tensors padded to the sizes the engine asks for. Out: the stage's result. Generation talks to an
+engine only, so eager and compiled runs share every line above the arithmetic.
+
+Shapes: B batch, T feature frames, A audio embeddings, P prompt length, E width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from core.cache import KVCache
+from core.encoder import EncoderOutput, padded_length
+from core.model import GraniteSpeech
+
+EncodeStage = Callable[[Tensor, Tensor, Tensor | None], EncoderOutput]
+ProjectStage = Callable[[Tensor, Tensor | None], Tensor]
+PrefillStage = Callable[[Tensor, Tensor, Tensor, KVCache, Tensor | None], Tensor]
+DecodeStage = Callable[[Tensor, Tensor, KVCache, Tensor | None], Tensor]
+
+EAGER_SLOT_STEP = 64  # eager decoding attends over this many slots more at a time
+
+
+@dataclass(frozen=True)
+class Engine:
+    """The stages of one model.
+
+    encode: features [B, T, F], lengths [B], lora -> EncoderOutput.
+    project: frames [B, T, D], lora -> audio embeddings [B, A, E].
+    prefill: prompt ids [B, P], audio [B, A, E], last [B] (index of each row's last token), cache,
+        lora -> logits [B, V] after the last token.
+    decode: token ids [B], positions [B], cache, lora -> logits [B, V].
+    frames_bucket, prompt_bucket, cache_bucket: the size to pad a length to.
+    slots_in_use: how many cache slots a step at this position should attend over.
+    """
+
+    name: str
+    encode: EncodeStage
+    project: ProjectStage
+    prefill: PrefillStage
+    decode: DecodeStage
+    frames_bucket: Callable[[int], int]
+    prompt_bucket: Callable[[int], int]
+    cache_bucket: Callable[[int], int]
+    slots_in_use: Callable[[int, int], int]
+
+
+def encode_stage(model: GraniteSpeech) -> EncodeStage:
+    """The encoder as a plain function."""
+
+    def encode(features: Tensor, lengths: Tensor, lora: Tensor | None) -> EncoderOutput:
+        return model.encoder(features, lengths, lora)
+
+    return encode
+
+
+def project_stage(model: GraniteSpeech) -> ProjectStage:
+    """The projector as a plain function."""
+
+    def project(frames: Tensor, lora: Tensor | None) -> Tensor:
+        return model.projector(frames, lora)
+
+    return project
+
+
+def prefill_stage(model: GraniteSpeech) -> PrefillStage:
+    """Splice, run the whole prompt, score only what follows its last token."""
+
+    def prefill(
+        prompt_ids: Tensor, audio: Tensor, last: Tensor, cache: KVCache, lora: Tensor | None
+    ) -> Tensor:
+        embeddings = model.splice(prompt_ids, audio)  # [B, P, E]
+        positions = torch.arange(prompt_ids.shape[1], device=prompt_ids.device)
+        hidden = model.decoder(embeddings, positions.expand(prompt_ids.shape), cache, lora)
+        at = last[:, None, None].expand(-1, 1, hidden.shape[-1])
+        return model.decoder.logits(hidden.gather(1, at), lora)[:, 0]  # [B, V]
+
+    return prefill
+
+
+def decode_stage(model: GraniteSpeech) -> DecodeStage:
+    """One more token per row."""
+
+    def decode(token_ids: Tensor, positions: Tensor, cache: KVCache, lora: Tensor | None) -> Tensor:
+        embeddings = model.decoder.embed_tokens(token_ids[:, None])  # [B, 1, E]
+        hidden = model.decoder(embeddings, positions[:, None], cache, lora)
+        return model.decoder.logits(hidden, lora)[:, 0]  # [B, V]
+
+    return decode
+
+
+def eager_engine(model: GraniteSpeech) -> Engine:
+    """The stages uncompiled, at exact sizes: nothing is computed that the answer does not need."""
+    context = model.config.encoder.context_size
+
+    def slots_in_use(position: int, num_slots: int) -> int:
+        return min(num_slots, (position // EAGER_SLOT_STEP + 1) * EAGER_SLOT_STEP)
+
+    return Engine(
+        name="eager",
+        encode=encode_stage(model),
+        project=project_stage(model),
+        prefill=prefill_stage(model),
+        decode=decode_stage(model),
+        frames_bucket=lambda frames: padded_length(frames, context),
+        prompt_bucket=lambda length: length,
+        cache_bucket=lambda slots: slots,
+        slots_in_use=slots_in_use,
+    )

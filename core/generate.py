@@ -1,0 +1,152 @@
+"""Prompts -> token ids: prefill, then one step at a time, greedy or sampled, for a batch of clips.
+
+In: prompt ids per row, audio embeddings, an engine. Out: a generator that yields the rows after
+every step. It knows nothing of text or files; ``core.beam`` is the other way to generate.
+
+Rows have prompts of different lengths, padded on the right. Each row keeps its own position, so its
+tokens are those it would get alone (see ``core.cache``).
+
+Shapes: B rows, P prompt length, A audio embeddings, E width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from core import phases
+from core.cache import KVCache, allocate_cache
+from core.config import DecoderConfig
+from core.engine import Engine
+from core.phases import PhaseClock
+from core.sampling import GenerationOptions, choose, penalise
+
+EOS, LENGTH, CANCELLED = "eos", "length", "cancelled"
+
+
+@dataclass
+class Row:
+    """One clip's generation so far. stop: why it ended, or None while it goes on."""
+
+    prompt: list[int]
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    stop: str | None = None
+
+    @property
+    def length(self) -> int:
+        """Prompt and generated tokens together."""
+        return len(self.prompt) + len(self.ids)
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """What to continue. ids: token ids per row; audio: [B, A, E], or [B, 1, E] zeros for text."""
+
+    ids: Sequence[list[int]]
+    audio: Tensor
+    lora: Tensor | None
+
+
+def check_budget(prompts: Sequence[list[int]], options: GenerationOptions, limit: int) -> None:
+    """Refuse what cannot fit the model's context.
+
+    Raises:
+        ValueError: prompt and new tokens together exceed ``limit`` positions.
+    """
+    longest = max(len(ids) for ids in prompts)
+    if longest + options.max_new_tokens > limit:
+        raise ValueError(
+            f"a prompt of {longest} tokens and {options.max_new_tokens} new tokens exceed the "
+            f"model's context of {limit}; use a shorter recording or fewer new tokens"
+        )
+
+
+@torch.inference_mode()
+def generate(
+    engine: Engine,
+    config: DecoderConfig,
+    prompts: Prompts,
+    options: GenerationOptions,
+    *,
+    clock: PhaseClock,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Iterator[list[Row]]:
+    """Yield the rows after the prefill's token and after each step, until all have stopped.
+
+    Raises:
+        ValueError: the context is too small for prompt and new tokens.
+    """
+    check_budget(prompts.ids, options, config.max_position_embeddings)
+    rows = [Row(prompt=list(ids)) for ids in prompts.ids]
+    generator = torch.Generator(device=prompts.audio.device).manual_seed(options.seed)
+    with clock.mark(phases.PREFILL):
+        cache, logits = run_prefill(engine, config, prompts, options.max_new_tokens)
+        next_ids = _advance(rows, logits, options, config, generator)
+    yield rows
+    while _mark_stopped(rows, cancelled):
+        with clock.mark(phases.DECODE):
+            positions = torch.tensor([row.length - 1 for row in rows], device=next_ids.device)
+            reach = max(row.length for row in rows) - 1
+            view = cache.first_slots(engine.slots_in_use(reach, cache.num_slots))
+            logits = engine.decode(next_ids, positions, view, prompts.lora)
+            next_ids = _advance(rows, logits, options, config, generator)
+        yield rows
+
+
+def run_prefill(
+    engine: Engine, config: DecoderConfig, prompts: Prompts, max_new_tokens: int
+) -> tuple[KVCache, Tensor]:
+    """Allocate the cache and run the prompts; returns it with the logits [B, V] that follow."""
+    batch, device = len(prompts.ids), prompts.audio.device
+    longest = max(len(ids) for ids in prompts.ids)
+    limit = config.max_position_embeddings
+    length = min(engine.prompt_bucket(longest), limit)
+    num_slots = max(length, min(engine.cache_bucket(longest + max_new_tokens), limit))
+    cache = allocate_cache(
+        config, batch=batch, num_slots=num_slots, dtype=prompts.audio.dtype, device=device
+    )
+    # Padding on the right: those slots are overwritten by new tokens before anything reads them.
+    padded = [[*ids, *[config.pad_token_id] * (length - len(ids))] for ids in prompts.ids]
+    last = torch.tensor([len(ids) - 1 for ids in prompts.ids], device=device)
+    view = cache.first_slots(engine.slots_in_use(length - 1, num_slots))
+    ids = torch.tensor(padded, device=device)
+    return cache, engine.prefill(ids, prompts.audio, last, view, prompts.lora)
+
+
+def _advance(
+    rows: list[Row],
+    logits: Tensor,
+    options: GenerationOptions,
+    config: DecoderConfig,
+    generator: torch.Generator,
+) -> Tensor:
+    """Choose each row's next token, record it, and return the ids [B]."""
+    scores = penalise(logits, [row.prompt + row.ids for row in rows], options)
+    next_ids = choose(scores, options, generator)  # [B]
+    logprobs = logits.log_softmax(-1).gather(1, next_ids[:, None])[:, 0]
+    chosen = torch.stack((next_ids.double(), logprobs.double())).tolist()  # the step's one host sync
+    for row, token, logprob in zip(rows, *chosen, strict=True):
+        if row.stop is not None:
+            continue
+        if int(token) in config.eos_token_ids and not options.ignore_eos:
+            row.stop = EOS
+            continue
+        row.ids.append(int(token))
+        row.logprobs.append(logprob)
+        if len(row.ids) == options.max_new_tokens:
+            row.stop = LENGTH
+    return next_ids
+
+
+def _mark_stopped(rows: list[Row], cancelled: Callable[[], bool]) -> bool:
+    """Whether any row goes on; a cancelled request stops them all."""
+    going = [row for row in rows if row.stop is None]
+    if going and cancelled():
+        for row in going:
+            row.stop = CANCELLED
+        return False
+    return bool(going)

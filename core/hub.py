@@ -1,0 +1,190 @@
+"""A catalog name, a Hub repository id or a folder -> the paths of a checkpoint's files.
+
+In: a name. Out: :class:`CheckpointFiles`, every path resolved before anything is built. Downloads
+go through huggingface_hub, only the files that are needed, with its progress bars on stderr; what
+is already in the cache is used without a network. Pickle files are never fetched nor opened.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub import hf_hub_download, snapshot_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HFValidationError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from safetensors import SafetensorError, safe_open
+
+from core.catalog import CATALOG, lookup
+
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+_SMALL_FILES = (
+    "config.json",
+    "generation_config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    "lab.json",
+)
+_PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
+
+
+class CheckpointNotFound(ValueError):
+    """No usable checkpoint under that name; the message says what was looked for."""
+
+
+@dataclass(frozen=True)
+class CheckpointFiles:
+    """Where everything is. shards: stored tensor name -> file."""
+
+    source: str
+    folder: Path
+    shards: dict[str, Path]
+
+    def find(self, *names: str) -> Path | None:
+        """The first of ``names`` that exists in the folder."""
+        return next((self.folder / n for n in names if (self.folder / n).is_file()), None)
+
+    def json(self, name: str) -> dict:
+        """A JSON file of the folder, parsed; empty if it is absent.
+
+        Raises:
+            CheckpointNotFound: the file is there but is not JSON.
+        """
+        file = self.find(name)
+        if file is None:
+            return {}
+        try:
+            return json.loads(file.read_text(encoding="utf-8"))
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise CheckpointNotFound(f"{file}: not valid JSON ({error}); load it again") from error
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the weight files."""
+        return sum(file.stat().st_size for file in set(self.shards.values()))
+
+
+def resolve(name: str, *, revision: str | None = None) -> CheckpointFiles:
+    """Find or download the checkpoint called ``name``.
+
+    Args:
+        name: a catalog name ("tiny"), a repository id ("ibm-granite/granite-speech-3.3-2b"), or a
+            folder.
+        revision: branch, tag or commit of a repository.
+
+    Raises:
+        CheckpointNotFound: nothing usable there; says what came and what to do.
+    """
+    entry = lookup(name)
+    source = entry.source if entry is not None else name
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return _from_folder(folder, name)
+    if folder.exists():
+        raise CheckpointNotFound(f"{name!r} is a file; expected the folder of a checkpoint")
+    if entry is None and (source.count("/") != 1 or source.startswith((".", "/", "~"))):
+        raise CheckpointNotFound(
+            f"{name!r} is neither a folder, nor a known model ({', '.join(CATALOG)}), nor a Hub "
+            "repository id such as 'ibm-granite/granite-speech-3.3-2b'"
+        )
+    return _from_folder(_download(source, revision), name)
+
+
+def _from_folder(folder: Path, source: str) -> CheckpointFiles:
+    if not (folder / "config.json").is_file():
+        raise CheckpointNotFound(f"{folder} has no config.json; expected a checkpoint's folder")
+    return CheckpointFiles(source=source, folder=folder, shards=_find_shards(folder))
+
+
+def _find_shards(folder: Path) -> dict[str, Path]:
+    """Tensor name -> file. The index rules where there is one: shards it does not name are orphans."""
+    index, single = folder / INDEX, folder / SINGLE
+    if index.is_file():
+        try:
+            names = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        except (json.JSONDecodeError, KeyError, UnicodeDecodeError) as error:
+            raise CheckpointNotFound(f"{index}: not a weight index ({error!r})") from error
+        wrong = sorted({n for n in names.values() if Path(n).name != n})
+        if wrong:
+            raise CheckpointNotFound(f"{index}: {wrong[0]!r} points outside the checkpoint's folder")
+        missing = sorted({n for n in names.values() if not (folder / n).is_file()})
+        if missing:
+            raise CheckpointNotFound(
+                f"{folder}: shard {missing[0]!r} is missing ({len(missing)} in all); expected every "
+                "file the index names: finish the download"
+            )
+        return {tensor: folder / file for tensor, file in names.items()}
+    if single.is_file():
+        try:
+            with safe_open(single, framework="pt") as handle:
+                return dict.fromkeys(handle.keys(), single)
+        except (SafetensorError, OSError) as error:
+            raise CheckpointNotFound(
+                f"{single} cannot be read as safetensors ({error}); load it again"
+            ) from error
+    if any(next(folder.glob(pattern), None) for pattern in _PICKLES):
+        raise CheckpointNotFound(
+            f"{folder} holds only pickle weights, which can run code when opened; expected "
+            f"{SINGLE}: convert them with safetensors first"
+        )
+    raise CheckpointNotFound(f"{folder} has neither {INDEX} nor {SINGLE}")
+
+
+def _download(repo: str, revision: str | None) -> Path:
+    """Fetch what is needed of ``repo``; returns the snapshot's folder."""
+    try:
+        hf_hub_download(repo, "config.json", revision=revision)
+        try:
+            index = Path(hf_hub_download(repo, INDEX, revision=revision))
+            weights = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+            wanted = [INDEX, *weights]
+        except (EntryNotFoundError, LocalEntryNotFoundError):
+            wanted = [SINGLE]
+        folder = snapshot_download(
+            repo, revision=revision, allow_patterns=[*_SMALL_FILES, *wanted]
+        )
+        return Path(folder)
+    except GatedRepoError as error:
+        raise CheckpointNotFound(
+            f"{repo!r} asks for its licence to be accepted; do that on its page, then log in with "
+            "'hf auth login'"
+        ) from error
+    except RevisionNotFoundError as error:
+        raise CheckpointNotFound(f"{repo!r} has no revision {revision!r}") from error
+    except RepositoryNotFoundError as error:
+        raise CheckpointNotFound(
+            f"no repository {repo!r} on the Hub (or it is private); known: {', '.join(CATALOG)}"
+        ) from error
+    except HFValidationError as error:
+        raise CheckpointNotFound(
+            f"{repo!r} is not a repository id; expected 'owner/name'"
+        ) from error
+    except (OfflineModeIsEnabled, LocalEntryNotFoundError) as error:
+        raise CheckpointNotFound(
+            f"{repo!r} is not in the local cache and the Hub cannot be reached; connect once to "
+            "download it, or use the bundled model 'tiny'"
+        ) from error
+    except EntryNotFoundError as error:
+        raise CheckpointNotFound(f"{repo!r} has no config.json; expected a checkpoint") from error
+    except (HfHubHTTPError, OSError) as error:
+        raise CheckpointNotFound(f"downloading {repo!r} failed: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

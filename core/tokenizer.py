@@ -1,0 +1,96 @@
+"""Text <-> token ids, through the checkpoint's own ``tokenizer.json``.
+
+In: text or ids. Out: ids or text. Also the streaming decoder, which never shows half a character.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from tokenizers import Tokenizer as FastTokenizer
+
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+
+
+class Tokenizer:
+    """A thin face over the ``tokenizers`` library: special tokens by name, text without them."""
+
+    def __init__(self, file: Path) -> None:
+        if not file.is_file():
+            raise ValueError(f"{file} does not exist; expected the checkpoint's tokenizer.json")
+        try:
+            self._fast = FastTokenizer.from_file(str(file))
+        except Exception as error:  # the library raises bare Exception
+            raise ValueError(f"{file.name} is not a tokenizer ({error})") from error
+        added = self._fast.get_added_tokens_decoder()
+        self.special_tokens = {
+            token.content: index for index, token in added.items() if token.special
+        }
+
+    @property
+    def vocab_size(self) -> int:
+        """Ids the tokenizer knows, special tokens included."""
+        return self._fast.get_vocab_size(with_added_tokens=True)
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of ``text``; special tokens written in it become their ids."""
+        return list(self._fast.encode(text, add_special_tokens=True).ids)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of ``ids`` without special tokens."""
+        return self._fast.decode(list(ids), skip_special_tokens=True)
+
+    def specials_in(self, text: str) -> list[str]:
+        """Special tokens that appear in ``text`` as words; a person's text should have none."""
+        return [token for token in self.special_tokens if token in text]
+
+
+class StreamDecoder:
+    """Text of a growing list of ids, holding back a character until all its bytes are there."""
+
+    # Long enough to see any one character whole and the pieces before it that decide its spacing.
+    _CONTEXT = 6
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._ids: list[int] = []
+        self._settled = 0
+        self.text = ""
+
+    def push(self, token_id: int) -> str:
+        """Add one id; returns the text that became certain (often empty)."""
+        self._ids.append(token_id)
+        start = max(0, self._settled - self._CONTEXT)
+        before = self._tokenizer.decode(self._ids[start : self._settled])
+        now = self._tokenizer.decode(self._ids[start:])
+        if now.endswith(REPLACEMENT) or len(now) <= len(before):
+            return ""
+        self._settled = len(self._ids)
+        piece = now[len(before) :]
+        self.text += piece
+        return piece
+
+    def finish(self) -> str:
+        """The rest, whatever it is."""
+        whole = self._tokenizer.decode(self._ids)
+        piece, self.text = whole[len(self.text) :], whole
+        return piece
+
+
+def token_name(value: object) -> str | None:
+    """The text of a special token as ``tokenizer_config.json`` writes it (a string or an object)."""
+    if isinstance(value, dict):
+        value = value.get("content")
+    return value if isinstance(value, str) else None
+
+
+def read_special_names(file: Path | None) -> dict[str, str]:
+    """bos_token, eos_token, ... from ``tokenizer_config.json``, for the chat template."""
+    if file is None or not file.is_file():
+        return {}
+    raw = json.loads(file.read_text(encoding="utf-8"))
+    keys: Sequence[str] = ("bos_token", "eos_token", "pad_token", "unk_token")
+    names = {key: token_name(raw.get(key)) for key in keys}
+    return {key: name for key, name in names.items() if name is not None}
