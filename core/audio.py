@@ -142,9 +142,8 @@ def _waveform(recording: Recording) -> Iterator[Samples]:
         num_samples += block.size
         yield block
     if num_samples == 0:
-        raise AudioError(
-            info.name, "a header without samples", "sound", "record or export it again"
-        )
+        came = "a header without samples, or with under 5 ms"
+        raise AudioError(info.name, came, "sound", "record or export it again")
     seconds = num_samples / SAMPLE_RATE
     claim = info.duration_s if info.container not in GUESSED_LENGTH else None
     # Encoders round up to whole frames, so a little less than claimed is usual.

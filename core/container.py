@@ -68,14 +68,12 @@ def opened(source: Source) -> Iterator[Recording]:
             yield Recording(_info(name, container), container)
     except AudioError:
         raise
-    except (av.error.FFmpegError, OSError, ValueError, TypeError, AttributeError) as error:
-        reason = str(error).replace(": '<none>'", "")
-        raise AudioError(
-            name,
-            f"not a recording that can be read ({reason})",
-            FORMATS,
-            "check that it is sound and whole, or convert it",
-        ) from error
+    except av.error.FFmpegError as error:
+        advice = "check that it is sound and whole, or convert it"
+        raise AudioError(name, "not a recording that can be read", FORMATS, advice) from error
+    except (OSError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        advice = "check the file or the object it is read from"
+        raise AudioError(name, f"cannot be read ({error})", FORMATS, advice) from error
     finally:
         if not hasattr(source, "read"):
             file.close()
@@ -83,17 +81,18 @@ def opened(source: Source) -> Iterator[Recording]:
 
 def _container(name: str, file: BinaryIO, suffix: str) -> InputContainer:
     # Without a name FFmpeg judges by content alone, and a wrong extension does no harm.
-    nameless = SimpleNamespace(read=file.read)
-    head = b"?"
-    if not hasattr(file, "seekable") or file.seekable():
+    nameless, head = SimpleNamespace(read=file.read), b""
+    if hasattr(file, "seekable") and file.seekable():
         nameless = SimpleNamespace(read=file.read, seek=file.seek, tell=file.tell)
         size = file.seek(0, os.SEEK_END)
         file.seek(0)
         head = file.read(8)
         file.seek(0)
+        if not head:
+            raise AudioError(name, "empty (0 bytes)", FORMATS, "record or copy it again")
+        if isinstance(head, str):
+            raise AudioError(name, "opened as text", "bytes", "open it with mode 'rb'")
         _warn_of_missing_end(name, head, size)
-    if not head:
-        raise ValueError("0 bytes")
     headed = head.startswith((b"RIFF", b"fLaC", b"OggS", b"ID3", b"\x1aE\xdf\xa3"))
     container = av.open(
         nameless,
@@ -123,8 +122,8 @@ def _binary_file(source: Source) -> tuple[str, BinaryIO, str]:
         if not hasattr(source, "read"):
             kind = type(source).__name__
             raise AudioError("recording", kind, "a path, bytes or an open file", "give one of them")
-        name = os.path.basename(str(getattr(source, "name", "audio stream")))
-        return name, source, ""
+        named = Path(str(getattr(source, "name", "audio stream")))
+        return named.name, source, named.suffix.lower()
     path = Path(source)
     name = path.name or str(path)
     if "://" in str(source):
@@ -153,6 +152,8 @@ def _info(name: str, container: InputContainer) -> AudioInfo:
             name, f"{container.format.name} without sound", FORMATS, "choose a file with sound"
         )
     stream = container.streams.audio[0]
+    codec = stream.codec_context
+    check_rate(name, codec.sample_rate)
     duration_s: float | None = None
     if stream.duration is not None and stream.time_base is not None:
         duration_s = float(stream.duration * stream.time_base)
@@ -162,7 +163,5 @@ def _info(name: str, container: InputContainer) -> AudioInfo:
     if duration_s is not None and 0 < size < duration_s * MIN_BYTES_PER_SECOND:
         logger.warning("%s: header claims %.3g s in %d bytes: ignored", name, duration_s, size)
         duration_s = None
-    codec = stream.codec_context
-    check_rate(name, codec.sample_rate)
     shape = (codec.sample_rate, codec.channels)
     return AudioInfo(name, duration_s, *shape, codec.name, container.format.name)

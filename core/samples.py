@@ -35,7 +35,8 @@ class AudioError(ValueError):
     """A recording that cannot be used. One line: what came, what was expected, what to do."""
 
     def __init__(self, name: str, came: str, expected: str, advice: str) -> None:
-        text = f"{name}: {came}; expected {expected}; {advice}"
+        short = name if len(name) <= 80 else f"{name[:60]}...{name[-17:]}"
+        text = f"{short}: {came}; expected {expected}; {advice}"
         super().__init__(" ".join(text.splitlines()))
 
 
@@ -74,7 +75,11 @@ def from_samples(samples: Tensor | NDArray[Any], sample_rate: int) -> Tensor:
     check_finite(name, count_not_finite(mono))
     blocks = ((mono[i : i + BLOCK], sample_rate) for i in range(0, mono.size, BLOCK))
     # A copy even where nothing changed: the caller's array stays the caller's.
-    return torch.from_numpy(np.concatenate([block.copy() for block in resampled(blocks)]))
+    parts = [block.copy() for block in resampled(blocks)]
+    if not parts:
+        came = f"{mono.size} samples at {sample_rate} Hz"
+        raise AudioError(name, came, "at least 5 ms", "record for longer")
+    return torch.from_numpy(np.concatenate(parts))
 
 
 def speech_level_dbfs(waveform: Tensor) -> float:
@@ -149,6 +154,7 @@ def resampled(blocks: Iterable[tuple[Samples, int]]) -> Iterator[Samples]:
     Yields:
         [m] float32 at 16 kHz; blocks that have this rate already pass untouched. The sum of the
         lengths is the input's duration to within a few samples: the filter is flushed at the end.
+        Inputs of under 5 ms, shorter than the filter, give nothing where they are resampled.
     """
     resampler: av.AudioResampler | None = None
     current = SAMPLE_RATE
