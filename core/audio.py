@@ -30,6 +30,7 @@ from core.samples import (
     from_samples,
     is_silent,
     mean_of_channels,
+    refusal,
     resampled,
     speech_level_dbfs,
 )
@@ -80,7 +81,7 @@ def load_audio(source: Source, *, max_seconds: float | None = None) -> Tensor:
         AudioError: not a readable recording, no samples, NaN or infinite samples, or too long.
     """
     if max_seconds is not None and not max_seconds > 0:
-        raise AudioError("max_seconds", f"{max_seconds}", "more than 0 seconds", "raise it")
+        raise refusal("max_seconds", f"{max_seconds}", "more than 0 seconds", "raise it")
     limit = float("inf") if max_seconds is None else max_seconds
     with opened(source) as recording:
         info = recording.info
@@ -117,7 +118,7 @@ def stream_audio(source: Source, *, chunk_s: float = 30.0) -> Iterator[Tensor]:
         AudioError: as :func:`load_audio`, when the chunk that shows it is asked for.
     """
     if not 1 / SAMPLE_RATE <= chunk_s <= 3600:
-        raise AudioError("chunk_s", f"{chunk_s}", "up to 3600 seconds", "give a length in between")
+        raise refusal("chunk_s", f"{chunk_s}", "up to 3600 seconds", "give a length in between")
     size = round(chunk_s * SAMPLE_RATE)
     with opened(source) as recording:
         chunk, filled = np.empty(size, dtype=np.float32), 0
@@ -143,7 +144,7 @@ def _waveform(recording: Recording) -> Iterator[Samples]:
         yield block
     if num_samples == 0:
         came = "a header without samples, or with under 5 ms"
-        raise AudioError(info.name, came, "sound", "record or export it again")
+        raise refusal(info.name, came, "sound", "record or export it again")
     seconds = num_samples / SAMPLE_RATE
     claim = info.duration_s if info.container not in GUESSED_LENGTH else None
     # Encoders round up to whole frames, so a little less than claimed is usual.
@@ -203,11 +204,11 @@ def _frames(recording: Recording) -> Iterator[av.AudioFrame]:
         yield from frames
     if num_damaged and not num_frames:
         came = f"{num_damaged} damaged packets and nothing that decodes"
-        raise AudioError(name, came, FORMATS, "get the recording again")
+        raise refusal(name, came, FORMATS, "get the recording again")
     if num_damaged:
         logger.warning("%s: %d damaged packets left out", name, num_damaged)
 
 
 def _too_long(name: str, length: str, limit: float) -> AudioError:
     advice = "cut it into parts or raise the limit"
-    return AudioError(name, length, f"at most {limit:g} s", advice)
+    return refusal(name, length, f"at most {limit:g} s", advice)

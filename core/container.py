@@ -20,7 +20,7 @@ from typing import BinaryIO
 import av
 from av.container import InputContainer
 
-from core.samples import AudioError, check_rate
+from core.samples import AudioError, check_rate, refusal
 
 logger = logging.getLogger(__name__)
 
@@ -70,10 +70,10 @@ def opened(source: Source) -> Iterator[Recording]:
         raise
     except av.error.FFmpegError as error:
         advice = "check that it is sound and whole, or convert it"
-        raise AudioError(name, "not a recording that can be read", FORMATS, advice) from error
+        raise refusal(name, "not a recording that can be read", FORMATS, advice) from error
     except (OSError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         advice = "check the file or the object it is read from"
-        raise AudioError(name, f"cannot be read ({error})", FORMATS, advice) from error
+        raise refusal(name, f"cannot be read ({error})", FORMATS, advice) from error
     finally:
         if not hasattr(source, "read"):
             file.close()
@@ -89,9 +89,9 @@ def _container(name: str, file: BinaryIO, suffix: str) -> InputContainer:
         head = file.read(8)
         file.seek(0)
         if not head:
-            raise AudioError(name, "empty (0 bytes)", FORMATS, "record or copy it again")
+            raise refusal(name, "empty (0 bytes)", FORMATS, "record or copy it again")
         if isinstance(head, str):
-            raise AudioError(name, "opened as text", "bytes", "open it with mode 'rb'")
+            raise refusal(name, "opened as text", "bytes", "open it with mode 'rb'")
         _warn_of_missing_end(name, head, size)
     headed = head.startswith((b"RIFF", b"fLaC", b"OggS", b"ID3", b"\x1aE\xdf\xa3"))
     container = av.open(
@@ -121,34 +121,34 @@ def _binary_file(source: Source) -> tuple[str, BinaryIO, str]:
     if not isinstance(source, str | os.PathLike):
         if not hasattr(source, "read"):
             kind = type(source).__name__
-            raise AudioError("recording", kind, "a path, bytes or an open file", "give one of them")
+            raise refusal("recording", kind, "a path, bytes or an open file", "give one of them")
         named = Path(str(getattr(source, "name", "audio stream")))
         return named.name, source, named.suffix.lower()
     path = Path(source)
     name = path.name or str(path)
     if "://" in str(source):
-        raise AudioError(name, "an address", "a file", "download it first and give its path")
+        raise refusal(name, "an address", "a file", "download it first and give its path")
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
-            raise AudioError(name, "a folder", "a sound file", "name one of its files")
+            raise refusal(name, "a folder", "a sound file", "name one of its files")
         if not stat.S_ISREG(mode):
-            raise AudioError(name, "a device or pipe", "a sound file", "save it to a file first")
+            raise refusal(name, "a device or pipe", "a sound file", "save it to a file first")
         return name, path.open("rb"), path.suffix.lower()
     except FileNotFoundError as error:
-        raise AudioError(name, "no such file", "a sound file", "check the path") from error
+        raise refusal(name, "no such file", "a sound file", "check the path") from error
     except PermissionError as error:
         advice = "change the file's permissions"
-        raise AudioError(name, "may not be read", "a readable file", advice) from error
+        raise refusal(name, "may not be read", "a readable file", advice) from error
     except AudioError:
         raise
     except (OSError, ValueError) as error:
-        raise AudioError(name, f"cannot be opened ({error})", "a file", "check the path") from error
+        raise refusal(name, f"cannot be opened ({error})", "a file", "check the path") from error
 
 
 def _info(name: str, container: InputContainer) -> AudioInfo:
     if not container.streams.audio:
-        raise AudioError(
+        raise refusal(
             name, f"{container.format.name} without sound", FORMATS, "choose a file with sound"
         )
     stream = container.streams.audio[0]

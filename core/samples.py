@@ -34,10 +34,12 @@ Samples = NDArray[np.float32]
 class AudioError(ValueError):
     """A recording that cannot be used. One line: what came, what was expected, what to do."""
 
-    def __init__(self, name: str, came: str, expected: str, advice: str) -> None:
-        short = name if len(name) <= 80 else f"{name[:60]}...{name[-17:]}"
-        text = f"{short}: {came}; expected {expected}; {advice}"
-        super().__init__(" ".join(text.splitlines()))
+
+def refusal(name: str, came: str, expected: str, advice: str) -> AudioError:
+    """Make the error that says, on one line, what came, what was expected and what to do."""
+    short = name if len(name) <= 80 else f"{name[:60]}...{name[-17:]}"
+    text = f"{short}: {came}; expected {expected}; {advice}"
+    return AudioError(" ".join(text.splitlines()))
 
 
 def from_samples(samples: Tensor | NDArray[Any], sample_rate: int) -> Tensor:
@@ -62,15 +64,15 @@ def from_samples(samples: Tensor | NDArray[Any], sample_rate: int) -> Tensor:
         samples = (samples.float() if samples.is_floating_point() else samples).numpy()
     if samples.ndim not in (1, 2):
         shape = f"an array of shape {list(samples.shape)}"
-        raise AudioError(name, shape, "[N], [N, C] or [C, N]", "give one recording at a time")
+        raise refusal(name, shape, "[N], [N, C] or [C, N]", "give one recording at a time")
     if samples.size == 0:
-        raise AudioError(name, "no samples", "at least one", "record something first")
+        raise refusal(name, "no samples", "at least one", "record something first")
     channels = np.atleast_2d(samples) if samples.ndim == 1 else samples
     if samples.ndim == 2 and samples.shape[0] >= samples.shape[1]:
         channels = samples.T
     if channels.shape[0] > MAX_CHANNELS:
         came = f"an array of shape {list(samples.shape)}"
-        raise AudioError(name, came, f"at most {MAX_CHANNELS} channels", "give a waveform [N]")
+        raise refusal(name, came, f"at most {MAX_CHANNELS} channels", "give a waveform [N]")
     mono = mean_of_channels(name, channels)
     check_finite(name, count_not_finite(mono))
     blocks = ((mono[i : i + BLOCK], sample_rate) for i in range(0, mono.size, BLOCK))
@@ -78,7 +80,7 @@ def from_samples(samples: Tensor | NDArray[Any], sample_rate: int) -> Tensor:
     parts = [block.copy() for block in resampled(blocks)]
     if not parts:
         came = f"{mono.size} samples at {sample_rate} Hz"
-        raise AudioError(name, came, "at least 5 ms", "record for longer")
+        raise refusal(name, came, "at least 5 ms", "record for longer")
     return torch.from_numpy(np.concatenate(parts))
 
 
@@ -114,14 +116,14 @@ def check_rate(name: str, sample_rate: int) -> None:
     """Refuse sample rates no recorder has: resampling from 4 Hz would multiply memory by 4000."""
     if not MIN_RATE <= sample_rate <= MAX_RATE:
         expected = f"{MIN_RATE} to {MAX_RATE} Hz"
-        raise AudioError(name, f"{sample_rate} samples a second", expected, "check its header")
+        raise refusal(name, f"{sample_rate} samples a second", expected, "check its header")
 
 
 def check_finite(name: str, num_bad: int) -> None:
     """Refuse a recording in which ``num_bad`` samples are NaN or infinite."""
     if num_bad:
         came = f"{num_bad} NaN or infinite sample{'s' if num_bad > 1 else ''}"
-        raise AudioError(name, came, "finite samples", "export the recording again")
+        raise refusal(name, came, "finite samples", "export the recording again")
 
 
 def count_not_finite(samples: Samples) -> int:
@@ -141,7 +143,7 @@ def mean_of_channels(name: str, channels: NDArray[Any]) -> Samples:
             scaled = channels.astype(np.float32, copy=False)
         else:
             expected = "int16, int32, uint8 or floating point"
-            raise AudioError(name, f"{channels.dtype} samples", expected, "convert them")
+            raise refusal(name, f"{channels.dtype} samples", expected, "convert them")
         return scaled[0] if len(scaled) == 1 else scaled.mean(axis=0, dtype=np.float32)
 
 

@@ -317,7 +317,6 @@ CUT: dict[str, Callable[[Floats], bytes]] = {
     "wav": lambda samples: written(samples, 44_100, "WAV", "PCM_16"),
     "flac": lambda samples: written(samples, 44_100, "FLAC", "PCM_16"),
     "mp3": lambda samples: encode("mp3", "libmp3lame", 44_100, samples),
-    "ogg vorbis": lambda samples: written(samples, 44_100, "OGG", "VORBIS"),
     "opus": lambda samples: encode("ogg", "libopus", 48_000, samples),
     "aac": lambda samples: encode("adts", "aac", 44_100, samples),
     "webm": lambda samples: encode("webm", "libopus", 48_000, samples),
