@@ -1,7 +1,11 @@
 """Granite Speech, native in PyTorch: recordings in, transcripts out.
 
-``core.load(name)`` returns a :class:`core.transcribe.Lab`; everything else hangs off it. Importing
-this package reads no files, touches no device and changes no global setting.
+``core.load(name)`` returns a :class:`core.lab.Lab`; everything else hangs off it. Importing this
+package reads no files, touches no device and changes no global setting.
 """
 
-from __future__ import annotations
+from core.lab import Lab, load
+from core.samples import AudioError
+from core.transcript import Transcript
+
+__all__ = ["AudioError", "Lab", "Transcript", "load"]

@@ -94,9 +94,7 @@ def beam_search(
             logits = _decode(engine, searches, cache, lora)
 
 
-def _decode(
-    engine: Engine, searches: list[Search], cache: KVCache, lora: Tensor | None
-) -> Tensor:
+def _decode(engine: Engine, searches: list[Search], cache: KVCache, lora: Tensor | None) -> Tensor:
     """Logits [B*K, V] after each running beam's last token."""
     device = cache.rows.device
     tokens = [beam.ids[-1] for search in searches for beam in search.running]
@@ -136,8 +134,10 @@ def _step(
         ):
             beam, token = search.running[index // vocabulary], index % vocabulary
             ended = token in config.eos_token_ids and not options.ignore_eos
-            grown = (beam.ids, beam.logprobs) if ended else (
-                (*beam.ids, token), (*beam.logprobs, logprob)
+            grown = (
+                (beam.ids, beam.logprobs)
+                if ended
+                else ((*beam.ids, token), (*beam.logprobs, logprob))
             )
             candidates.append((Hypothesis(*grown, total=total, ended=ended), index // vocabulary))
         chosen = _update(search, candidates, options)
@@ -158,13 +158,15 @@ def _update(
     over = [full or hypothesis.ended for hypothesis, _ in candidates]
     if search.improvable:
         done = [
-            Hypothesis(h.ids, h.logprobs, h.total, h.total / length**options.length_penalty, h.ended)
+            Hypothesis(
+                h.ids, h.logprobs, h.total, h.total / length**options.length_penalty, h.ended
+            )
             for (h, _), ends in list(zip(candidates, over, strict=True))[:beams]
             if ends
         ]
-        search.finished = sorted(
-            search.finished + done, key=lambda h: h.score, reverse=True
-        )[:beams]
+        search.finished = sorted(search.finished + done, key=lambda h: h.score, reverse=True)[
+            :beams
+        ]
     if all(over):
         search.stopped = True
         return list(range(beams))

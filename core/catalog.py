@@ -129,9 +129,7 @@ CATALOG: dict[str, CatalogEntry] = {
 
 # What a checkpoint nobody described can be assumed to do, by family.
 _FAMILY_LIKE = {
-    "3.2": replace(
-        CATALOG["granite-speech-3.3-8b"], family="3.2", languages=("en",), num_beams=4
-    ),
+    "3.2": replace(CATALOG["granite-speech-3.3-8b"], family="3.2", languages=("en",), num_beams=4),
     "3.3": CATALOG["granite-speech-3.3-2b"],
     "4.0": CATALOG["granite-4.0-1b-speech"],
     "4.1": CATALOG["granite-speech-4.1-2b"],

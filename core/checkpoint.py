@@ -177,7 +177,9 @@ def _scaling(settings: Mapping[str, Any], module: str, a: Tensor) -> float:
 def _refuse_variants(settings: Mapping[str, Any], source: Path) -> None:
     kind = settings.get("peft_type", "LORA")
     if kind != "LORA":
-        raise CheckpointError(f"{source.name}: peft_type {kind!r} is not supported; expected 'LORA'")
+        raise CheckpointError(
+            f"{source.name}: peft_type {kind!r} is not supported; expected 'LORA'"
+        )
     for key in _ADAPTER_UNSUPPORTED:
         if settings.get(key):
             raise CheckpointError(f"{source.name}: {key!r} is not supported; expected plain LoRA")

@@ -157,7 +157,9 @@ class _Section:
         self.raw, self.part, self.source = raw, part, source
         for key in REFUSED.get(part, ()):
             if raw.get(key):
-                raise ConfigError(f"{source}: {part} has {key!r}; this variant is not supported yet")
+                raise ConfigError(
+                    f"{source}: {part} has {key!r}; this variant is not supported yet"
+                )
 
     def take(self, key: str) -> Any:
         if self.raw.get(key) is not None:
@@ -197,7 +199,9 @@ def _parse_encoder(part: _Section) -> EncoderConfig:
 def _parse_projector(model: _Section, output_size: int, source: str) -> ProjectorConfig:
     part = _Section(model.take("projector_config"), "projector", source)
     if part.raw.get("model_type", "blip_2_qformer") != "blip_2_qformer":
-        raise ConfigError(f"{source}: projector {part.raw['model_type']!r}; expected 'blip_2_qformer'")
+        raise ConfigError(
+            f"{source}: projector {part.raw['model_type']!r}; expected 'blip_2_qformer'"
+        )
     if part.take("use_qformer_text_input"):
         raise ConfigError(f"{source}: a Q-Former with text input is not supported")
     return ProjectorConfig(

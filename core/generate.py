@@ -128,7 +128,9 @@ def _advance(
     scores = penalise(logits, [row.prompt + row.ids for row in rows], options)
     next_ids = choose(scores, options, generator)  # [B]
     logprobs = logits.log_softmax(-1).gather(1, next_ids[:, None])[:, 0]
-    chosen = torch.stack((next_ids.double(), logprobs.double())).tolist()  # the step's one host sync
+    chosen = torch.stack(
+        (next_ids.double(), logprobs.double())
+    ).tolist()  # the step's one host sync
     for row, token, logprob in zip(rows, *chosen, strict=True):
         if row.stop is not None:
             continue

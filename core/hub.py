@@ -15,8 +15,8 @@ from huggingface_hub import hf_hub_download, snapshot_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
-    HFValidationError,
     HfHubHTTPError,
+    HFValidationError,
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
@@ -122,7 +122,9 @@ def _find_shards(folder: Path) -> dict[str, Path]:
             raise CheckpointNotFound(f"{index}: not a weight index ({error!r})") from error
         wrong = sorted({n for n in names.values() if Path(n).name != n})
         if wrong:
-            raise CheckpointNotFound(f"{index}: {wrong[0]!r} points outside the checkpoint's folder")
+            raise CheckpointNotFound(
+                f"{index}: {wrong[0]!r} points outside the checkpoint's folder"
+            )
         missing = sorted({n for n in names.values() if not (folder / n).is_file()})
         if missing:
             raise CheckpointNotFound(
@@ -156,9 +158,7 @@ def _download(repo: str, revision: str | None) -> Path:
             wanted = [INDEX, *weights]
         except (EntryNotFoundError, LocalEntryNotFoundError):
             wanted = [SINGLE]
-        folder = snapshot_download(
-            repo, revision=revision, allow_patterns=[*_SMALL_FILES, *wanted]
-        )
+        folder = snapshot_download(repo, revision=revision, allow_patterns=[*_SMALL_FILES, *wanted])
         return Path(folder)
     except GatedRepoError as error:
         raise CheckpointNotFound(

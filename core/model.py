@@ -41,7 +41,9 @@ class GraniteSpeech(nn.Module):
     def num_audio_tokens(self, num_frames: int) -> int:
         """Audio places a clip of ``num_frames`` feature frames takes in its prompt."""
         part = self.config.projector
-        return num_audio_tokens(num_frames, window=part.window_size, downsample=part.downsample_rate)
+        return num_audio_tokens(
+            num_frames, window=part.window_size, downsample=part.downsample_rate
+        )
 
     def embed_audio(
         self, features: Tensor, lengths: Tensor, lora: Tensor | None = None

@@ -39,7 +39,12 @@ class GenerationOptions:
             (self.temperature >= 0, "temperature", self.temperature, "0 (greedy) or more"),
             (0 < self.top_p <= 1, "top_p", self.top_p, "above 0, at most 1"),
             (self.repetition_penalty > 0, "repetition_penalty", self.repetition_penalty, "above 0"),
-            (self.no_repeat_ngram_size >= 0, "no_repeat_ngram_size", self.no_repeat_ngram_size, "0 or more"),
+            (
+                self.no_repeat_ngram_size >= 0,
+                "no_repeat_ngram_size",
+                self.no_repeat_ngram_size,
+                "0 or more",
+            ),
         ]
         for holds, name, value, expected in rules:
             if not holds:

@@ -1,0 +1,37 @@
+"""What the encoder heard: reading the CTC head.
+
+In: CTC logits of one clip. Out: whether there is speech in it at all, and the characters a greedy
+reading gives. Label 0 is blank; any other label is a character's code point (3.3, and the bundled
+model), for 4.x with Katakana above 255.
+
+Shapes: T frames, V labels.
+"""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+from torch import Tensor
+
+BLANK = 0
+_KATAKANA_FIRST_LABEL, _KATAKANA_FIRST_CODE = 256, 0x30A1
+
+
+def label_character(label: int) -> str:
+    """The character a CTC label stands for."""
+    if label >= _KATAKANA_FIRST_LABEL:
+        return chr(_KATAKANA_FIRST_CODE + label - _KATAKANA_FIRST_LABEL)
+    return chr(label)
+
+
+def read_greedily(ctc_logits: Tensor) -> str:
+    """The best label of each frame [T, V], repeats merged, blanks dropped (Graves et al. 2006)."""
+    labels = ctc_logits.argmax(dim=-1).tolist()
+    merged = [label for label, _ in groupby(labels) if label != BLANK]
+    return "".join(label_character(label) for label in merged)
+
+
+def hears_speech(ctc_logits: Tensor) -> bool:
+    """Whether any frame of [T, V] prefers a character other than a space to blank."""
+    labels = ctc_logits.argmax(dim=-1)
+    return bool(((labels != BLANK) & (labels != ord(" "))).any())

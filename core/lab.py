@@ -1,0 +1,412 @@
+"""``core.load`` and the :class:`Lab` it returns: a checkpoint ready to transcribe and to chat.
+
+In: a name, a device and a dtype. Out: an object with ``transcribe``, ``stream`` and ``chat``. A
+Lab's weights are shared by all callers and never change while a request runs; everything a request
+changes (cache, clock, LoRA switch) is its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Unpack
+
+import torch
+from torch import Tensor
+
+from core import lora as adapters
+from core.beam import beam_search
+from core.catalog import describe
+from core.checkpoint import LoadReport, attach_adapter, load_model
+from core.compiling import CompileLedger, compiled_engine
+from core.config import ConfigError, ModelConfig, parse_config
+from core.container import Source
+from core.engine import Engine, eager_engine
+from core.features import FeatureConfig, LogMel, pad_features
+from core.generate import Prompts, Row, generate
+from core.hub import CheckpointFiles, resolve
+from core.model import GraniteSpeech, check_audio_places
+from core.options import Event, Finished, OptionFields, TranscribeOptions
+from core.phases import PhaseClock
+from core.prompts import PromptBuilder
+from core.sampling import GenerationOptions
+from core.tokenizer import StreamDecoder, Tokenizer
+from core.transcribe import Parts, stream
+from core.transcript import Transcript
+
+logger = logging.getLogger(__name__)
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+MAX_SINGLE_PASS_S = 600.0  # beyond this one pass is unreliable, whatever the context allows
+TOKENS_KEPT_FREE = 400  # instruction, template and answer
+
+# The front end of every 3.x and 4.x checkpoint, for folders without preprocessor_config.json.
+STANDARD_FRONT_END = FeatureConfig(16_000, 512, 400, 160, 80)
+
+
+def load(
+    name: str | Path = "tiny",
+    *,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    revision: str | None = None,
+) -> Lab:
+    """Load a checkpoint.
+
+    Args:
+        name: a catalog name ("tiny"), a Hub repository id, or a folder.
+        device: "cpu", "cuda", "cuda:1", "mps"; None takes a GPU if there is one.
+        dtype: "float32", "bfloat16" or "float16"; None takes bfloat16 on CUDA, else float32.
+        revision: branch, tag or commit of a repository.
+
+    Raises:
+        ValueError: unknown name, unreachable Hub, incomplete or foreign files, no such device.
+    """
+    begin = time.perf_counter()
+    where = pick_device(device)
+    kind = pick_dtype(dtype, where)
+    files = resolve(str(name), revision=revision)
+    config = parse_config(files.json("config.json"), source=f"{files.source}/config.json")
+    model, report = load_model(config, files.shards, dtype=kind, device=where)
+    lab = Lab(files, model, report, where, kind)
+    lab.load_ms = 1000 * (time.perf_counter() - begin)
+    logger.info("loaded %s on %s in %s, %.0f ms", name, where, kind, lab.load_ms)
+    return lab
+
+
+class Lab:
+    """A loaded checkpoint. Made by :func:`load`.
+
+    files, config, model, tokenizer, entry, device and dtype are what was loaded; ``compile_ledger``
+    fills as graphs are compiled.
+    """
+
+    def __init__(
+        self,
+        files: CheckpointFiles,
+        model: GraniteSpeech,
+        report: LoadReport,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self.files, self.model, self.report = files, model, report
+        self.config: ModelConfig = model.config
+        self.device, self.dtype = device, dtype
+        self.load_ms = 0.0
+        self.compile_ledger = CompileLedger()
+        self.num_adapted_layers = self._attach()
+        self.front_end = LogMel(read_feature_config(files)).to(device)
+        self.entry = describe(
+            files.source,
+            files.folder,
+            has_lora_adapter=self.config.has_lora_adapter,
+            has_bpe_ctc_head=files.find("out_llm.safetensors") is not None,
+        )
+        tokenizer = files.find("tokenizer.json")
+        self.tokenizer = None if tokenizer is None else Tokenizer(tokenizer)
+        self._engines: dict[str, Engine] = {"eager": eager_engine(model)}
+
+    @property
+    def has_adapter(self) -> bool:
+        """Whether a LoRA adapter is attached."""
+        return self.num_adapted_layers > 0
+
+    @property
+    def max_audio_s(self) -> float:
+        """Longest recording one pass takes, in seconds."""
+        part = self.config.projector
+        places = self.config.decoder.max_position_embeddings - TOKENS_KEPT_FREE
+        frames = places // part.num_queries * part.window_size
+        return max(1.0, min(MAX_SINGLE_PASS_S, STANDARD_FRONT_END.seconds_of_frames(frames)))
+
+    def transcribe(self, source: Source | Tensor, **options: Unpack[OptionFields]) -> Transcript:
+        """Transcribe one recording: a path, bytes, a binary file, or a waveform [N] at 16 kHz.
+
+        Keywords are those of :class:`core.options.TranscribeOptions`.
+
+        Raises:
+            AudioError: not a readable recording.
+            ValueError: an option the model does not have.
+            TypeError: an option nobody has.
+        """
+        return self.transcribe_batch([source], **options)[0]
+
+    def transcribe_batch(
+        self, sources: Sequence[Source | Tensor], **options: Unpack[OptionFields]
+    ) -> list[Transcript]:
+        """Transcribe several recordings as one batch; each gets the text it would get alone."""
+        events = self.stream_batch(sources, **options)
+        return [event.transcript for event in events if isinstance(event, Finished)]
+
+    def stream(
+        self,
+        source: Source | Tensor,
+        *,
+        cancelled: Callable[[], bool] = lambda: False,
+        **options: Unpack[OptionFields],
+    ) -> Iterator[Event]:
+        """Events of one transcription: phases, partial texts, at last the transcript.
+
+        ``cancelled`` is asked after every token; True ends the work with the text so far.
+        """
+        return self.stream_batch([source], cancelled=cancelled, **options)
+
+    def stream_batch(
+        self,
+        sources: Sequence[Source | Tensor],
+        *,
+        cancelled: Callable[[], bool] = lambda: False,
+        **options: Unpack[OptionFields],
+    ) -> Iterator[Event]:
+        """Events of several transcriptions, run as one batch."""
+        if not sources:
+            raise ValueError("no recordings came; expected at least one")
+        chosen = TranscribeOptions(**options)
+        lora = self._lora_state(chosen.lora)
+        parts = self._parts
+        # Checked here so that a wrong request fails before the recording is even opened.
+        parts.prompts.speech(chosen.request(), 1)
+        return stream(
+            parts,
+            self.engine(chosen.engine),
+            sources,
+            chosen,
+            lora=lora,
+            cancelled=cancelled,
+        )
+
+    def chat(
+        self,
+        message: str | Sequence[Mapping[str, str]],
+        *,
+        max_new_tokens: int = 200,
+        temperature: float = 0.0,
+        engine: str = "eager",
+    ) -> str:
+        """Answer text with text, LoRA off: the second pass of the 3.x two-pass design.
+
+        Args:
+            message: one user message, or a conversation of {"role", "content"}.
+            max_new_tokens: longest answer.
+            temperature: 0 for the likeliest answer, more to sample.
+            engine: "eager" or "compile".
+        """
+        return "".join(
+            self.stream_chat(
+                message, max_new_tokens=max_new_tokens, temperature=temperature, engine=engine
+            )
+        )
+
+    @torch.inference_mode()
+    def stream_chat(
+        self,
+        message: str | Sequence[Mapping[str, str]],
+        *,
+        max_new_tokens: int = 200,
+        temperature: float = 0.0,
+        engine: str = "eager",
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> Iterator[str]:
+        """:meth:`chat`, piece by piece."""
+        if not self.entry.text_mode:
+            raise ValueError(f"{self.entry.title} has no text mode; 3.x models with an adapter do")
+        turns = [{"role": "user", "content": message}] if isinstance(message, str) else message
+        parts = self._parts
+        ids = parts.prompts.chat(turns)
+        decoder, seen = StreamDecoder(parts.tokenizer), 0
+        lora = self._lora_state(False if self.has_adapter else None)
+        steps = generate(
+            self.engine(engine),
+            self.config.decoder,
+            Prompts([ids], self._no_audio(1), self._switch(lora, 1)),
+            GenerationOptions(max_new_tokens=max_new_tokens, temperature=temperature),
+            clock=PhaseClock(self.device),
+            cancelled=cancelled,
+        )
+        for rows in steps:
+            for token in rows[0].ids[seen:]:
+                yield decoder.push(token)
+            seen = len(rows[0].ids)
+        yield decoder.finish()
+
+    @torch.inference_mode()
+    def generate_ids(
+        self,
+        prompt_ids: Sequence[Sequence[int]],
+        waveforms: Sequence[Tensor] | None = None,
+        *,
+        lora: bool | None = None,
+        engine: str = "eager",
+        options: GenerationOptions | None = None,
+    ) -> list[Row]:
+        """Token ids from token ids: no prompt is written, no text is made.
+
+        Args:
+            prompt_ids: one prompt per row, with exactly the audio places its waveform makes.
+            waveforms: one [N] at 16 kHz per row, or None for text.
+            lora: on, off, or None for on exactly if there is audio and an adapter.
+            engine: "eager" or "compile".
+            options: how to generate; greedy, 200 tokens, by default.
+
+        Raises:
+            ValueError: a prompt's audio places do not match its waveform.
+        """
+        rows = [list(ids) for ids in prompt_ids]
+        settings = options or GenerationOptions()
+        stages = self.engine(engine)
+        spoken = waveforms is not None
+        state = self._lora_state(
+            lora if lora is not None or spoken or not self.has_adapter else False
+        )
+        switch = self._switch(state, len(rows))
+        audio = self._no_audio(len(rows))
+        if waveforms is not None:
+            features = [self.front_end(w.to(self.device)) for w in waveforms]
+            lengths = [clip.shape[0] for clip in features]
+            for ids, length in zip(rows, lengths, strict=True):
+                check_audio_places(
+                    ids, self.config.audio_token_id, self.model.num_audio_tokens(length)
+                )
+            padded = pad_features(features, stages.frames_bucket(max(lengths)))
+            real = torch.tensor(lengths, device=self.device)
+            encoded = stages.encode(padded.values.to(self.dtype), real, switch)
+            audio = stages.project(encoded.frames, switch)
+        search = beam_search if settings.num_beams > 1 else generate
+        clock = PhaseClock(self.device)
+        out: list[Row] = []
+        for out in search(
+            stages, self.config.decoder, Prompts(rows, audio, switch), settings, clock=clock
+        ):
+            pass
+        return out
+
+    def engine(self, name: str) -> Engine:
+        """The eager or the compiled stages; compiled ones are made on first use."""
+        if name not in self._engines:
+            if name != "compile":
+                raise ValueError(f"engine is {name!r}; expected 'eager' or 'compile'")
+            self._engines[name] = compiled_engine(self.model, self.compile_ledger)
+        return self._engines[name]
+
+    def merge_adapter(self) -> None:
+        """Fold LoRA into the weights: fastest while only audio is served. See ``unmerge_adapter``."""
+        adapters.merge(self.model)
+
+    def unmerge_adapter(self) -> None:
+        """Restore the base weights exactly; LoRA can be switched per request again."""
+        adapters.unmerge(self.model)
+
+    def _attach(self) -> int:
+        config = self.files.find("adapter_config.json")
+        weights = self.files.find("adapter_model.safetensors")
+        if config is None or weights is None:
+            if self.config.has_lora_adapter:
+                logger.warning(
+                    "%s is made for a LoRA adapter, but adapter_config.json and "
+                    "adapter_model.safetensors are not both there; only LoRA off will work",
+                    self.files.source,
+                )
+            return 0
+        return attach_adapter(self.model, config, weights)
+
+    def _lora_state(self, wanted: bool | None) -> bool | None:
+        """On or off for this request; None where there is no adapter to switch."""
+        on = (self.has_adapter or self.config.has_lora_adapter) if wanted is None else wanted
+        if on and not self.has_adapter:
+            raise ValueError(
+                f"LoRA was asked for, but {self.files.source} has no adapter_model.safetensors; "
+                "add the adapter's files to its folder, or turn LoRA off"
+            )
+        if not self.has_adapter:
+            return None
+        if adapters.is_merged(self.model):
+            if not on:
+                raise ValueError("LoRA is merged into the weights; unmerge it to turn it off")
+            return None
+        return on
+
+    def _switch(self, lora: bool | None, batch: int) -> Tensor | None:
+        if lora is None:
+            return None
+        like = torch.empty(0, dtype=self.dtype, device=self.device)
+        return adapters.switch([lora] * batch, like=like)
+
+    def _no_audio(self, batch: int) -> Tensor:
+        width = self.config.decoder.hidden_size
+        return torch.zeros(batch, 1, width, dtype=self.dtype, device=self.device)
+
+    @cached_property
+    def _parts(self) -> Parts:
+        """Everything that needs a tokenizer; a checkpoint without one still makes token ids."""
+        if self.tokenizer is None:
+            raise ValueError(
+                f"{self.files.folder} has no tokenizer.json; expected the checkpoint's own, "
+                "without which ids cannot become text"
+            )
+        return Parts(
+            model=self.model,
+            tokenizer=self.tokenizer,
+            prompts=PromptBuilder(
+                self.files, self.tokenizer, self.entry, self.config.audio_token_id
+            ),
+            front_end=self.front_end,
+            entry=self.entry,
+            max_audio_s=self.max_audio_s,
+            device=self.device,
+            dtype=self.dtype,
+        )
+
+
+def pick_device(device: str | torch.device | None) -> torch.device:
+    """The device asked for, or the best there is.
+
+    Raises:
+        ValueError: no such device here.
+    """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        first = str(error).splitlines()[0]
+        raise ValueError(f"device {device!r} cannot be used here: {first}") from error
+    return chosen
+
+
+def pick_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype:
+    """The dtype asked for, or bfloat16 on CUDA and float32 elsewhere.
+
+    Raises:
+        ValueError: not a dtype weights can have here.
+    """
+    if dtype is None:
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    if isinstance(dtype, torch.dtype) and dtype in DTYPES.values():
+        return dtype
+    if isinstance(dtype, str) and dtype in DTYPES:
+        return DTYPES[dtype]
+    raise ValueError(f"dtype is {dtype!r}; expected one of {', '.join(DTYPES)}")
+
+
+def read_feature_config(files: CheckpointFiles) -> FeatureConfig:
+    """The front end of ``preprocessor_config.json`` (flat or nested), or the family's standard."""
+    raw = files.json("preprocessor_config.json")
+    raw = raw or files.json("processor_config.json").get("audio_processor", {})
+    nested = {**raw, **raw.get("melspec_kwargs", {})}
+    standard = STANDARD_FRONT_END
+    config = FeatureConfig(
+        sampling_rate=nested.get("sampling_rate", standard.sampling_rate),
+        n_fft=nested.get("n_fft", standard.n_fft),
+        win_length=nested.get("win_length", standard.win_length),
+        hop_length=nested.get("hop_length", standard.hop_length),
+        n_mels=nested.get("n_mels", nested.get("feature_size", standard.n_mels)),
+    )
+    if config.sampling_rate != standard.sampling_rate:
+        raise ConfigError(
+            f"{files.source}: the front end wants {config.sampling_rate} Hz; expected 16000"
+        )
+    return config
