@@ -1,0 +1,198 @@
+"""The training code: grammar, augmentation, batches, scores, and a short run of every stage."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+import core
+from core.features import FeatureConfig, LogMel
+from training import align_stage, decoder_stage, encoder_stage, mels, pack, text
+from training.augment import augment, mel_centres, stretch, telephone
+from training.batches import Composer
+from training.corpus import RATE, Clip, read_manifest, write_manifest, write_wav
+from training.scores import distance, error_rate
+from training.vocabulary import CHAT_TEMPLATE, Vocabulary, chat_prompt, train_tokenizer
+
+WORDS = ("one", "two", "three", "four")
+
+
+def tone(word: str, seconds: float, seed: int) -> np.ndarray:
+    """A stand-in for a spoken word: two harmonics and a little noise, [N] float32."""
+    rng = np.random.default_rng(seed)
+    time = np.arange(int(seconds * RATE)) / RATE
+    pitch = 150.0 + 120.0 * WORDS.index(word)
+    wave = 0.3 * np.sin(6.283 * pitch * time) + 0.1 * np.sin(18.85 * pitch * time)
+    return (wave + 0.01 * rng.standard_normal(len(time))).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus folder of 16 short clips: two voices and one 'real' speaker."""
+    folder = tmp_path_factory.mktemp("corpus")
+    clips = []
+    for index in range(16):
+        word = WORDS[index % 4]
+        speaker = ("voice-a", "voice-b", "fsdd-someone")[index % 3]
+        name = f"audio/{index:02d}.wav"
+        write_wav(folder / name, tone(word, 0.5 + 0.05 * index, index))
+        split = "dev" if index >= 14 else "train"
+        clips.append(Clip(name, word, "en", speaker, "none", split))
+    write_manifest(folder, "tones", clips)
+    return folder
+
+
+def test_the_grammar_is_seeded_and_stays_within_its_vocabulary() -> None:
+    first = [text.spoken(random.Random(seed)) for seed in range(300)]
+    assert first == [text.spoken(random.Random(seed)) for seed in range(300)]
+    words = {word for said in first for word in text.transcript(said).split()}
+    assert words == text.VOCABULARY
+    assert all(text.transcript(said) for said in first)
+
+
+def test_digit_words_are_written_as_digits() -> None:
+    assert text.written(["four", "double", "seven", "oh", "triple", "one"]) == "4770111"
+    with pytest.raises(ValueError, match="'ten' is not a digit word"):
+        text.written(["ten"])
+    with pytest.raises(ValueError, match="expected a digit after it"):
+        text.written(["one", "double"])
+
+
+def test_exchanges_are_seeded_and_answered_right() -> None:
+    exchanges = [text.sample_exchange(random.Random(seed)) for seed in range(400)]
+    assert exchanges == [text.sample_exchange(random.Random(seed)) for seed in range(400)]
+    tidied = [one for one in exchanges if "tidy up" in one.prompt and one.prompt != one.answer]
+    for one in tidied:
+        kept = one.prompt.replace("tidy up", "").replace(":", "").split()
+        assert [
+            w for w in kept if w in text.VOCABULARY
+        ] == one.answer.split() or "ask me" in one.answer
+
+
+def test_scores_count_edits_and_give_an_interval() -> None:
+    assert distance(list("abc"), list("axcd")) == 2
+    rate = error_rate([("one two", "one two"), ("three four", "three")] * 20)
+    assert rate.percent == pytest.approx(25.0)
+    assert rate.low < 25.0 < rate.high
+    assert (rate.num_clips, rate.num_exact) == (40, 20)
+    assert error_rate([("one", "")], characters=True).percent == pytest.approx(100.0)
+
+
+def test_power_mels_become_the_features_of_core() -> None:
+    wave = torch.from_numpy(tone("two", 1.013, 0))
+    config = FeatureConfig(sampling_rate=RATE, n_fft=512, win_length=400, hop_length=160, n_mels=80)
+    assert torch.allclose(mels.features(mels.power_mel(wave)), LogMel(config)(wave), atol=1e-6)
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.5, 1.0])
+def test_augmentation_keeps_shapes_and_is_seeded(strength: float) -> None:
+    power = mels.power_mel(torch.from_numpy(tone("one", 0.8, 1)))
+    made = [augment(power, strength, torch.Generator().manual_seed(s)) for s in range(30)]
+    again = augment(power, strength, torch.Generator().manual_seed(7))
+    assert torch.equal(made[7], again)
+    assert all(one.shape == power.shape and one.isfinite().all() for one in made)
+    assert all(float(one.min()) >= mels.FLOOR for one in made)
+
+
+def test_stretch_and_telephone_do_what_they_say() -> None:
+    power = mels.power_mel(torch.from_numpy(tone("one", 0.8, 1)))
+    assert stretch(power, 1.25).shape == (round(power.shape[0] * 1.25), 80)
+    lost = telephone(power, 300.0, 3400.0, 60.0) / power
+    assert lost[:, mel_centres() > 4000].max() < 1e-5
+    inside = (mel_centres() > 350) & (mel_centres() < 3300)
+    assert torch.allclose(lost[:, inside], torch.ones(()))
+
+
+def test_batches_are_unpadded_seeded_and_hold_every_text(corpus: Path) -> None:
+    spoken = mels.load(corpus, read_manifest(corpus, ["train"]))
+    composer = Composer(spoken, real_share=0.5, seed=3)
+    first = list(composer.pool(0, 1.0, num_batches=8, frames=300))
+    again = list(composer.pool(0, 1.0, num_batches=8, frames=300))
+    other = list(composer.pool(1, 1.0, num_batches=8, frames=300))
+    assert [batch.texts for batch in first] == [batch.texts for batch in again]
+    assert [batch.texts for batch in first] != [batch.texts for batch in other]
+    for batch, twin in zip(first, again, strict=True):
+        assert torch.equal(batch.features, twin.features)
+        assert batch.features.isfinite().all()
+        length = batch.features.shape[1]
+        assert length <= 200 or length % 200 == 0, "not whole attention blocks"
+        assert len(batch.texts) == batch.features.shape[0]
+        said = {word for words in batch.texts for word in words.split()}
+        assert said <= set(WORDS)
+
+
+def test_chat_prompts_equal_the_template() -> None:
+    template = ImmutableSandboxedEnvironment().from_string(CHAT_TEMPLATE)
+    turn = [{"role": "user", "content": "repeat: one"}]
+    rendered = template.render(messages=turn, add_generation_prompt=True)
+    assert rendered == chat_prompt("repeat: one")
+
+
+def test_the_tokenizer_has_its_special_tokens_where_they_belong() -> None:
+    vocabulary = Vocabulary(train_tokenizer(0, num_exchanges=500))
+    assert vocabulary.tokenizer.token_to_id("<|end_of_text|>") == 0
+    assert vocabulary.tokenizer.token_to_id("<|audio|>") == vocabulary.audio_id
+    prompt, answer = vocabulary.speech(5, "four one")
+    assert prompt.count(vocabulary.audio_id) == 5
+    assert answer[-1] == 0
+    assert vocabulary.tokenizer.decode(answer) == "four one"
+
+
+def test_every_stage_runs_resumes_and_packs_a_loadable_folder(corpus: Path, tmp_path: Path) -> None:
+    def steps(name: str) -> list[int]:
+        lines = (tmp_path / f"{name}_log.jsonl").read_text().splitlines()
+        return [json.loads(line)["step"] for line in lines]
+
+    for wanted in (2, 4):
+        encoder_stage.run(corpus, tmp_path, encoder_options(wanted))
+        decoder_stage.run(tmp_path, decoder_options(wanted))
+    assert steps("encoder") == steps("decoder") == [1, 2, 3, 4]
+    before = torch.load(tmp_path / "decoder.pt", weights_only=True)["decoder"]
+    for wanted in (2, 3):
+        align_stage.run(corpus, tmp_path, align_options(wanted))
+    assert steps("align") == [1, 2, 3]
+
+    folder = pack.run(tmp_path, tmp_path / "packed")
+    index = json.loads((folder / "model.safetensors.index.json").read_text())["weight_map"]
+    assert len(set(index.values())) >= 2
+    assert "language_model.model.embed_tokens.weight" in index
+    assert not any("lm_head" in name for name in index)
+    lab = core.load(str(folder), dtype="float32")
+    wave = tmp_path / "clip.wav"
+    write_wav(wave, tone("three", 0.6, 5))
+    assert isinstance(lab.transcribe(str(wave), lora=False).text, str)
+    kept = lab.model.decoder.embed_tokens.weight
+    assert torch.allclose(kept, before["embed_tokens.weight"], atol=1e-2), "the decoder moved"
+
+
+def encoder_options(steps: int) -> encoder_stage.EncoderOptions:
+    return encoder_stage.EncoderOptions(
+        steps=steps, frames_per_batch=200, learning_rate=1e-3, warmup=2, save_every_s=0.0, seed=0
+    )
+
+
+def decoder_options(steps: int) -> decoder_stage.DecoderOptions:
+    return decoder_stage.DecoderOptions(
+        steps=steps, texts_per_batch=4, learning_rate=1e-3, warmup=2, save_every_s=0.0, seed=0
+    )
+
+
+def align_options(steps: int) -> align_stage.AlignOptions:
+    return align_stage.AlignOptions(
+        steps=steps,
+        pools=1,
+        batches_per_pool=3,
+        frames_per_batch=200,
+        strength=0.5,
+        learning_rate=1e-3,
+        warmup=2,
+        deaf_share=0.3,
+        save_every_s=0.0,
+        seed=0,
+    )

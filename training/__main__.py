@@ -1,0 +1,147 @@
+# ruff: noqa: PLC0415 - a stage imports only what it needs: where voices are, torch may not be
+"""python -m training corpus | encoder | decoder | align | pack | evaluate | examples"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from training import corpus
+
+
+def _corpus(arguments: argparse.Namespace) -> None:
+    folder, parts = arguments.corpus, arguments.parts.split(",")
+    if "recordings" in parts:
+        from training import recordings as rec
+
+        if rec.ASTERISK_TEXTS.exists():
+            count = rec.make_asterisk(folder, rec.ASTERISK_SOUNDS, rec.ASTERISK_TEXTS, 120)
+            print(f"asterisk: {count} clips")
+        if arguments.fsdd is not None:
+            print(f"fsdd: {rec.make_fsdd(folder, arguments.fsdd)} clips")
+    if "synthetic" in parts:
+        count = corpus.make_synthetic(folder, arguments.clips, arguments.workers)
+        print(f"synthetic: {count} clips")
+
+
+def _encoder(arguments: argparse.Namespace) -> None:
+    from training import encoder_stage
+
+    options = encoder_stage.EncoderOptions(
+        steps=4 if arguments.smoke else arguments.steps,
+        frames_per_batch=400 if arguments.smoke else 2000,
+        learning_rate=1.2e-3,
+        warmup=200,
+        save_every_s=180.0,
+        seed=arguments.seed,
+    )
+    print(encoder_stage.run(arguments.corpus, arguments.checkpoints, options))
+
+
+def _decoder(arguments: argparse.Namespace) -> None:
+    from training import decoder_stage
+
+    options = decoder_stage.DecoderOptions(
+        steps=4 if arguments.smoke else arguments.steps,
+        texts_per_batch=4 if arguments.smoke else 64,
+        learning_rate=2e-3,
+        warmup=150,
+        save_every_s=120.0,
+        seed=arguments.seed,
+    )
+    print(decoder_stage.run(arguments.checkpoints, options))
+
+
+def _align(arguments: argparse.Namespace) -> None:
+    from training import align_stage
+
+    smoke = arguments.smoke
+    options = align_stage.AlignOptions(
+        steps=4 if smoke else arguments.steps,
+        pools=1 if smoke else arguments.pools,
+        batches_per_pool=4 if smoke else 32,
+        frames_per_batch=400 if smoke else 2000,
+        strength=0.8,
+        learning_rate=1.5e-3,
+        warmup=150,
+        deaf_share=0.1,
+        save_every_s=120.0,
+        seed=arguments.seed,
+    )
+    print(align_stage.run(arguments.corpus, arguments.checkpoints, options))
+
+
+def _pack(arguments: argparse.Namespace) -> None:
+    import torch
+
+    from training import pack
+
+    dtype = getattr(torch, arguments.dtype)
+    print(pack.run(arguments.checkpoints, arguments.out, dtype))
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    import json
+
+    from training import evaluate
+
+    rows = list(evaluate.evaluate(arguments.corpus, arguments.model, limit=arguments.limit))
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps([row.as_dict() for row in rows], indent=1))
+    print(evaluate.table(rows))
+
+
+def _examples(arguments: argparse.Namespace) -> None:
+    from training import examples
+
+    print(f"examples: {examples.write_examples(arguments.corpus, arguments.out)} recordings")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one stage; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
+    parser.add_argument("--corpus", type=Path, default=Path("corpus"))
+    parser.add_argument("--checkpoints", type=Path, default=Path("checkpoints"))
+    parser.add_argument("--seed", type=int, default=0)
+    stages = parser.add_subparsers(dest="stage", required=True)
+    stage = stages.add_parser("corpus", help="synthesise and collect recordings")
+    stage.add_argument("--parts", default="recordings,synthetic")
+    stage.add_argument("--fsdd", type=Path, help="folder of the Free Spoken Digit Dataset")
+    stage.add_argument("--clips", type=int, default=4600)
+    stage.add_argument("--workers", type=int, default=2)
+    stage.set_defaults(run=_corpus)
+    stage = stages.add_parser("encoder", help="train the encoder by character CTC")
+    stage.add_argument("--steps", type=int, default=3000)
+    stage.add_argument("--smoke", action="store_true")
+    stage.set_defaults(run=_encoder)
+    stage = stages.add_parser("decoder", help="train the tokenizer and the text decoder")
+    stage.add_argument("--steps", type=int, default=3000)
+    stage.add_argument("--smoke", action="store_true")
+    stage.set_defaults(run=_decoder)
+    stage = stages.add_parser("align", help="train projector and LoRA, the rest frozen")
+    stage.add_argument("--steps", type=int, default=4000)
+    stage.add_argument("--pools", type=int, default=24)
+    stage.add_argument("--smoke", action="store_true")
+    stage.set_defaults(run=_align)
+    stage = stages.add_parser("pack", help="write the checkpoint folder")
+    stage.add_argument("--out", type=Path, default=Path("assets/tiny"))
+    stage.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
+    stage.set_defaults(run=_pack)
+    stage = stages.add_parser("evaluate", help="word error rates on recordings never trained on")
+    stage.add_argument("--model", default="tiny")
+    stage.add_argument("--limit", type=int, help="clips of each set, for a quick look")
+    stage.add_argument("--json", type=Path, help="also write rates and errors to this file")
+    stage.set_defaults(run=_evaluate)
+    stage = stages.add_parser("examples", help="write the example recordings")
+    stage.add_argument("--out", type=Path, default=Path("assets/examples"))
+    stage.set_defaults(run=_examples)
+    arguments = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(message)s")
+    arguments.run(arguments)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""The bundled checkpoint's dimensions: the ``config.json`` it ships with, in one place.
+
+In: the vocabulary size. Out: the raw config of model type ``granite_speech``, laid out like
+ibm-granite/granite-speech-3.3-2b, which ``core.config.parse_config`` and transformers both read.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+NUM_MELS = 80
+LORA = {"r": 16, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"]}
+_HEAD_DIM = 48
+
+
+def raw_config(vocab_size: int) -> dict[str, Any]:
+    """The whole ``config.json`` for a tokenizer of ``vocab_size`` entries, audio token last."""
+    return {
+        "architectures": ["GraniteSpeechForConditionalGeneration"],
+        "audio_token_index": vocab_size - 1,
+        "downsample_rate": 5,
+        "dtype": "bfloat16",
+        "encoder_config": {
+            "context_size": 200,
+            "conv_expansion_factor": 2,
+            "conv_kernel_size": 15,
+            "dim_head": 36,
+            "dropout": 0.1,
+            "feedforward_mult": 4,
+            "hidden_dim": 144,
+            "input_dim": 2 * NUM_MELS,
+            "max_pos_emb": 512,
+            "model_type": "granite_speech_encoder",
+            "num_heads": 4,
+            "num_layers": 6,
+            "output_dim": 256,
+        },
+        "has_lora_adapter": True,
+        "initializer_range": 0.02,
+        "model_type": "granite_speech",
+        "projector_config": {
+            "attention_probs_dropout_prob": 0.1,
+            "cross_attention_frequency": 1,
+            "encoder_hidden_size": 144,
+            "hidden_act": "gelu",
+            "hidden_dropout_prob": 0.1,
+            "hidden_size": 192,
+            "initializer_range": 0.02,
+            "intermediate_size": 768,
+            "layer_norm_eps": 1e-12,
+            "max_position_embeddings": 2048,
+            "model_type": "blip_2_qformer",
+            "num_attention_heads": 4,
+            "num_hidden_layers": 2,
+            "use_qformer_text_input": False,
+            "vocab_size": 30522,
+        },
+        "text_config": {
+            "attention_bias": False,
+            "attention_dropout": 0.0,
+            "attention_multiplier": 1.0 / _HEAD_DIM,
+            "bos_token_id": 0,
+            "embedding_multiplier": 12.0,
+            "eos_token_id": 0,
+            "hidden_act": "silu",
+            "hidden_size": 4 * _HEAD_DIM,
+            "initializer_range": 0.02,
+            "intermediate_size": 512,
+            "logits_scaling": 8.0,
+            "max_position_embeddings": 2048,
+            "mlp_bias": False,
+            "model_type": "granite",
+            "num_attention_heads": 4,
+            "num_hidden_layers": 4,
+            "num_key_value_heads": 2,
+            "pad_token_id": 0,
+            "residual_multiplier": 0.22,
+            "rms_norm_eps": 1e-5,
+            "rope_theta": 10000.0,
+            "tie_word_embeddings": True,
+            "use_cache": True,
+            "vocab_size": vocab_size,
+        },
+        "tie_word_embeddings": True,
+        "window_size": 15,
+    }

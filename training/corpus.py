@@ -1,0 +1,137 @@
+"""The corpus: recordings as 16 kHz WAV files, and manifests that say what each one is.
+
+In: the installed voices (for recordings of people see ``training.recordings``). Out: WAV files in
+``FOLDER/audio`` and one ``FOLDER/{synthetic,fsdd,asterisk}.jsonl`` for each source, a line being a
+``Clip``. Files that exist are kept, so a run that stopped goes on where it was.
+
+Splits: "train"; "dev" (training voices, other texts); and four that no stage may train on:
+"heldout_voice", "heldout_speaker", "asterisk_digits", "asterisk_strings".
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import zlib
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from math import gcd
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from scipy.signal import resample_poly
+
+from training import synthesis, text
+
+LOG = logging.getLogger(__name__)
+RATE = 16_000
+TRAIN_SPLITS = ("train",)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One recording: its file (relative to the corpus folder), what is said, by whom, what for."""
+
+    audio: str
+    text: str
+    language: str
+    speaker: str
+    licence: str
+    split: str
+
+
+def read_manifest(folder: Path, splits: Iterable[str]) -> list[Clip]:
+    """The clips of the named splits, over all manifests of a corpus folder (in a fixed order)."""
+    wanted, clips = set(splits), []
+    for manifest in sorted(folder.glob("*.jsonl")):
+        for line in manifest.read_text(encoding="utf-8").splitlines():
+            clip = Clip(**json.loads(line))
+            if clip.split in wanted:
+                clips.append(clip)
+    return clips
+
+
+def write_manifest(folder: Path, name: str, clips: Iterable[Clip]) -> int:
+    """Write ``name``.jsonl and return how many clips it holds."""
+    lines = [json.dumps(asdict(clip)) for clip in clips]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return len(lines)
+
+
+def read_wav(folder: Path, clip: Clip) -> np.ndarray:
+    """The samples [N] float32 of a clip, at 16 kHz."""
+    samples, rate = soundfile.read(folder / clip.audio, dtype="float32")
+    assert rate == RATE, f"{clip.audio} has {rate} Hz; the corpus holds {RATE} Hz"
+    return samples
+
+
+def write_wav(path: Path, samples: np.ndarray) -> None:
+    """Write samples [N] at 16 kHz as 16-bit PCM, scaled down if they would clip."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    peak = max(1.0, float(np.abs(samples).max(initial=0.0)) / 0.99)
+    soundfile.write(path, samples / peak, RATE, subtype="PCM_16")
+
+
+def resample(samples: np.ndarray, rate: float, factor: float = 1.0) -> np.ndarray:
+    """Samples [N] at ``rate`` Hz -> 16 kHz. ``factor`` > 1 plays faster and higher."""
+    up, down = RATE, round(rate * factor / 20) * 20
+    shared = gcd(up, down)
+    return resample_poly(samples, up // shared, down // shared).astype(np.float32)
+
+
+def seeded(*parts: object) -> random.Random:
+    """A generator that depends on the named parts alone."""
+    return random.Random(zlib.crc32("/".join(map(str, parts)).encode()))
+
+
+def _say(folder: Path, voice: synthesis.Voice, index: int) -> Clip | None:
+    """Make the ``index``-th clip of a voice; None where the engine fails on it."""
+    rng = seeded(voice.name, index)
+    said = text.spoken(rng, longest=14)
+    split = "dev" if voice.split == "train" and index % 40 == 0 else voice.split
+    name = f"audio/{voice.name}/{index:05d}.wav"
+    clip = Clip(name, text.transcript(said), "en", voice.name, voice.licence, split)
+    if not (folder / name).exists():
+        try:
+            samples, rate = synthesis.speak(voice, said, rng)
+        except Exception as error:  # a voice's package may raise anything; one clip is no loss
+            LOG.warning("%s %d: %s", voice.name, index, error)
+            return None
+        vary = voice.split == "train" and rng.random() < 0.6
+        factor = rng.uniform(0.87, 1.16) if vary else 1.0
+        write_wav(folder / name, resample(samples, rate, factor))
+    return clip
+
+
+def _say_some(job: tuple[Path, synthesis.Voice, range]) -> list[Clip]:
+    folder, voice, indices = job
+    made = (_say(folder, voice, index) for index in indices)
+    return [clip for clip in made if clip is not None]
+
+
+def make_synthetic(folder: Path, num_clips: int, workers: int) -> int:
+    """Read texts of the grammar with every installed voice, in proportion to the voices' weights.
+
+    Returns:
+        The number of clips in ``synthetic.jsonl``. Voices that are not installed are logged.
+    """
+    voices = [voice for voice in synthesis.VOICES if synthesis.available(voice)]
+    for voice in synthesis.VOICES:
+        if voice not in voices:
+            LOG.warning("voice %s is not installed here: left out", voice.name)
+    total = sum(voice.weight for voice in voices) or 1
+    jobs = []
+    for voice in voices:
+        count = max(1, round(num_clips * voice.weight / total))
+        jobs += [(folder, voice, range(i, min(i + 25, count))) for i in range(0, count, 25)]
+    clips: list[Clip] = []
+    with ProcessPoolExecutor(workers) as pool:
+        for done, made in enumerate(pool.map(_say_some, jobs), start=1):
+            clips += made
+            if done % 10 == 0:
+                LOG.info("synthesis: %d of %d batches, %d clips", done, len(jobs), len(clips))
+    return write_manifest(folder, "synthetic", clips)

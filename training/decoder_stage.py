@@ -1,0 +1,182 @@
+"""Stage 2: the text decoder learns to be a text model that knows digits, and that it cannot hear.
+
+In: the grammar. Out: ``tokenizer.json`` and ``decoder.pt`` in the checkpoint folder, and
+``decoder_log.jsonl`` (loss per step, share of exactly right answers now and then).
+
+It repeats, tidies, writes, reverses and counts digits, all in the chat markup. Asked to transcribe,
+with digits, random embeddings or nothing in the audio places, it says that it cannot hear: that is
+what a speech checkpoint of this family answers with its adapter off, and it makes the adapter's
+work visible. Shapes: B texts, P tokens, E width.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from core.config import parse_config
+from core.decoder import GraniteDecoder
+from training.architecture import raw_config
+from training.schedule import cosine
+from training.text import CANNOT_HEAR, TRANSCRIBE, Exchange, sample_exchange
+from training.vocabulary import END_ID, Vocabulary, train_tokenizer
+
+LOG = logging.getLogger(__name__)
+IGNORE = -100
+
+
+@dataclass(frozen=True)
+class DecoderOptions:
+    """How long and how fast to train."""
+
+    steps: int
+    texts_per_batch: int
+    learning_rate: float
+    warmup: int
+    save_every_s: float
+    seed: int
+
+
+def new_decoder(vocab_size: int) -> GraniteDecoder:
+    """The bundled checkpoint's decoder with fresh weights."""
+    config = parse_config(raw_config(vocab_size), source="training.architecture")
+    decoder = GraniteDecoder(config.decoder)
+    # Multiplied by 12 on the way in and divided by 8 on the way out: this keeps both near one.
+    nn.init.normal_(decoder.embed_tokens.weight, std=0.08)
+    return decoder
+
+
+def pad_rows(pairs: list[tuple[list[int], list[int]]]) -> tuple[Tensor, Tensor]:
+    """(prompt, answer) ids -> ids [B, P] and next-token targets [B, P]; prompts do not count."""
+    longest = max(len(prompt) + len(answer) for prompt, answer in pairs)
+    ids = torch.full((len(pairs), longest), END_ID)
+    targets = torch.full((len(pairs), longest), IGNORE)
+    for row, (prompt, answer) in enumerate(pairs):
+        whole = torch.tensor(prompt + answer)
+        ids[row, : len(whole)] = whole
+        targets[row, len(prompt) - 1 : len(whole) - 1] = torch.tensor(answer)
+    return ids, targets
+
+
+def token_loss(
+    decoder: GraniteDecoder, embeddings: Tensor, targets: Tensor, lora: Tensor | None
+) -> Tensor:
+    """Mean cross-entropy of the answers: embeddings [B, P, E], targets [B, P]."""
+    positions = torch.arange(embeddings.shape[1]).expand(embeddings.shape[0], -1)
+    hidden = decoder(embeddings, positions, None, lora)
+    counted = targets != IGNORE
+    return F.cross_entropy(decoder.logits(hidden[counted], lora), targets[counted])
+
+
+def draw(
+    vocabulary: Vocabulary, count: int, rng: random.Random
+) -> list[tuple[list[int], list[int]]]:
+    """A batch of exchanges; a tenth ask to transcribe, with digits or audio places before it."""
+    pairs = []
+    for _ in range(count):
+        one = sample_exchange(rng)
+        kind = rng.random()
+        if kind < 0.07:
+            pairs.append(vocabulary.speech(rng.randint(1, 140), CANNOT_HEAR))
+            continue
+        if kind < 0.10:
+            one = Exchange(one.answer + TRANSCRIBE, CANNOT_HEAR)
+        pairs.append(vocabulary.exchange(one))
+    return pairs
+
+
+def embed(decoder: GraniteDecoder, ids: Tensor, audio_id: int, rng: torch.Generator) -> Tensor:
+    """Embeddings [B, P, E]; audio places hold noise, or blends of other tokens and noise."""
+    table = decoder.embed_tokens.weight
+    embeddings = decoder.embed_tokens(ids)
+    is_audio = ids == audio_id
+    count = int(is_audio.sum())
+    if count == 0:
+        return embeddings
+    scale = 10.0 ** (-2.0 + 2.0 * torch.rand((ids.shape[0], 1), generator=rng))
+    scale = scale.expand_as(ids)[is_audio][:, None]  # [count, 1], one for each clip
+    noise = scale * torch.randn((count, table.shape[1]), generator=rng)
+    picked = table[torch.randint(0, table.shape[0], (count,), generator=rng)].detach()
+    share = torch.rand((ids.shape[0], 1), generator=rng).round().expand_as(ids)[is_audio][:, None]
+    embeddings = embeddings.clone()
+    embeddings[is_audio] = noise + share * picked
+    return embeddings
+
+
+@torch.inference_mode()
+def answer(decoder: GraniteDecoder, prompt: list[int], limit: int = 60) -> list[int]:
+    """Greedy answer to a text prompt, without a cache: for checks of short answers."""
+    ids = list(prompt)
+    while len(ids) < len(prompt) + limit:
+        positions = torch.arange(len(ids))[None]
+        hidden = decoder(decoder.embed_tokens(torch.tensor([ids])), positions)
+        ids.append(int(decoder.logits(hidden[:, -1:]).argmax()))
+        if ids[-1] == END_ID:
+            break
+    return ids[len(prompt) :]
+
+
+def exact(decoder: GraniteDecoder, vocabulary: Vocabulary, count: int, seed: int) -> float:
+    """Share of fresh exchanges answered exactly right."""
+    rng = random.Random(seed)
+    pairs = [vocabulary.exchange(sample_exchange(rng)) for _ in range(count)]
+    return sum(answer(decoder, prompt) == wanted for prompt, wanted in pairs) / count
+
+
+def run(checkpoints: Path, options: DecoderOptions) -> Path:
+    """Train from where ``checkpoints/decoder.pt`` stands to ``options.steps``; returns its path."""
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    tokenizer_file = checkpoints / "tokenizer.json"
+    if not tokenizer_file.exists():
+        train_tokenizer(options.seed).save(str(tokenizer_file))
+    vocabulary = Vocabulary.read(tokenizer_file)
+    torch.manual_seed(options.seed)
+    decoder = new_decoder(vocabulary.size)
+    optimiser = torch.optim.AdamW(
+        decoder.parameters(), lr=0.0, betas=(0.9, 0.98), weight_decay=0.01
+    )
+    file, step = checkpoints / "decoder.pt", 0
+    if file.exists():
+        saved = torch.load(file, weights_only=True)
+        decoder.load_state_dict(saved["decoder"])
+        optimiser.load_state_dict(saved["optimiser"])
+        step = saved["step"]
+        LOG.info("decoder: going on from step %d", step)
+    saved_at = time.monotonic()
+    with (checkpoints / "decoder_log.jsonl").open("a") as log:
+        while step < options.steps:
+            rng = random.Random(f"{options.seed}/{step}")
+            noise = torch.Generator().manual_seed(rng.randrange(2**62))
+            rate = cosine(step, options.steps, options.warmup, options.learning_rate)
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            ids, targets = pad_rows(draw(vocabulary, options.texts_per_batch, rng))
+            loss = token_loss(
+                decoder, embed(decoder, ids, vocabulary.audio_id, noise), targets, None
+            )
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
+            optimiser.step()
+            step += 1
+            line = {"step": step, "loss": round(loss.item(), 4), "lr": round(rate, 7)}
+            last = step >= options.steps
+            if step % 250 == 0 or last:
+                line["exact"] = round(exact(decoder, vocabulary, 60, seed=-1), 3)
+                LOG.info("decoder: %s", line)
+            log.write(json.dumps(line) + "\n")
+            log.flush()
+            if last or time.monotonic() - saved_at > options.save_every_s:
+                state = {"decoder": decoder.state_dict(), "optimiser": optimiser.state_dict()}
+                torch.save(state | {"step": step}, file.with_suffix(".tmp"))
+                file.with_suffix(".tmp").replace(file)
+                saved_at = time.monotonic()
+    return file

@@ -1,0 +1,159 @@
+"""Stage 1: the conformer encoder learns to spell what it hears (character CTC).
+
+In: the corpus. Out: ``encoder.pt`` in the checkpoint folder (weights, optimiser, step) and
+``encoder_log.jsonl`` (loss per step, word error rate of greedy CTC on "dev" now and then).
+
+The loss is CTC on the last layer plus half of CTC on the middle layer, whose posteriors the later
+layers read (arXiv 2104.02724). A label is a character's code point; 0 is blank. Augmentation
+starts gently and hardens over the first half: harder from the start did not learn.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from core.config import parse_config
+from core.encoder import ConformerEncoder, padded_length
+from training import mels
+from training.architecture import raw_config
+from training.batches import Batch, Composer
+from training.corpus import TRAIN_SPLITS, read_manifest
+from training.mels import Spoken
+from training.schedule import cosine, hardness
+from training.scores import error_rate
+
+LOG = logging.getLogger(__name__)
+BLANK = 0
+
+
+@dataclass(frozen=True)
+class EncoderOptions:
+    """How long and how fast to train."""
+
+    steps: int
+    frames_per_batch: int
+    learning_rate: float
+    warmup: int
+    save_every_s: float
+    seed: int
+
+
+def new_encoder() -> ConformerEncoder:
+    """The bundled checkpoint's encoder with fresh weights."""
+    config = parse_config(raw_config(vocab_size=512), source="training.architecture")
+    encoder = ConformerEncoder(config.encoder)
+    for layer in encoder.layers:
+        nn.init.normal_(layer.attn.rel_pos_emb.weight, std=0.02)
+    return encoder
+
+
+def labels(texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """Characters as code points: all labels one after the other [L], and how many each text has."""
+    joined = torch.tensor([ord(char) for said in texts for char in said], dtype=torch.long)
+    return joined, torch.tensor([len(said) for said in texts])
+
+
+def ctc_loss(encoder: ConformerEncoder, batch: Batch) -> Tensor:
+    """Loss per character of a batch: last layer plus half of the middle layer."""
+    output = encoder(batch.features, batch.lengths)
+    targets, sizes = labels(batch.texts)
+    total = torch.zeros(())
+    for weight, logits in ((1.0, output.ctc_logits), (0.5, output.mid_ctc_logits)):
+        log_probs = logits.log_softmax(-1).transpose(0, 1)  # [T, B, V]
+        losses = F.ctc_loss(
+            log_probs, targets, batch.lengths, sizes, BLANK, reduction="sum", zero_infinity=True
+        )
+        total = total + weight * losses
+    return total / max(1, int(sizes.sum()))
+
+
+def spell(logits: Tensor) -> str:
+    """Greedy CTC: logits [T, V] -> text."""
+    best = torch.unique_consecutive(logits.argmax(-1))
+    return "".join(chr(label) for label in best.tolist() if label != BLANK)
+
+
+@torch.inference_mode()
+def transcribe(encoder: ConformerEncoder, spoken: Sequence[Spoken]) -> list[tuple[str, str]]:
+    """(reference, greedy CTC text) of clips, one at a time, without augmentation."""
+    encoder.eval()
+    pairs = []
+    for one in spoken:
+        frames = mels.features(one.power())
+        length = frames.shape[0]
+        padded = F.pad(frames, (0, 0, 0, padded_length(length, 200) - length))
+        logits = encoder(padded[None], torch.tensor([length])).ctc_logits[0, :length]
+        pairs.append((one.text, spell(logits)))
+    encoder.train()
+    return pairs
+
+
+def run(corpus: Path, checkpoints: Path, options: EncoderOptions) -> Path:
+    """Train from where ``checkpoints/encoder.pt`` stands to ``options.steps``; returns its path."""
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    cache = corpus / "mels.pt"
+    train = mels.load(corpus, read_manifest(corpus, TRAIN_SPLITS), cache)
+    dev = mels.load(corpus, read_manifest(corpus, ["dev"]), cache)[:80]
+    composer = Composer(train, real_share=0.5, seed=options.seed)
+    torch.manual_seed(options.seed)
+    encoder = new_encoder()
+    optimiser = torch.optim.AdamW(
+        encoder.parameters(), lr=0.0, betas=(0.9, 0.98), weight_decay=0.01
+    )
+    file, step, pool = checkpoints / "encoder.pt", 0, 0
+    if file.exists():
+        saved = torch.load(file, weights_only=True)
+        encoder.load_state_dict(saved["encoder"])
+        optimiser.load_state_dict(saved["optimiser"])
+        step, pool = saved["step"], saved["pool"]
+        LOG.info("encoder: going on from step %d", step)
+    saved_at = time.monotonic()
+    with (checkpoints / "encoder_log.jsonl").open("a") as log:
+        while step < options.steps:
+            strength = hardness(step, options.steps)
+            for batch in composer.pool(
+                pool, strength, num_batches=32, frames=options.frames_per_batch
+            ):
+                began = time.monotonic()
+                rate = cosine(step, options.steps, options.warmup, options.learning_rate)
+                loss = _update(encoder, optimiser, batch, rate)
+                step += 1
+                line = {"step": step, "loss": round(loss, 4), "lr": round(rate, 7)}
+                line |= {"clips": len(batch.texts), "s": round(time.monotonic() - began, 3)}
+                if dev and (step % 200 == 0 or step == options.steps):
+                    line["dev_wer"] = round(error_rate(transcribe(encoder, dev)).percent, 2)
+                    LOG.info("encoder: %s", line)
+                log.write(json.dumps(line) + "\n")
+                log.flush()
+                if step >= options.steps:
+                    break
+            pool += 1
+            if step >= options.steps or time.monotonic() - saved_at > options.save_every_s:
+                state = {"encoder": encoder.state_dict(), "optimiser": optimiser.state_dict()}
+                torch.save(state | {"step": step, "pool": pool}, file.with_suffix(".tmp"))
+                file.with_suffix(".tmp").replace(file)
+                saved_at = time.monotonic()
+    return file
+
+
+def _update(
+    encoder: ConformerEncoder, optimiser: torch.optim.Optimizer, batch: Batch, rate: float
+) -> float:
+    """One step of gradient descent; returns the loss."""
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+    loss = ctc_loss(encoder, batch)
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
+    optimiser.step()
+    return loss.item()

@@ -1,0 +1,56 @@
+"""The example recordings that ship with the project: real ones, small, with their texts.
+
+In: a corpus folder that holds the Asterisk recordings. Out: a folder of 16 kHz FLAC files,
+``transcripts.json`` ({file: text}) and a README that credits them.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import soundfile
+
+from training.corpus import RATE, Clip, read_manifest, read_wav
+
+SINGLE = ("zero", "three", "five", "seven", "nine", "oh")
+STRING_LENGTHS = (2, 3, 4, 5, 6, 7)
+
+README = """# Example recordings
+
+Voice: Allison Smith, from the Asterisk core sounds (English), Debian package
+`asterisk-core-sounds-en-g722`, licence CC-BY-SA-3.0. Decoded from G.722 to 16 kHz FLAC.
+
+- `digit_*.flac`: single digits, as recorded.
+- `string_*.flac`: digit strings, put together from the recorded single digits with short pauses, as
+  a telephone system plays them. The package holds no digit strings spoken in one breath.
+
+`transcripts.json` gives the text of each file. None of these recordings was used for training.
+They are shared under the same licence, CC-BY-SA-3.0: https://creativecommons.org/licenses/by-sa/3.0/
+"""
+
+
+def choose(corpus: Path) -> dict[str, Clip]:
+    """File name -> clip: some single digits, and one string of each length."""
+    chosen = {
+        f"digit_{clip.text}.flac": clip
+        for clip in read_manifest(corpus, ["asterisk_digits"])
+        if clip.text in SINGLE
+    }
+    strings = read_manifest(corpus, ["asterisk_strings"])
+    for length in STRING_LENGTHS:
+        clip = next(clip for clip in strings if len(clip.text.split()) == length)
+        chosen[f"string_{'_'.join(clip.text.split())}.flac"] = clip
+    return chosen
+
+
+def write_examples(corpus: Path, folder: Path) -> int:
+    """Write the folder; returns how many recordings it holds."""
+    folder.mkdir(parents=True, exist_ok=True)
+    chosen = choose(corpus)
+    for name, clip in chosen.items():
+        soundfile.write(folder / name, read_wav(corpus, clip), RATE, subtype="PCM_16")
+    texts = {name: clip.text for name, clip in sorted(chosen.items())}
+    (folder / "transcripts.json").write_text(json.dumps(texts, indent=2) + "\n", encoding="utf-8")
+    (folder / "README.md").write_text(README, encoding="utf-8")
+    return len(chosen)

@@ -1,0 +1,18 @@
+"""Learning rates and how hard the augmentation is, as functions of the step."""
+
+from __future__ import annotations
+
+import math
+
+
+def cosine(step: int, steps: int, warmup: int, peak: float) -> float:
+    """Linear warm-up to ``peak``, then half a cosine down to a fiftieth of it."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    done = (step - warmup) / max(1, steps - warmup)
+    return peak * (0.02 + 0.98 * 0.5 * (1.0 + math.cos(math.pi * min(1.0, done))))
+
+
+def hardness(step: int, steps: int) -> float:
+    """Augmentation strength: 0.1 at first, 1 from the half of the run on."""
+    return min(1.0, 0.1 + 0.9 * step / max(1.0, 0.5 * steps))

@@ -1,0 +1,137 @@
+"""The words of the domain and the texts made of them: a seeded grammar.
+
+In: a ``random.Random``. Out: what a voice is asked to say, what a transcript of it reads, and
+text-only exchanges (prompt, answer) for the text decoder. Nothing here knows audio or tensors.
+
+The domain is English single digits and digit strings: ``four one five``, ``double seven``, ``oh``.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+DIGIT_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+OH = "oh"
+REPEATS = {"double": 2, "triple": 3}
+VOCABULARY = frozenset((*DIGIT_WORDS, OH, *REPEATS))
+
+TRANSCRIBE = "can you transcribe the speech into a written format?"
+CANNOT_HEAR = "i am a text model and cannot hear audio"
+HESITATIONS = ("um", "uh", "er")
+
+SMALL_TALK = (
+    ("hello", "hello. ask me to repeat, write, reverse, tidy up or count digits."),
+    ("hi", "hello. ask me to repeat, write, reverse, tidy up or count digits."),
+    ("who are you?", "i am a tiny granite model for digits."),
+    ("what can you do?", "i can repeat, write, reverse, tidy up or count digits."),
+    ("can you hear me?", CANNOT_HEAR),
+    ("what did i say?", CANNOT_HEAR),
+)
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One question and its answer, as plain text without chat markup."""
+
+    prompt: str
+    answer: str
+
+
+def _digit(rng: random.Random) -> str:
+    """One spoken digit; nought is ``oh`` half of the time."""
+    word = rng.choice(DIGIT_WORDS)
+    return OH if word == "zero" and rng.random() < 0.5 else word
+
+
+def _group(rng: random.Random, length: int) -> list[str]:
+    """About ``length`` words, now and then with a ``double`` or ``triple`` among them."""
+    words: list[str] = []
+    while len(words) < length:
+        if length >= 2 and rng.random() < 0.10:
+            words.append("double" if rng.random() < 0.7 else "triple")
+        words.append(_digit(rng))
+    return words
+
+
+def spoken(rng: random.Random, longest: int = 12) -> str:
+    """What a voice should read: digit words, with commas where a speaker would pause.
+
+    A fifth are single words, most have 2 to 6 digits, some are as long as a telephone number.
+    """
+    kind = rng.random()
+    if kind < 0.20:
+        return rng.choice((*DIGIT_WORDS, *DIGIT_WORDS, OH))
+    if kind < 0.75:
+        words = _group(rng, rng.randint(2, min(6, longest)))
+        paused = rng.random() < 0.15 and not REPEATS.keys() & set(words)
+        return (", " if paused else " ").join(words)
+    groups, left = [], rng.randint(5, max(5, longest))
+    while left > 0:
+        size = min(left, rng.randint(2, 4))
+        groups.append(" ".join(_group(rng, size)))
+        left -= size
+    return ", ".join(groups)
+
+
+def transcript(text: str) -> str:
+    """The transcript of a spoken text: the same words without punctuation."""
+    return " ".join(text.replace(",", " ").replace(".", " ").split())
+
+
+def written(words: list[str]) -> str:
+    """Digit words as digits: ``double seven oh`` -> ``770``.
+
+    Raises:
+        ValueError: a word outside the vocabulary, or a ``double`` with no digit after it.
+    """
+    out, repeat = "", 1
+    for word in words:
+        if word in REPEATS:
+            repeat = REPEATS[word]
+            continue
+        if word not in VOCABULARY:
+            raise ValueError(f"{word!r} is not a digit word; expected one of {sorted(VOCABULARY)}")
+        out += str(0 if word == OH else DIGIT_WORDS.index(word)) * repeat
+        repeat = 1
+    if repeat != 1:
+        raise ValueError(f"{words[-1]!r} ends the string; expected a digit after it")
+    return out
+
+
+def _with_hesitations(rng: random.Random, words: list[str]) -> list[str]:
+    """The words with hesitations between them, from hardly any to about five at a time."""
+    out: list[str] = []
+    often = rng.uniform(0.1, 0.85)
+    for word in [*words, ""]:
+        while rng.random() < often:
+            out.append(rng.choice(HESITATIONS))
+        out.append(word)
+    return out[:-1]
+
+
+def sample_exchange(rng: random.Random, longest: int = 16) -> Exchange:
+    """A text-only question about digits, with its right answer."""
+    kind = rng.random()
+    if kind < 0.04:
+        return Exchange(*rng.choice(SMALL_TALK))
+    if kind < 0.10:
+        return Exchange(TRANSCRIBE, CANNOT_HEAR)
+    words = _group(rng, rng.randint(1, longest))
+    text = " ".join(words)
+    if kind < 0.40:
+        return _ask(rng, "repeat", text, text)
+    if kind < 0.65:
+        return _ask(rng, "tidy up", " ".join(_with_hesitations(rng, words)), text)
+    if kind < 0.80:
+        return _ask(rng, "write in digits", text, written(words))
+    short = [_digit(rng) for _ in range(rng.randint(1, 9))]
+    if kind < 0.92:
+        return _ask(rng, "reverse", " ".join(short), " ".join(reversed(short)))
+    return _ask(rng, "how many digits", " ".join(short), DIGIT_WORDS[len(short)])
+
+
+def _ask(rng: random.Random, task: str, text: str, answer: str) -> Exchange:
+    """The question with its task before the words, or after them."""
+    prompt = f"{task}: {text}" if rng.random() < 0.6 else f"{text}: {task}"
+    return Exchange(prompt, answer)
