@@ -4,7 +4,8 @@
 package reads no files, touches no device and changes no global setting.
 """
 
-from core.lab import Lab, load
+from core.lab import Lab
+from core.loading import load
 from core.samples import AudioError
 from core.transcript import Transcript
 

@@ -3,10 +3,10 @@
 In: prompts, an engine, options with ``num_beams`` above one. Out: a generator that yields, for each
 clip, the best hypothesis so far (which may still change) and at last the best one.
 
-The rules that matter for equality: candidates are the best ``(1 + number of end tokens) * beams``
-continuations; a finished hypothesis counts only if it is among the best ``beams`` of them; its score
-is the sum of log-probabilities over length ** length_penalty; the search ends when no running beam,
-scored at its current length, can beat the worst kept one.
+The rules that matter for equality: candidates are the best ``(1 + end tokens) * beams``
+continuations; a finished hypothesis counts only if it is among the best ``beams`` of them; its
+score is the sum of log-probabilities over length ** length_penalty; the search ends when no running
+beam, scored at its current length, can beat the worst kept one.
 
 Shapes: B clips, K beams, V vocabulary.
 """
@@ -134,12 +134,11 @@ def _step(
         ):
             beam, token = search.running[index // vocabulary], index % vocabulary
             ended = token in config.eos_token_ids and not options.ignore_eos
-            grown = (
-                (beam.ids, beam.logprobs)
-                if ended
-                else ((*beam.ids, token), (*beam.logprobs, logprob))
-            )
-            candidates.append((Hypothesis(*grown, total=total, ended=ended), index // vocabulary))
+            # The end token itself is not part of the text.
+            ids = beam.ids if ended else (*beam.ids, token)
+            scores_so_far = beam.logprobs if ended else (*beam.logprobs, logprob)
+            grown = Hypothesis(ids, scores_so_far, total, ended=ended)
+            candidates.append((grown, index // vocabulary))
         chosen = _update(search, candidates, options)
         sources += [number * beams + source for source in chosen]
     return sources
@@ -148,7 +147,7 @@ def _step(
 def _update(
     search: Search, candidates: list[tuple[Hypothesis, int]], options: GenerationOptions
 ) -> list[int]:
-    """Sort the candidates into running and finished; returns the beams the running ones continue."""
+    """Sort candidates into running and finished; returns the beams the running ones continue."""
     beams = options.num_beams
     if search.stopped:
         return list(range(beams))

@@ -22,7 +22,7 @@ from core.config import DecoderConfig
 
 @dataclass(frozen=True)
 class KVCache:
-    """Keys and values of every layer. keys, values: L tensors [B, S, K, d]; rows: [B, 1] = 0..B-1."""
+    """Keys and values: L tensors [B, S, K, d] each; rows: [B, 1] = 0..B-1."""
 
     keys: tuple[Tensor, ...]
     values: tuple[Tensor, ...]

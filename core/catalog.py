@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 DESCRIPTION_FILE = "lab.json"  # optional, beside config.json: what a checkpoint says it can do
@@ -185,5 +186,7 @@ def _read_description(file: Path, source: str) -> CatalogEntry:
     unknown = sorted(set(raw) - allowed)
     if unknown:
         raise ValueError(f"{file.name}: unknown keys {unknown}; expected some of {sorted(allowed)}")
-    lists = {key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()}
+    lists: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()
+    }
     return replace(_FAMILY_LIKE[family], name=source, source=source, **lists)

@@ -88,7 +88,7 @@ def stored_name(native: str) -> str:
 
 
 def to_stored(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Our state dict in stored names and layout, adapters left out: what a checkpoint file holds."""
+    """Our state dict in stored names and layout, without adapters: what a shard holds."""
     out = {}
     for name, tensor in state.items():
         if name.endswith((".lora_a", ".lora_b")):

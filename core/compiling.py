@@ -14,6 +14,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -48,7 +49,7 @@ def compiled_engine(model: GraniteSpeech, ledger: CompileLedger) -> Engine:
     """
     context = model.config.encoder.context_size
 
-    def build(name: str, stage: Callable) -> Callable:
+    def build(name: str, stage: Callable[..., Any]) -> Callable[..., Any]:
         compiled = torch.compile(stage, fullgraph=True, dynamic=False)
         return _counted(name, compiled, ledger)
 
@@ -65,10 +66,10 @@ def compiled_engine(model: GraniteSpeech, ledger: CompileLedger) -> Engine:
     )
 
 
-def _counted(name: str, compiled: Callable, ledger: CompileLedger) -> Callable:
+def _counted(name: str, compiled: Callable[..., Any], ledger: CompileLedger) -> Callable[..., Any]:
     """Record the seconds of every call that made new graphs."""
 
-    def call(*args: object) -> object:
+    def call(*args: Any) -> Any:
         before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
         begin = time.perf_counter()
         result = compiled(*args)

@@ -67,7 +67,7 @@ class EncoderConfig:
 
 @dataclass(frozen=True)
 class ProjectorConfig:
-    """Windowed Q-Former: ``window_size`` frames in, ``window_size // downsample_rate`` tokens out."""
+    """Windowed Q-Former: ``window_size`` frames in, ``num_queries`` audio tokens out."""
 
     hidden_size: int
     num_hidden_layers: int
@@ -167,7 +167,7 @@ class _Section:
         if key in LEFT_OUT[self.part]:
             return LEFT_OUT[self.part][key]
         raise ConfigError(
-            f"{self.source}: {self.part} has no {key!r}; expected the config.json of a complete checkpoint"
+            f"{self.source}: {self.part} has no {key!r}; expected a complete config.json"
         )
 
 
@@ -252,7 +252,7 @@ def _parse_decoder(part: _Section, tied_at_top: bool | None) -> DecoderConfig:
 
 
 def _rope_theta(part: _Section) -> float:
-    """Both spellings: ``rope_parameters`` (transformers 5) and ``rope_theta`` + ``rope_scaling``."""
+    """Both spellings: ``rope_parameters`` (transformers 5), or ``rope_theta``."""
     rope = part.raw.get("rope_parameters") or part.raw.get("rope_scaling") or {}
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind != "default":
@@ -272,19 +272,23 @@ def _check(config: ModelConfig, source: str) -> None:
         ),
         (
             proj.hidden_size % proj.num_attention_heads == 0,
-            f"projector width {proj.hidden_size} is not a multiple of {proj.num_attention_heads} heads",
+            f"projector width {proj.hidden_size} does not divide into "
+            f"{proj.num_attention_heads} heads",
         ),
         (
             proj.encoder_hidden_size == enc.hidden_dim,
-            f"projector expects frames of width {proj.encoder_hidden_size}, the encoder makes {enc.hidden_dim}",
+            f"the projector expects frames of width {proj.encoder_hidden_size}, the encoder "
+            f"makes {enc.hidden_dim}",
         ),
         (
             proj.window_size % proj.downsample_rate == 0,
-            f"window_size {proj.window_size} is not a multiple of downsample_rate {proj.downsample_rate}",
+            f"window_size {proj.window_size} is not a multiple of downsample_rate "
+            f"{proj.downsample_rate}",
         ),
         (
             dec.num_attention_heads % dec.num_key_value_heads == 0,
-            f"{dec.num_attention_heads} heads do not share {dec.num_key_value_heads} key/value heads evenly",
+            f"{dec.num_attention_heads} heads do not share {dec.num_key_value_heads} key/value "
+            "heads evenly",
         ),
     ]
     for holds, message in rules:

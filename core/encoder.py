@@ -90,7 +90,9 @@ class BlockAttention(nn.Module):
 
 
 def shift_relative(scores: Tensor) -> Tensor:
-    """[..., C, 2C-1] by relative column -> [..., C, C] by key: out[i, j] = scores[i, j - i + C - 1].
+    """Scores by relative column [..., C, 2C-1] -> by key [..., C, C].
+
+    out[i, j] = scores[i, j - i + C - 1].
 
     Source: the relative shift of Transformer-XL (arXiv 1901.02860, appendix B).
     """

@@ -50,7 +50,7 @@ def num_audio_tokens(num_frames: int, *, window: int, downsample: int) -> int:
 
 @dataclass(frozen=True)
 class Features:
-    """Features of a batch. values: [B, T, 2*mels], zero past each clip; lengths: frames per clip."""
+    """A batch. values: [B, T, 2*mels], zero past each clip; lengths: frames per clip."""
 
     values: Tensor
     lengths: tuple[int, ...]
@@ -91,14 +91,16 @@ class LogMel(nn.Module):
 
 
 def log_compress(power: Tensor) -> Tensor:
-    """Power mel [..., M, mels] -> log10, at most 8 below the clip's maximum, scaled to about 0..1."""
+    """Power mel [..., M, mels] -> log10, at most 8 below its maximum, scaled to about 0..1."""
     log_mel = power.clamp(min=1e-10).log10()
     floor = log_mel.amax(dim=(-2, -1), keepdim=True) - DYNAMIC_RANGE
     return torch.maximum(log_mel, floor) / 4 + 1
 
 
 def stack_frames(log_mel: Tensor) -> Tensor:
-    """Pairs of mel frames [..., M, mels] side by side: [..., M // 2, 2*mels]; an odd last is dropped."""
+    """Pairs of mel frames side by side: [..., M, mels] -> [..., M // 2, 2*mels]; an odd last one
+    is dropped.
+    """
     even = log_mel.shape[-2] // FRAMES_PER_STEP * FRAMES_PER_STEP
     kept = log_mel[..., :even, :]
     return kept.reshape(*kept.shape[:-2], even // FRAMES_PER_STEP, -1)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import hf_hub_download, snapshot_download
 from huggingface_hub.errors import (
@@ -60,7 +61,7 @@ class CheckpointFiles:
         """The first of ``names`` that exists in the folder."""
         return next((self.folder / n for n in names if (self.folder / n).is_file()), None)
 
-    def json(self, name: str) -> dict:
+    def json(self, name: str) -> dict[str, Any]:
         """A JSON file of the folder, parsed; empty if it is absent.
 
         Raises:
@@ -80,13 +81,14 @@ class CheckpointFiles:
         return sum(file.stat().st_size for file in set(self.shards.values()))
 
 
-def resolve(name: str, *, revision: str | None = None) -> CheckpointFiles:
+def resolve(name: str, *, revision: str | None = None, local_only: bool = False) -> CheckpointFiles:
     """Find or download the checkpoint called ``name``.
 
     Args:
         name: a catalog name ("tiny"), a repository id ("ibm-granite/granite-speech-3.3-2b"), or a
             folder.
         revision: branch, tag or commit of a repository.
+        local_only: look in folders and the cache, never on the network.
 
     Raises:
         CheckpointNotFound: nothing usable there; says what came and what to do.
@@ -103,7 +105,21 @@ def resolve(name: str, *, revision: str | None = None) -> CheckpointFiles:
             f"{name!r} is neither a folder, nor a known model ({', '.join(CATALOG)}), nor a Hub "
             "repository id such as 'ibm-granite/granite-speech-3.3-2b'"
         )
-    return _from_folder(_download(source, revision), name)
+    try:  # what is here already is used without asking the network
+        return _from_folder(_download(source, revision, local_only=True), name)
+    except CheckpointNotFound:
+        if local_only:
+            raise
+    return _from_folder(_download(source, revision, local_only=False), name)
+
+
+def is_here(name: str) -> bool:
+    """Whether the checkpoint can be loaded without a network."""
+    try:
+        resolve(name, local_only=True)
+    except CheckpointNotFound:
+        return False
+    return True
 
 
 def _from_folder(folder: Path, source: str) -> CheckpointFiles:
@@ -113,7 +129,7 @@ def _from_folder(folder: Path, source: str) -> CheckpointFiles:
 
 
 def _find_shards(folder: Path) -> dict[str, Path]:
-    """Tensor name -> file. The index rules where there is one: shards it does not name are orphans."""
+    """Tensor name -> file. Where there is an index it rules: other shards are orphans."""
     index, single = folder / INDEX, folder / SINGLE
     if index.is_file():
         try:
@@ -128,8 +144,8 @@ def _find_shards(folder: Path) -> dict[str, Path]:
         missing = sorted({n for n in names.values() if not (folder / n).is_file()})
         if missing:
             raise CheckpointNotFound(
-                f"{folder}: shard {missing[0]!r} is missing ({len(missing)} in all); expected every "
-                "file the index names: finish the download"
+                f"{folder}: shard {missing[0]!r} is missing ({len(missing)} in all); expected "
+                "every file the index names: finish the download"
             )
         return {tensor: folder / file for tensor, file in names.items()}
     if single.is_file():
@@ -148,12 +164,14 @@ def _find_shards(folder: Path) -> dict[str, Path]:
     raise CheckpointNotFound(f"{folder} has neither {INDEX} nor {SINGLE}")
 
 
-def _download(repo: str, revision: str | None) -> Path:
+def _download(repo: str, revision: str | None, *, local_only: bool) -> Path:
     """Fetch what is needed of ``repo``; returns the snapshot's folder."""
     try:
-        hf_hub_download(repo, "config.json", revision=revision)
+        hf_hub_download(repo, "config.json", revision=revision, local_files_only=local_only)
         try:
-            index = Path(hf_hub_download(repo, INDEX, revision=revision))
+            index = Path(
+                hf_hub_download(repo, INDEX, revision=revision, local_files_only=local_only)
+            )
             weights = sorted(set(json.loads(index.read_text())["weight_map"].values()))
             wanted = [INDEX, *weights]
         except (EntryNotFoundError, LocalEntryNotFoundError):

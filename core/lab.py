@@ -1,17 +1,15 @@
-"""``core.load`` and the :class:`Lab` it returns: a checkpoint ready to transcribe and to chat.
+"""A loaded checkpoint, ready to transcribe and to chat.
 
-In: a name, a device and a dtype. Out: an object with ``transcribe``, ``stream`` and ``chat``. A
-Lab's weights are shared by all callers and never change while a request runs; everything a request
+In: a model and the files it came from. Out: an object with ``transcribe``, ``stream`` and ``chat``.
+Its weights are shared by all callers and never change while a request runs; everything a request
 changes (cache, clock, LoRA switch) is its own.
 """
 
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Unpack
 
 import torch
@@ -20,14 +18,14 @@ from torch import Tensor
 from core import lora as adapters
 from core.beam import beam_search
 from core.catalog import describe
-from core.checkpoint import LoadReport, attach_adapter, load_model
+from core.checkpoint import LoadReport, attach_adapter
 from core.compiling import CompileLedger, compiled_engine
-from core.config import ConfigError, ModelConfig, parse_config
+from core.config import ModelConfig
 from core.container import Source
 from core.engine import Engine, eager_engine
-from core.features import FeatureConfig, LogMel, pad_features
+from core.features import LogMel, pad_features
 from core.generate import Prompts, Row, generate
-from core.hub import CheckpointFiles, resolve
+from core.hub import CheckpointFiles
 from core.model import GraniteSpeech, check_audio_places
 from core.options import Event, Finished, OptionFields, TranscribeOptions
 from core.phases import PhaseClock
@@ -39,46 +37,12 @@ from core.transcript import Transcript
 
 logger = logging.getLogger(__name__)
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 MAX_SINGLE_PASS_S = 600.0  # beyond this one pass is unreliable, whatever the context allows
 TOKENS_KEPT_FREE = 400  # instruction, template and answer
 
-# The front end of every 3.x and 4.x checkpoint, for folders without preprocessor_config.json.
-STANDARD_FRONT_END = FeatureConfig(16_000, 512, 400, 160, 80)
-
-
-def load(
-    name: str | Path = "tiny",
-    *,
-    device: str | torch.device | None = None,
-    dtype: str | torch.dtype | None = None,
-    revision: str | None = None,
-) -> Lab:
-    """Load a checkpoint.
-
-    Args:
-        name: a catalog name ("tiny"), a Hub repository id, or a folder.
-        device: "cpu", "cuda", "cuda:1", "mps"; None takes a GPU if there is one.
-        dtype: "float32", "bfloat16" or "float16"; None takes bfloat16 on CUDA, else float32.
-        revision: branch, tag or commit of a repository.
-
-    Raises:
-        ValueError: unknown name, unreachable Hub, incomplete or foreign files, no such device.
-    """
-    begin = time.perf_counter()
-    where = pick_device(device)
-    kind = pick_dtype(dtype, where)
-    files = resolve(str(name), revision=revision)
-    config = parse_config(files.json("config.json"), source=f"{files.source}/config.json")
-    model, report = load_model(config, files.shards, dtype=kind, device=where)
-    lab = Lab(files, model, report, where, kind)
-    lab.load_ms = 1000 * (time.perf_counter() - begin)
-    logger.info("loaded %s on %s in %s, %.0f ms", name, where, kind, lab.load_ms)
-    return lab
-
 
 class Lab:
-    """A loaded checkpoint. Made by :func:`load`.
+    """A loaded checkpoint. Made by :func:`core.load`.
 
     files, config, model, tokenizer, entry, device and dtype are what was loaded; ``compile_ledger``
     fills as graphs are compiled.
@@ -89,6 +53,7 @@ class Lab:
         files: CheckpointFiles,
         model: GraniteSpeech,
         report: LoadReport,
+        front_end: LogMel,
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
@@ -98,7 +63,7 @@ class Lab:
         self.load_ms = 0.0
         self.compile_ledger = CompileLedger()
         self.num_adapted_layers = self._attach()
-        self.front_end = LogMel(read_feature_config(files)).to(device)
+        self.front_end = front_end.to(device)
         self.entry = describe(
             files.source,
             files.folder,
@@ -120,7 +85,7 @@ class Lab:
         part = self.config.projector
         places = self.config.decoder.max_position_embeddings - TOKENS_KEPT_FREE
         frames = places // part.num_queries * part.window_size
-        return max(1.0, min(MAX_SINGLE_PASS_S, STANDARD_FRONT_END.seconds_of_frames(frames)))
+        return max(1.0, min(MAX_SINGLE_PASS_S, self.front_end.config.seconds_of_frames(frames)))
 
     def transcribe(self, source: Source | Tensor, **options: Unpack[OptionFields]) -> Transcript:
         """Transcribe one recording: a path, bytes, a binary file, or a waveform [N] at 16 kHz.
@@ -275,13 +240,9 @@ class Lab:
             encoded = stages.encode(padded.values.to(self.dtype), real, switch)
             audio = stages.project(encoded.frames, switch)
         search = beam_search if settings.num_beams > 1 else generate
-        clock = PhaseClock(self.device)
-        out: list[Row] = []
-        for out in search(
-            stages, self.config.decoder, Prompts(rows, audio, switch), settings, clock=clock
-        ):
-            pass
-        return out
+        prompts, clock = Prompts(rows, audio, switch), PhaseClock(self.device)
+        *_, result = search(stages, self.config.decoder, prompts, settings, clock=clock)
+        return result
 
     def engine(self, name: str) -> Engine:
         """The eager or the compiled stages; compiled ones are made on first use."""
@@ -292,7 +253,7 @@ class Lab:
         return self._engines[name]
 
     def merge_adapter(self) -> None:
-        """Fold LoRA into the weights: fastest while only audio is served. See ``unmerge_adapter``."""
+        """Fold LoRA into the weights: fastest while only audio is served."""
         adapters.merge(self.model)
 
     def unmerge_adapter(self) -> None:
@@ -358,55 +319,3 @@ class Lab:
             device=self.device,
             dtype=self.dtype,
         )
-
-
-def pick_device(device: str | torch.device | None) -> torch.device:
-    """The device asked for, or the best there is.
-
-    Raises:
-        ValueError: no such device here.
-    """
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-        torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError) as error:
-        first = str(error).splitlines()[0]
-        raise ValueError(f"device {device!r} cannot be used here: {first}") from error
-    return chosen
-
-
-def pick_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype:
-    """The dtype asked for, or bfloat16 on CUDA and float32 elsewhere.
-
-    Raises:
-        ValueError: not a dtype weights can have here.
-    """
-    if dtype is None:
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
-    if isinstance(dtype, torch.dtype) and dtype in DTYPES.values():
-        return dtype
-    if isinstance(dtype, str) and dtype in DTYPES:
-        return DTYPES[dtype]
-    raise ValueError(f"dtype is {dtype!r}; expected one of {', '.join(DTYPES)}")
-
-
-def read_feature_config(files: CheckpointFiles) -> FeatureConfig:
-    """The front end of ``preprocessor_config.json`` (flat or nested), or the family's standard."""
-    raw = files.json("preprocessor_config.json")
-    raw = raw or files.json("processor_config.json").get("audio_processor", {})
-    nested = {**raw, **raw.get("melspec_kwargs", {})}
-    standard = STANDARD_FRONT_END
-    config = FeatureConfig(
-        sampling_rate=nested.get("sampling_rate", standard.sampling_rate),
-        n_fft=nested.get("n_fft", standard.n_fft),
-        win_length=nested.get("win_length", standard.win_length),
-        hop_length=nested.get("hop_length", standard.hop_length),
-        n_mels=nested.get("n_mels", nested.get("feature_size", standard.n_mels)),
-    )
-    if config.sampling_rate != standard.sampling_rate:
-        raise ConfigError(
-            f"{files.source}: the front end wants {config.sampling_rate} Hz; expected 16000"
-        )
-    return config

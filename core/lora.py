@@ -40,7 +40,7 @@ class AdaptableLinear(nn.Linear):
         self._unmerged: Tensor | None = None
 
     def forward(self, x: Tensor, lora: Tensor | None = None) -> Tensor:
-        """x [B, T, I] -> [B, T, O]; ``lora`` [B, 1, 1] scales the update per row, None leaves it out."""
+        """x [B, T, I] -> [B, T, O]; ``lora`` [B, 1, 1] scales the update, None leaves it out."""
         y = F.linear(x, self.weight, self.bias)
         if self.lora_a is None or self.lora_b is None or lora is None:
             return y
@@ -59,9 +59,8 @@ class AdaptableLinear(nn.Linear):
                 f"adapter shapes {tuple(weights.a.shape)} and {tuple(weights.b.shape)} do not fit "
                 f"a layer that needs {want_a} and {want_b}"
             )
-        like = {"dtype": self.weight.dtype, "device": self.weight.device}
-        self.lora_a = nn.Parameter(weights.a.to(**like), requires_grad=False)
-        self.lora_b = nn.Parameter(weights.b.to(**like), requires_grad=False)
+        self.lora_a = nn.Parameter(weights.a.to(self.weight), requires_grad=False)
+        self.lora_b = nn.Parameter(weights.b.to(self.weight), requires_grad=False)
         self.lora_scaling = weights.scaling
 
     @property

@@ -55,7 +55,7 @@ class PhaseClock:
 
     @contextmanager
     def mark(self, name: str) -> Iterator[None]:
-        """Time the body as phase ``name`` and show it as a range of that name in a running trace."""
+        """Time the body as phase ``name``, and name it so in a running trace."""
         assert name in PHASES, f"unknown phase {name!r}"
         assert self._open is None, f"phase {name!r} opened inside {self._open!r}"
         self._open = name

@@ -55,7 +55,7 @@ class Attention(nn.Module):
 
 
 class QFormerLayer(nn.Module):
-    """Queries look at each other, then (in cross-attention layers) at the window, then transform."""
+    """Queries look at each other, then at the window (if this layer crosses), then transform."""
 
     def __init__(self, config: ProjectorConfig, *, crosses: bool) -> None:
         super().__init__()

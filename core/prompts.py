@@ -67,7 +67,7 @@ FALLBACK_TEMPLATES = {"3.2": _TURNS, "3.3": _TURNS, "tiny": _TURNS, "4.0": _PLAI
 
 @dataclass(frozen=True)
 class Request:
-    """What to ask of a model. language and target_language are codes ("en"); keywords bias names."""
+    """What to ask of a model. Languages are codes ("en"); keywords are words to listen for."""
 
     task: str
     language: str | None

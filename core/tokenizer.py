@@ -80,7 +80,7 @@ class StreamDecoder:
 
 
 def token_name(value: object) -> str | None:
-    """The text of a special token as ``tokenizer_config.json`` writes it (a string or an object)."""
+    """A special token's text, which ``tokenizer_config.json`` writes as a string or an object."""
     if isinstance(value, dict):
         value = value.get("content")
     return value if isinstance(value, str) else None

@@ -1,7 +1,7 @@
 """Token ids and their log-probabilities -> words with a confidence.
 
-In: what was generated. Out: words in order. A word's confidence is the geometric mean of its tokens'
-probabilities; its times are None until an alignment gives them.
+In: what was generated. Out: words in order. A word's confidence is the geometric mean of its
+tokens' probabilities; its times are None until an alignment gives them.
 """
 
 from __future__ import annotations

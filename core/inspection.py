@@ -1,0 +1,70 @@
+"""What a checkpoint is made of, without running it.
+
+In: a loaded :class:`core.lab.Lab`. Out: a plain dictionary: parts, parameters, bytes, tensors used
+and unused, capabilities. ``python -m core inspect`` prints it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from torch import nn
+
+from core.lab import Lab
+from core.lora import adapted_layers
+
+
+def inspect(lab: Lab) -> dict[str, Any]:
+    """Describe a loaded checkpoint in JSON types."""
+    model = lab.model
+    parts = {
+        name: count(part)
+        for name, part in (
+            ("encoder", model.encoder),
+            ("projector", model.projector),
+            ("decoder", model.decoder),
+        )
+    }
+    adapter = [t for _, layer in adapted_layers(model) for t in (layer.lora_a, layer.lora_b)]
+    total = sum(part["parameters"] for part in parts.values())
+    return {
+        "model": lab.entry.name,
+        "title": lab.entry.title,
+        "family": lab.entry.family,
+        "folder": str(lab.files.folder),
+        "licence": lab.entry.licence,
+        "dtype": str(lab.dtype).removeprefix("torch."),
+        "device": str(lab.device),
+        "parts": parts,
+        "parameters": total,
+        "adapter": {
+            "layers": lab.num_adapted_layers,
+            "parameters": sum(t.numel() for t in adapter if t is not None),
+        }
+        if lab.has_adapter
+        else None,
+        "stored_bytes": lab.files.num_bytes,
+        "shards": sorted({file.name for file in lab.files.shards.values()}),
+        "tensors": {"used": lab.report.num_tensors, "unused": list(lab.report.unused)},
+        "capabilities": {
+            "tasks": list(lab.entry.tasks),
+            "languages": list(lab.entry.languages),
+            "target_languages": list(lab.entry.target_languages),
+            "keywords": lab.entry.keywords,
+            "punctuation": lab.entry.punctuation,
+            "text_mode": lab.entry.text_mode,
+            "lora": lab.has_adapter,
+            "max_audio_s": lab.max_audio_s,
+        },
+        "config": asdict(lab.config),
+    }
+
+
+def count(part: nn.Module) -> dict[str, int]:
+    """Parameters (batch-norm statistics and adapters left out) and bytes of one part."""
+    own = [t for name, t in part.named_parameters() if not name.endswith((".lora_a", ".lora_b"))]
+    return {
+        "parameters": sum(t.numel() for t in own),
+        "bytes": sum(t.numel() * t.element_size() for t in own),
+    }
