@@ -111,19 +111,24 @@ class Lab:
         source: Source | Tensor,
         *,
         cancelled: Callable[[], bool] = lambda: False,
+        clock: PhaseClock | None = None,
         **options: Unpack[OptionFields],
     ) -> Iterator[Event]:
         """Events of one transcription: phases, partial texts, at last the transcript.
 
-        ``cancelled`` is asked after every token; True ends the work with the text so far.
+        Args:
+            source: as for :meth:`transcribe`.
+            cancelled: asked after every token; True ends the work with the text so far.
+            clock: a fresh clock of the caller's, who then has every span of every phase.
         """
-        return self.stream_batch([source], cancelled=cancelled, **options)
+        return self.stream_batch([source], cancelled=cancelled, clock=clock, **options)
 
     def stream_batch(
         self,
         sources: Sequence[Source | Tensor],
         *,
         cancelled: Callable[[], bool] = lambda: False,
+        clock: PhaseClock | None = None,
         **options: Unpack[OptionFields],
     ) -> Iterator[Event]:
         """Events of several transcriptions, run as one batch."""
@@ -141,6 +146,7 @@ class Lab:
             chosen,
             lora=lora,
             cancelled=cancelled,
+            clock=clock,
         )
 
     def chat(

@@ -40,16 +40,25 @@ PHASES = (
 )
 
 
+@dataclass(frozen=True)
+class Span:
+    """One stay in a phase. start and duration in seconds, start from the clock's own."""
+
+    name: str
+    start: float
+    duration: float
+
+
 @dataclass
 class PhaseClock:
-    """Seconds spent in each phase of one request, in the order the phases first began.
+    """When each phase of one request began and how long it took.
 
-    Phases may be entered many times (one decode range per step); their durations add up. They never
-    nest: opening a phase inside another is a programming error.
+    Phases may be entered many times (one decode span per step). They never nest: opening a phase
+    inside another is a programming error.
     """
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    seconds: dict[str, float] = field(default_factory=dict)
+    spans: list[Span] = field(default_factory=list)
     started_at: float = field(default_factory=time.perf_counter)
     _open: str | None = None
 
@@ -66,16 +75,22 @@ class PhaseClock:
                 yield
                 self._wait()
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begin
+            spent = time.perf_counter() - begin
+            self.spans.append(Span(name, begin - self.started_at, spent))
             self._open = None
 
     def elapsed(self) -> float:
         """Seconds since the clock was made."""
         return time.perf_counter() - self.started_at
 
+    def seconds(self, name: str) -> float:
+        """Seconds spent in phase ``name`` so far."""
+        return sum(span.duration for span in self.spans if span.name == name)
+
     def milliseconds(self) -> list[tuple[str, float]]:
         """(phase, milliseconds) in the order the phases first began."""
-        return [(name, 1000.0 * spent) for name, spent in self.seconds.items()]
+        names = dict.fromkeys(span.name for span in self.spans)
+        return [(name, 1000.0 * self.seconds(name)) for name in names]
 
     def _wait(self) -> None:
         # A GPU runs behind the host: without this the time lands in whichever phase waits next.

@@ -216,7 +216,7 @@ class Job:
         return switch([self.lora] * batch, like=like)
 
     def _done(self, name: str) -> PhaseDone:
-        return PhaseDone(0, name, 1000 * self.clock.seconds[name])
+        return PhaseDone(0, name, 1000 * self.clock.seconds(name))
 
     def _transcript(self, clip: Clip, elapsed_ms: float) -> Transcript:
         row, tokenizer = clip.row, self.parts.tokenizer
@@ -228,7 +228,7 @@ class Job:
         elif row.stop == CANCELLED:
             clip.warnings.append(STOPPED)
         segment = Segment(0.0, clip.seconds, clip.text, confidence(logprobs))
-        decoding = self.clock.seconds.get(phases.DECODE, 0.0)
+        decoding = self.clock.seconds(phases.DECODE)
         # The first token comes out of the prefill, so only the others took decoding time.
         speed = (len(ids) - 1) / decoding if len(ids) > 1 and decoding > 0 else None
         return Transcript(
@@ -264,6 +264,7 @@ def stream(
     *,
     lora: bool | None,
     cancelled: Callable[[], bool] = lambda: False,
+    clock: PhaseClock | None = None,
 ) -> Iterator[Event]:
     """Transcribe ``sources`` (paths, bytes, binary files, or waveforms [N] at 16 kHz) as one batch.
 
@@ -271,4 +272,5 @@ def stream(
         AudioError: a source is no readable recording.
         ValueError: the request does not fit the model.
     """
-    yield from Job(parts, engine, options, lora, cancelled, PhaseClock(parts.device)).run(sources)
+    timer = clock or PhaseClock(parts.device)
+    yield from Job(parts, engine, options, lora, cancelled, timer).run(sources)
