@@ -26,7 +26,7 @@ bench: $(STAMP)  ## measure this machine on the bundled model
 	$(PY) -m profiling run
 
 demo-model: $(STAMP)  ## train the bundled model from nothing
-	for stage in corpus encoder decoder align evaluate; do $(PY) -m training $$stage || exit 1; done
+	for stage in corpus encoder decoder align pack evaluate; do $(PY) -m training $$stage || exit 1; done
 
 venv: $(STAMP)  ## only make the environment
 
