@@ -77,7 +77,7 @@ def beam_search(
     beams = options.num_beams
     with clock.mark(phases.PREFILL):
         cache, logits = run_prefill(engine, config, prompts, options.max_new_tokens)
-        cache, logits = _widen(cache, beams), logits.repeat_interleave(beams, dim=0)  # [B*K, V]
+        cache, logits = _widen(cache, beams), logits[:, 0].repeat_interleave(beams, dim=0)
     first = [Hypothesis((), (), 0.0), *[Hypothesis((), (), _NEVER)] * (beams - 1)]
     searches = [Search(list(ids), list(first), []) for ids in prompts.ids]
     lora = None if prompts.lora is None else prompts.lora.repeat_interleave(beams, dim=0)
@@ -101,7 +101,8 @@ def _decode(engine: Engine, searches: list[Search], cache: KVCache, lora: Tensor
     lengths = [len(s.prompt) + len(beam.ids) for s in searches for beam in s.running]
     positions = torch.tensor(lengths, device=device) - 1
     view = cache.first_slots(engine.slots_in_use(max(lengths) - 1, cache.num_slots))
-    return engine.decode(torch.tensor(tokens, device=device), positions, view, lora)
+    ids = torch.tensor(tokens, device=device)[:, None]
+    return engine.decode(ids, positions[:, None], view, lora)[:, 0]
 
 
 def _widen(cache: KVCache, beams: int) -> KVCache:

@@ -11,7 +11,6 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -148,10 +147,10 @@ def attach_adapter(model: GraniteSpeech, config_file: Path, weights_file: Path) 
             match = _ADAPTER_KEY.match(key)
             if match is None:
                 raise CheckpointError(f"{weights_file.name}: {key!r} is not a LoRA tensor")
-            module = native_name(match[1] + ".").removesuffix(".")
-            halves.setdefault(module, {})[match[2]] = file.get_tensor(key)
+            halves.setdefault(match[1], {})[match[2]] = _flat(file.get_tensor(key))
     modules = dict(model.named_modules())
-    for name, pair in halves.items():
+    for stored, pair in halves.items():
+        name = native_name(stored + ".").removesuffix(".")
         layer = modules.get(name)
         if not isinstance(layer, AdaptableLinear) or set(pair) != {"A", "B"}:
             raise CheckpointError(
@@ -159,18 +158,24 @@ def attach_adapter(model: GraniteSpeech, config_file: Path, weights_file: Path) 
                 "this model with both halves; expected an adapter made for this checkpoint"
             )
         try:
-            layer.attach(LoRAWeights(pair["A"], pair["B"], _scaling(settings, name, pair["A"])))
+            layer.attach(LoRAWeights(pair["A"], pair["B"], _scaling(settings, stored, pair["A"])))
         except ValueError as error:
             raise CheckpointError(f"{weights_file.name}: {name}: {error}") from error
     return len(halves)
 
 
+def _flat(half: Tensor) -> Tensor:
+    """An adapter of a pointwise convolution, which is a linear layer here."""
+    return half.squeeze(-1) if half.ndim == 3 else half
+
+
 def _scaling(settings: Mapping[str, Any], module: str, a: Tensor) -> float:
-    """alpha / r (or alpha / sqrt r), with PEFT's per-module patterns."""
+    """alpha / r (or alpha / sqrt r); the first of PEFT's patterns that ends ``module`` sets alpha."""
     rank, alpha = a.shape[0], settings.get("lora_alpha", 8)
     for pattern, value in (settings.get("alpha_pattern") or {}).items():
-        if module.endswith(pattern) or fnmatch(module, pattern) or re.search(pattern, module):
+        if re.match(rf"(.*\.)?({pattern})$", module):
             alpha = value
+            break
     return float(alpha) / (rank**0.5 if settings.get("use_rslora") else rank)
 
 

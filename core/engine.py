@@ -3,7 +3,8 @@
 In: tensors padded to the sizes the engine asks for. Out: the stage's result. Generation talks to an
 engine only, so eager and compiled runs share every line above the arithmetic.
 
-Shapes: B batch, T feature frames, A audio embeddings, P prompt length, E width, V vocabulary.
+Shapes: B batch, T feature frames, A audio embeddings, P prompt length, N new tokens of a step,
+Q scored positions, E width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -32,9 +33,10 @@ class Engine:
 
     encode: features [B, T, F], lengths [B], lora -> EncoderOutput.
     project: frames [B, T, D], lora -> audio embeddings [B, A, E].
-    prefill: prompt ids [B, P], audio [B, A, E], last [B] (index of each row's last token), cache,
-        lora -> logits [B, V] after the last token.
-    decode: token ids [B], positions [B], cache, lora -> logits [B, V].
+    prefill: prompt ids [B, P], audio [B, A, E], scored [B, Q] (places whose next token is wanted),
+        cache, lora -> logits [B, Q, V].
+    decode: token ids [B, N], positions [B, N], cache, lora -> logits [B, N, V]; N is one for plain
+        steps and more when a draft is verified.
     frames_bucket, prompt_bucket, cache_bucket: the size to pad a length to.
     slots_in_use: how many cache slots a step at this position should attend over.
     """
@@ -69,27 +71,27 @@ def project_stage(model: GraniteSpeech) -> ProjectStage:
 
 
 def prefill_stage(model: GraniteSpeech) -> PrefillStage:
-    """Splice, run the whole prompt, score only what follows its last token."""
+    """Splice, run the whole prompt, score only the places asked for."""
 
     def prefill(
-        prompt_ids: Tensor, audio: Tensor, last: Tensor, cache: KVCache, lora: Tensor | None
+        prompt_ids: Tensor, audio: Tensor, scored: Tensor, cache: KVCache, lora: Tensor | None
     ) -> Tensor:
         embeddings = model.splice(prompt_ids, audio)  # [B, P, E]
         positions = torch.arange(prompt_ids.shape[1], device=prompt_ids.device)
         hidden = model.decoder(embeddings, positions.expand(prompt_ids.shape), cache, lora)
-        at = last[:, None, None].expand(-1, 1, hidden.shape[-1])
-        return model.decoder.logits(hidden.gather(1, at), lora)[:, 0]  # [B, V]
+        wanted = hidden.gather(1, scored[..., None].expand(-1, -1, hidden.shape[-1]))
+        return model.decoder.logits(wanted, lora)  # [B, Q, V]
 
     return prefill
 
 
 def decode_stage(model: GraniteSpeech) -> DecodeStage:
-    """One more token per row."""
+    """More tokens per row, each at its own position."""
 
     def decode(token_ids: Tensor, positions: Tensor, cache: KVCache, lora: Tensor | None) -> Tensor:
-        embeddings = model.decoder.embed_tokens(token_ids[:, None])  # [B, 1, E]
-        hidden = model.decoder(embeddings, positions[:, None], cache, lora)
-        return model.decoder.logits(hidden, lora)[:, 0]  # [B, V]
+        embeddings = model.decoder.embed_tokens(token_ids)  # [B, N, E]
+        hidden = model.decoder(embeddings, positions, cache, lora)
+        return model.decoder.logits(hidden, lora)  # [B, N, V]
 
     return decode
 

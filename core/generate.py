@@ -85,24 +85,36 @@ def generate(
     generator = torch.Generator(device=prompts.audio.device).manual_seed(options.seed)
     with clock.mark(phases.PREFILL):
         cache, logits = run_prefill(engine, config, prompts, options.max_new_tokens)
-        next_ids = _advance(rows, logits, options, config, generator)
+        next_ids = _advance(rows, logits[:, 0], options, config, generator)
     yield rows
     while _mark_stopped(rows, cancelled):
         with clock.mark(phases.DECODE):
             positions = torch.tensor([row.length - 1 for row in rows], device=next_ids.device)
             reach = max(row.length for row in rows) - 1
             view = cache.first_slots(engine.slots_in_use(reach, cache.num_slots))
-            logits = engine.decode(next_ids, positions, view, prompts.lora)
-            next_ids = _advance(rows, logits, options, config, generator)
+            logits = engine.decode(next_ids[:, None], positions[:, None], view, prompts.lora)
+            next_ids = _advance(rows, logits[:, 0], options, config, generator)
         yield rows
 
 
 def run_prefill(
-    engine: Engine, config: DecoderConfig, prompts: Prompts, max_new_tokens: int
+    engine: Engine,
+    config: DecoderConfig,
+    prompts: Prompts,
+    max_new_tokens: int,
+    *,
+    drafts: Sequence[list[int]] | None = None,
 ) -> tuple[KVCache, Tensor]:
-    """Allocate the cache and run the prompts; returns it with the logits [B, V] that follow."""
+    """Allocate the cache and run the prompts, each followed by its draft if there are drafts.
+
+    Returns:
+        The filled cache, and logits [B, Q, V] after the prompt's last token and after each token
+        of the longest draft (Q is one more than its length; rows with shorter drafts repeat).
+    """
     batch, device = len(prompts.ids), prompts.audio.device
-    longest = max(len(ids) for ids in prompts.ids)
+    tails = drafts or [[]] * batch
+    rows = [[*ids, *tail] for ids, tail in zip(prompts.ids, tails, strict=True)]
+    longest = max(len(row) for row in rows)
     limit = config.max_position_embeddings
     length = min(engine.prompt_bucket(longest), limit)
     num_slots = max(length, min(engine.cache_bucket(longest + max_new_tokens), limit))
@@ -110,11 +122,15 @@ def run_prefill(
         config, batch=batch, num_slots=num_slots, dtype=prompts.audio.dtype, device=device
     )
     # Padding on the right: those slots are overwritten by new tokens before anything reads them.
-    padded = [[*ids, *[config.pad_token_id] * (length - len(ids))] for ids in prompts.ids]
-    last = torch.tensor([len(ids) - 1 for ids in prompts.ids], device=device)
+    padded = [[*row, *[config.pad_token_id] * (length - len(row))] for row in rows]
+    steps = max(len(tail) for tail in tails) + 1
+    scored = [
+        [min(len(ids) - 1 + step, len(row) - 1) for step in range(steps)]
+        for ids, row in zip(prompts.ids, rows, strict=True)
+    ]
     view = cache.first_slots(engine.slots_in_use(length - 1, num_slots))
-    ids = torch.tensor(padded, device=device)
-    return cache, engine.prefill(ids, prompts.audio, last, view, prompts.lora)
+    ids, places = torch.tensor(padded, device=device), torch.tensor(scored, device=device)
+    return cache, engine.prefill(ids, prompts.audio, places, view, prompts.lora)
 
 
 def _advance(
