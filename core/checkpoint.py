@@ -170,7 +170,7 @@ def _flat(half: Tensor) -> Tensor:
 
 
 def _scaling(settings: Mapping[str, Any], module: str, a: Tensor) -> float:
-    """alpha / r (or alpha / sqrt r); the first of PEFT's patterns that ends ``module`` sets alpha."""
+    """alpha / r (or alpha / sqrt r); the first of PEFT's patterns to end ``module`` sets alpha."""
     rank, alpha = a.shape[0], settings.get("lora_alpha", 8)
     for pattern, value in (settings.get("alpha_pattern") or {}).items():
         if re.match(rf"(.*\.)?({pattern})$", module):

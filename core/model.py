@@ -52,6 +52,14 @@ class GraniteSpeech(nn.Module):
         encoded = self.encoder(features, lengths, lora)
         return AudioEmbeddings(self.projector(encoded.frames, lora), encoded)
 
+    def embed_text(self, ids: Tensor) -> Tensor:
+        """Rows [B, P, E] of the table for ``ids`` [B, P].
+
+        The audio token, which may lie outside the table, reads row 0: in a prompt audio replaces
+        it, and where a model writes one itself the reference reads that row too.
+        """
+        return self.decoder.embed_tokens(ids.masked_fill(ids == self.config.audio_token_id, 0))
+
     def splice(self, prompt_ids: Tensor, audio: Tensor) -> Tensor:
         """Prompt embeddings [B, P, E]: the table's rows, with audio at the audio places.
 
@@ -63,8 +71,7 @@ class GraniteSpeech(nn.Module):
             audio: [B, A, E]; rows past a clip's own places are never read.
         """
         is_audio = prompt_ids == self.config.audio_token_id  # [B, P]
-        # The audio id may lie outside the table; any row will do, it is replaced.
-        text = self.decoder.embed_tokens(prompt_ids.masked_fill(is_audio, 0))  # [B, P, E]
+        text = self.embed_text(prompt_ids)  # [B, P, E]
         place = (is_audio.cumsum(dim=1) - 1).clamp(min=0, max=audio.shape[1] - 1)  # [B, P]
         spoken = audio.gather(1, place[..., None].expand(-1, -1, audio.shape[-1]))  # [B, P, E]
         return torch.where(is_audio[..., None], spoken.to(text.dtype), text)
