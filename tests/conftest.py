@@ -1,0 +1,82 @@
+"""What every test gets: no network, a fixed seed, one torch thread, and tiny checkpoints.
+
+The checkpoints are random and made on the spot (see ``tiny_models.py``); nothing is downloaded.
+"""
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+import pytest
+import torch
+from torch import Tensor
+
+import core
+import tiny_models
+from core.lab import Lab
+from core.tokenizer import Tokenizer
+
+# Tiny shapes gain nothing from threads, and spinning ones slow down a neighbour.
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _same_random_numbers_every_time() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that reaches for another host fails, whatever machine it runs on."""
+    connect = socket.socket.connect
+
+    def connect_here(self: socket.socket, address: object) -> None:
+        host = address[0] if isinstance(address, tuple) else None
+        if host is not None and host not in ("localhost", "::1", "") and not _is_loopback(host):
+            raise AssertionError(f"a test tried to connect to {address}")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", connect_here)
+
+
+def _is_loopback(host: object) -> bool:
+    return isinstance(host, str) and host.startswith("127.")
+
+
+@pytest.fixture(scope="session")
+def tokenizer_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A byte-level tokenizer.json with Granite's special tokens."""
+    return tiny_models.write_tokenizer(tmp_path_factory.mktemp("tokenizer") / "tokenizer.json")
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tokenizer_file: Path) -> Tokenizer:
+    return Tokenizer(tokenizer_file)
+
+
+@pytest.fixture(scope="session")
+def speech_folder(tmp_path_factory: pytest.TempPathFactory, tokenizer_file: Path) -> Path:
+    """A whole random checkpoint in the layout of 3.3: weights, tokenizer, LoRA adapter."""
+    folder = tmp_path_factory.mktemp("checkpoint")
+    raw = tiny_models.raw_config()
+    model = tiny_models.random_model(raw, seed=1)
+    tiny_models.write_checkpoint(folder, raw, model)
+    tiny_models.write_adapter(folder, model, seed=2)
+    (folder / "tokenizer.json").write_bytes(tokenizer_file.read_bytes())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def lab(speech_folder: Path) -> Lab:
+    """The random checkpoint, loaded; shared by all tests, so never merge or change it."""
+    return core.load(speech_folder, device="cpu", dtype="float32")
+
+
+@pytest.fixture
+def noise() -> Callable[..., Tensor]:
+    """``noise(seconds, seed=0)``: a waveform [N] at 16 kHz, well above silence."""
+    return tiny_models.noise
