@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from core.engine import Engine, decode_stage, encode_stage, prefill_stage, project_stage
+from core.engine import ROW_TILE, Engine, decode_stage, encode_stage, prefill_stage, project_stage
 from core.model import GraniteSpeech
 
 logger = logging.getLogger(__name__)
@@ -62,6 +62,7 @@ def compiled_engine(model: GraniteSpeech, ledger: CompileLedger) -> Engine:
         frames_bucket=lambda frames: power_of_two_bucket(frames, context),
         prompt_bucket=power_of_two_bucket,
         cache_bucket=power_of_two_bucket,
+        verify_bucket=lambda rows: rows if rows == 1 else power_of_two_bucket(rows, ROW_TILE),
         slots_in_use=lambda position, num_slots: num_slots,
     )
 

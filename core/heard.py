@@ -15,6 +15,7 @@ from torch import Tensor
 
 BLANK = 0
 _KATAKANA_FIRST_LABEL, _KATAKANA_FIRST_CODE = 256, 0x30A1
+_LABELS_WITH_KATAKANA = 348
 
 
 def label_character(label: int) -> str:
@@ -22,6 +23,15 @@ def label_character(label: int) -> str:
     if label >= _KATAKANA_FIRST_LABEL:
         return chr(_KATAKANA_FIRST_CODE + label - _KATAKANA_FIRST_LABEL)
     return chr(label)
+
+
+def label_of(character: str) -> int | None:
+    """The CTC label of a character, or None if no head of this family has one for it."""
+    code = ord(character)
+    if 0 < code < _KATAKANA_FIRST_LABEL:
+        return code
+    label = code - _KATAKANA_FIRST_CODE + _KATAKANA_FIRST_LABEL
+    return label if _KATAKANA_FIRST_LABEL <= label < _LABELS_WITH_KATAKANA else None
 
 
 def read_greedily(ctc_logits: Tensor) -> str:

@@ -15,7 +15,7 @@ from core.sampling import GenerationOptions
 from core.transcript import Transcript
 
 ENGINES = ("eager", "compile")
-DECODINGS = ("greedy", "beam", "sample")
+DECODINGS = ("greedy", "speculative", "beam", "sample")
 DEFAULT_BEAMS = 4
 DEFAULT_TEMPERATURE = 0.7
 
@@ -47,7 +47,8 @@ class OptionFields(TypedDict, total=False):
 class TranscribeOptions:
     """How to transcribe.
 
-    lora: on, off, or None for on exactly if the checkpoint is made for it. decoding "beam" uses
+    lora: on, off, or None for on exactly if the checkpoint is made for it. decoding "speculative"
+    gives the greedy text in fewer passes, from drafts of the encoder's CTC head; "beam" uses
     ``num_beams`` (4), "sample" uses ``temperature`` (0.7) and ``top_p``. skip_silence: a recording
     in which nothing is heard gives an empty transcript instead of invented words. ignore_eos makes
     exactly ``max_new_tokens`` tokens, for measurements.

@@ -38,6 +38,10 @@ class Tokenizer:
         """Ids of ``text``; special tokens written in it become their ids."""
         return list(self._fast.encode(text, add_special_tokens=True).ids)
 
+    def encode_continuation(self, text: str) -> list[int]:
+        """Ids of ``text`` as it would stand in the middle of something, nothing added around it."""
+        return list(self._fast.encode(text, add_special_tokens=False).ids)
+
     def decode(self, ids: Iterable[int]) -> str:
         """Text of ``ids`` without special tokens."""
         return self._fast.decode(list(ids), skip_special_tokens=True)

@@ -18,28 +18,33 @@ import torch
 from torch import Tensor
 
 from core import phases
+from core.alignment import align_words
 from core.audio import load_audio
 from core.beam import beam_search
 from core.catalog import CatalogEntry
 from core.container import Source
+from core.drafting import speculate
 from core.engine import Engine
 from core.features import LogMel, pad_features
 from core.generate import CANCELLED, LENGTH, Prompts, Row, generate
-from core.heard import hears_speech
+from core.heard import hears_speech, read_greedily
 from core.lora import switch
 from core.memory import peak_memory_bytes, reset_peak_memory
 from core.model import GraniteSpeech, check_audio_places
 from core.options import Event, Finished, PartialText, PhaseDone, PhaseStarted, TranscribeOptions
 from core.phases import PhaseClock
 from core.prompts import PromptBuilder
-from core.samples import SAMPLE_RATE, AudioError, is_silent
+from core.samples import SAMPLE_RATE, AudioError, from_samples, is_silent
 from core.tokenizer import StreamDecoder, Tokenizer
-from core.transcript import PhaseTime, Segment, Transcript
+from core.transcript import DraftReport, PhaseTime, Segment, Transcript, Word
 from core.words import confidence, split_words
 
 NO_SPEECH = "no speech was heard in this recording"
 CUT_SHORT = "the text was cut at {limit} tokens; allow more to see the rest"
 STOPPED = "stopped before the end of the text"
+
+
+AFTER_PREFILL = (phases.DECODE, phases.DRAFT, phases.VERIFY)
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,11 @@ class Clip:
     name: str
     waveform: Tensor
     row: Row | None = None
+    heard: str = ""
+    ctc_logits: Tensor | None = None
+    words: tuple[Word, ...] = ()
     text: str = ""
+    draft: DraftReport | None = None
     first_text_ms: float | None = None
     decoder: StreamDecoder | None = None
     seen: int = 0
@@ -121,7 +130,7 @@ class Job:
         if not isinstance(source, Tensor):
             waveform = load_audio(source, max_seconds=limit)
             return Clip(index, str(source) if isinstance(source, str | Path) else "", waveform)
-        clip = Clip(index, "", source)
+        clip = Clip(index, "", from_samples(source, SAMPLE_RATE))
         if clip.seconds > limit:
             raise AudioError(
                 f"the recording lasts {clip.seconds:.0f} s; at most {limit:.0f} s fit this model: "
@@ -156,6 +165,10 @@ class Job:
         yield self._done(phases.PROJECTOR)
         for row in speaking:
             clips[row].row = Row(self._prompt(lengths[row]))
+            clips[row].ctc_logits = encoded.ctc_logits[row, : lengths[row]]
+            if self.options.decoding == "speculative":
+                heard = read_greedily(encoded.ctc_logits[row, : lengths[row]])
+                clips[row].heard = " ".join(heard.split())
         return [clips[row] for row in speaking], audio[speaking]
 
     def _prompt(self, num_frames: int) -> list[int]:
@@ -166,17 +179,7 @@ class Job:
 
     def _write(self, clips: list[Clip], audio: Tensor) -> Iterator[Event]:
         """Prefill and decode; partial texts as they come."""
-        parts, settings = self.parts, self.options.generation()
-        ids = [clip.row.prompt for clip in clips if clip.row is not None]
-        search = beam_search if settings.num_beams > 1 else generate
-        steps = search(
-            self.engine,
-            parts.model.config.decoder,
-            Prompts(ids, audio, self._switch(len(clips))),
-            settings,
-            clock=self.clock,
-            cancelled=self.cancelled,
-        )
+        steps = self._steps(clips, audio)
         yield PhaseStarted(0, phases.PREFILL)
         for number, rows in enumerate(steps):
             if number == 0:
@@ -190,7 +193,32 @@ class Job:
                 yield PartialText(clip.index, clip.text, clip.seen)
         with self.clock.mark(phases.DETOKENIZE):
             for clip in clips:
-                clip.text = self._whole_text(clip)
+                self._settle(clip)
+
+    def _steps(self, clips: list[Clip], audio: Tensor) -> Iterator[list[Row]]:
+        """The rows after every pass, by the way of decoding that was asked for."""
+        settings, config = self.options.generation(), self.parts.model.config.decoder
+        ids = [clip.row.prompt for clip in clips if clip.row is not None]
+        prompts = Prompts(ids, audio, self._switch(len(clips)))
+        if self.options.decoding != "speculative":
+            search = beam_search if settings.num_beams > 1 else generate
+            yield from search(
+                self.engine, config, prompts, settings, clock=self.clock, cancelled=self.cancelled
+            )
+            return
+        for work in speculate(
+            self.engine,
+            config,
+            prompts,
+            [clip.heard for clip in clips],
+            self.parts.tokenizer,
+            settings,
+            clock=self.clock,
+            cancelled=self.cancelled,
+        ):
+            for clip, item in zip(clips, work, strict=True):
+                clip.draft = item.report()
+            yield [item.row for item in work]
 
     def _show(self, clip: Clip, row: Row) -> bool:
         """Bring the clip's text up to its row; whether there is anything new to show."""
@@ -206,8 +234,15 @@ class Job:
         clip.seen, clip.text = len(row.ids), clip.decoder.text
         return any(pieces)
 
-    def _whole_text(self, clip: Clip) -> str:
-        return "" if clip.row is None else self.parts.tokenizer.decode(clip.row.ids).strip()
+    def _settle(self, clip: Clip) -> None:
+        """The final text and its words, with times where the text is what was said."""
+        row, tokenizer = clip.row, self.parts.tokenizer
+        assert row is not None
+        clip.text = tokenizer.decode(row.ids).strip()
+        clip.words = split_words(tokenizer, row.ids, row.logprobs)
+        if self.options.task == "transcribe" and clip.ctc_logits is not None:
+            step = self.parts.front_end.config.seconds_of_frames(1)
+            clip.words = tuple(align_words(clip.words, clip.ctc_logits, step))
 
     def _switch(self, batch: int) -> Tensor | None:
         if self.lora is None:
@@ -219,7 +254,7 @@ class Job:
         return PhaseDone(0, name, 1000 * self.clock.seconds(name))
 
     def _transcript(self, clip: Clip, elapsed_ms: float) -> Transcript:
-        row, tokenizer = clip.row, self.parts.tokenizer
+        row = clip.row
         ids, logprobs = ([], []) if row is None else (row.ids, row.logprobs)
         if row is None:
             clip.warnings.append(NO_SPEECH)
@@ -228,14 +263,14 @@ class Job:
         elif row.stop == CANCELLED:
             clip.warnings.append(STOPPED)
         segment = Segment(0.0, clip.seconds, clip.text, confidence(logprobs))
-        decoding = self.clock.seconds(phases.DECODE)
+        decoding = sum(self.clock.seconds(name) for name in AFTER_PREFILL)
         # The first token comes out of the prefill, so only the others took decoding time.
         speed = (len(ids) - 1) / decoding if len(ids) > 1 and decoding > 0 else None
         return Transcript(
             file=clip.name,
             text=clip.text,
             segments=(segment,) if clip.text else (),
-            words=split_words(tokenizer, ids, logprobs),
+            words=clip.words,
             language=self.options.target_language or self.options.language,
             model=self.parts.entry.name,
             engine=self.engine.name,
@@ -250,7 +285,7 @@ class Job:
             new_tokens=len(ids),
             new_tokens_per_s=speed,
             peak_memory_bytes=peak_memory_bytes(self.parts.device),
-            draft=None,
+            draft=clip.draft,
             warnings=tuple(clip.warnings),
         )
 
