@@ -222,8 +222,8 @@ def _parse_projector(model: _Section, output_size: int, source: str) -> Projecto
 
 def _parse_decoder(part: _Section, tied_at_top: bool | None) -> DecoderConfig:
     width, heads = part.take("hidden_size"), part.take("num_attention_heads")
-    # transformers reads the outer flag; the text section's own is only a fallback.
-    tied = part.raw.get("tie_word_embeddings", False) if tied_at_top is None else tied_at_top
+    # transformers reads the outer flag, and ties where none speaks. A stored head is always used.
+    tied = part.raw.get("tie_word_embeddings", True) if tied_at_top is None else tied_at_top
     eos = part.raw.get("eos_token_id")
     eos_ids = tuple(eos) if isinstance(eos, list) else (() if eos is None else (eos,))
     pad = part.raw.get("pad_token_id")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx  # huggingface_hub's own client: a connection that breaks off raises its errors
 from huggingface_hub import hf_hub_download, snapshot_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
@@ -71,9 +72,13 @@ class CheckpointFiles:
         if file is None:
             return {}
         try:
-            return json.loads(file.read_text(encoding="utf-8"))
+            raw = json.loads(file.read_text(encoding="utf-8"))
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise CheckpointNotFound(f"{file}: not valid JSON ({error}); load it again") from error
+        if not isinstance(raw, dict):
+            kind = type(raw).__name__
+            raise CheckpointNotFound(f"{file}: not a JSON object but a {kind}; load it again")
+        return raw
 
     @property
     def num_bytes(self) -> int:
@@ -132,15 +137,7 @@ def _find_shards(folder: Path) -> dict[str, Path]:
     """Tensor name -> file. Where there is an index it rules: other shards are orphans."""
     index, single = folder / INDEX, folder / SINGLE
     if index.is_file():
-        try:
-            names = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        except (json.JSONDecodeError, KeyError, UnicodeDecodeError) as error:
-            raise CheckpointNotFound(f"{index}: not a weight index ({error!r})") from error
-        wrong = sorted({n for n in names.values() if Path(n).name != n})
-        if wrong:
-            raise CheckpointNotFound(
-                f"{index}: {wrong[0]!r} points outside the checkpoint's folder"
-            )
+        names = _read_index(index)
         missing = sorted({n for n in names.values() if not (folder / n).is_file()})
         if missing:
             raise CheckpointNotFound(
@@ -164,6 +161,22 @@ def _find_shards(folder: Path) -> dict[str, Path]:
     raise CheckpointNotFound(f"{folder} has neither {INDEX} nor {SINGLE}")
 
 
+def _read_index(index: Path) -> dict[str, str]:
+    """Tensor name -> name of a safetensors file beside the index; nothing else may stand there."""
+    try:
+        names = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        files = sorted(set(names.values()))
+        outside = [file for file in files if Path(file).name != file]
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise CheckpointNotFound(f"{index}: not a weight index ({error!r})") from error
+    if outside:
+        raise CheckpointNotFound(f"{index}: {outside[0]!r} points outside the checkpoint's folder")
+    foreign = [file for file in files if not file.endswith(".safetensors")]
+    if foreign:
+        raise CheckpointNotFound(f"{index}: {foreign[0]!r}; expected safetensors files only")
+    return names
+
+
 def _download(repo: str, revision: str | None, *, local_only: bool) -> Path:
     """Fetch what is needed of ``repo``; returns the snapshot's folder."""
     try:
@@ -172,11 +185,15 @@ def _download(repo: str, revision: str | None, *, local_only: bool) -> Path:
             index = Path(
                 hf_hub_download(repo, INDEX, revision=revision, local_files_only=local_only)
             )
-            weights = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-            wanted = [INDEX, *weights]
+            wanted = [INDEX, *sorted(set(_read_index(index).values()))]
         except (EntryNotFoundError, LocalEntryNotFoundError):
             wanted = [SINGLE]
-        folder = snapshot_download(repo, revision=revision, allow_patterns=[*_SMALL_FILES, *wanted])
+        folder = snapshot_download(
+            repo,
+            revision=revision,
+            allow_patterns=[*_SMALL_FILES, *wanted],
+            local_files_only=local_only,
+        )
         return Path(folder)
     except GatedRepoError as error:
         raise CheckpointNotFound(
@@ -200,7 +217,7 @@ def _download(repo: str, revision: str | None, *, local_only: bool) -> Path:
         ) from error
     except EntryNotFoundError as error:
         raise CheckpointNotFound(f"{repo!r} has no config.json; expected a checkpoint") from error
-    except (HfHubHTTPError, OSError) as error:
+    except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
         raise CheckpointNotFound(f"downloading {repo!r} failed: {_first_line(error)}") from error
 
 

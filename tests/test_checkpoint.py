@@ -1,0 +1,389 @@
+"""Stored tensors become the model, strictly: names, shapes, dtypes, and all that can be wrong.
+
+Run alone: ``python -m pytest tests/test_checkpoint.py``.
+"""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+import core
+import tiny_models
+from core.checkpoint import CheckpointError, load_model, native_name, stored_name, to_stored
+from core.config import parse_config
+from core.hub import resolve
+from core.model import GraniteSpeech
+
+DATA = Path(__file__).parent / "data"
+WEIGHTS = "model.safetensors"
+# Millions of parameters: encoder, projector, decoder, adapter (rank 64 on q and v), all together.
+# Tensors: floating-point ones as stored, a tied head left out. The BatchNorm counters come on top.
+PUBLISHED = {
+    "granite-speech-3.3-2b": (440.0, 35.7, 2533.5, 17.0, 3026.3, 937),
+    "granite-speech-3.3-8b": (440.0, 37.8, 8170.9, 34.1, 8682.8, 937),
+    "granite-4.0-1b-speech": (440.2, 35.7, 1837.3, 0.0, 2313.2, 938),
+    "granite-speech-4.1-2b": (440.2, 35.7, 1837.3, 0.0, 2313.2, 938),
+}
+
+
+def published(name: str) -> tuple[dict, GraniteSpeech]:
+    raw = json.loads((DATA / f"{name}.json").read_text())
+    with torch.device("meta"):
+        return raw, GraniteSpeech(parse_config(raw, source=name))
+
+
+def linear(name: str, out_size: int, in_size: int, bias: bool = True) -> dict[str, tuple[int, ...]]:
+    weight = {f"{name}.weight": (out_size, in_size)}
+    return weight | ({f"{name}.bias": (out_size,)} if bias else {})
+
+
+def norm(name: str, width: int, bias: bool = True) -> dict[str, tuple[int, ...]]:
+    return {f"{name}.weight": (width,)} | ({f"{name}.bias": (width,)} if bias else {})
+
+
+def expected_encoder(raw: dict) -> dict[str, tuple[int, ...]]:
+    width, inner = raw["hidden_dim"], raw["num_heads"] * raw["dim_head"]
+    wide, channels = raw["feedforward_mult"] * width, raw["conv_expansion_factor"] * width
+    keys = linear("encoder.input_linear", width, raw["input_dim"])
+    keys |= linear("encoder.out", raw["output_dim"], width)
+    keys |= linear("encoder.out_mid", width, raw["output_dim"])
+    for number in range(raw["num_layers"]):
+        at = f"encoder.layers.{number}"
+        for part in ("ff1", "ff2"):
+            keys |= norm(f"{at}.{part}.pre_norm", width)
+            keys |= linear(f"{at}.{part}.up_proj", wide, width)
+            keys |= linear(f"{at}.{part}.down_proj", width, wide)
+        keys |= norm(f"{at}.attn.pre_norm", width) | norm(f"{at}.post_norm", width)
+        keys |= linear(f"{at}.attn.to_q", inner, width, bias=False)
+        keys |= linear(f"{at}.attn.to_kv", 2 * inner, width, bias=False)
+        keys |= linear(f"{at}.attn.to_out", width, inner)
+        keys[f"{at}.attn.rel_pos_emb.weight"] = (2 * raw["max_pos_emb"] + 1, raw["dim_head"])
+        keys |= norm(f"{at}.conv.norm", width) | norm(f"{at}.conv.batch_norm", channels)
+        keys[f"{at}.conv.up_conv.weight"] = (2 * channels, width, 1)
+        keys[f"{at}.conv.up_conv.bias"] = (2 * channels,)
+        keys[f"{at}.conv.depth_conv.conv.weight"] = (channels, 1, raw["conv_kernel_size"])
+        keys[f"{at}.conv.down_conv.weight"] = (width, channels, 1)
+        keys[f"{at}.conv.down_conv.bias"] = (width,)
+        keys |= {f"{at}.conv.batch_norm.running_{kind}": (channels,) for kind in ("mean", "var")}
+        keys[f"{at}.conv.batch_norm.num_batches_tracked"] = ()
+    return keys
+
+
+def expected_projector(raw: dict, num_queries: int, decoder: int) -> dict[str, tuple[int, ...]]:
+    width, wide = raw["hidden_size"], raw["intermediate_size"]
+    keys = {"projector.query": (1, num_queries, width)}
+    keys |= norm("projector.qformer.layernorm", width)
+    keys |= linear("projector.linear", decoder, width)
+    for number in range(raw["num_hidden_layers"]):
+        at = f"projector.qformer.encoder.layer.{number}"
+        for part, source in (("attention", width), ("crossattention", raw["encoder_hidden_size"])):
+            keys |= linear(f"{at}.{part}.attention.query", width, width)
+            keys |= linear(f"{at}.{part}.attention.key", width, source)
+            keys |= linear(f"{at}.{part}.attention.value", width, source)
+            keys |= linear(f"{at}.{part}.output.dense", width, width)
+            keys |= norm(f"{at}.{part}.output.LayerNorm", width)
+        keys |= linear(f"{at}.intermediate_query.dense", wide, width)
+        keys |= linear(f"{at}.output_query.dense", width, wide)
+        keys |= norm(f"{at}.output_query.LayerNorm", width)
+    return keys
+
+
+def expected_decoder(raw: dict, tied: bool) -> dict[str, tuple[int, ...]]:
+    width, wide = raw["hidden_size"], raw["intermediate_size"]
+    shared = width // raw["num_attention_heads"] * raw["num_key_value_heads"]
+    keys = {"language_model.model.embed_tokens.weight": (raw["vocab_size"], width)}
+    keys |= norm("language_model.model.norm", width, bias=False)
+    if not tied:
+        keys |= linear("language_model.lm_head", raw["vocab_size"], width, bias=False)
+    for number in range(raw["num_hidden_layers"]):
+        at = f"language_model.model.layers.{number}"
+        sizes = {"q": (width, width), "k": (shared, width), "v": (shared, width)}
+        for letter, (out_size, in_size) in {**sizes, "o": (width, width)}.items():
+            keys |= linear(f"{at}.self_attn.{letter}_proj", out_size, in_size, bias=False)
+        keys |= linear(f"{at}.mlp.gate_proj", wide, width, bias=False)
+        keys |= linear(f"{at}.mlp.up_proj", wide, width, bias=False)
+        keys |= linear(f"{at}.mlp.down_proj", width, wide, bias=False)
+        keys |= norm(f"{at}.input_layernorm", width, bias=False)
+        keys |= norm(f"{at}.post_attention_layernorm", width, bias=False)
+    return keys
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_expected_keys_of_published_checkpoints(name: str):
+    raw, model = published(name)
+    queries = raw["window_size"] // raw["downsample_rate"]
+    expected = expected_encoder(raw["encoder_config"])
+    expected |= expected_projector(
+        raw["projector_config"], queries, raw["text_config"]["hidden_size"]
+    )
+    expected |= expected_decoder(raw["text_config"], raw["tie_word_embeddings"])
+    stored = {key: tuple(tensor.shape) for key, tensor in to_stored(model.state_dict()).items()}
+    assert stored == expected
+    counters = [key for key in stored if key.endswith("num_batches_tracked")]
+    assert len(counters) == raw["encoder_config"]["num_layers"] == 16
+    assert len(stored) - len(counters) == PUBLISHED[name][-1]
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_parameter_totals_of_published_checkpoints(name: str):
+    raw, model = published(name)
+    text = raw["text_config"]
+    shared = text["hidden_size"] // text["num_attention_heads"] * text["num_key_value_heads"]
+    outputs = text["hidden_size"] + shared  # of q and v
+    adapter = 64 * (2 * text["hidden_size"] + outputs) * text["num_hidden_layers"]
+    totals = [
+        sum(t.numel() for t in part.state_dict().values() if t.is_floating_point()) / 1e6
+        for part in (model.encoder, model.projector, model.decoder)
+    ]
+    totals.append(adapter / 1e6 if raw["has_lora_adapter"] else 0.0)
+    assert [round(total, 1) for total in totals] == list(PUBLISHED[name][:4])
+    assert round(sum(totals), 1) == PUBLISHED[name][4]
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_every_name_survives_the_way_to_the_file_and_back(name: str):
+    _, model = published(name)
+    names = list(model.state_dict())
+    assert [native_name(stored_name(key)) for key in names] == names
+    assert len({stored_name(key) for key in names}) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("stored", "native"),
+    [
+        ("encoder.layers.3.conv.depth_conv.conv.weight",) * 2,
+        ("model.encoder.out_mid.bias", "encoder.out_mid.bias"),
+        ("model.projector.qformer.layernorm.weight", "projector.norm.weight"),
+        (
+            "projector.qformer.encoder.layer.1.crossattention.attention.key.weight",
+            "projector.layers.1.crossattention.key.weight",
+        ),
+        (
+            "projector.qformer.encoder.layer.0.output_query.LayerNorm.bias",
+            "projector.layers.0.norm.bias",
+        ),
+        (
+            "language_model.model.layers.9.mlp.up_proj.weight",
+            "decoder.layers.9.mlp.up_proj.weight",
+        ),
+        (
+            "model.language_model.layers.9.self_attn.q_proj.base_layer.weight",
+            "decoder.layers.9.self_attn.q_proj.weight",
+        ),
+        ("language_model.lm_head.weight", "decoder.lm_head.weight"),
+        ("lm_head.weight", "decoder.lm_head.weight"),
+    ],
+)
+def test_names_that_other_files_rely_on(stored: str, native: str):
+    assert native_name(stored) == native
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A checkpoint that a test may damage."""
+    raw = tiny_models.raw_config()
+    tiny_models.write_checkpoint(tmp_path, raw, tiny_models.random_model(raw, seed=3))
+    return tmp_path
+
+
+def load(folder: Path, dtype: torch.dtype = torch.float32) -> GraniteSpeech:
+    files = resolve(str(folder))
+    config = parse_config(files.json("config.json"), source="test")
+    return load_model(config, files.shards, dtype=dtype, device=torch.device("cpu"))[0]
+
+
+def rewrite(folder: Path, change: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> None:
+    save_file(change(load_file(folder / WEIGHTS)), folder / "changed.safetensors")
+    (folder / "changed.safetensors").replace(folder / WEIGHTS)
+
+
+def rename(folder: Path, *changes: tuple[str, str]) -> None:
+    def renamed(key: str) -> str:
+        for old, new in changes:
+            key = key.replace(old, new)
+        return key
+
+    rewrite(folder, lambda stored: {renamed(key): tensor for key, tensor in stored.items()})
+
+
+def same(a: GraniteSpeech, b: GraniteSpeech) -> bool:
+    state, other = a.state_dict(), b.state_dict()
+    return state.keys() == other.keys() and all(torch.equal(state[k], other[k]) for k in state)
+
+
+def test_a_saved_model_comes_back_bit_for_bit(folder: Path):
+    assert same(load(folder), tiny_models.random_model(seed=3))
+
+
+def test_shards_with_an_index_are_the_same_as_one_file(folder: Path, tmp_path: Path):
+    sharded = tmp_path / "sharded"
+    tiny_models.write_checkpoint(
+        sharded, tiny_models.raw_config(), tiny_models.random_model(seed=3), num_shards=3
+    )
+    assert same(load(sharded), load(folder))
+
+
+def test_shards_the_index_does_not_name_are_ignored(tmp_path: Path):
+    model = tiny_models.random_model(seed=3)
+    tiny_models.write_checkpoint(tmp_path, tiny_models.raw_config(), model, num_shards=2)
+    wrong = {"encoder.out.weight": torch.zeros(7, 7), "leftover": torch.zeros(1)}
+    save_file(wrong, tmp_path / "model-00001-of-00003.safetensors")
+    save_file(wrong, tmp_path / WEIGHTS)
+    assert same(load(tmp_path), model)
+
+
+def test_names_of_transformers_five_load(folder: Path):
+    expected = load(folder)
+    rename(
+        folder,
+        ("language_model.model.", "model.language_model."),
+        ("language_model.lm_head", "lm_head"),
+        ("encoder.layers", "model.encoder.layers"),
+        ("projector.", "model.projector."),
+    )
+    assert same(load(folder), expected)
+
+
+def test_base_layer_names_load_and_their_adapter_tensors_are_reported(folder: Path):
+    expected = load(folder)
+    rename(folder, ("q_proj.weight", "q_proj.base_layer.weight"))
+    extra = "language_model.model.layers.0.self_attn.q_proj.lora_A.default.weight"
+    rewrite(folder, lambda stored: stored | {extra: torch.zeros(2, 32)})
+    files = resolve(str(folder))
+    config = parse_config(files.json("config.json"), source="test")
+    model, report = load_model(
+        config, files.shards, dtype=torch.float32, device=torch.device("cpu")
+    )
+    assert same(model, expected)
+    assert report.unused == (extra,)
+
+
+def test_bfloat16_files_load_as_the_cast_of_what_they_hold(folder: Path):
+    exact = load(folder)
+    rewrite(
+        folder, lambda s: {k: t.bfloat16() if t.is_floating_point() else t for k, t in s.items()}
+    )
+    found = load(folder)
+    for name, tensor in exact.state_dict().items():
+        expected = tensor.bfloat16().float() if tensor.is_floating_point() else tensor
+        assert found.state_dict()[name].dtype == expected.dtype
+        assert torch.equal(found.state_dict()[name], expected)
+
+
+def test_the_dtype_asked_for_is_the_dtype_given(folder: Path):
+    model = load(folder, torch.bfloat16)
+    assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
+    assert not any(p.requires_grad for p in model.parameters())
+    assert not model.training
+
+
+def test_batch_counters_may_be_left_out(folder: Path):
+    rewrite(folder, lambda s: {k: t for k, t in s.items() if not k.endswith("tracked")})
+    model, expected = load(folder), tiny_models.random_model(seed=3)
+    assert torch.equal(model.encoder.out.weight, expected.encoder.out.weight)
+
+
+def test_a_stored_head_is_used_even_where_the_config_says_tied(folder: Path):
+    head = torch.randn(tiny_models.VOCABULARY, 32)
+    rewrite(folder, lambda stored: stored | {"language_model.lm_head.weight": head})
+    assert torch.equal(load(folder).decoder.lm_head.weight, head)
+
+
+def test_a_head_no_flag_speaks_of_is_tied_if_it_is_not_stored(folder: Path):
+    # As in the reference, whose own default is tied.
+    raw = json.loads((folder / "config.json").read_text())
+    del raw["tie_word_embeddings"]
+    (folder / "config.json").write_text(json.dumps(raw))
+    assert load(folder).decoder.lm_head is None
+
+
+def test_an_untied_head_must_be_stored(folder: Path):
+    raw = tiny_models.raw_config(tie_word_embeddings=False)
+    (folder / "config.json").write_text(json.dumps(raw))
+    with pytest.raises(CheckpointError, match="1 tensors are missing.*language_model.lm_head"):
+        load(folder)
+
+
+def test_missing_and_surplus_tensors_are_counted_and_named_as_stored(folder: Path):
+    rename(folder, ("encoder.out_mid.bias", "encoder.mystery"))
+    with pytest.raises(CheckpointError) as caught:
+        load(folder)
+    message = str(caught.value)
+    assert "1 tensors are missing (first: 'encoder.out_mid.bias')" in message
+    assert "1 tensors fit no part of the model (first: 'encoder.mystery')" in message
+    assert WEIGHTS in message
+
+
+def test_a_wrong_shape_names_the_tensor_and_both_shapes(folder: Path):
+    name = "projector.linear.weight"
+    rewrite(folder, lambda stored: stored | {name: torch.zeros(32, 31)})
+    with pytest.raises(CheckpointError, match=r"projector.linear.weight.*\(32, 31\).*\(32, 32\)"):
+        load(folder)
+
+
+def test_one_tensor_under_two_names_is_refused(folder: Path):
+    twin = {"model.encoder.out.bias": torch.zeros(42)}
+    rewrite(folder, lambda stored: stored | twin)
+    with pytest.raises(CheckpointError, match="same tensor twice"):
+        load(folder)
+
+
+def test_a_shard_without_the_tensor_its_index_promises(tmp_path: Path):
+    tiny_models.write_checkpoint(
+        tmp_path, tiny_models.raw_config(), tiny_models.random_model(), num_shards=2
+    )
+    file = tmp_path / "model-00001-of-00002.safetensors"
+    stored = load_file(file)
+    stored.pop(sorted(stored)[0])
+    save_file(stored, file)
+    with pytest.raises(CheckpointError, match="though the index says so"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["cut", "noise"])
+def test_a_damaged_shard_is_told_from_a_damaged_model(damage: str, tmp_path: Path):
+    tiny_models.write_checkpoint(
+        tmp_path, tiny_models.raw_config(), tiny_models.random_model(), num_shards=2
+    )
+    file = tmp_path / "model-00002-of-00002.safetensors"
+    data = file.read_bytes()
+    file.write_bytes(data[:-500] if damage == "cut" else b"\xff" * 1000)
+    with pytest.raises(CheckpointError, match="00002-of-00002.*cannot be read as safetensors"):
+        load(tmp_path)
+
+
+def test_names_of_the_first_release_are_recognised(folder: Path):
+    rename(folder, ("encoder.input_linear", "encoder.rnn_tr.0"))
+    with pytest.raises(CheckpointError, match="first 3.2 release"):
+        load(folder)
+
+
+def test_what_is_saved_from_a_loaded_model_is_what_was_loaded(folder: Path, speech_folder: Path):
+    for source in (folder, speech_folder):  # without and with an adapter
+        lab = core.load(source, device="cpu", dtype="float32")
+        stored, saved = load_file(source / WEIGHTS), to_stored(lab.model.state_dict())
+        assert stored.keys() == saved.keys()
+        assert all(torch.equal(stored[key], saved[key]) for key in stored)
+
+
+def test_loading_touches_no_random_numbers_and_no_default_dtype(folder: Path):
+    state = torch.get_rng_state()
+    load(folder, torch.bfloat16)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.get_default_dtype() == torch.float32
+
+
+def test_a_folder_may_move_after_loading(
+    folder: Path, tmp_path: Path, noise: Callable[..., Tensor]
+):
+    lab = core.load(folder, device="cpu", dtype="float32")
+    ids = [[1, *[tiny_models.AUDIO_ID] * 12, 2]]
+    before = lab.generate_ids(ids, [noise(1.0)], lora=False)
+    shutil.rmtree(folder)
+    assert lab.generate_ids(ids, [noise(1.0)], lora=False) == before
