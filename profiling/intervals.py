@@ -1,0 +1,130 @@
+"""Ratios of paired timings with an interval, and the words for what they show.
+
+In: per-block times of two arms (milliseconds). Out: :class:`Ratio`, time of b over time of a, with
+a 95 % interval. Arms that were run in the same blocks are paired, so that a machine that slows down
+for a while slows both; the blocks are resampled, never the tokens or runs inside one, which are not
+independent.
+
+Below six blocks no 95 % interval of a median exists: even the whole range of n values misses the
+true median with probability 2 * 0.5**n.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import exp, isfinite, log
+
+import numpy as np
+from numpy.typing import NDArray
+
+RESAMPLES = 10_000
+LEVEL = 0.95
+FEWEST_BLOCKS = 6
+NO_DIFFERENCE = "no difference shown"
+TOO_FEW = "too few blocks ({n}) to say; at least {need} are needed"
+# Differences below this are true but nobody would act on them.
+WORTH_SAYING = 0.005
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Time of b over time of a: below 1, b is faster. n: blocks; paired: run in the same blocks."""
+
+    ratio: float
+    low: float
+    high: float
+    n: int
+    paired: bool = True
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether there were blocks enough for an interval."""
+        return self.n >= FEWEST_BLOCKS
+
+
+def paired_ratio(
+    a_ms: Sequence[float], b_ms: Sequence[float], *, resamples: int = RESAMPLES, seed: int = 0
+) -> Ratio:
+    """exp(median of per-block log ratios), with a bootstrap interval over blocks.
+
+    Raises:
+        ValueError: different numbers of blocks, none, or a time that is not above zero.
+    """
+    if len(a_ms) != len(b_ms):
+        raise ValueError(f"{len(a_ms)} and {len(b_ms)} blocks came; expected as many of each")
+    logs = _logs(b_ms) - _logs(a_ms)
+    low, high = _percentiles(_resampled_medians(logs, resamples, seed))
+    return Ratio(exp(float(np.median(logs))), exp(low), exp(high), len(logs))
+
+
+def unpaired_ratio(
+    a_ms: Sequence[float], b_ms: Sequence[float], *, resamples: int = RESAMPLES, seed: int = 0
+) -> Ratio:
+    """Ratio of medians of arms that were measured apart; each is resampled on its own.
+
+    The interval knows the noise within each arm, not what changed between the two.
+    """
+    a, b = _logs(a_ms), _logs(b_ms)
+    medians = _resampled_medians(b, resamples, seed) - _resampled_medians(a, resamples, seed + 1)
+    low, high = _percentiles(medians)
+    middle = float(np.median(b) - np.median(a))
+    return Ratio(exp(middle), exp(low), exp(high), min(len(a), len(b)), paired=False)
+
+
+def _logs(values_ms: Sequence[float]) -> Values:
+    if not values_ms:
+        raise ValueError("no blocks came; expected at least one")
+    if not all(isfinite(value) and value > 0 for value in values_ms):
+        raise ValueError(f"times must be above 0 ms; the least that came is {min(values_ms)}")
+    return np.array([log(value) for value in values_ms])
+
+
+def _resampled_medians(values: Values, resamples: int, seed: int) -> Values:
+    """Medians [R] of ``resamples`` draws of whole blocks, with replacement."""
+    draws = np.random.default_rng(seed).integers(0, len(values), (resamples, len(values)))
+    medians: Values = np.median(values[draws], axis=1)
+    return medians
+
+
+def _percentiles(values: Values) -> tuple[float, float]:
+    tail = 50 * (1 - LEVEL)
+    low, high = np.percentile(values, (tail, 100 - tail)).tolist()
+    return low, high
+
+
+def noise_floor(again: Ratio | None) -> tuple[float, float]:
+    """What equal work can look like here: the A/A interval, stretched to hold 1."""
+    if again is None:
+        return 1.0, 1.0
+    return min(again.low, 1.0), max(again.high, 1.0)
+
+
+def is_shown(found: Ratio, floor: tuple[float, float]) -> bool:
+    """Whether the interval lies wholly outside ``floor`` (see :func:`noise_floor`)."""
+    low, high = floor
+    inside = found.low <= high * (1 + WORTH_SAYING) and found.high >= low / (1 + WORTH_SAYING)
+    return found.has_interval and not inside
+
+
+def verdict(found: Ratio, floor: tuple[float, float]) -> str:
+    """The ratio in words, or that no difference is shown."""
+    if not found.has_interval:
+        return TOO_FEW.format(n=found.n, need=FEWEST_BLOCKS)
+    if not is_shown(found, floor):
+        return NO_DIFFERENCE
+    if found.ratio < 1:
+        times, bounds, word = 1 / found.ratio, (1 / found.high, 1 / found.low), "faster"
+    else:
+        times, bounds, word = found.ratio, (found.low, found.high), "slower"
+    digits = _digits(times, *bounds)
+    least, most = (f"{bound:.{digits}f}" for bound in bounds)
+    return f"{times:.{digits}f}x {word}, {least} to {most}"
+
+
+def _digits(*values: float) -> int:
+    """Decimals that keep the nearest value to 1 apart from 1."""
+    nearest = min(abs(value - 1) for value in values)
+    return 1 if nearest >= 0.15 else 2 if nearest >= 0.015 else 3

@@ -1,0 +1,130 @@
+"""What is measured: one recording, one model, one way of running it. Enough to repeat a run.
+
+In: a recording's path and options. Out: a frozen :class:`Workload` that turns into JSON and back.
+Two runs may be compared phase by phase exactly if their workloads ask for the same work, which
+:meth:`Workload.same_work` says.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from core.audio import load_audio
+from core.options import OptionFields, TranscribeOptions
+from core.samples import SAMPLE_RATE, AudioError
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One recording. seconds: its decoded length; sha256: of the file's bytes."""
+
+    name: str
+    path: str
+    sha256: str
+    seconds: float
+
+    @classmethod
+    def of(cls, path: str | Path) -> Clip:
+        """Read and measure the recording at ``path``.
+
+        Raises:
+            AudioError: no readable recording there.
+        """
+        file = Path(path)
+        try:
+            content = file.read_bytes()
+        except OSError as error:
+            raise AudioError(
+                f"{path}: cannot be read ({error.strerror}); expected a file"
+            ) from error
+        seconds = load_audio(file).shape[0] / SAMPLE_RATE
+        return cls(file.name, str(path), hashlib.sha256(content).hexdigest(), seconds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """One thing to measure.
+
+    lora: on, off, or None where the model has no adapter. ignore_eos makes exactly
+    ``max_new_tokens`` tokens, so that two arms do equal work. threads: of torch, on the CPU.
+    skip_silence is never used: a measurement that decodes nothing measures nothing.
+    """
+
+    clip: Clip
+    model: str
+    revision: str | None
+    engine: str
+    lora: bool | None
+    decoding: str
+    device: str
+    dtype: str
+    max_new_tokens: int
+    ignore_eos: bool
+    threads: int
+    seed: int
+    task: str = "transcribe"
+    language: str | None = None
+    target_language: str | None = None
+    num_beams: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.threads < 1:
+            raise ValueError(f"threads is {self.threads}; expected 1 or more")
+        TranscribeOptions(**self.options())
+
+    def options(self) -> OptionFields:
+        """The keywords for ``Lab.transcribe`` and ``Lab.stream``."""
+        return {
+            "task": self.task,
+            "language": self.language,
+            "target_language": self.target_language,
+            "lora": self.lora,
+            "engine": self.engine,
+            "decoding": self.decoding,
+            "max_new_tokens": self.max_new_tokens,
+            "num_beams": self.num_beams,
+            "seed": self.seed,
+            "ignore_eos": self.ignore_eos,
+            "skip_silence": False,
+        }
+
+    def label(self) -> str:
+        """A short name for tables: "eager, LoRA on, greedy"."""
+        adapter = {None: "no LoRA", True: "LoRA on", False: "LoRA off"}[self.lora]
+        return f"{self.engine}, {adapter}, {self.decoding}"
+
+    def same_work(self, other: Workload) -> list[str]:
+        """Names of the fields that make the two runs different work, not different ways to it."""
+        here, there = asdict(self), asdict(other)
+        here["clip"], there["clip"] = self.clip.sha256, other.clip.sha256
+        asked = ("clip", "max_new_tokens", "ignore_eos", "task", "language", "target_language")
+        return [name for name in asked if here[name] != there[name]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON types, keys as the fields."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Workload:
+        """Read what :meth:`to_json` wrote.
+
+        Raises:
+            ValueError: missing or unknown keys, or values that no transcription takes.
+        """
+        clip = raw.get("clip")
+        _check_keys(raw, cls, "a workload")
+        if not isinstance(clip, Mapping):
+            raise ValueError(f"a workload's clip is {clip!r}; expected an object")
+        _check_keys(clip, Clip, "a clip")
+        return cls(**{**raw, "clip": Clip(**clip)})
+
+
+def _check_keys(raw: Mapping[str, Any], kind: type[Workload] | type[Clip], what: str) -> None:
+    known = {field.name for field in fields(kind)}
+    missing, unknown = sorted(known - set(raw)), sorted(set(raw) - known)
+    if missing or unknown:
+        raise ValueError(f"{what} has no {missing} and unknown {unknown}; expected {sorted(known)}")
