@@ -56,7 +56,17 @@ _POINTWISE = re.compile(r"^encoder\.layers\.\d+\.conv\.(up|down)_conv\.weight$")
 _DROPPED = re.compile(r"(rotary_emb\.inv_freq|attention_dists|position_ids)$")
 _OLD_3_2 = "encoder.rnn_tr."
 _ADAPTER_KEY = re.compile(r"^(?:base_model\.model\.)?(.+)\.lora_(A|B)(?:\.\w+)?\.weight$")
-_ADAPTER_UNSUPPORTED = ("use_dora", "fan_in_fan_out", "modules_to_save", "layer_replication")
+_ADAPTER_UNSUPPORTED = (
+    "use_dora",
+    "use_qalora",
+    "alora_invocation_tokens",
+    "fan_in_fan_out",
+    "lora_bias",
+    "modules_to_save",
+    "layer_replication",
+    "target_parameters",
+    "trainable_token_indices",
+)
 
 
 class CheckpointError(ValueError):
@@ -139,7 +149,7 @@ def attach_adapter(model: GraniteSpeech, config_file: Path, weights_file: Path) 
     Raises:
         CheckpointError: a variant of LoRA that is not supported, or layers that do not exist.
     """
-    settings = json.loads(config_file.read_text(encoding="utf-8"))
+    settings = _read_settings(config_file)
     _refuse_variants(settings, config_file)
     halves: dict[str, dict[str, Tensor]] = {}
     with _open(weights_file) as file:
@@ -148,6 +158,10 @@ def attach_adapter(model: GraniteSpeech, config_file: Path, weights_file: Path) 
             if match is None:
                 raise CheckpointError(f"{weights_file.name}: {key!r} is not a LoRA tensor")
             halves.setdefault(match[1], {})[match[2]] = _flat(file.get_tensor(key))
+    if not halves:
+        raise CheckpointError(
+            f"{weights_file.name} holds no LoRA tensors; expected an adapter of this model"
+        )
     modules = dict(model.named_modules())
     for stored, pair in halves.items():
         name = native_name(stored + ".").removesuffix(".")
@@ -162,6 +176,16 @@ def attach_adapter(model: GraniteSpeech, config_file: Path, weights_file: Path) 
         except ValueError as error:
             raise CheckpointError(f"{weights_file.name}: {name}: {error}") from error
     return len(halves)
+
+
+def _read_settings(file: Path) -> dict[str, Any]:
+    try:
+        raw = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{file.name}: not valid JSON ({error}); load it again") from error
+    if not isinstance(raw, dict):
+        raise CheckpointError(f"{file.name}: not a JSON object; load it again")
+    return raw
 
 
 def _flat(half: Tensor) -> Tensor:

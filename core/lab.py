@@ -26,6 +26,7 @@ from core.engine import Engine, eager_engine
 from core.features import LogMel, pad_features
 from core.generate import Prompts, Row, generate
 from core.hub import CheckpointFiles
+from core.long import LongJob, seconds_of, stream_long
 from core.model import GraniteSpeech, check_audio_places
 from core.options import Event, Finished, OptionFields, TranscribeOptions
 from core.phases import PhaseClock
@@ -136,18 +137,32 @@ class Lab:
             raise ValueError("no recordings came; expected at least one")
         chosen = TranscribeOptions(**options)
         lora = self._lora_state(chosen.lora)
-        parts = self._parts
+        parts, stages = self._parts, self.engine(chosen.engine)
         # Checked here so that a wrong request fails before the recording is even opened.
         parts.prompts.speech(chosen.request(), 1)
-        return stream(
-            parts,
-            self.engine(chosen.engine),
-            sources,
-            chosen,
-            lora=lora,
-            cancelled=cancelled,
-            clock=clock,
-        )
+        timer = clock or PhaseClock(self.device)
+        lengths = [seconds_of(source) for source in sources]
+        if all(length is not None and length <= self.entry.reliable_s for length in lengths):
+            return stream(
+                parts, stages, sources, chosen, lora=lora, cancelled=cancelled, clock=timer
+            )
+        return self._stream_long(stages, sources, chosen, lora, cancelled, timer)
+
+    def _stream_long(
+        self,
+        stages: Engine,
+        sources: Sequence[Source | Tensor],
+        options: TranscribeOptions,
+        lora: bool | None,
+        cancelled: Callable[[], bool],
+        clock: PhaseClock,
+    ) -> Iterator[Event]:
+        """Recordings that one pass is not trusted with, one after another."""
+        longest_s = min(self.entry.reliable_s, self.max_audio_s)
+        for index, source in enumerate(sources):
+            job = LongJob(self._parts, stages, options, lora, cancelled, clock, longest_s)
+            yield from stream_long(job, source, index)
+            clock = PhaseClock(self.device)
 
     def chat(
         self,
@@ -188,7 +203,7 @@ class Lab:
         parts = self._parts
         ids = parts.prompts.chat(turns)
         decoder, seen = StreamDecoder(parts.tokenizer), 0
-        lora = self._lora_state(False if self.has_adapter else None)
+        lora = self._lora_state(False)
         steps = generate(
             self.engine(engine),
             self.config.decoder,
@@ -229,9 +244,7 @@ class Lab:
         settings = options or GenerationOptions()
         stages = self.engine(engine)
         spoken = waveforms is not None
-        state = self._lora_state(
-            lora if lora is not None or spoken or not self.has_adapter else False
-        )
+        state = self._lora_state(lora if lora is not None or spoken else False)
         switch = self._switch(state, len(rows))
         audio = self._no_audio(len(rows))
         if waveforms is not None:

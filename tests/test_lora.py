@@ -1,0 +1,324 @@
+"""Adapters: attached by name, switched by a tensor, merged and unmerged.
+
+Run alone: ``python -m pytest tests/test_lora.py``.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+import core
+import tiny_models
+from core.checkpoint import CheckpointError, attach_adapter
+from core.lora import (
+    AdaptableLinear,
+    LoRAWeights,
+    adapted_layers,
+    has_adapter,
+    is_merged,
+    merge,
+    switch,
+    unmerge,
+)
+from core.model import GraniteSpeech
+from core.sampling import GenerationOptions
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+
+
+def adapted_linear(dtype: torch.dtype = torch.float32) -> AdaptableLinear:
+    layer = AdaptableLinear(6, 5).to(dtype).requires_grad_(False)
+    layer.attach(LoRAWeights(torch.randn(2, 6), torch.randn(5, 2), scaling=0.5))
+    return layer
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> GraniteSpeech:
+    """A model, with an adapter for it in ``tmp_path``, not yet attached."""
+    model = tiny_models.random_model()
+    tiny_models.write_adapter(tmp_path, model)
+    return model
+
+
+def attach(model: GraniteSpeech, folder: Path) -> int:
+    return attach_adapter(model, folder / CONFIG, folder / WEIGHTS)
+
+
+def change_settings(folder: Path, **settings: Any) -> None:
+    raw = json.loads((folder / CONFIG).read_text())
+    (folder / CONFIG).write_text(json.dumps({**raw, **settings}))
+
+
+def change_weights(folder: Path, change: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> None:
+    save_file(change(load_file(folder / WEIGHTS)), folder / "new")
+    (folder / "new").replace(folder / WEIGHTS)
+
+
+def test_the_update_is_scaling_times_b_times_a():
+    layer, x = adapted_linear(), torch.randn(3, 4, 6)
+    update = 0.5 * x @ layer.lora_a.T @ layer.lora_b.T
+    on = layer(x, switch([True] * 3, like=x))
+    torch.testing.assert_close(on, torch.nn.functional.linear(x, layer.weight, layer.bias) + update)
+
+
+def test_off_is_the_base_layer_bit_for_bit():
+    layer, x = adapted_linear(), torch.randn(3, 4, 6)
+    base = torch.nn.functional.linear(x, layer.weight, layer.bias)
+    assert torch.equal(layer(x, None), base)
+    assert torch.equal(layer(x, switch([False] * 3, like=x)), base)
+
+
+def test_rows_of_one_batch_may_differ():
+    layer, x = adapted_linear(), torch.randn(1, 4, 6).repeat(2, 1, 1)
+    both = layer(x, switch([True, False], like=x))
+    torch.testing.assert_close(both[:1], layer(x[:1], switch([True], like=x)))
+    torch.testing.assert_close(both[1:], layer(x[1:], None))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_unmerging_restores_every_bit(dtype: torch.dtype):
+    layer = adapted_linear(dtype)
+    before = layer.weight.clone()
+    for _ in range(3):
+        layer.merge()
+        assert not torch.equal(layer.weight, before)
+        layer.unmerge()
+        assert torch.equal(layer.weight, before)
+
+
+def test_merging_twice_is_merging_once():
+    layer, x = adapted_linear(), torch.randn(1, 4, 6)
+    on = layer(x, switch([True], like=x))
+    layer.merge()
+    layer.merge()
+    torch.testing.assert_close(layer(x, None), on)
+    layer.unmerge()
+    assert not layer.is_merged
+
+
+def test_shapes_that_do_not_fit_are_named():
+    with pytest.raises(ValueError, match=r"\(2, 7\).*\(5, 2\).*\(2, 6\)"):
+        AdaptableLinear(6, 5).attach(LoRAWeights(torch.zeros(2, 7), torch.zeros(5, 2), 1.0))
+    with pytest.raises(ValueError, match="do not fit"):
+        AdaptableLinear(6, 5).attach(LoRAWeights(torch.zeros(2, 6), torch.zeros(5, 3), 1.0))
+
+
+def test_a_whole_model_merged_and_unmerged(model: GraniteSpeech, tmp_path: Path):
+    assert attach(model, tmp_path) == 4
+    assert [name for name, _ in adapted_layers(model)] == [
+        f"decoder.layers.{number}.self_attn.{name}"
+        for number in range(2)
+        for name in ("q_proj", "v_proj")
+    ]
+    assert has_adapter(model)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    merge(model)
+    assert is_merged(model)
+    unmerge(model)
+    assert not is_merged(model)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "base_model.model.model.language_model.layers.",  # transformers 5
+        "base_model.model.language_model.model.layers.",  # before
+        "model.language_model.layers.",
+        "language_model.model.layers.",
+    ],
+)
+def test_names_written_by_any_transformers_are_accepted(
+    prefix: str, model: GraniteSpeech, tmp_path: Path
+):
+    expected = load_file(tmp_path / WEIGHTS)
+    old = "base_model.model.model.language_model.layers."
+    change_weights(tmp_path, lambda w: {k.replace(old, prefix): t for k, t in w.items()})
+    assert attach(model, tmp_path) == 4
+    layer = model.decoder.layers[1].self_attn.v_proj
+    assert torch.equal(layer.lora_a, expected[f"{old}1.self_attn.v_proj.lora_A.weight"])
+    assert layer.lora_scaling == 2.0
+
+
+def test_names_with_the_adapters_own_name_are_accepted(model: GraniteSpeech, tmp_path: Path):
+    change_weights(
+        tmp_path, lambda w: {k.replace(".weight", ".default.weight"): t for k, t in w.items()}
+    )
+    assert attach(model, tmp_path) == 4
+
+
+def test_scaling_is_alpha_over_rank_or_its_root(model: GraniteSpeech, tmp_path: Path):
+    change_settings(tmp_path, lora_alpha=6)
+    attach(model, tmp_path)
+    assert model.decoder.layers[0].self_attn.q_proj.lora_scaling == 1.5
+    change_settings(tmp_path, use_rslora=True)
+    attach(model, tmp_path)
+    assert model.decoder.layers[0].self_attn.q_proj.lora_scaling == 3.0
+
+
+def test_alpha_patterns_match_whole_ends_of_names_and_the_first_wins(
+    model: GraniteSpeech, tmp_path: Path
+):
+    patterns = {
+        r"layers\.1\.self_attn\.q_proj": 20,
+        "q_proj": 12,
+        "proj": 400,  # ends no name at a dot
+        "model.language_model.layers.0.self_attn.v_proj": 28,
+    }
+    change_settings(tmp_path, alpha_pattern=patterns)
+    attach(model, tmp_path)
+    found = {name: layer.lora_scaling for name, layer in adapted_layers(model)}
+    assert list(found.values()) == [3.0, 7.0, 5.0, 2.0]  # 0.q, 0.v, 1.q, 1.v; rank 4
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"use_dora": True},
+        {"peft_type": "IA3"},
+        {"peft_type": "PROMPT_TUNING"},
+        {"fan_in_fan_out": True},
+        {"modules_to_save": ["lm_head"]},
+        {"layer_replication": [[0, 2]]},
+        {"bias": "all"},
+        {"lora_bias": True},
+        {"use_qalora": True},
+        # Activated LoRA: on only after these tokens, which a plain adapter would ignore.
+        {"alora_invocation_tokens": [1, 2]},
+        {"target_parameters": ["mlp.experts"]},
+        {"trainable_token_indices": [5]},
+    ],
+    ids=lambda settings: next(iter(settings)),
+)
+def test_other_kinds_of_adapter_are_refused_by_name(
+    settings: dict[str, Any], model: GraniteSpeech, tmp_path: Path
+):
+    change_settings(tmp_path, **settings)
+    with pytest.raises(CheckpointError, match="not supported") as caught:
+        attach(model, tmp_path)
+    key, value = next(iter(settings.items()))
+    expected = value if key == "peft_type" else ("trained biases" if key == "bias" else key)
+    assert expected in str(caught.value)
+    assert not has_adapter(model)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("q_proj.lora", "x_proj.lora", "x_proj"),
+        ("layers.1.", "layers.7.", "layers.7"),
+        (".lora_A.weight", ".lora_E.weight", "is not a LoRA tensor"),
+        ("self_attn.q_proj.lora", "input_layernorm.lora", "not a linear layer"),
+        ("lora_A", "lora_magnitude_vector", "is not a LoRA tensor"),
+    ],
+)
+def test_adapters_of_another_model_are_refused(
+    old: str, new: str, told: str, model: GraniteSpeech, tmp_path: Path
+):
+    change_weights(tmp_path, lambda w: {k.replace(old, new): t for k, t in w.items()})
+    with pytest.raises(CheckpointError, match=told):
+        attach(model, tmp_path)
+
+
+def test_half_an_adapter_is_refused(model: GraniteSpeech, tmp_path: Path):
+    change_weights(
+        tmp_path, lambda w: {k: t for k, t in w.items() if "1.self_attn.v_proj.lora_B" not in k}
+    )
+    with pytest.raises(CheckpointError, match="layers.1.self_attn.v_proj.*both halves"):
+        attach(model, tmp_path)
+
+
+def test_an_adapter_without_tensors_is_refused(model: GraniteSpeech, tmp_path: Path):
+    change_weights(tmp_path, lambda w: {})
+    with pytest.raises(CheckpointError, match="no LoRA tensors"):
+        attach(model, tmp_path)
+
+
+def test_an_adapter_of_another_width_is_refused(tmp_path: Path):
+    wide = tiny_models.random_model(tiny_models.raw_config(decoder={"hidden_size": 64}))
+    tiny_models.write_adapter(tmp_path, wide)
+    with pytest.raises(CheckpointError, match=r"adapter shapes \(4, 64\)"):
+        attach(tiny_models.random_model(), tmp_path)
+
+
+def test_ranks_that_differ_between_the_halves_are_refused(model: GraniteSpeech, tmp_path: Path):
+    change_weights(tmp_path, lambda w: {k: t[:3] if "lora_A" in k else t for k, t in w.items()})
+    with pytest.raises(CheckpointError, match="do not fit"):
+        attach(model, tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["weights", "settings", "list"])
+def test_damaged_adapter_files_are_told_as_such(damage: str, model: GraniteSpeech, tmp_path: Path):
+    if damage == "weights":
+        (tmp_path / WEIGHTS).write_bytes((tmp_path / WEIGHTS).read_bytes()[:100])
+    else:
+        (tmp_path / CONFIG).write_text("{" if damage == "settings" else "[]")
+    told = "cannot be read as safetensors" if damage == "weights" else "adapter_config.json: not"
+    with pytest.raises(CheckpointError, match=told):
+        attach(model, tmp_path)
+
+
+def test_adapters_take_the_models_dtype(model: GraniteSpeech, tmp_path: Path):
+    model = model.bfloat16()
+    attach(model, tmp_path)
+    assert model.decoder.layers[0].self_attn.q_proj.lora_a.dtype == torch.bfloat16
+
+
+@pytest.fixture
+def without_adapter(tmp_path: Path, tokenizer_file: Path) -> core.Lab:
+    """A checkpoint made for an adapter that is not there."""
+    raw = tiny_models.raw_config()
+    tiny_models.write_checkpoint(tmp_path, raw, tiny_models.random_model(raw, seed=1))
+    (tmp_path / "tokenizer.json").write_bytes(tokenizer_file.read_bytes())
+    return core.load(tmp_path, device="cpu", dtype="float32")
+
+
+def test_lora_asked_for_without_an_adapter_is_an_error(
+    without_adapter: core.Lab, noise: Callable[..., Tensor]
+):
+    for lora in (True, None):  # None: the model is made for one, so silence would be a wrong answer
+        with pytest.raises(ValueError, match="has no adapter_model.safetensors"):
+            without_adapter.transcribe(noise(1.0), lora=lora)
+
+
+def test_without_an_adapter_everything_else_still_works(
+    without_adapter: core.Lab, lab: core.Lab, noise: Callable[..., Tensor]
+):
+    options = {"lora": False, "max_new_tokens": 12}
+    found = without_adapter.transcribe(noise(1.0), **options)
+    assert found.token_ids == lab.transcribe(noise(1.0), **options).token_ids
+    assert without_adapter.chat("hello", max_new_tokens=8) == lab.chat("hello", max_new_tokens=8)
+    few = GenerationOptions(max_new_tokens=8)
+    rows = [each.generate_ids([[1, 2, 3]], options=few)[0] for each in (without_adapter, lab)]
+    assert rows[0].ids == rows[1].ids
+
+
+def test_loading_warns_of_a_missing_adapter(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    raw = tiny_models.raw_config()
+    tiny_models.write_checkpoint(tmp_path, raw, tiny_models.random_model(raw))
+    core.load(tmp_path, device="cpu")
+    assert "only LoRA off will work" in caplog.text
+    caplog.clear()
+    (tmp_path / "config.json").write_text(json.dumps(raw | {"has_lora_adapter": False}))
+    core.load(tmp_path, device="cpu")
+    assert not caplog.text
+
+
+def test_a_merged_adapter_cannot_be_turned_off(speech_folder: Path, noise: Callable[..., Tensor]):
+    lab = core.load(speech_folder, device="cpu", dtype="float32")
+    on = lab.transcribe(noise(1.0), max_new_tokens=12)
+    lab.merge_adapter()
+    assert lab.transcribe(noise(1.0), max_new_tokens=12).token_ids == on.token_ids
+    with pytest.raises(ValueError, match="unmerge"):
+        lab.transcribe(noise(1.0), lora=False)
+    with pytest.raises(ValueError, match="unmerge"):
+        lab.chat("hello")
+    lab.unmerge_adapter()
+    off = lab.transcribe(noise(1.0), lora=False, max_new_tokens=12)
+    assert off.token_ids != on.token_ids
