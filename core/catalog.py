@@ -31,7 +31,8 @@ class CatalogEntry:
     """One checkpoint. source: a Hub repo id or a folder; size_bytes: weights as stored.
 
     languages are those it transcribes; target_languages those it translates into (from English,
-    and for "en" from the others). num_beams is the model card's advice.
+    and for "en" from the others). num_beams is the model card's advice. reliable_s is how long a
+    recording one pass is trusted with; longer ones are cut at pauses.
     """
 
     name: str
@@ -48,6 +49,7 @@ class CatalogEntry:
     punctuation: bool = False
     text_mode: bool = False
     num_beams: int = 1
+    reliable_s: float = 30.0
     notes: str = ""
 
 
@@ -68,6 +70,7 @@ CATALOG: dict[str, CatalogEntry] = {
             tasks=("transcribe", "instruct"),
             languages=("en",),
             text_mode=True,
+            reliable_s=10.0,
             notes="English digits and digit strings only; everything else is outside its domain",
         ),
         CatalogEntry(

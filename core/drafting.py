@@ -29,7 +29,7 @@ from core import phases
 from core.cache import KVCache
 from core.config import DecoderConfig
 from core.engine import Engine
-from core.generate import CANCELLED, EOS, LENGTH, Prompts, Row, check_budget, run_prefill
+from core.generate import CANCELLED, Prompts, Row, check_budget, run_prefill
 from core.phases import PhaseClock
 from core.sampling import GenerationOptions
 from core.tokenizer import Tokenizer
@@ -194,21 +194,9 @@ def _accept(
         for place, (token, score) in enumerate(zip(tokens, scores, strict=True)):
             agreed = place < len(item.pending) and item.pending[place] == token
             item.accepted += agreed
-            _take(item.row, token, score, options, config)
+            item.row.take(token, score, options, config)
             if item.row.stop is not None or not agreed:
                 break
-
-
-def _take(
-    row: Row, token: int, logprob: float, options: GenerationOptions, config: DecoderConfig
-) -> None:
-    if token in config.eos_token_ids and not options.ignore_eos:
-        row.stop = EOS
-        return
-    row.ids.append(token)
-    row.logprobs.append(logprob)
-    if len(row.ids) == options.max_new_tokens:
-        row.stop = LENGTH
 
 
 def _going(work: list[Speculation], cancelled: Callable[[], bool]) -> bool:

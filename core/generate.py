@@ -21,10 +21,11 @@ from core import phases
 from core.cache import KVCache, allocate_cache
 from core.config import DecoderConfig
 from core.engine import Engine
+from core.loops import length_before_loop
 from core.phases import PhaseClock
 from core.sampling import GenerationOptions, choose, penalise
 
-EOS, LENGTH, CANCELLED = "eos", "length", "cancelled"
+EOS, LENGTH, CANCELLED, LOOP = "eos", "length", "cancelled", "loop"
 
 
 @dataclass
@@ -40,6 +41,22 @@ class Row:
     def length(self) -> int:
         """Prompt and generated tokens together."""
         return len(self.prompt) + len(self.ids)
+
+    def take(
+        self, token: int, logprob: float, options: GenerationOptions, config: DecoderConfig
+    ) -> None:
+        """Add the next token, and stop where the row ends with it."""
+        if token in config.eos_token_ids and not options.ignore_eos:
+            self.stop = EOS
+            return
+        self.ids.append(token)
+        self.logprobs.append(logprob)
+        if len(self.ids) == options.max_new_tokens:
+            self.stop = LENGTH
+        keep = length_before_loop(self.ids) if options.stop_loops else None
+        if keep is not None:
+            del self.ids[keep:], self.logprobs[keep:]
+            self.stop = LOOP
 
 
 @dataclass(frozen=True)
@@ -150,13 +167,7 @@ def _advance(
     for row, token, logprob in zip(rows, *chosen, strict=True):
         if row.stop is not None:
             continue
-        if int(token) in config.eos_token_ids and not options.ignore_eos:
-            row.stop = EOS
-            continue
-        row.ids.append(int(token))
-        row.logprobs.append(logprob)
-        if len(row.ids) == options.max_new_tokens:
-            row.stop = LENGTH
+        row.take(int(token), logprob, options, config)
     return next_ids
 
 

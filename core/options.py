@@ -41,6 +41,7 @@ class OptionFields(TypedDict, total=False):
     no_repeat_ngram_size: int
     ignore_eos: bool
     skip_silence: bool
+    batch_size: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +52,8 @@ class TranscribeOptions:
     gives the greedy text in fewer passes, from drafts of the encoder's CTC head; "beam" uses
     ``num_beams`` (4), "sample" uses ``temperature`` (0.7) and ``top_p``. skip_silence: a recording
     in which nothing is heard gives an empty transcript instead of invented words. ignore_eos makes
-    exactly ``max_new_tokens`` tokens, for measurements.
+    exactly ``max_new_tokens`` tokens, for measurements. batch_size: how many spans of a long
+    recording run at once.
     """
 
     task: str = "transcribe"
@@ -72,6 +74,7 @@ class TranscribeOptions:
     no_repeat_ngram_size: int = 0
     ignore_eos: bool = False
     skip_silence: bool = True
+    batch_size: int = 4
 
     def __post_init__(self) -> None:
         for name, value, known in (
@@ -81,6 +84,8 @@ class TranscribeOptions:
         ):
             if value not in known:
                 raise ValueError(f"{name} is {value!r}; expected one of {', '.join(known)}")
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size is {self.batch_size}; expected at least 1")
         if isinstance(self.keywords, str):
             raise ValueError(f"keywords is the text {self.keywords!r}; expected a list of words")
         if self.num_beams is not None and self.decoding != "beam":
@@ -113,6 +118,7 @@ class TranscribeOptions:
             repetition_penalty=self.repetition_penalty,
             no_repeat_ngram_size=self.no_repeat_ngram_size,
             ignore_eos=self.ignore_eos,
+            stop_loops=not self.ignore_eos,
         )
 
 
@@ -143,6 +149,15 @@ class PartialText:
 
 
 @dataclass(frozen=True)
+class Progress:
+    """How far a long recording has come. total_s is None where its length is unknown."""
+
+    index: int
+    done_s: float
+    total_s: float | None
+
+
+@dataclass(frozen=True)
 class Finished:
     """The transcript of clip ``index``; its last event."""
 
@@ -150,4 +165,4 @@ class Finished:
     transcript: Transcript
 
 
-Event = PhaseStarted | PhaseDone | PartialText | Finished
+Event = PhaseStarted | PhaseDone | PartialText | Progress | Finished

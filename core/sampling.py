@@ -19,7 +19,8 @@ from torch import Tensor
 class GenerationOptions:
     """How to generate. temperature 0 is greedy; num_beams above 1 is beam search.
 
-    ignore_eos generates exactly max_new_tokens (benchmarks).
+    ignore_eos generates exactly max_new_tokens (benchmarks). stop_loops ends a row that only
+    repeats itself (not in beam search, which a loop's falling score ends by itself).
     """
 
     max_new_tokens: int = 200
@@ -31,6 +32,7 @@ class GenerationOptions:
     repetition_penalty: float = 1.0
     no_repeat_ngram_size: int = 0
     ignore_eos: bool = False
+    stop_loops: bool = False
 
     def __post_init__(self) -> None:
         rules = [

@@ -26,7 +26,7 @@ from core.container import Source
 from core.drafting import speculate
 from core.engine import Engine
 from core.features import LogMel, pad_features
-from core.generate import CANCELLED, LENGTH, Prompts, Row, generate
+from core.generate import CANCELLED, LENGTH, LOOP, Prompts, Row, generate
 from core.heard import hears_speech, read_greedily
 from core.lora import switch
 from core.memory import peak_memory_bytes, reset_peak_memory
@@ -41,6 +41,7 @@ from core.words import confidence, split_words
 
 NO_SPEECH = "no speech was heard in this recording"
 CUT_SHORT = "the text was cut at {limit} tokens; allow more to see the rest"
+REPEATING = "the model began to repeat itself; the repetition was left out"
 STOPPED = "stopped before the end of the text"
 
 
@@ -260,12 +261,11 @@ class Job:
             clip.warnings.append(NO_SPEECH)
         elif row.stop == LENGTH and not self.options.ignore_eos:
             clip.warnings.append(CUT_SHORT.format(limit=self.options.max_new_tokens))
+        elif row.stop == LOOP:
+            clip.warnings.append(REPEATING)
         elif row.stop == CANCELLED:
             clip.warnings.append(STOPPED)
         segment = Segment(0.0, clip.seconds, clip.text, confidence(logprobs))
-        decoding = sum(self.clock.seconds(name) for name in AFTER_PREFILL)
-        # The first token comes out of the prefill, so only the others took decoding time.
-        speed = (len(ids) - 1) / decoding if len(ids) > 1 and decoding > 0 else None
         return Transcript(
             file=clip.name,
             text=clip.text,
@@ -283,11 +283,18 @@ class Job:
             rtf=elapsed_ms / 1000 / clip.seconds,
             time_to_first_token_ms=clip.first_text_ms,
             new_tokens=len(ids),
-            new_tokens_per_s=speed,
+            new_tokens_per_s=tokens_per_second(len(ids), 1, self.clock),
             peak_memory_bytes=peak_memory_bytes(self.parts.device),
             draft=clip.draft,
             warnings=tuple(clip.warnings),
         )
+
+
+def tokens_per_second(num_tokens: int, num_prefills: int, clock: PhaseClock) -> float | None:
+    """New tokens a second of decoding; each prefill's own first token is not counted."""
+    seconds = sum(clock.seconds(name) for name in AFTER_PREFILL)
+    counted = num_tokens - num_prefills
+    return counted / seconds if counted > 0 and seconds > 0 else None
 
 
 @torch.inference_mode()
