@@ -1,0 +1,80 @@
+"""One thread that does all model work, and the jobs that wait for it.
+
+In: generators that compute. Out: their values, one by one, in the caller's thread. One thread means
+that two requests can never mix, that timings are of one request at a time and do not count the
+time a slow browser takes to fetch a value, and that torch keeps one pool of workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from threading import Event
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass
+class Job:
+    """A request that can be cancelled from any thread; the work asks :meth:`cancelled`."""
+
+    _flag: Event = field(default_factory=Event)
+
+    def cancel(self) -> None:
+        """Ask the work to end at its next step."""
+        self._flag.set()
+
+    def cancelled(self) -> bool:
+        """Whether somebody asked."""
+        return self._flag.is_set()
+
+
+@dataclass(frozen=True)
+class _Value(Generic[T]):
+    value: T
+
+
+@dataclass(frozen=True)
+class _End:
+    error: BaseException | None
+
+
+class Worker:
+    """Runs generators one after the other on a thread of its own."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
+
+    def stream(self, job: Job, work: Callable[[], Iterator[T]]) -> Iterator[T]:
+        """Values of ``work()``, computed on the worker's thread; its exception, if it raises one.
+
+        Work whose job is cancelled before its turn never begins. A caller that stops reading
+        cancels the job.
+        """
+        box: SimpleQueue[_Value[T] | _End] = SimpleQueue()
+        self._pool.submit(_pump, job, work, box)
+        try:
+            while isinstance(item := box.get(), _Value):
+                yield item.value
+        finally:
+            job.cancel()
+        if item.error is not None:
+            raise item.error
+
+    def close(self) -> None:
+        """End the thread once the work in hand is done."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _pump(job: Job, work: Callable[[], Iterator[T]], box: SimpleQueue[_Value[T] | _End]) -> None:
+    error: BaseException | None = None
+    try:
+        if not job.cancelled():
+            for value in work():
+                box.put(_Value(value))
+    except BaseException as raised:  # whatever it is belongs to the caller, not to this thread
+        error = raised
+    box.put(_End(error))

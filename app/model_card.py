@@ -1,0 +1,111 @@
+"""What the page knows of a model before and after it is loaded.
+
+In: a name, the catalog, a loaded Lab. Out: :class:`ModelCard`, plain values that any thread may
+read. Before an unknown checkpoint is loaded nothing is promised for it: its card says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from core import Lab
+from core.catalog import CatalogEntry, lookup
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """One model. known: its abilities are certain. has_adapter: None where that is not known yet.
+
+    tasks, languages, target_languages and keywords bound what may be asked of it; text_mode says
+    whether it answers text; size_bytes counts its weights as stored.
+    """
+
+    name: str
+    source: str
+    title: str
+    licence: str
+    size_bytes: int | None
+    parameters: int | None
+    tasks: tuple[str, ...]
+    languages: tuple[str, ...]
+    target_languages: tuple[str, ...]
+    keywords: bool
+    text_mode: bool
+    has_adapter: bool | None
+    notes: str
+    known: bool
+    loaded: bool
+    device: str | None = None
+    dtype: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON object of the API name ``/models``."""
+        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
+
+
+def card_of_name(name: str) -> ModelCard:
+    """The card of a model that is not loaded: from the catalog, or one that promises nothing."""
+    entry = lookup(name)
+    if entry is not None:
+        # A text mode is what the 3.x models have, whose base is kept whole under an adapter.
+        return _card(name, entry, has_adapter=entry.text_mode, known=True)
+    return ModelCard(
+        name=name,
+        source=name,
+        title=Path(name).name or name,
+        licence="stated by its author",
+        size_bytes=None,
+        parameters=None,
+        tasks=("transcribe", "instruct"),
+        languages=(),
+        target_languages=(),
+        keywords=False,
+        text_mode=False,
+        has_adapter=None,
+        notes="what it can do is read from its files when it is first used",
+        known=False,
+        loaded=False,
+    )
+
+
+def card_of_lab(name: str, lab: Lab) -> ModelCard:
+    """The card of a loaded model."""
+    return _card(
+        name,
+        lab.entry,
+        has_adapter=lab.has_adapter,
+        known=True,
+        size_bytes=lab.files.num_bytes,
+        loaded=True,
+        device=str(lab.device),
+        dtype=str(lab.dtype).removeprefix("torch."),
+    )
+
+
+def _card(
+    name: str, entry: CatalogEntry, *, size_bytes: int | None = None, **rest: Any
+) -> ModelCard:
+    return ModelCard(
+        name=name,
+        source=entry.source,
+        title=entry.title,
+        licence=entry.licence,
+        size_bytes=entry.size_bytes or size_bytes or stored_bytes(Path(entry.source)),
+        parameters=entry.parameters,
+        tasks=entry.tasks,
+        languages=entry.languages,
+        target_languages=entry.target_languages,
+        keywords=entry.keywords,
+        text_mode=entry.text_mode,
+        notes=entry.notes,
+        **({"loaded": False} | rest),
+    )
+
+
+def stored_bytes(folder: Path) -> int | None:
+    """Bytes of the safetensors files in ``folder``; None where there are none."""
+    if not folder.is_dir():
+        return None
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors")) or None

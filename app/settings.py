@@ -1,0 +1,66 @@
+"""What a visitor chose, checked against nothing yet.
+
+In: values of the form or of an API call. Out: :class:`Settings`, and the keywords of
+``Lab.stream``: only those that the chosen task and decoding know, so that a field left over from
+another task is not an error.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from core.options import OptionFields
+
+AUTOMATIC = "auto"  # the model finds the language itself
+LORA_CHOICES = {"auto": None, "on": True, "off": False}
+KEYWORD_SEPARATORS = str.maketrans({";": ",", "\n": ","})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """One request. lora: on, off, or None for on exactly if the checkpoint is made for it.
+
+    keywords: words parted by commas, semicolons or line ends. num_beams counts for decoding "beam",
+    temperature for "sample", instruction for task "instruct", target_language for "translate".
+    """
+
+    model: str
+    engine: str = "eager"
+    lora: bool | None = None
+    task: str = "transcribe"
+    language: str | None = None
+    target_language: str | None = None
+    keywords: str = ""
+    instruction: str = ""
+    decoding: str = "greedy"
+    num_beams: int = 4
+    temperature: float = 0.7
+    max_new_tokens: int = 200
+
+    def options(self) -> OptionFields:
+        """The keywords of ``Lab.stream``."""
+        chosen: OptionFields = {
+            "engine": self.engine,
+            "lora": self.lora,
+            "task": self.task,
+            "decoding": self.decoding,
+            "max_new_tokens": int(self.max_new_tokens),
+        }
+        if self.decoding == "beam":
+            chosen["num_beams"] = int(self.num_beams)
+        if self.decoding == "sample":
+            chosen["temperature"] = float(self.temperature)
+        if self.task == "instruct":
+            chosen["instruction"] = self.instruction
+            return chosen
+        chosen["language"] = None if self.language == AUTOMATIC else self.language or None
+        chosen["keywords"] = split_keywords(self.keywords)
+        if self.task == "translate":
+            chosen["target_language"] = self.target_language or None
+        return chosen
+
+
+def split_keywords(text: str) -> tuple[str, ...]:
+    """Keywords typed into one field, without the empty ones."""
+    parts = (text or "").translate(KEYWORD_SEPARATORS).split(",")
+    return tuple(word.strip() for word in parts if word.strip())

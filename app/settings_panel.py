@@ -1,0 +1,225 @@
+"""The part of the form that says how to transcribe: model, engine, LoRA, task, decoding.
+
+In: a studio, for what each model can do. Out: :class:`SettingsPanel`, whose ``inputs`` are read by
+:meth:`SettingsPanel.read` in the same order. Only what the chosen model can do is shown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from app import model_wording, wording
+from app.events import PAGE_EVENT, Updates
+from app.model_card import ModelCard
+from app.settings import AUTOMATIC, Settings
+from app.studio import Studio
+
+MAX_BEAMS, MAX_NEW_TOKENS = 8, 1000
+
+
+@dataclass(frozen=True)
+class SettingsPanel:
+    """The components, in the order that :meth:`read` takes their values."""
+
+    model: gr.Dropdown
+    engine: gr.Radio
+    lora: gr.Checkbox
+    task: gr.Radio
+    language: gr.Dropdown
+    target: gr.Dropdown
+    keywords: gr.Textbox
+    instruction: gr.Textbox
+    decoding: gr.Radio
+    beams: gr.Slider
+    temperature: gr.Slider
+    max_tokens: gr.Slider
+    card: gr.HTML
+    lora_note: gr.HTML
+
+    @property
+    def inputs(self) -> list[Any]:
+        """What a handler passes on to :meth:`read`."""
+        return [
+            *(self.model, self.engine, self.lora, self.task, self.language, self.target),
+            *(self.keywords, self.instruction, self.decoding, self.beams, self.temperature),
+            self.max_tokens,
+        ]
+
+    @property
+    def outputs(self) -> list[Any]:
+        """Everything :meth:`fit` may change."""
+        return [*self.inputs, self.card, self.lora_note]
+
+    @staticmethod
+    def read(values: tuple[Any, ...]) -> Settings:
+        """The values of ``inputs``, by name. LoRA on means: where the checkpoint has an adapter."""
+        model, engine, lora, task, language, target, words, instruction, decoding, *rest = values
+        beams, temperature, max_tokens = rest
+        return Settings(
+            model=model or "",
+            engine=engine,
+            lora=None if lora else False,
+            task=task,
+            language=language,
+            target_language=target,
+            keywords=words or "",
+            instruction=instruction or "",
+            decoding=decoding,
+            num_beams=beams,
+            temperature=temperature,
+            max_new_tokens=max_tokens,
+        )
+
+    def fit(self, card: ModelCard, task: str) -> Updates:
+        """Show what another model can do; a task it lacks becomes its first one."""
+        task = task if task in card.tasks else card.tasks[0]
+        target = card.target_languages[0] if card.target_languages else None
+        values = {self.task: task, self.language: AUTOMATIC, self.target: target}
+        changes = self.refresh(card, task)
+        for field, value in values.items():
+            changes[field] = changes[field] | {"value": value}
+        return changes
+
+    def refresh(self, card: ModelCard, task: str) -> Updates:
+        """Show what the same model turned out to be able to do, once loaded; choices stay."""
+        shown = self.fields_of(card, task)
+        targets = [(model_wording.language(code), code) for code in card.target_languages]
+        return {
+            self.card: model_wording.model_html(card),
+            self.lora: gr.update(visible=card.has_adapter is not False),
+            self.lora_note: wording.aside_html(model_wording.lora_note(card)),
+            self.task: gr.update(choices=tasks_of(card), visible=len(card.tasks) > 1),
+            self.language: gr.update(choices=languages_of(card), visible=shown[self.language]),
+            self.target: gr.update(choices=targets, visible=shown[self.target]),
+            self.keywords: gr.update(visible=shown[self.keywords]),
+            self.instruction: gr.update(visible=shown[self.instruction]),
+        }
+
+    def fit_task(self, card: ModelCard, task: str) -> Updates:
+        """Show the fields of a task."""
+        shown = self.fields_of(card, task)
+        return {field: gr.update(visible=visible) for field, visible in shown.items()}
+
+    def fields_of(self, card: ModelCard, task: str) -> dict[Any, bool]:
+        """Which fields a task of this model has."""
+        spoken = task in ("transcribe", "translate")
+        return {
+            self.language: spoken and len(card.languages) > 1,
+            self.target: task == "translate",
+            self.keywords: spoken and card.keywords,
+            self.instruction: task == "instruct",
+        }
+
+
+def build_settings(studio: Studio) -> SettingsPanel:
+    """Lay the panel out inside the current column and wire what depends on model and task."""
+    card = studio.card(studio.model)
+    names = [(c.title, c.name) for c in studio.cards()]
+    model = gr.Dropdown(
+        names,
+        value=card.name,
+        label="Model",
+        info="Choose one, or type any Hugging Face repository id or a folder on this machine.",
+        allow_custom_value=True,
+        elem_id="model",
+    )
+    about = gr.HTML(model_wording.model_html(card), elem_id="model-card")
+    engine = gr.Radio(
+        [(title, key) for key, title in wording.ENGINES.items()],
+        value="eager",
+        label="Engine",
+        info=wording.ENGINE_NOTE,
+        elem_id="engine",
+    )
+    lora = gr.Checkbox(
+        True, label="LoRA adapter", visible=card.has_adapter is not False, elem_id="lora"
+    )
+    note = gr.HTML(wording.aside_html(model_wording.lora_note(card)), elem_id="lora-note")
+    with gr.Accordion("More settings", open=False, elem_id="more"):
+        task = gr.Radio(tasks_of(card), value="transcribe", label="Task", elem_id="task")
+        panel = SettingsPanel(
+            model, engine, lora, task, *_task_fields(card), *_decoding_fields(), about, note
+        )
+    _wire(studio, panel)
+    return panel
+
+
+def _task_fields(card: ModelCard) -> tuple[gr.Dropdown, gr.Dropdown, gr.Textbox, gr.Textbox]:
+    language = gr.Dropdown(
+        languages_of(card),
+        value=AUTOMATIC,
+        label="Language spoken",
+        visible=len(card.languages) > 1,
+        elem_id="language",
+    )
+    targets = [(model_wording.language(code), code) for code in card.target_languages]
+    target = gr.Dropdown(
+        targets,
+        value=targets[0][1] if targets else None,
+        label="Translate into",
+        visible=False,
+        elem_id="target",
+    )
+    keywords = gr.Textbox(
+        label="Keywords",
+        info="Names and terms to expect, parted by commas.",
+        visible=card.keywords,
+        elem_id="keywords",
+    )
+    instruction = gr.Textbox(
+        label="Instruction",
+        info="What the model should do with the recording.",
+        lines=2,
+        visible=False,
+        elem_id="instruction",
+    )
+    return language, target, keywords, instruction
+
+
+def _decoding_fields() -> tuple[gr.Radio, gr.Slider, gr.Slider, gr.Slider]:
+    decoding = gr.Radio(
+        [(title, key) for key, title in wording.DECODINGS.items()],
+        value="greedy",
+        label="Decoding",
+        elem_id="decoding",
+    )
+    beams = gr.Slider(2, MAX_BEAMS, 4, step=1, label="Beams", visible=False, elem_id="beams")
+    heat = gr.Slider(
+        0.1, 2.0, 0.7, step=0.1, label="Temperature", visible=False, elem_id="temperature"
+    )
+    longest = gr.Slider(
+        10, MAX_NEW_TOKENS, 200, step=10, label="Longest text, in tokens", elem_id="max-tokens"
+    )
+    return decoding, beams, heat, longest
+
+
+def _wire(studio: Studio, panel: SettingsPanel) -> None:
+    def fit_model(name: str | None, task: str) -> Updates:
+        return panel.fit(studio.card(name or studio.model), task)
+
+    def fit_task(name: str | None, task: str) -> Updates:
+        return panel.fit_task(studio.card(name or studio.model), task)
+
+    def fit_decoding(decoding: str) -> Updates:
+        return {
+            panel.beams: gr.update(visible=decoding == "beam"),
+            panel.temperature: gr.update(visible=decoding == "sample"),
+        }
+
+    chosen = [panel.model, panel.task]
+    panel.model.change(fit_model, chosen, panel.outputs, **PAGE_EVENT)
+    panel.task.input(fit_task, chosen, panel.outputs, **PAGE_EVENT)
+    panel.decoding.input(fit_decoding, [panel.decoding], panel.outputs, **PAGE_EVENT)
+
+
+def tasks_of(card: ModelCard) -> list[tuple[str, str]]:
+    """(title, task) of what the model can do."""
+    return [(wording.TASKS[task], task) for task in card.tasks]
+
+
+def languages_of(card: ModelCard) -> list[tuple[str, str]]:
+    """(title, code) of what the model hears, after the choice to leave it to the model."""
+    return [("Any", AUTOMATIC), *((model_wording.language(code), code) for code in card.languages)]

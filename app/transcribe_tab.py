@@ -1,0 +1,125 @@
+"""The Transcribe tab: a recording in, text as it grows, and what it cost.
+
+In: a studio. Out: components, wired. Handlers pass values on to the studio and words to the page;
+each request is announced first (:meth:`Studio.begin`), so that Stop reaches it while it waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from app import wording
+from app.ask_panel import AskPanel, build_ask
+from app.events import MODEL_EVENT, PAGE_EVENT, Updates, session_of
+from app.examples import Example, read_examples
+from app.failures import spoken
+from app.result_panel import ResultPanel, build_result
+from app.settings_panel import SettingsPanel, build_settings
+from app.studio import Studio
+
+
+@dataclass(frozen=True)
+class TranscribeTab:
+    """Its components. expected: what is said in the recording, where that is known."""
+
+    recording: gr.Audio
+    examples: gr.Dataset
+    go: gr.Button
+    stop: gr.Button
+    expected: gr.State
+    settings: SettingsPanel
+    result: ResultPanel
+    ask: AskPanel
+
+
+def build_transcribe_tab(studio: Studio) -> TranscribeTab:
+    """Lay the tab out: recording and settings on the left, text and times on the right."""
+    examples = read_examples()
+    with gr.Row(elem_id="transcribe"):
+        with gr.Column(elem_id="sound"):
+            recording = gr.Audio(
+                sources=["upload", "microphone"],
+                type="filepath",
+                label="Recording",
+                buttons=[],
+                elem_id="recording",
+            )
+            chips = build_examples(examples)
+            with gr.Row(elem_id="buttons"):
+                go = gr.Button("Transcribe", variant="primary", min_width=120, elem_id="go")
+                stop = gr.Button("Stop", interactive=False, min_width=120, elem_id="stop")
+        with gr.Column(elem_id="result"):
+            result = build_result()
+            ask_here = gr.Column()
+        with gr.Column(elem_id="settings"):
+            settings = build_settings(studio)
+        with ask_here:
+            ask = build_ask(studio, settings.model, result.text)
+    tab = TranscribeTab(recording, chips, go, stop, gr.State(""), settings, result, ask)
+    _wire(studio, tab, examples)
+    return tab
+
+
+def build_examples(examples: list[Example]) -> gr.Dataset:
+    """One button per recording, named by what is said in it."""
+    return gr.Dataset(
+        components=[gr.Textbox(visible=False)],
+        samples=[[example.text] for example in examples],
+        type="index",
+        label="Or click an example to hear it transcribed",
+        samples_per_page=20,
+        visible=bool(examples),
+        elem_id="examples",
+    )
+
+
+def _wire(studio: Studio, tab: TranscribeTab, examples: list[Example]) -> None:
+    result, settings = tab.result, tab.settings
+
+    def pick(index: int) -> tuple[str, str]:
+        return examples[index].path, examples[index].text
+
+    def begin(request: gr.Request) -> Updates:
+        studio.begin(session_of(request))
+        return result.waiting() | {tab.stop: gr.update(interactive=True)}
+
+    def run(
+        request: gr.Request, recording: str | None, expected: str, *values: Any
+    ) -> Iterator[Updates]:
+        chosen = settings.read(values)
+        try:
+            for update in studio.stream(session_of(request), recording, chosen):
+                yield result.shown(update, engine=chosen.engine, expected=expected)
+        except Exception as error:
+            yield result.failed(wording.failure(error))
+            raise spoken(error) from error
+
+    def end(name: str | None, task: str) -> Updates:
+        card = studio.card(name or studio.model)
+        changes = settings.refresh(card, task) if card.loaded else {}
+        return changes | tab.ask.fit(card) | {tab.stop: gr.update(interactive=False)}
+
+    def stop(request: gr.Request) -> None:
+        studio.stop(session_of(request))
+
+    picked = tab.examples.click(pick, [tab.examples], [tab.recording, tab.expected], **PAGE_EVENT)
+    for start in (tab.go.click, picked.then):
+        begun = start(begin, None, [*result.outputs, tab.stop], **PAGE_EVENT)
+        ran = begun.then(
+            run,
+            [tab.recording, tab.expected, *settings.inputs],
+            result.outputs,
+            show_progress="full",
+            show_progress_on=[result.status],
+            api_visibility="private",
+            **MODEL_EVENT,
+        )
+        outputs = [*settings.outputs, tab.ask.group, tab.stop]
+        ran.then(end, [settings.model, settings.task], outputs, **PAGE_EVENT)
+    tab.stop.click(stop, None, None, **PAGE_EVENT)
+    for changed in (tab.recording.upload, tab.recording.stop_recording, tab.recording.clear):
+        changed(lambda: "", None, [tab.expected], **PAGE_EVENT)

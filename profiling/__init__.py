@@ -1,0 +1,1 @@
+"""Measurement: what a run cost, as tables and figures. Imports :mod:`core`, never the app."""
