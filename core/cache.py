@@ -53,6 +53,14 @@ class KVCache:
             self.rows,
         )
 
+    def keep_rows(self, rows: Tensor) -> KVCache:
+        """A smaller cache with the rows [b] only; the others' memory is given back."""
+        return KVCache(
+            tuple(t.index_select(0, rows) for t in self.keys),
+            tuple(t.index_select(0, rows) for t in self.values),
+            self.rows[: rows.shape[0]],
+        )
+
     def reorder(self, source_rows: Tensor) -> None:
         """Row b becomes a copy of row ``source_rows[b]`` (beam search)."""
         for buffer in (*self.keys, *self.values):

@@ -99,19 +99,42 @@ def generate(
     """
     check_budget(prompts.ids, options, config.max_position_embeddings)
     rows = [Row(prompt=list(ids)) for ids in prompts.ids]
-    generator = torch.Generator(device=prompts.audio.device).manual_seed(options.seed)
+    # One generator per row: what is drawn for a clip does not depend on its neighbours.
+    device = prompts.audio.device
+    generators = [torch.Generator(device=device).manual_seed(options.seed) for _ in rows]
     with clock.mark(phases.PREFILL):
         cache, logits = run_prefill(engine, config, prompts, options.max_new_tokens)
-        next_ids = _advance(rows, logits[:, 0], options, config, generator)
+        next_ids = _advance(rows, logits[:, 0], options, config, generators)
     yield rows
+    active, lora = rows, prompts.lora
     while _mark_stopped(rows, cancelled):
         with clock.mark(phases.DECODE):
-            positions = torch.tensor([row.length - 1 for row in rows], device=next_ids.device)
-            reach = max(row.length for row in rows) - 1
+            keep = rows_to_keep(active)
+            if len(keep) < len(active):
+                index = torch.tensor(keep, device=next_ids.device)
+                cache, next_ids = cache.keep_rows(index), next_ids[index]
+                lora = None if lora is None else lora[index]
+                active = [active[number] for number in keep]
+                generators = [generators[number] for number in keep]
+            positions = torch.tensor([row.length - 1 for row in active], device=next_ids.device)
+            reach = max(row.length for row in active) - 1
             view = cache.first_slots(engine.slots_in_use(reach, cache.num_slots))
-            logits = engine.decode(next_ids[:, None], positions[:, None], view, prompts.lora)
-            next_ids = _advance(rows, logits[:, 0], options, config, generator)
+            logits = engine.decode(next_ids[:, None], positions[:, None], view, lora)
+            next_ids = _advance(active, logits[:, 0], options, config, generators)
         yield rows
+
+
+def rows_to_keep(rows: Sequence[Row]) -> list[int]:
+    """Which rows of a batch go on: all, until half of them have stopped; then half at a time.
+
+    Halving keeps batch sizes to a few values, so that compiled stages meet few shapes.
+    """
+    going = [number for number, row in enumerate(rows) if row.stop is None]
+    size = len(rows)
+    while size >= 2 * max(1, len(going)):
+        size //= 2
+    stopped = [number for number, row in enumerate(rows) if row.stop is not None]
+    return sorted(going + stopped[: size - len(going)])
 
 
 def run_prefill(
@@ -155,11 +178,11 @@ def _advance(
     logits: Tensor,
     options: GenerationOptions,
     config: DecoderConfig,
-    generator: torch.Generator,
+    generators: Sequence[torch.Generator],
 ) -> Tensor:
     """Choose each row's next token, record it, and return the ids [B]."""
     scores = penalise(logits, [row.prompt + row.ids for row in rows], options)
-    next_ids = choose(scores, options, generator)  # [B]
+    next_ids = choose(scores, options, generators)  # [B]
     logprobs = logits.log_softmax(-1).gather(1, next_ids[:, None])[:, 0]
     chosen = torch.stack(
         (next_ids.double(), logprobs.double())

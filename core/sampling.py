@@ -63,13 +63,14 @@ def penalise(logits: Tensor, so_far: Sequence[Sequence[int]], options: Generatio
     vocabulary = scores.shape[-1]
     for row, ids in enumerate(so_far):
         if options.repetition_penalty != 1.0:
-            seen = torch.tensor([i for i in set(ids) if i < vocabulary], device=scores.device)
+            # An audio token may have no row in the vocabulary.
+            seen = [i for i in set(ids) if i < vocabulary]
             old = scores[row, seen]
             factor = options.repetition_penalty
             scores[row, seen] = torch.where(old < 0, old * factor, old / factor)
         if options.no_repeat_ngram_size > 0:
             banned = banned_tokens(ids, options.no_repeat_ngram_size)
-            scores[row, banned] = -torch.inf
+            scores[row, [i for i in banned if i < vocabulary]] = -torch.inf
     return scores
 
 
@@ -82,12 +83,18 @@ def banned_tokens(ids: Sequence[int], size: int) -> list[int]:
     return [ids[i + size - 1] for i in starts if tuple(ids[i : i + size - 1]) == tail]
 
 
-def choose(scores: Tensor, options: GenerationOptions, generator: torch.Generator) -> Tensor:
-    """One id per row [B] from scores [B, V]."""
+def choose(
+    scores: Tensor, options: GenerationOptions, generators: Sequence[torch.Generator]
+) -> Tensor:
+    """One id per row [B] from scores [B, V]; each row draws from its own generator."""
     if options.temperature == 0:
         return scores.argmax(dim=-1)
     probabilities = keep_nucleus(scores / options.temperature, options.top_p).softmax(dim=-1)
-    return torch.multinomial(probabilities, 1, generator=generator)[:, 0]
+    drawn = [
+        torch.multinomial(row, 1, generator=generator)
+        for row, generator in zip(probabilities, generators, strict=True)
+    ]
+    return torch.cat(drawn)
 
 
 def keep_nucleus(scores: Tensor, top_p: float) -> Tensor:
