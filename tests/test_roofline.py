@@ -1,0 +1,242 @@
+"""Counting against built models, torch's own counter, and the arithmetic of a published baseline.
+
+Run alone: ``python -m pytest tests/test_roofline.py``.
+"""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+import tiny_models
+from core.cache import allocate_cache
+from core.config import ModelConfig, parse_config
+from core.engine import eager_engine
+from core.lab import Lab
+from core.phases import DECODE, ENCODER, PREFILL, PROJECTOR
+from profiling import counts
+from profiling.ceilings import GPUS, Ceiling, Ceilings, last_cache_bytes, measure_ceilings
+from profiling.counts import Shape, count, shape_of
+from profiling.roofline import expected_end_to_end_gain, roofline, shadow_config, shadow_ms
+
+TINY = Shape(num_frames=40, num_prompt_tokens=32, num_new_tokens=9)
+
+# Granite Speech 3.3 8B as its config.json has it.
+BIG = parse_config(
+    tiny_models.raw_config(
+        encoder={
+            "input_dim": 160,
+            "num_layers": 16,
+            "hidden_dim": 1024,
+            "num_heads": 8,
+            "dim_head": 128,
+            "feedforward_mult": 4,
+            "output_dim": 256,
+            "context_size": 200,
+            "max_pos_emb": 512,
+            "conv_kernel_size": 15,
+            "conv_expansion_factor": 2,
+        },
+        projector={
+            "hidden_size": 1024,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 16,
+            "intermediate_size": 4096,
+            "encoder_hidden_size": 1024,
+        },
+        decoder={
+            "vocab_size": 49160,
+            "hidden_size": 4096,
+            "intermediate_size": 12800,
+            "num_hidden_layers": 40,
+            "num_attention_heads": 32,
+            "num_key_value_heads": 8,
+        },
+        audio_token_index=49159,
+    ),
+    source="test",
+)
+
+
+def parameters(part: nn.Module) -> int:
+    return sum(p.numel() for p in part.parameters())
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("biased", [True, False])
+def test_counted_parameters_are_those_of_built_models(tied: bool, biased: bool):
+    raw = tiny_models.raw_config(
+        decoder={"attention_bias": biased, "mlp_bias": biased},
+        projector={"cross_attention_frequency": 2, "num_hidden_layers": 3},
+        tie_word_embeddings=tied,
+    )
+    model = tiny_models.random_model(raw)
+    config = model.config
+    assert counts.encoder_parameters(config.encoder) == parameters(model.encoder)
+    assert counts.projector_parameters(config.projector) == parameters(model.projector)
+    assert counts.decoder_parameters(config.decoder) == parameters(model.decoder)
+
+
+def counted_by_torch(config: ModelConfig, shape: Shape) -> dict[str, float]:
+    model = tiny_models.random_model(tiny_models.raw_config())
+    assert model.config == config
+    engine = eager_engine(model)
+    length = torch.tensor([shape.num_frames])
+    ids = torch.zeros(1, shape.num_prompt_tokens, dtype=torch.long)
+    last = torch.tensor([[shape.num_prompt_tokens - 1]])
+    cache = allocate_cache(
+        config.decoder, batch=1, num_slots=64, dtype=torch.float32, device=torch.device("cpu")
+    )
+    frames = torch.randn(1, shape.num_frames, config.encoder.hidden_dim)
+    calls = {
+        ENCODER: lambda: engine.encode(torch.randn(1, shape.num_frames, 160), length, None),
+        PROJECTOR: lambda: engine.project(frames, None),
+        PREFILL: lambda: engine.prefill(
+            ids, frames, last, cache.first_slots(shape.num_prompt_tokens), None
+        ),
+        DECODE: lambda: engine.decode(
+            ids[:, :1], last + 1, cache.first_slots(shape.num_prompt_tokens + 1), None
+        ),
+    }
+    found = {}
+    # The mode cannot see fused attention on a CPU, so attention is taken apart for it.
+    with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH):
+        for name, call in calls.items():
+            with FlopCounterMode(display=False) as counter:
+                call()
+            found[name] = counter.get_total_flops()
+    return found
+
+
+def test_counted_operations_are_about_those_that_torch_counts():
+    config = parse_config(tiny_models.raw_config(), source="test")
+    needed = count(config, replace(TINY, num_new_tokens=2), element_bytes=4)
+    done = counted_by_torch(config, TINY)
+    # The model does no less than is needed, and only masks and relative rows do more.
+    assert 0.8 < needed[ENCODER].flops / done[ENCODER] <= 1.0
+    assert needed[PROJECTOR].flops == pytest.approx(done[PROJECTOR], rel=0.01)
+    assert 0.8 < needed[PREFILL].flops / done[PREFILL] <= 1.0
+    assert needed[DECODE].flops == pytest.approx(done[DECODE], rel=0.01)
+
+
+def test_a_token_of_granite_8b_reads_8_17_billion_weights():
+    # https://github.com/ibm-granite: 40 layers, 4096 wide, 12800 inside, 49160 tokens, tied.
+    per_token = counts.parameters_per_token(BIG.decoder)
+    assert per_token == pytest.approx(8.17e9, rel=0.001)
+    assert 2 * per_token == pytest.approx(16.34e9, rel=0.001)
+    assert 1000 * 2 * per_token / 4.8e12 == pytest.approx(3.40, abs=0.005)
+    assert counts.encoder_parameters(BIG.encoder) * 2 == pytest.approx(0.87e9, rel=0.03)
+    assert counts.cache_bytes_per_token(BIG.decoder, 2) == 163_840
+
+
+@pytest.mark.parametrize(
+    ("seconds", "new_tokens", "encoder_ms", "prefill_ms", "decode_ms", "total_ms"),
+    [
+        (3, 23, 0.18, 3.4, 74.9, 78.5),
+        (10, 25, 0.44, 3.4, 81.7, 85.6),
+        (30, 128, 1.32, 5.1, 432.4, 438.7),
+    ],
+)
+def test_floors_of_the_published_h200_baseline(
+    seconds: int,
+    new_tokens: int,
+    encoder_ms: float,
+    prefill_ms: float,
+    decode_ms: float,
+    total_ms: float,
+):
+    shape = shape_of(BIG, 50 * seconds, 7, new_tokens)
+    assert shape.num_prompt_tokens == {3: 37, 10: 109, 30: 307}[seconds]
+    rows = roofline(count(BIG, shape, element_bytes=2), GPUS["H200"], "bfloat16")
+    floor = {row.name: row.floor_ms for row in rows}
+    assert floor[ENCODER] == pytest.approx(encoder_ms, rel=0.05)
+    assert floor[PREFILL] == pytest.approx(prefill_ms, rel=0.05)
+    assert floor[DECODE] == pytest.approx(decode_ms, rel=0.01)
+    assert sum(floor.values()) == pytest.approx(total_ms, rel=0.01)
+
+
+def test_decoding_is_bound_by_memory_and_a_long_prefill_by_arithmetic():
+    shape = Shape(num_frames=1500, num_prompt_tokens=1000, num_new_tokens=10)
+    rows = roofline(count(BIG, shape, element_bytes=2), GPUS["H100 SXM"], "bfloat16")
+    bound = {row.name: row.bound for row in rows}
+    assert (bound[PREFILL], bound[DECODE]) == ("compute", "memory")
+
+
+def test_an_adapter_adds_its_bytes_to_every_token():
+    plain = count(BIG, TINY, element_bytes=2)[DECODE]
+    adapted = count(BIG, TINY, element_bytes=2, adapter_parameters=34_000_000)[DECODE]
+    assert adapted.weight_bytes - plain.weight_bytes == 8 * 68_000_000
+
+
+def test_one_new_token_needs_no_decode_step():
+    costs = count(BIG, Shape(150, 37, 1), element_bytes=2)
+    assert costs[DECODE].flops == costs[DECODE].num_bytes == 0
+    rows = roofline(costs, GPUS["L4"], "bfloat16")
+    assert DECODE not in [row.name for row in rows]
+
+
+MACHINE = Ceilings("stub", False, 10e9, 32 * 2**20, (Ceiling("float32", 100e9, 12e9, 80e9),))
+
+
+def test_small_weights_are_read_from_the_cache():
+    assert MACHINE.bytes_per_s("float32", 1e6) == 80e9
+    assert MACHINE.bytes_per_s("float32", 1e9) == 12e9
+    with pytest.raises(ValueError, match="no ceiling for 'int8'"):
+        MACHINE.of("int8")
+
+
+def test_the_gain_of_compiling_is_predicted_from_the_dispatch_time():
+    config = parse_config(tiny_models.raw_config(), source="test")
+    costs = count(config, TINY, element_bytes=4)
+    rows = roofline(
+        costs, MACHINE, "float32", measured_ms={DECODE: 16.0}, overhead_ms={DECODE: 1.5}
+    )
+    row = next(row for row in rows if row.name == DECODE)
+    assert row.overhead_ms == 12.0
+    assert row.bound == "overhead"
+    assert row.floor_ms < row.expected_ms < 16.0
+    assert row.expected_gain == pytest.approx(16.0 / row.expected_ms)
+    assert row.share == pytest.approx(row.floor_ms / 16.0)
+    gain = expected_end_to_end_gain(rows, 20.0)
+    assert gain == pytest.approx(20.0 / (20.0 - (16.0 - row.expected_ms)))
+
+
+def test_no_gain_is_predicted_where_arithmetic_takes_all_the_time():
+    config = parse_config(tiny_models.raw_config(), source="test")
+    floor = roofline(count(config, TINY, element_bytes=4), MACHINE, "float32")
+    row = next(row for row in floor if row.name == DECODE)
+    again = roofline(
+        count(config, TINY, element_bytes=4),
+        MACHINE,
+        "float32",
+        measured_ms={DECODE: row.floor_ms},
+        overhead_ms={DECODE: 1e-9},
+    )
+    assert next(r for r in again if r.name == DECODE).expected_gain == pytest.approx(1.0)
+
+
+def test_ceilings_of_this_machine_are_measured():
+    found = measure_ceilings(torch.device("cpu"), ("float32",), seconds=0.01)
+    entry = found.of("float32")
+    assert not found.paper
+    assert 1e8 < found.copy_bytes_per_s < 1e13
+    assert 1e8 < entry.gemv_bytes_per_s < 1e13
+    assert 1e8 < entry.flops_per_s < 1e16
+    assert last_cache_bytes() > 2**18
+
+
+def test_gpus_are_marked_as_paper():
+    assert {"H100 SXM", "H200", "A100 80GB SXM", "L4", "RTX PRO 6000"} == set(GPUS)
+    assert all(gpu.paper for gpu in GPUS.values())
+
+
+def test_the_shadow_keeps_layers_and_loses_width(lab: Lab):
+    shadow = shadow_config(lab.config)
+    assert shadow.decoder.num_hidden_layers == lab.config.decoder.num_hidden_layers
+    assert counts.decoder_parameters(shadow_config(BIG).decoder) < 1_000_000
+    found = shadow_ms(lab, seconds=0.0)
+    assert set(found) == {ENCODER, PROJECTOR, PREFILL, DECODE}
+    assert all(0 < ms < 1000 for ms in found.values())
