@@ -156,7 +156,7 @@ def describe(
     An undescribed checkpoint is judged by its name, else by its parts: an adapter means 3.3, a BPE
     CTC head means 4.1, neither means 4.0.
     """
-    known = lookup(source) or lookup(str(folder))
+    known = lookup(source) or lookup(str(folder.resolve()))
     if known is not None:
         return known
     if (folder / DESCRIPTION_FILE).is_file():
@@ -179,7 +179,12 @@ def describe(
 
 def _read_description(file: Path, source: str) -> CatalogEntry:
     """``lab.json``: {"family": ..., and any of CatalogEntry's fields}."""
-    raw = json.loads(file.read_text(encoding="utf-8"))
+    try:
+        raw = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file.name}: not valid JSON ({error})") from error
+    if not isinstance(raw, dict):
+        raise ValueError(f"{file.name}: not a JSON object; expected at least a family")
     family = raw.get("family")
     if family not in _FAMILY_LIKE:
         raise ValueError(

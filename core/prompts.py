@@ -182,7 +182,8 @@ class PromptBuilder:
             return self._template.render(
                 messages=list(messages), add_generation_prompt=True, tools=None, **self._names
             )
-        except TemplateError as error:
+        # A template is a program from a file: what fails inside it is the file's fault, not ours.
+        except (TemplateError, ArithmeticError, LookupError, TypeError, AttributeError) as error:
             raise ValueError(f"the chat template refused the conversation: {error}") from error
 
     def _refuse_specials(self, text: str) -> None:
