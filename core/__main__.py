@@ -10,7 +10,7 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from huggingface_hub.utils import logging as hub_logging
 from core import Lab, Transcript, load
 from core.catalog import CATALOG, LANGUAGES
 from core.export import EXPORTERS
+from core.files import transcribe_files
 from core.hub import is_here
 from core.inspection import inspect
 from core.options import DECODINGS, ENGINES, Finished, OptionFields, PartialText, TranscribeOptions
@@ -77,6 +78,7 @@ def _add_transcribe(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=0, help="with --decoding sample")
     add("--format", choices=sorted(EXPORTERS), default="txt")
     add("--output-dir", type=Path, help="write FILE's result as OUTPUT_DIR/FILE.FORMAT")
+    add("--batch-size", type=int, default=1, help="files (or spans of a long one) at once")
     add("--device", help="cpu, cuda, cuda:1, mps")
     add("--dtype", choices=("float32", "bfloat16", "float16"))
     parser.set_defaults(run=run_transcribe)
@@ -97,7 +99,10 @@ def run_transcribe(parsed: argparse.Namespace) -> int:
         "num_beams": parsed.num_beams,
         "temperature": parsed.temperature,
         "seed": parsed.seed,
+        "batch_size": max(parsed.batch_size, 4),
     }
+    if parsed.batch_size < 1:
+        raise ValueError(f"--batch-size is {parsed.batch_size}; expected at least 1")
     TranscribeOptions(**options)  # a wrong option is said before a model is loaded
     several = len(parsed.files) > 1
     if several and parsed.output_dir is None and parsed.format not in ("txt", "json"):
@@ -106,19 +111,19 @@ def run_transcribe(parsed: argparse.Namespace) -> int:
             "--output-dir, or --format txt or json"
         )
     lab = load(parsed.model, device=parsed.device, dtype=parsed.dtype, revision=parsed.revision)
+    lab.check(**options)  # and what this model cannot do, once and not for every file
     done: list[Transcript] = []
-    for file in parsed.files:
-        try:
-            done.append(_transcribe_one(lab, file, options))
-        except ValueError as error:
-            print(f"error: {error}", file=sys.stderr)
+    for file, result in _results(lab, parsed.files, parsed.batch_size, options):
+        if isinstance(result, ValueError):
+            print(f"error: {result}", file=sys.stderr)
             continue
-        for warning in done[-1].warnings:
+        done.append(result)
+        for warning in result.warnings:
             print(f"{file}: {warning}", file=sys.stderr)
         if parsed.output_dir is not None:
-            _write(parsed.output_dir, done[-1], parsed.format)
+            _write(parsed.output_dir, result, parsed.format)
         elif parsed.format != "json":
-            print(EXPORTERS[parsed.format](done[-1]), end="", flush=True)
+            print(EXPORTERS[parsed.format](result), end="", flush=True)
     if parsed.format == "json" and parsed.output_dir is None and done:
         objects = [transcript.to_dict() for transcript in done]
         print(json.dumps(objects if several else objects[0], ensure_ascii=False, indent=2))
@@ -127,17 +132,23 @@ def run_transcribe(parsed: argparse.Namespace) -> int:
     return ALL_WELL if len(done) == len(parsed.files) else SOME_FAILED
 
 
-def _transcribe_one(lab: Lab, file: str, options: OptionFields) -> Transcript:
-    """One file; partial text on stderr while a person is watching."""
-    watched = sys.stderr.isatty()
-    for event in lab.stream(file, **options):
-        if watched and isinstance(event, PartialText):
-            print(f"\r\033[K{event.text[-100:]}", end="", file=sys.stderr, flush=True)
-        if isinstance(event, Finished):
-            if watched:
-                print("\r\033[K", end="", file=sys.stderr)
-            return event.transcript
-    raise AssertionError("a stream ended without a transcript")
+def _results(
+    lab: Lab, files: Sequence[str], batch_size: int, options: OptionFields
+) -> Iterator[tuple[str, Transcript | ValueError]]:
+    """Every file's transcript or error; partial text on stderr while a person is watching."""
+    if batch_size > 1 or not sys.stderr.isatty():
+        yield from transcribe_files(lab, files, at_once=batch_size, **options)
+        return
+    for file in files:
+        try:
+            for event in lab.stream(file, **options):
+                if isinstance(event, PartialText):
+                    print(f"\r\033[K{event.text[-100:]}", end="", file=sys.stderr, flush=True)
+                if isinstance(event, Finished):
+                    print("\r\033[K", end="", file=sys.stderr)
+                    yield file, event.transcript
+        except ValueError as error:
+            yield file, error
 
 
 def _write(folder: Path, transcript: Transcript, form: str) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor
 from core import lora as adapters
 from core.beam import beam_search
 from core.catalog import describe
+from core.chat import stream_chat
 from core.checkpoint import LoadReport, attach_adapter
 from core.compiling import CompileLedger, compiled_engine
 from core.config import ModelConfig
@@ -32,7 +33,7 @@ from core.options import Event, Finished, OptionFields, TranscribeOptions
 from core.phases import PhaseClock
 from core.prompts import PromptBuilder
 from core.sampling import GenerationOptions
-from core.tokenizer import StreamDecoder, Tokenizer
+from core.tokenizer import Tokenizer
 from core.transcribe import Parts, stream
 from core.transcript import Transcript
 
@@ -88,6 +89,18 @@ class Lab:
         frames = places // part.num_queries * part.window_size
         return max(1.0, min(MAX_SINGLE_PASS_S, self.front_end.config.seconds_of_frames(frames)))
 
+    def check(self, **options: Unpack[OptionFields]) -> TranscribeOptions:
+        """The options, if this checkpoint can do what they ask.
+
+        Raises:
+            ValueError: an option the model does not have.
+            TypeError: an option nobody has.
+        """
+        chosen = TranscribeOptions(**options)
+        self._lora_state(chosen.lora)
+        self._parts.prompts.speech(chosen.request(), 1)
+        return chosen
+
     def transcribe(self, source: Source | Tensor, **options: Unpack[OptionFields]) -> Transcript:
         """Transcribe one recording: a path, bytes, a binary file, or a waveform [N] at 16 kHz.
 
@@ -135,11 +148,9 @@ class Lab:
         """Events of several transcriptions, run as one batch."""
         if not sources:
             raise ValueError("no recordings came; expected at least one")
-        chosen = TranscribeOptions(**options)
+        chosen = self.check(**options)  # a wrong request fails before a recording is opened
         lora = self._lora_state(chosen.lora)
         parts, stages = self._parts, self.engine(chosen.engine)
-        # Checked here so that a wrong request fails before the recording is even opened.
-        parts.prompts.speech(chosen.request(), 1)
         timer = clock or PhaseClock(self.device)
         lengths = [seconds_of(source) for source in sources]
         if all(length is not None and length <= self.entry.reliable_s for length in lengths):
@@ -186,7 +197,6 @@ class Lab:
             )
         )
 
-    @torch.inference_mode()
     def stream_chat(
         self,
         message: str | Sequence[Mapping[str, str]],
@@ -200,23 +210,14 @@ class Lab:
         if not self.entry.text_mode:
             raise ValueError(f"{self.entry.title} has no text mode; 3.x models with an adapter do")
         turns = [{"role": "user", "content": message}] if isinstance(message, str) else message
-        parts = self._parts
-        ids = parts.prompts.chat(turns)
-        decoder, seen = StreamDecoder(parts.tokenizer), 0
-        lora = self._lora_state(False)
-        steps = generate(
+        return stream_chat(
+            self._parts,
             self.engine(engine),
-            self.config.decoder,
-            Prompts([ids], self._no_audio(1), self._switch(lora, 1)),
-            GenerationOptions(max_new_tokens=max_new_tokens, temperature=temperature),
-            clock=PhaseClock(self.device),
+            turns,
+            lora=self._switch(self._lora_state(False), 1),
+            options=GenerationOptions(max_new_tokens=max_new_tokens, temperature=temperature),
             cancelled=cancelled,
         )
-        for rows in steps:
-            for token in rows[0].ids[seen:]:
-                yield decoder.push(token)
-            seen = len(rows[0].ids)
-        yield decoder.finish()
 
     @torch.inference_mode()
     def generate_ids(
@@ -302,10 +303,8 @@ class Lab:
             )
         if not self.has_adapter:
             return None
-        if adapters.is_merged(self.model):
-            if not on:
-                raise ValueError("LoRA is merged into the weights; unmerge it to turn it off")
-            return None
+        if adapters.is_merged(self.model) and not on:
+            raise ValueError("LoRA is merged into the weights; unmerge it to turn it off")
         return on
 
     def _switch(self, lora: bool | None, batch: int) -> Tensor | None:
