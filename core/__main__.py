@@ -24,6 +24,7 @@ from core.hub import is_here
 from core.inspection import inspect
 from core.options import DECODINGS, ENGINES, Finished, OptionFields, PartialText, TranscribeOptions
 from core.prompts import TASKS
+from core.quantize import MODES
 
 ALL_WELL, SOME_FAILED, NOTHING_DONE = 0, 1, 2
 
@@ -81,6 +82,7 @@ def _add_transcribe(parser: argparse.ArgumentParser) -> None:
     add("--batch-size", type=int, default=1, help="files (or spans of a long one) at once")
     add("--device", help="cpu, cuda, cuda:1, mps")
     add("--dtype", choices=("float32", "bfloat16", "float16"))
+    add("--quantize", choices=("none", *MODES), default="none", help="int8 decoder weights")
     parser.set_defaults(run=run_transcribe)
 
 
@@ -110,7 +112,13 @@ def run_transcribe(parsed: argparse.Namespace) -> int:
             f"{len(parsed.files)} files as {parsed.format} do not fit one output; expected "
             "--output-dir, or --format txt or json"
         )
-    lab = load(parsed.model, device=parsed.device, dtype=parsed.dtype, revision=parsed.revision)
+    lab = load(
+        parsed.model,
+        device=parsed.device,
+        dtype=parsed.dtype,
+        revision=parsed.revision,
+        quantize=None if parsed.quantize == "none" else parsed.quantize,
+    )
     lab.check(**options)  # and what this model cannot do, once and not for every file
     done: list[Transcript] = []
     for file, result in _results(lab, parsed.files, parsed.batch_size, options):

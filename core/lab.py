@@ -63,6 +63,7 @@ class Lab:
         self.config: ModelConfig = model.config
         self.device, self.dtype = device, dtype
         self.load_ms = 0.0
+        self.quantize: str | None = None
         self.compile_ledger = CompileLedger()
         self.num_adapted_layers = self._attach()
         self.front_end = front_end.to(device)

@@ -17,6 +17,7 @@ from core.config import ConfigError, parse_config
 from core.features import FeatureConfig, LogMel
 from core.hub import CheckpointFiles, resolve
 from core.lab import Lab
+from core.quantize import quantise_decoder
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ def load(
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
     revision: str | None = None,
+    quantize: str | None = None,
 ) -> Lab:
     """Load a checkpoint.
 
@@ -40,6 +42,7 @@ def load(
         device: "cpu", "cuda", "cuda:1", "mps"; None takes a GPU if there is one.
         dtype: "float32", "bfloat16" or "float16"; None takes bfloat16 on CUDA, else float32.
         revision: branch, tag or commit of a repository.
+        quantize: "int8" or "int8-weight-only" for the decoder, or None.
 
     Raises:
         ValueError: unknown name, unreachable Hub, incomplete or foreign files, no such device.
@@ -52,6 +55,9 @@ def load(
     model, report = load_model(config, files.shards, dtype=kind, device=where)
     front_end = LogMel(read_feature_config(files))
     lab = Lab(files, model, report, front_end, where, kind)
+    if quantize is not None:
+        quantise_decoder(model, quantize)
+    lab.quantize = quantize
     lab.load_ms = 1000 * (time.perf_counter() - begin)
     logger.info("loaded %s on %s in %s, %.0f ms", name, where, kind, lab.load_ms)
     return lab

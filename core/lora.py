@@ -41,10 +41,14 @@ class AdaptableLinear(nn.Linear):
 
     def forward(self, x: Tensor, lora: Tensor | None = None) -> Tensor:
         """x [B, T, I] -> [B, T, O]; ``lora`` [B, 1, 1] scales the update, None leaves it out."""
-        y = F.linear(x, self.weight, self.bias)
+        y = self.base(x)
         if self.lora_a is None or self.lora_b is None or lora is None or self.is_merged:
             return y
         return y + F.linear(F.linear(x, self.lora_a), self.lora_b) * (lora * self.lora_scaling)
+
+    def base(self, x: Tensor) -> Tensor:
+        """x [..., I] -> [..., O] without the adapter."""
+        return F.linear(x, self.weight, self.bias)
 
     def attach(self, weights: LoRAWeights) -> None:
         """Give the layer its adapter.

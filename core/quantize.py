@@ -1,0 +1,97 @@
+"""int8 weights for the decoder, on CPU and CUDA, eager and compiled.
+
+In: a loaded model. Out: the same model with the decoder's linear layers holding int8 weights, one
+scale per output feature. The encoder and the projector stay as they are: they are a small part of
+the time, and quantising the encoder is known to hurt.
+
+"int8" also rounds the activations, each row by its own largest value, so that the product itself
+runs in integers (on CPUs with VNNI or AMX, three to five times float32). "int8-weight-only" rounds
+nothing but the weights. LoRA stays in floating point and can be switched as before.
+
+Shapes: M rows, I in features, O out features.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from core.lora import AdaptableLinear
+from core.model import GraniteSpeech
+
+MODES = ("int8", "int8-weight-only")
+LEVELS = 127.0
+
+
+class Int8Linear(AdaptableLinear):
+    """A linear layer whose weight is int8 [O, I] with a float32 scale [O]."""
+
+    weight_int8: Tensor
+    scale: Tensor
+
+    def __init__(self, layer: AdaptableLinear, *, round_activations: bool) -> None:
+        nn.Module.__init__(self)
+        if layer.is_merged:
+            raise ValueError("LoRA is merged into the weights; unmerge it before quantising")
+        self.in_features, self.out_features = layer.in_features, layer.out_features
+        self.round_activations = round_activations
+        self.register_parameter("weight", None)
+        self.register_parameter("bias", layer.bias)
+        self.register_parameter("lora_a", layer.lora_a)
+        self.register_parameter("lora_b", layer.lora_b)
+        self.lora_scaling, self._unmerged = layer.lora_scaling, None
+        weight, scale = quantise_rows(layer.weight)
+        self.register_buffer("weight_int8", weight)
+        self.register_buffer("scale", scale[:, 0])
+
+    def base(self, x: Tensor) -> Tensor:
+        """x [..., I] -> [..., O] without LoRA."""
+        rows = x.reshape(-1, self.in_features)  # [M, I]
+        if not self.round_activations:
+            y = F.linear(rows, self.weight_int8.to(x.dtype)) * self.scale.to(x.dtype)
+        else:
+            integers, step = quantise_rows(rows)
+            total = torch._int_mm(integers, self.weight_int8.t())  # [M, O] int32
+            y = (total.float() * step * self.scale).to(x.dtype)
+        y = y.reshape(*x.shape[:-1], self.out_features)
+        return y if self.bias is None else y + self.bias
+
+    def merge(self) -> None:
+        """Refuse: a float update cannot be folded into int8 weights exactly."""
+        raise ValueError("LoRA cannot be merged into int8 weights; load without quantisation")
+
+
+def quantise_rows(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows [M, I] -> int8 [M, I] and the float32 step of each row [M, 1]."""
+    wide = values.float()
+    step = wide.abs().amax(dim=-1, keepdim=True).clamp(min=1e-10) / LEVELS
+    return (wide / step).round().to(torch.int8), step
+
+
+def quantise_decoder(model: GraniteSpeech, mode: str) -> int:
+    """Replace the decoder's linear layers in place; returns how many.
+
+    A head tied to the embedding table becomes an int8 layer of its own; the table stays.
+
+    Raises:
+        ValueError: an unknown mode, or merged adapters.
+    """
+    if mode not in MODES:
+        raise ValueError(f"quantize is {mode!r}; expected one of {', '.join(MODES)}")
+    decoder, rounding = model.decoder, mode == "int8"
+    if rounding and decoder.embed_tokens.weight.device.type == "cuda":
+        rounding = False  # CUDA's integer product needs more than 16 rows; a decode step has one
+    if decoder.lm_head is None:
+        table = decoder.embed_tokens.weight
+        with torch.device("meta"):
+            head = AdaptableLinear(table.shape[1], table.shape[0], bias=False)
+        head.weight = nn.Parameter(table, requires_grad=False)
+        decoder.lm_head = head
+    count = 0
+    for module in list(decoder.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, AdaptableLinear) and not isinstance(child, Int8Linear):
+                setattr(module, name, Int8Linear(child, round_activations=rounding))
+                count += 1
+    return count

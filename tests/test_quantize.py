@@ -1,0 +1,131 @@
+"""int8 decoders: close to the float ones, with LoRA, tied heads, and whole graphs."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import core
+from core.cache import allocate_cache
+from core.decoder import GraniteDecoder
+from core.engine import decode_stage
+from core.lab import Lab
+from core.lora import AdaptableLinear, LoRAWeights, switch
+from core.quantize import MODES, Int8Linear, quantise_decoder, quantise_rows
+from core.sampling import GenerationOptions
+
+DEVICE, FLOAT = torch.device("cpu"), torch.float32
+
+
+def cosine(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float(torch.nn.functional.cosine_similarity(a.flatten(), b.flatten(), dim=0))
+
+
+def hidden_logits(decoder: GraniteDecoder, seed: int, lora: torch.Tensor | None) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    embeddings = torch.randn(2, 12, decoder.config.hidden_size, generator=generator) * 0.1
+    positions = torch.arange(12).expand(2, -1)
+    return decoder.logits(decoder(embeddings, positions, None, lora), lora)
+
+
+def test_a_row_keeps_its_largest_value_and_is_off_by_half_a_step_at_most() -> None:
+    values = torch.randn(5, 64)
+    integers, step = quantise_rows(values)
+    assert integers.dtype == torch.int8
+    assert int(integers.abs().max()) == 127
+    assert float((integers * step - values).abs().max()) <= float(step.max()) / 2 + 1e-7
+
+
+def test_a_row_of_zeros_stays_zero() -> None:
+    integers, step = quantise_rows(torch.zeros(1, 8))
+    assert not integers.any()
+    assert torch.isfinite(step).all()
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("rows", [1, 2, 17])
+def test_a_layer_gives_nearly_the_float_result(mode: str, rows: int) -> None:
+    layer = AdaptableLinear(96, 80)
+    x = torch.randn(rows, 3, 96)
+    quick = Int8Linear(layer, round_activations=mode == "int8")
+    assert quick(x).shape == (rows, 3, 80)
+    assert cosine(quick(x), layer(x)) > 0.9995
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_lora_is_switched_on_int8_layers_as_on_float_ones(mode: str) -> None:
+    layer = AdaptableLinear(32, 48, bias=False)
+    layer.attach(LoRAWeights(torch.randn(4, 32), torch.randn(48, 4), 0.5))
+    x = torch.randn(1, 5, 32)
+    on, off = switch([True], like=x), switch([False], like=x)
+    quick = Int8Linear(layer, round_activations=mode == "int8")
+    assert torch.allclose(quick(x, on) - quick(x, off), layer(x, on) - layer(x, off), atol=1e-4)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_logits_stay_close(speech_folder: Path, lab: Lab, mode: str) -> None:
+    quick = core.load(speech_folder, device="cpu", dtype="float32", quantize=mode)
+    assert quick.quantize == mode
+    for lora in (True, False):
+        state = switch([lora] * 2, like=torch.zeros(0))
+        with torch.inference_mode():
+            got = hidden_logits(quick.model.decoder, 3, state)
+            expected = hidden_logits(lab.model.decoder, 3, state)
+        # Random weights have none of the slack of trained ones; 0.999 is asked of those.
+        assert cosine(got, expected) > 0.995
+
+
+def test_every_linear_layer_of_the_decoder_and_none_else_is_int8(speech_folder: Path) -> None:
+    lab = core.load(speech_folder, device="cpu", quantize="int8")
+    kinds = {
+        name: isinstance(module, Int8Linear)
+        for name, module in lab.model.named_modules()
+        if isinstance(module, AdaptableLinear)
+    }
+    assert all(int8 == name.startswith("decoder.") for name, int8 in kinds.items())
+    assert kinds["decoder.lm_head"]
+
+
+def test_int8_generates_and_drafts_and_transcribes(speech_folder: Path, noise) -> None:  # type: ignore[no-untyped-def]
+    lab = core.load(speech_folder, device="cpu", quantize="int8")
+    (row,) = lab.generate_ids(
+        [[5, 6, 7]], options=GenerationOptions(max_new_tokens=8, ignore_eos=True)
+    )
+    assert len(row.ids) == 8
+    options = {"max_new_tokens": 8, "ignore_eos": True, "skip_silence": False}
+    plain = lab.transcribe(noise(1.0), **options)
+    assert lab.transcribe(noise(1.0), decoding="speculative", **options).new_tokens == 8
+    assert plain.new_tokens == 8
+
+
+def test_an_int8_step_is_one_graph(speech_folder: Path) -> None:
+    lab = core.load(speech_folder, device="cpu", quantize="int8")
+    graphs = []
+
+    def count(graph: torch.fx.GraphModule, _: object) -> torch.fx.GraphModule:
+        graphs.append(graph)
+        return graph
+
+    step = torch.compile(decode_stage(lab.model), fullgraph=True, dynamic=False, backend=count)
+    config = lab.config.decoder
+    cache = allocate_cache(config, batch=1, num_slots=16, dtype=FLOAT, device=DEVICE)
+    with torch.inference_mode():
+        for place in range(3):
+            ids, positions = torch.tensor([[5]]), torch.tensor([[place]])
+            step(ids, positions, cache, switch([True], like=torch.zeros(0)))
+    assert len(graphs) == 1
+
+
+def test_merging_and_quantising_exclude_each_other(speech_folder: Path) -> None:
+    lab = core.load(speech_folder, device="cpu")
+    lab.merge_adapter()
+    with pytest.raises(ValueError, match="unmerge"):
+        quantise_decoder(lab.model, "int8")
+    lab = core.load(speech_folder, device="cpu", quantize="int8")
+    with pytest.raises(ValueError, match="cannot be merged"):
+        lab.merge_adapter()
+
+
+def test_an_unknown_mode_is_an_error(speech_folder: Path) -> None:
+    with pytest.raises(ValueError, match="int8-weight-only"):
+        core.load(speech_folder, device="cpu", quantize="int4")
