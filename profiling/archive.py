@@ -1,0 +1,106 @@
+"""A zip archive from a stranger -> the members that may be unpacked, within limits.
+
+In: an open archive and the names that are expected in it. Out: its members by bare file name, or an
+:class:`ArchiveError` before anything is written. Sizes are counted while unpacking: what an archive
+says of itself is not believed.
+"""
+
+from __future__ import annotations
+
+import stat
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
+
+MAX_MEMBERS = 32
+MAX_MEMBER_BYTES = 200_000_000
+MAX_TOTAL_BYTES = 400_000_000
+MAX_RATIO = 200  # unpacked over packed; run.json and tables reach about 30
+RATIO_MATTERS_FROM_BYTES = 1_000_000
+_PIECE = 1 << 20
+
+
+class ArchiveError(ValueError):
+    """An archive that is refused: what is in it, and what was expected, in one line."""
+
+
+def checked_members(
+    archive: zipfile.ZipFile, needed: str, allowed: tuple[str, ...], suffix: str
+) -> dict[str, zipfile.ZipInfo]:
+    """The members of ``archive`` by file name.
+
+    All may lie in one folder of the archive's own, as when somebody zips a folder by hand.
+
+    Args:
+        archive: open for reading.
+        needed: a name that must be there.
+        allowed: names that may.
+        suffix: the end of further names that may.
+
+    Raises:
+        ArchiveError: a path out of the folder, a link, an unexpected or repeated name, encryption,
+            too much of anything, or ``needed`` is missing.
+    """
+    members = [member for member in archive.infolist() if not member.is_dir()]
+    if len(members) > MAX_MEMBERS:
+        raise ArchiveError(f"the archive holds {len(members):,} files; at most {MAX_MEMBERS} do")
+    found: dict[str, zipfile.ZipInfo] = {}
+    folders = set()
+    for member in members:
+        path = _safe_path(member)
+        if path.name not in (needed, *allowed) and not path.name.endswith(suffix):
+            raise ArchiveError(
+                f"the archive holds {member.filename!r}; expected {needed}, "
+                f"{', '.join(allowed)} and *{suffix} only"
+            )
+        if path.name in found:
+            raise ArchiveError(f"the archive holds {path.name!r} more than once")
+        found[path.name] = member
+        folders.add(path.parent)
+    if needed not in found:
+        raise ArchiveError(f"the archive has no {needed}; expected one made by exporting a run")
+    if len(folders) > 1:
+        raise ArchiveError("the archive's files lie in several folders; expected one")
+    if sum(member.file_size for member in members) > MAX_TOTAL_BYTES:
+        raise ArchiveError(f"the archive unpacks to more than {MAX_TOTAL_BYTES / 1e6:.0f} MB")
+    return found
+
+
+def _safe_path(member: zipfile.ZipInfo) -> PurePosixPath:
+    name = member.filename
+    path = PurePosixPath(name)
+    plain = name.isprintable() and "\\" not in name and ":" not in name
+    if path.is_absolute() or ".." in path.parts or not plain or len(path.parts) > 2:
+        raise ArchiveError(
+            f"the archive holds {name!r}, which leads out of its folder; expected plain file names"
+        )
+    mode = member.external_attr >> 16
+    if mode and stat.S_IFMT(mode) not in (0, stat.S_IFREG):
+        raise ArchiveError(f"the archive holds {name!r}, which is a link or no regular file")
+    if member.flag_bits & 0x1:
+        raise ArchiveError(f"the archive holds {name!r} encrypted; expected plain files")
+    return path
+
+
+def copy_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path) -> None:
+    """Unpack one member to ``target``, counting bytes.
+
+    Raises:
+        ArchiveError: it is damaged, or larger than the limits allow.
+    """
+    limit = MAX_MEMBER_BYTES
+    if member.file_size > RATIO_MATTERS_FROM_BYTES:
+        limit = min(limit, MAX_RATIO * max(1, member.compress_size))
+    written = 0
+    try:
+        with archive.open(member) as packed, target.open("xb") as file:
+            while piece := packed.read(_PIECE):
+                written += len(piece)
+                if written > limit:
+                    raise ArchiveError(
+                        f"{target.name} unpacks to more than {limit:,} bytes from "
+                        f"{member.compress_size:,}; refused as a zip bomb"
+                    )
+                file.write(piece)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise ArchiveError(f"{target.name} in the archive is damaged ({error})") from None

@@ -1,0 +1,86 @@
+"""``run.json``: what every one has, and how a bad one is refused.
+
+In: a file or a decoded object. Out: the run as a dict, or one :class:`RunError`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+SCHEMA_VERSION = 1
+RUN_FILE = "run.json"
+MAX_RUN_BYTES = 50_000_000
+
+# key -> type: what every run.json has. More keys are welcome.
+RUN_KEYS: dict[str, type | tuple[type, ...]] = {
+    "workload": dict,
+    "machine": dict,
+    "phases": list,
+    "end_to_end_ms": (int, float),
+}
+
+
+class RunError(ValueError):
+    """A run that cannot be used: what came, what was expected, what to do, in one line."""
+
+
+def checked_id(text: str) -> str:
+    """``text`` if it can be an id.
+
+    Raises:
+        RunError: not a plain file name of letters, digits, dots, dashes and underscores.
+    """
+    reserved = text.split(".")[0].upper() in {"CON", "PRN", "AUX", "NUL", "COM1", "LPT1"}
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", text) or text[-1] == "." or reserved:
+        raise RunError(
+            f"{text!r} cannot be a run's id; expected up to 80 letters, digits, '.', '-' or '_', "
+            "beginning with a letter or digit"
+        )
+    return text
+
+
+def checked_run(run: Any) -> dict[str, Any]:
+    """``run`` if it has what every ``run.json`` has.
+
+    Raises:
+        RunError: not an object, another version, or a key that is missing or of another type.
+    """
+    if not isinstance(run, Mapping):
+        raise RunError(f"{RUN_FILE} holds {type(run).__name__}; expected an object")
+    if run.get("schema_version") != SCHEMA_VERSION:
+        raise RunError(
+            f"{RUN_FILE} has schema_version {run.get('schema_version')!r}; expected "
+            f"{SCHEMA_VERSION}: measure again, or use the version that wrote it"
+        )
+    for key, kind in RUN_KEYS.items():
+        if not isinstance(run.get(key), kind) or isinstance(run[key], bool):
+            raise RunError(f"{RUN_FILE} has no usable {key!r}; expected a run written whole")
+    for phase in run["phases"]:
+        if not isinstance(phase, Mapping) or not isinstance(phase.get("name"), str):
+            raise RunError(f"{RUN_FILE} has a phase without a name; expected a run written whole")
+        if not isinstance(phase.get("median_ms"), int | float):
+            raise RunError(f"{RUN_FILE}: phase {phase['name']!r} has no median_ms")
+    return dict(run)
+
+
+def read_run(path: Path) -> dict[str, Any]:
+    """The run in a file.
+
+    Raises:
+        RunError: unreadable, not JSON, or not a run.
+    """
+    try:
+        if path.stat().st_size > MAX_RUN_BYTES:
+            raise RunError(f"{RUN_FILE} is larger than {MAX_RUN_BYTES / 1e6:.0f} MB")
+        run = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RunError(f"{RUN_FILE} cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, RunError):
+            raise
+        raise RunError(f"{RUN_FILE} is not JSON ({error})") from None
+    return checked_run(run)
