@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from core.continuation import no_audio
 from core.engine import Engine
 from core.generate import Prompts, generate
 from core.phases import PhaseClock
@@ -39,13 +40,11 @@ def stream_chat(
         options: how to generate.
         cancelled: asked after every token.
     """
-    width = parts.model.config.decoder.hidden_size
-    nothing = torch.zeros(1, 1, width, dtype=parts.dtype, device=parts.device)
     decoder, seen = StreamDecoder(parts.tokenizer), 0
     steps = generate(
         engine,
         parts.model.config.decoder,
-        Prompts([parts.prompts.chat(messages)], nothing, lora),
+        Prompts([parts.prompts.chat(messages)], no_audio(parts.model, 1), lora),
         options,
         clock=PhaseClock(parts.device),
         cancelled=cancelled,

@@ -10,6 +10,7 @@ Buckets: features in one, two, four, ... attention blocks; prompts and caches in
 
 from __future__ import annotations
 
+import inspect
 import logging
 import time
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from core.model import GraniteSpeech
 logger = logging.getLogger(__name__)
 
 SMALLEST_BUCKET = 64  # tokens; below this a graph of its own saves nothing
+MOST_GRAPHS = 256  # of one stage: every pair of buckets and batch size has its own
 
 
 @dataclass
@@ -50,7 +52,7 @@ def compiled_engine(model: GraniteSpeech, ledger: CompileLedger) -> Engine:
     context = model.config.encoder.context_size
 
     def build(name: str, stage: Callable[..., Any]) -> Callable[..., Any]:
-        compiled = torch.compile(stage, fullgraph=True, dynamic=False)
+        compiled = torch.compile(stage, fullgraph=True, dynamic=False, **_room_for_buckets())
         return _counted(name, compiled, ledger)
 
     return Engine(
@@ -65,6 +67,14 @@ def compiled_engine(model: GraniteSpeech, ledger: CompileLedger) -> Engine:
         verify_bucket=lambda rows: rows if rows == 1 else power_of_two_bucket(rows, ROW_TILE),
         slots_in_use=lambda position, num_slots: num_slots,
     )
+
+
+def _room_for_buckets() -> dict[str, Any]:
+    """Dynamo refuses the ninth variant of a whole graph unless told; old torch has one setting."""
+    if "recompile_limit" in inspect.signature(torch.compile).parameters:
+        return {"recompile_limit": MOST_GRAPHS}
+    torch._dynamo.config.recompile_limit = MOST_GRAPHS
+    return {}
 
 
 def _counted(name: str, compiled: Callable[..., Any], ledger: CompileLedger) -> Callable[..., Any]:

@@ -16,19 +16,19 @@ import torch
 from torch import Tensor
 
 from core import lora as adapters
-from core.beam import beam_search
 from core.catalog import describe
 from core.chat import stream_chat
 from core.checkpoint import LoadReport, attach_adapter
 from core.compiling import CompileLedger, compiled_engine
 from core.config import ModelConfig
 from core.container import Source
+from core.continuation import continue_prompts
 from core.engine import Engine, eager_engine
-from core.features import LogMel, pad_features
-from core.generate import Prompts, Row, generate
+from core.features import LogMel
+from core.generate import Row
 from core.hub import CheckpointFiles
 from core.long import LongJob, seconds_of, stream_long
-from core.model import GraniteSpeech, check_audio_places
+from core.model import GraniteSpeech
 from core.options import Event, Finished, OptionFields, TranscribeOptions
 from core.phases import PhaseClock
 from core.prompts import PromptBuilder
@@ -220,7 +220,6 @@ class Lab:
             cancelled=cancelled,
         )
 
-    @torch.inference_mode()
     def generate_ids(
         self,
         prompt_ids: Sequence[Sequence[int]],
@@ -242,28 +241,17 @@ class Lab:
         Raises:
             ValueError: a prompt's audio places do not match its waveform.
         """
-        rows = [list(ids) for ids in prompt_ids]
-        settings = options or GenerationOptions()
-        stages = self.engine(engine)
         spoken = waveforms is not None
         state = self._lora_state(lora if lora is not None or spoken else False)
-        switch = self._switch(state, len(rows))
-        audio = self._no_audio(len(rows))
-        if waveforms is not None:
-            features = [self.front_end(w.to(self.device)) for w in waveforms]
-            lengths = [clip.shape[0] for clip in features]
-            for ids, length in zip(rows, lengths, strict=True):
-                check_audio_places(
-                    ids, self.config.audio_token_id, self.model.num_audio_tokens(length)
-                )
-            padded = pad_features(features, stages.frames_bucket(max(lengths)))
-            real = torch.tensor(lengths, device=self.device)
-            encoded = stages.encode(padded.values.to(self.dtype), real, switch)
-            audio = stages.project(encoded.frames, switch)
-        search = beam_search if settings.num_beams > 1 else generate
-        prompts, clock = Prompts(rows, audio, switch), PhaseClock(self.device)
-        *_, result = search(stages, self.config.decoder, prompts, settings, clock=clock)
-        return result
+        return continue_prompts(
+            self.model,
+            self.front_end,
+            self.engine(engine),
+            [list(ids) for ids in prompt_ids],
+            waveforms,
+            lora=self._switch(state, len(prompt_ids)),
+            options=options or GenerationOptions(),
+        )
 
     def engine(self, name: str) -> Engine:
         """The eager or the compiled stages; compiled ones are made on first use."""
@@ -313,10 +301,6 @@ class Lab:
             return None
         like = torch.empty(0, dtype=self.dtype, device=self.device)
         return adapters.switch([lora] * batch, like=like)
-
-    def _no_audio(self, batch: int) -> Tensor:
-        width = self.config.decoder.hidden_size
-        return torch.zeros(batch, 1, width, dtype=self.dtype, device=self.device)
 
     @cached_property
     def _parts(self) -> Parts:

@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from core.continuation import no_audio
 from core.drafting import Draft, Speculation, speculate
 from core.generate import CANCELLED, Prompts, Row, generate
 from core.lab import Lab
@@ -16,7 +17,7 @@ PROMPTS = [[5, 6, 7, 8], [9, 10, 11, 12, 13, 14, 15], [16, 17]]
 
 
 def greedy(lab: Lab, options: GenerationOptions) -> list[Row]:
-    prompts = Prompts(PROMPTS, lab._no_audio(len(PROMPTS)), None)
+    prompts = Prompts(PROMPTS, no_audio(lab.model, len(PROMPTS)), None)
     *_, rows = generate(
         lab.engine("eager"), lab.config.decoder, prompts, options, clock=PhaseClock()
     )
@@ -24,7 +25,7 @@ def greedy(lab: Lab, options: GenerationOptions) -> list[Row]:
 
 
 def drafted(lab: Lab, heard: list[str], options: GenerationOptions) -> list[Speculation]:
-    prompts = Prompts(PROMPTS, lab._no_audio(len(PROMPTS)), None)
+    prompts = Prompts(PROMPTS, no_audio(lab.model, len(PROMPTS)), None)
     assert lab.tokenizer is not None
     *_, work = speculate(
         lab.engine("eager"),
@@ -89,7 +90,7 @@ def test_one_pass_verifies_a_draft_whose_tokens_are_all_right(lab: Lab) -> None:
         def encode_continuation(self, text: str) -> list[int]:
             return list(next(self.rows).ids)
 
-    prompts = Prompts(PROMPTS, lab._no_audio(len(PROMPTS)), None)
+    prompts = Prompts(PROMPTS, no_audio(lab.model, len(PROMPTS)), None)
     stages, config = lab.engine("eager"), lab.config.decoder
     heard = ["x"] * len(PROMPTS)
     *_, work = speculate(stages, config, prompts, heard, Exact(), options, clock=PhaseClock())
@@ -119,7 +120,7 @@ def test_cancelling_keeps_what_was_verified(lab: Lab) -> None:
     *_, work = speculate(
         lab.engine("eager"),
         lab.config.decoder,
-        Prompts(PROMPTS[:1], lab._no_audio(1), None),
+        Prompts(PROMPTS[:1], no_audio(lab.model, 1), None),
         ["no"],
         lab.tokenizer,
         options,
