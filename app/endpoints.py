@@ -54,7 +54,7 @@ def build_endpoints(studio: Studio) -> None:
             temperature=temperature,
             max_new_tokens=max_new_tokens,
         )
-        with plain_errors():
+        with plain_errors(on_page=False):
             return studio.transcribe(audio, settings).to_dict()
 
     def models() -> list[dict[str, Any]]:

@@ -184,6 +184,7 @@ def _decoding_fields() -> tuple[gr.Radio, gr.Slider, gr.Slider, gr.Slider]:
         [(title, key) for key, title in wording.DECODINGS.items()],
         value="greedy",
         label="Decoding",
+        info=wording.DECODING_NOTE,
         elem_id="decoding",
     )
     beams = gr.Slider(2, MAX_BEAMS, 4, step=1, label="Beams", visible=False, elem_id="beams")

@@ -21,6 +21,12 @@ from app.result_panel import ResultPanel, build_result
 from app.settings_panel import SettingsPanel, build_settings
 from app.studio import Studio
 
+# On a phone the text stands below what was just pressed; where it is in sight nothing moves.
+SHOW_TEXT = """() => {
+  document.querySelector("#status").scrollIntoView({ block: "nearest" });
+  return [];
+}"""
+
 
 @dataclass(frozen=True)
 class TranscribeTab:
@@ -108,7 +114,7 @@ def _wire(studio: Studio, tab: TranscribeTab, examples: list[Example]) -> None:
 
     picked = tab.examples.click(pick, [tab.examples], [tab.recording, tab.expected], **PAGE_EVENT)
     for start in (tab.go.click, picked.then):
-        begun = start(begin, None, [*result.outputs, tab.stop], **PAGE_EVENT)
+        begun = start(begin, None, [*result.outputs, tab.stop], js=SHOW_TEXT, **PAGE_EVENT)
         ran = begun.then(
             run,
             [tab.recording, tab.expected, *settings.inputs],

@@ -9,7 +9,7 @@ from __future__ import annotations
 from html import escape
 
 from app.studio import NotBegun, Outcome, Update
-from core.options import PartialText, PhaseStarted
+from core.options import PartialText, PhaseStarted, Progress
 from core.transcript import Transcript
 from profiling.figures import PHASE_TITLES, format_ms, with_other
 
@@ -52,7 +52,17 @@ ENGINE_NOTE = (
     "Eager starts at once. Compiled builds graphs on the first run of a length (up to a minute or "
     "two on a slow machine), then runs faster."
 )
-DECODINGS = {"greedy": "Greedy", "beam": "Beam search", "sample": "Sampling"}
+DECODINGS = {
+    "greedy": "Greedy",
+    "speculative": "Exact drafts",
+    "beam": "Beam search",
+    "sample": "Sampling",
+}
+DECODING_NOTE = (
+    "Greedy takes the likeliest token each time. Exact drafts give the same text in fewer steps: "
+    "the encoder drafts, the language model checks. Beam search weighs several texts; sampling "
+    "rolls dice."
+)
 
 
 def num_bytes(count: int) -> str:
@@ -76,6 +86,9 @@ def doing(update: Update, *, engine: str) -> str | None:
         return STOPPED_WAITING
     if isinstance(update, PartialText):
         return f"Writing: {count(update.num_tokens, 'token')} so far"
+    if isinstance(update, Progress):
+        total = "" if update.total_s is None else f" of {update.total_s:.0f}"
+        return f"Heard {update.done_s:.0f}{total} seconds"
     if not isinstance(update, PhaseStarted) or update.name not in _DOING:
         return None
     compiling = engine == "compile" and update.name in ("encoder", "prefill", "decode")
@@ -84,7 +97,8 @@ def doing(update: Update, *, engine: str) -> str | None:
 
 def count(number: int, thing: str) -> str:
     """A number with its noun, in the plural where it needs one."""
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+    ending = "" if number == 1 else "es" if thing.endswith("s") else "s"
+    return f"{number} {thing}{ending}"
 
 
 def summary(outcome: Outcome) -> str:
@@ -119,6 +133,9 @@ def figures(outcome: Outcome) -> list[tuple[str, str, str]]:
         rows.append(("First token", format_ms(t.time_to_first_token_ms), "after the start"))
     if t.new_tokens_per_s is not None:
         rows.append(("Tokens per second", f"{t.new_tokens_per_s:.0f}", "after the first"))
+    if t.draft is not None and t.draft.drafted:
+        kept = f"{t.draft.accepted} of {t.draft.drafted}"
+        rows.append(("Drafts kept", kept, f"in {count(t.draft.passes, 'pass')} of the decoder"))
     if t.peak_memory_bytes:
         on_gpu = (outcome.card.device or "cpu") != "cpu"
         where = "on the device, this run" if on_gpu else "of the whole program"

@@ -23,8 +23,9 @@ from app.settings import Settings, split_keywords
 from app.studio import NotBegun, Outcome, Studio, Update
 from app.ui import build_app
 from core.catalog import CATALOG
-from core.options import Finished, PartialText, PhaseStarted
-from core.transcript import PhaseTime, Transcript, Word
+from core.options import DECODINGS, ENGINES, Finished, PartialText, PhaseStarted, Progress
+from core.prompts import TASKS
+from core.transcript import DraftReport, PhaseTime, Transcript, Word
 
 ROOT = Path(__file__).resolve().parent.parent
 TRANSCRIPT = Transcript(
@@ -309,6 +310,19 @@ class TestWording:
         started = PhaseStarted(0, "encoder")
         assert "minute" in str(wording.doing(started, engine="compile"))
         assert "minute" not in str(wording.doing(started, engine="eager"))
+
+    def test_every_choice_of_the_core_has_a_title(self) -> None:
+        assert tuple(wording.ENGINES) == ENGINES
+        assert tuple(wording.DECODINGS) == DECODINGS
+        assert tuple(wording.TASKS) == TASKS
+
+    def test_a_long_recording_tells_how_far_it_is(self) -> None:
+        assert wording.doing(Progress(0, 30.0, 95.4), engine="eager") == "Heard 30 of 95 seconds"
+
+    def test_drafts_are_counted(self) -> None:
+        drafted = replace(TRANSCRIPT, draft=DraftReport(drafted=9, accepted=7, passes=2))
+        rows = wording.figures(replace(self.outcome, transcript=drafted))
+        assert ("Drafts kept", "7 of 9", "in 2 passes of the decoder") in rows
 
 
 class TestModelCards:

@@ -1,0 +1,57 @@
+"""The app as a visitor meets it: ``python app.py`` in a process of its own, on a free port.
+
+In: a model. Out: the address, for as long as the ``with`` block lasts.
+"""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY = ROOT / "assets" / "tiny"
+EXAMPLES = ROOT / "assets" / "examples"
+START_S = 90
+
+
+@contextmanager
+def running_app(model: str) -> Iterator[str]:
+    """Start the app with ``model``, wait until it answers, end it afterwards.
+
+    Raises:
+        RuntimeError: it ended, or did not answer in time; with what it wrote.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "app.py", "--model", model, "--port", str(port), "--device", "cpu"]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        _wait(process, address)
+        yield address
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
+
+
+def _wait(process: subprocess.Popen[str], address: str) -> None:
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError(f"the app ended: {process.communicate()[0]}")
+        try:
+            urllib.request.urlopen(address, timeout=5).close()
+            return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.2)
+    raise RuntimeError(f"the app did not answer within {START_S} s")
