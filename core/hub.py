@@ -8,12 +8,15 @@ is already in the cache is used without a network. Pickle files are never fetche
 from __future__ import annotations
 
 import json
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import httpx  # huggingface_hub's own client: a connection that breaks off raises its errors
-from huggingface_hub import hf_hub_download, snapshot_download
+from huggingface_hub import constants, hf_hub_download, snapshot_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -42,6 +45,10 @@ _SMALL_FILES = (
     "adapter_config.json",
     "adapter_model.safetensors",
     "lab.json",
+)
+UNREACHABLE = (
+    "{repo!r} is not in the local cache and the Hub cannot be reached; connect once to download it, "
+    "or use the bundled model 'tiny'"
 )
 _PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
 
@@ -115,6 +122,7 @@ def resolve(name: str, *, revision: str | None = None, local_only: bool = False)
     except CheckpointNotFound:
         if local_only:
             raise
+    _refuse_without_network(source)
     return _from_folder(_download(source, revision, local_only=False), name)
 
 
@@ -211,14 +219,21 @@ def _download(repo: str, revision: str | None, *, local_only: bool) -> Path:
             f"{repo!r} is not a repository id; expected 'owner/name'"
         ) from error
     except (OfflineModeIsEnabled, LocalEntryNotFoundError) as error:
-        raise CheckpointNotFound(
-            f"{repo!r} is not in the local cache and the Hub cannot be reached; connect once to "
-            "download it, or use the bundled model 'tiny'"
-        ) from error
+        raise CheckpointNotFound(UNREACHABLE.format(repo=repo)) from error
     except EntryNotFoundError as error:
         raise CheckpointNotFound(f"{repo!r} has no config.json; expected a checkpoint") from error
     except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
         raise CheckpointNotFound(f"downloading {repo!r} failed: {_first_line(error)}") from error
+
+
+def _refuse_without_network(repo: str) -> None:
+    """Say at once what the client would say after half a minute of retries."""
+    if constants.is_offline_mode() or getproxies():
+        return  # the client knows better: it refuses by itself, or a proxy resolves names
+    try:
+        socket.getaddrinfo(urlsplit(constants.ENDPOINT).hostname, 443)
+    except OSError as error:
+        raise CheckpointNotFound(UNREACHABLE.format(repo=repo)) from error
 
 
 def _first_line(error: Exception) -> str:
