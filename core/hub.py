@@ -47,8 +47,8 @@ _SMALL_FILES = (
     "lab.json",
 )
 UNREACHABLE = (
-    "{repo!r} is not in the local cache and the Hub cannot be reached; connect once to download it, "
-    "or use the bundled model 'tiny'"
+    "{repo!r} is not in the local cache and the Hub cannot be reached; connect once to download "
+    "it, or use the bundled model 'tiny'"
 )
 _PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
 
