@@ -1,0 +1,64 @@
+"""What Hugging Face Spaces reads: the README's front matter, requirements, sizes of files."""
+
+from __future__ import annotations
+
+import subprocess
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+ROOT = Path(__file__).resolve().parent.parent
+MAX_FILE_BYTES = 10 * 10**6  # larger ones need LFS
+MAX_DESCRIPTION = 60
+
+
+@pytest.fixture(scope="module")
+def front_matter() -> dict[str, object]:
+    _, head, _ = (ROOT / "README.md").read_text(encoding="utf-8").split("---\n", 2)
+    return yaml.safe_load(head)
+
+
+def requirement(name: str) -> Requirement:
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    found = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    return next(r for r in found if r.name == name)
+
+
+def test_the_sdk_is_the_gradio_that_is_pinned_and_installed(front_matter: dict[str, str]) -> None:
+    assert front_matter["sdk"] == "gradio"
+    assert front_matter["sdk_version"] == version("gradio")
+    assert requirement("gradio").specifier.contains(front_matter["sdk_version"])
+
+
+def test_python_is_one_that_we_support(front_matter: dict[str, str]) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    supported = SpecifierSet(project["requires-python"])
+    assert isinstance(front_matter["python_version"], str), "unquoted, 3.10 would read as 3.1"
+    assert supported.contains(front_matter["python_version"])
+    assert not supported.contains("3.15"), "its standard library has a package named profiling"
+
+
+def test_the_app_file_is_there(front_matter: dict[str, str]) -> None:
+    assert (ROOT / front_matter["app_file"]).is_file()
+    assert (ROOT / "app" / "__init__.py").is_file()
+
+
+def test_the_description_fits(front_matter: dict[str, str]) -> None:
+    assert 0 < len(front_matter["short_description"]) <= MAX_DESCRIPTION
+
+
+def test_no_tracked_file_is_too_large() -> None:
+    try:
+        listing = subprocess.run(
+            ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, text=True
+        ).stdout
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not a git checkout")
+    files = [ROOT / name for name in listing.split("\0") if name]
+    large = [str(file) for file in files if file.is_file() and file.stat().st_size > MAX_FILE_BYTES]
+    assert large == []
