@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from core import lora as adapters
+from core import phases
 from core.catalog import describe
 from core.chat import stream_chat
 from core.checkpoint import LoadReport, attach_adapter
@@ -153,7 +154,8 @@ class Lab:
         lora = self._lora_state(chosen.lora)
         parts, stages = self._parts, self.engine(chosen.engine)
         timer = clock or PhaseClock(self.device)
-        lengths = [seconds_of(source) for source in sources]
+        with timer.mark(phases.DECODE_AUDIO):  # reading a header is part of reading the recording
+            lengths = [seconds_of(source) for source in sources]
         if all(length is not None and length <= self.entry.reliable_s for length in lengths):
             return stream(
                 parts, stages, sources, chosen, lora=lora, cancelled=cancelled, clock=timer
