@@ -1,0 +1,104 @@
+"""The machine a run was measured on, and how busy others kept it.
+
+In: a device. Out: plain JSON types. What the system does not say is None. Nothing here names a
+person, a host or a path.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+STAT, MEMINFO = Path("/proc/stat"), Path("/proc/meminfo")
+CPUINFO = Path("/proc/cpuinfo")
+_KINDS = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
+
+
+def describe_machine(device: torch.device) -> dict[str, Any]:
+    """Processor, memory, GPU, and the versions that decide speed."""
+    cuda = device.type == "cuda"
+    return {
+        "cpu": _cpu_name(),
+        "cpu_mhz": _cpu_mhz(),
+        "cores": os.cpu_count(),
+        "memory_bytes": _memory_bytes(),
+        "device": str(device),
+        "gpu": torch.cuda.get_device_name(device) if cuda else None,
+        "gpu_memory_bytes": torch.cuda.get_device_properties(device).total_memory if cuda else None,
+        "cuda": torch.version.cuda if cuda else None,
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "load_1m": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+    }
+
+
+class Busyness:
+    """Starts to watch when made; :meth:`read` says how much of the processor others had since.
+
+    others_cpu_share: processor time of other programs over all there was; stolen_share: what the
+    host of a virtual machine kept for itself. None where there is no /proc.
+    """
+
+    def __init__(self) -> None:
+        self._before = _jiffies()
+        self._own = time.process_time()
+        self._wall = time.perf_counter()
+
+    def read(self) -> dict[str, float | None]:
+        """The shares so far, 0 to 1."""
+        after, wall = _jiffies(), time.perf_counter() - self._wall
+        if after is None or self._before is None or wall <= 0:
+            return {"others_cpu_share": None, "stolen_share": None}
+        spent = {kind: after[kind] - self._before[kind] for kind in _KINDS}
+        ticks = os.sysconf("SC_CLK_TCK")
+        all_time = wall * (os.cpu_count() or 1)
+        busy = sum(spent[kind] for kind in ("user", "nice", "system", "irq", "softirq")) / ticks
+        others = max(0.0, busy - (time.process_time() - self._own))
+        return {
+            "others_cpu_share": min(1.0, others / all_time),
+            "stolen_share": min(1.0, spent["steal"] / ticks / all_time),
+        }
+
+
+def _jiffies() -> dict[str, int] | None:
+    try:
+        first = STAT.read_text().splitlines()[0].split()
+    except OSError:
+        return None
+    return dict(zip(_KINDS, map(int, first[1 : 1 + len(_KINDS)]), strict=True))
+
+
+def _cpu_name() -> str:
+    return _cpu_field("model name") or platform.processor() or "unknown"
+
+
+def _cpu_mhz() -> float | None:
+    field = _cpu_field("cpu MHz")
+    return None if field is None else float(field)
+
+
+def _cpu_field(name: str) -> str | None:
+    try:
+        lines = CPUINFO.read_text().splitlines()
+    except OSError:
+        return None
+    found = (line.split(":", 1)[1].strip() for line in lines if line.startswith(name))
+    return next(found, None)
+
+
+def _memory_bytes() -> int | None:
+    if sys.platform == "win32":
+        return None
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        return None
