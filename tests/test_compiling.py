@@ -1,0 +1,258 @@
+"""Stages as whole graphs, one per bucket; LoRA, lengths and positions are data.
+
+The default tests trace with cheap backends; the ones marked slow compile for real.
+Run alone: ``python -m pytest tests/test_compiling.py -m ""``.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor
+from torch._dynamo.testing import CompileCounter
+
+import core
+from core import compiling
+from core.compiling import CompileLedger, compiled_engine, power_of_two_bucket
+from core.engine import (
+    ROW_TILE,
+    decode_stage,
+    eager_engine,
+    encode_stage,
+    prefill_stage,
+    project_stage,
+    whole_tiles,
+)
+from core.generate import Prompts, generate
+from core.lab import Lab
+from core.lora import switch
+from core.model import GraniteSpeech
+from core.phases import PhaseClock
+from core.sampling import GenerationOptions
+from tiny_models import AUDIO_ID, random_model, raw_config, write_adapter
+
+
+@pytest.fixture(autouse=True)
+def _no_graphs_of_other_tests() -> Iterator[None]:
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+@pytest.fixture(scope="module")
+def model() -> GraniteSpeech:
+    return random_model()
+
+
+@pytest.fixture
+def counter(monkeypatch: pytest.MonkeyPatch) -> CompileCounter:
+    """Everything ``core.compiling`` compiles is traced only; counts graphs."""
+    counter = CompileCounter()
+    monkeypatch.setattr(compiling.torch, "compile", partial(torch.compile, backend=counter))
+    return counter
+
+
+def test_buckets_are_powers_of_two_from_the_smallest_up():
+    assert [power_of_two_bucket(n) for n in (1, 64, 65, 128, 129, 1000)] == [
+        64, 64, 128, 128, 256, 1024,
+    ]  # fmt: skip
+    assert [power_of_two_bucket(n, 200) for n in (1, 200, 201, 401, 2000)] == [
+        200, 200, 400, 800, 3200,
+    ]  # fmt: skip
+
+
+def test_the_number_of_buckets_grows_with_the_logarithm_of_the_length():
+    assert len({power_of_two_bucket(n, 200) for n in range(1, 30_001)}) == 9
+
+
+def test_rows_are_padded_to_tiles():
+    assert [whole_tiles(n) for n in (1, 2, 3, 15, 16, 17)] == [1, 2, 16, 16, 16, 32]
+    assert ROW_TILE == 16
+
+
+def test_compiled_buckets_hold_what_eager_needs(model: GraniteSpeech):
+    compiled, eager = compiled_engine(model, CompileLedger()), eager_engine(model)
+    for length in (1, 19, 20, 21, 63, 64, 65, 300):
+        assert compiled.frames_bucket(length) >= eager.frames_bucket(length)
+        assert compiled.frames_bucket(length) % 20 == 0
+        assert compiled.prompt_bucket(length) >= eager.prompt_bucket(length) == length
+        assert compiled.cache_bucket(length) >= eager.cache_bucket(length)
+        assert compiled.verify_bucket(length) >= length
+    assert eager.slots_in_use(0, 500) == 64
+    assert eager.slots_in_use(64, 500) == 128
+    assert eager.slots_in_use(490, 500) == 500
+    assert compiled.slots_in_use(3, 500) == 500
+
+
+def test_the_encoder_and_projector_are_one_graph_each_for_any_length_in_a_bucket(
+    model: GraniteSpeech,
+):
+    for name, stage in (("encode", encode_stage(model)), ("project", project_stage(model))):
+        counter = CompileCounter()
+        compiled = torch.compile(stage, backend=counter, fullgraph=True, dynamic=False)
+        with torch.inference_mode():
+            for length in (1, 20, 21, 40):
+                if name == "encode":
+                    compiled(torch.randn(2, 40, 160), torch.tensor([length, 40]), None)
+                else:
+                    compiled(torch.randn(2, 40, 32), None)
+        assert counter.frame_count == 1, name
+
+
+def run(
+    engine: core.compiling.Engine, model: GraniteSpeech, *prompts: list[int], **options: object
+):
+    inputs = Prompts(prompts, torch.zeros(len(prompts), 1, 32), None)
+    settings = GenerationOptions(**options)
+    *_, rows = generate(engine, model.config.decoder, inputs, settings, clock=PhaseClock())
+    return [row.ids for row in rows]
+
+
+def test_prefill_and_decode_are_one_graph_each_for_any_length_in_a_bucket(
+    model: GraniteSpeech, counter: CompileCounter
+):
+    engine = compiled_engine(model, CompileLedger())
+    for prompt in ([1, 2, 3], [4] * 17, [5]):
+        found = run(engine, model, prompt, max_new_tokens=20, ignore_eos=True)
+        expected = run(eager_engine(model), model, prompt, max_new_tokens=20, ignore_eos=True)
+        assert found == expected
+    assert counter.frame_count == 2
+
+
+def test_lora_on_off_and_mixed_share_one_graph(tmp_path_factory: pytest.TempPathFactory):
+    model = random_model()
+    folder = tmp_path_factory.mktemp("adapter")
+    write_adapter(folder, model)
+    core.checkpoint.attach_adapter(
+        model, folder / "adapter_config.json", folder / "adapter_model.safetensors"
+    )
+    counter = CompileCounter()
+    decode = torch.compile(prefill_stage(model), backend=counter, fullgraph=True, dynamic=False)
+    cache = core.cache.allocate_cache(
+        model.config.decoder, batch=2, num_slots=16, dtype=torch.float32, device=torch.device("cpu")
+    )
+    ids, audio = torch.randint(300, (2, 5)), torch.zeros(2, 1, 32)
+    found = []
+    with torch.inference_mode():
+        for rows in ([True, True], [False, False], [True, False]):
+            lora = switch(rows, like=audio)
+            found.append(decode(ids, audio, torch.tensor([[4], [4]]), cache, lora)[:, 0])
+    assert counter.frame_count == 1
+    torch.testing.assert_close(found[2], torch.stack([found[0][0], found[1][1]]))
+    assert not torch.allclose(found[0], found[1])
+
+
+def test_no_clip_is_refused_because_of_how_many_buckets_came_before(
+    model: GraniteSpeech, counter: CompileCounter
+):
+    # Dynamo stops compiling after eight variants of one function and, for whole graphs, raises.
+    engine = compiled_engine(model, CompileLedger())
+
+    def project(batch: int) -> int:
+        with torch.inference_mode():
+            return engine.project(torch.zeros(batch, 20, 32), None).shape[0]
+
+    # In another thread, as an app serves its callers: Dynamo's settings belong to a thread.
+    with ThreadPoolExecutor(1) as pool:
+        assert list(pool.map(project, range(1, 12))) == list(range(1, 12))
+    assert counter.frame_count == 11
+
+
+def test_two_models_do_not_share_or_exhaust_their_graphs(counter: CompileCounter):
+    for number in range(3):
+        model = random_model(seed=number)
+        found = run(compiled_engine(model, CompileLedger()), model, [1, 2], max_new_tokens=3)
+        assert found == run(eager_engine(model), model, [1, 2], max_new_tokens=3)
+
+
+def test_the_ledger_counts_graphs_by_stage(model: GraniteSpeech, counter: CompileCounter):
+    ledger = CompileLedger()
+    engine = compiled_engine(model, ledger)
+    run(engine, model, [1, 2, 3], max_new_tokens=4, ignore_eos=True)
+    assert ledger.graphs == {"prefill": 1, "decode": 1}
+    assert set(ledger.seconds) == {"prefill", "decode"}
+    assert all(seconds > 0 for seconds in ledger.seconds.values())
+    run(engine, model, [1, 2, 3, 4], max_new_tokens=4, ignore_eos=True)
+    assert ledger.graphs == {"prefill": 1, "decode": 1}
+
+
+def test_an_unknown_engine_is_named(lab: Lab):
+    with pytest.raises(ValueError, match="engine is 'turbo'; expected 'eager' or 'compile'"):
+        lab.engine("turbo")
+
+
+def test_odd_shapes_of_model_trace_whole():
+    # 5 heads of 24, window 12, three projector layers, one shared key head, untied.
+    raw = raw_config(
+        encoder={"hidden_dim": 60, "num_heads": 5, "dim_head": 24, "num_layers": 3},
+        projector={
+            "encoder_hidden_size": 60,
+            "num_hidden_layers": 3,
+            "cross_attention_frequency": 2,
+        },
+        decoder={"num_key_value_heads": 1},
+        window_size=12,
+        downsample_rate=3,
+        tie_word_embeddings=False,
+    )
+    model = random_model(raw)
+    how = {"backend": "eager", "fullgraph": True, "dynamic": False}
+    with torch.inference_mode():
+        encoded = torch.compile(encode_stage(model), **how)(
+            torch.randn(1, 40, 160), torch.tensor([33]), None
+        )
+        audio = torch.compile(project_stage(model), **how)(encoded.frames, None)
+        assert audio.shape == (1, 16, 32)
+        cache = core.cache.allocate_cache(
+            model.config.decoder, batch=1, num_slots=32, dtype=torch.float32,
+            device=torch.device("cpu"),
+        )  # fmt: skip
+        ids = torch.tensor([[1, *[AUDIO_ID] * 16, 2]])
+        torch.compile(prefill_stage(model), **how)(ids, audio, torch.tensor([[17]]), cache, None)
+        logits = torch.compile(decode_stage(model), **how)(
+            torch.tensor([[3]]), torch.tensor([[18]]), cache, None
+        )
+    assert logits.shape == (1, 1, model.config.decoder.vocab_size)
+
+
+@pytest.mark.slow
+def test_compiled_transcripts_are_the_eager_ones_without_a_recompile(
+    lab: Lab, noise: Callable[..., Tensor]
+):
+    # Within one bucket: at most 20 frames (0.4 s), prompts of 129 to 256 tokens.
+    clips = [noise(seconds, seed=n) for n, seconds in enumerate((0.1, 0.2, 0.33, 0.4))]
+    options = {"max_new_tokens": 24, "ignore_eos": True}
+    lab.transcribe(clips[0], engine="compile", **options)
+    with torch.compiler.set_stance("fail_on_recompile"):
+        for clip in clips:
+            for lora in (True, False):
+                compiled = lab.transcribe(clip, engine="compile", lora=lora, **options)
+                eager = lab.transcribe(clip, engine="eager", lora=lora, **options)
+                assert compiled.token_ids == eager.token_ids
+                assert compiled.engine == "compile"
+
+
+@pytest.mark.slow
+def test_compiled_stages_agree_with_eager_within_rounding(lab: Lab, noise: Callable[..., Tensor]):
+    compiled, eager = compiled_engine(lab.model, CompileLedger()), lab.engine("eager")
+    features = lab.front_end(noise(0.4))[None]
+    lengths, lora = torch.tensor([features.shape[1]]), switch([True], like=features)
+    with torch.inference_mode():
+        for found, expected in zip(
+            compiled.encode(features, lengths, lora),
+            eager.encode(features, lengths, lora),
+            strict=True,
+        ):
+            torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_beams_compile_too(lab: Lab, noise: Callable[..., Tensor]):
+    options = {"max_new_tokens": 8, "decoding": "beam", "num_beams": 2}
+    found, expected = (
+        lab.transcribe(noise(0.3), engine=engine, **options).token_ids
+        for engine in ("compile", "eager")
+    )
+    assert found == expected
