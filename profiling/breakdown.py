@@ -1,8 +1,9 @@
 """Events of a trace -> tables: phases, operators, and the tree of calls behind the icicle.
 
-In: the events of :mod:`profiling.trace`. Out: frames whose columns stand beside the function that
-makes them, times in milliseconds. What the trace does not hold is NaN, never 0. Times of a trace
-include the profiler's own cost: they say where time goes, :mod:`profiling.timing` says how much.
+In: the events of :mod:`profiling.trace`, and, if it is at hand, their :func:`profiling.spans.nest`:
+it takes most of the time. Out: frames whose columns stand beside the function that makes them, in
+milliseconds; NaN, never 0, for what the trace does not hold. Times of a trace include the
+profiler's own cost: they say where time goes, :mod:`profiling.timing` says how much.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ PATH_COLUMNS = {
 }
 
 
-def phase_table(events: pd.DataFrame) -> pd.DataFrame:
+def phase_table(events: pd.DataFrame, *, calls: pd.DataFrame | None = None) -> pd.DataFrame:
     """What each phase took, columns :data:`PHASE_COLUMNS`; empty for a trace without phases.
 
     The row "other" is the time between the first phase's start and the last one's end that belongs
@@ -80,7 +81,8 @@ def phase_table(events: pd.DataFrame) -> pd.DataFrame:
     spans = phase_spans(events)
     if spans.empty:
         return _declared([], PHASE_COLUMNS)
-    calls, segments = nest(events), phase_segments(spans)
+    calls = nest(events) if calls is None else calls
+    segments = phase_segments(spans)
     names = events["name"].astype(object).to_numpy()[calls["row"]]
     first, last = int(spans["start_ns"].min()), int(spans["end_ns"].max())
     launched_at = launch_times(events, calls)
@@ -114,14 +116,17 @@ def phase_table(events: pd.DataFrame) -> pd.DataFrame:
     return _declared(rows, PHASE_COLUMNS)
 
 
-def operator_table(events: pd.DataFrame, *, by_shape: bool = False) -> pd.DataFrame:
+def operator_table(
+    events: pd.DataFrame, *, by_shape: bool = False, calls: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """Calls summed by phase and name, most self time first; columns :data:`OPERATOR_COLUMNS`.
 
     Args:
         events: of one trace.
         by_shape: one row per shape of the inputs too; None where shapes were not recorded.
+        calls: their :func:`profiling.spans.nest`, if it is at hand.
     """
-    calls = nest(events)
+    calls = nest(events) if calls is None else calls
     names = events["name"].astype(object).to_numpy()
     call_names = names[calls["row"]]
     parents = calls["parent"].to_numpy()
@@ -165,14 +170,18 @@ def _device_ms(events: pd.DataFrame, calls: pd.DataFrame) -> np.ndarray:
 
 
 def operator_paths(
-    events: pd.DataFrame, *, max_depth: int = 4, least_share: float = 0.002
+    events: pd.DataFrame,
+    *,
+    max_depth: int = 4,
+    least_share: float = 0.002,
+    calls: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """The tree phase > operator > operator inside it, columns :data:`PATH_COLUMNS`.
 
     Calls below ``max_depth`` levels, and paths with less than ``least_share`` of all time, count in
     ``own_ms`` of the call that encloses them: nothing is left out of the totals.
     """
-    calls = nest(events)
+    calls = nest(events) if calls is None else calls
     names = events["name"].astype(object).to_numpy()[calls["row"]]
     phases = phase_at(phase_segments(phase_spans(events)), calls["start_ns"].to_numpy())
     nodes: dict[tuple[int, str], int] = {}

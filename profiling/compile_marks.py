@@ -44,17 +44,14 @@ def fused_kernels_hidden(events: pd.DataFrame) -> bool:
     return bool(compiled and not on_device and not names.str.contains(FUSED, regex=False).any())
 
 
-def compile_overhead(events: pd.DataFrame) -> pd.DataFrame:
+def compile_overhead(events: pd.DataFrame, *, calls: pd.DataFrame | None = None) -> pd.DataFrame:
     """Time in guards, dispatch, bytecode and wrappers per phase; columns :data:`OVERHEAD_COLUMNS`.
 
     Empty if nothing compiled was called.
     """
-    calls = nest(events)
-    names = events["name"].astype(object).iloc[calls["row"]].reset_index(drop=True)
-    stage = pd.Series([None] * len(names), dtype=object)
-    for beginning, title in MARKS.items():
-        stage[names.str.startswith(beginning)] = title
-    stage[names.str.endswith(COMPILING)] = "compiling"
+    calls = nest(events) if calls is None else calls
+    stages = {str(name): _stage(str(name)) for name in events["name"].cat.categories}
+    stage = events["name"].iloc[calls["row"]].astype(object).map(stages).reset_index(drop=True)
     marked = stage.notna()
     found = calls[marked]
     segments = phase_segments(phase_spans(events))
@@ -70,3 +67,9 @@ def compile_overhead(events: pd.DataFrame) -> pd.DataFrame:
     table["us_per_call"] = 1000 * table["self_ms"] / table["num_calls"]
     table["is_overhead"] = table["stage"] != "compiled graph"
     return table[list(OVERHEAD_COLUMNS)].astype(OVERHEAD_COLUMNS)
+
+
+def _stage(name: str) -> str | None:
+    if name.endswith(COMPILING):
+        return "compiling"
+    return next((stage for begin, stage in MARKS.items() if name.startswith(begin)), None)

@@ -60,13 +60,14 @@ def launch_times(events: pd.DataFrame, calls: pd.DataFrame) -> np.ndarray:
     return calls["start_ns"][operator.to_numpy()[calls["row"]] & ~calls_another].to_numpy()
 
 
-def launch_gaps(events: pd.DataFrame) -> pd.DataFrame:
+def launch_gaps(events: pd.DataFrame, *, calls: pd.DataFrame | None = None) -> pd.DataFrame:
     """Busy and idle time inside each phase, columns :data:`GAP_COLUMNS`; empty without phases.
 
     With a device: time in which none of its kernels ran. Without: time in which the phase's thread
     was in no operator, that is in Python or waiting.
     """
-    spans, calls = phase_spans(events), nest(events)
+    calls = nest(events) if calls is None else calls
+    spans = phase_spans(events)
     on_device = has_device(events)
     if on_device:
         work = device_work(events, calls)

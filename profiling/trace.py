@@ -19,9 +19,10 @@ import numpy as np
 import pandas as pd
 
 from core.phases import PHASES
+from profiling.trace_columns import EVENT_COLUMNS, frame_of, number
 from profiling.trace_file import TraceError, TraceSource, load_json, title_of
 
-__all__ = ["Trace", "TraceError", "TraceSource", "launch_delays_us", "read_trace"]
+__all__ = ["EVENT_COLUMNS", "Trace", "TraceError", "TraceSource", "launch_delays_us", "read_trace"]
 
 MAX_JSON_BYTES = 400_000_000  # unpacked; the parsed objects need about six times as much memory
 MAX_SPAN_US = 24 * 3600 * 1e6  # longer than any profile: two clocks in one file
@@ -30,28 +31,6 @@ MAX_LEAD_US = 1000.0  # a kernel cannot start before its launch; CUPTI is a few 
 DEVICE_CATS = ("kernel", "gpu_memcpy", "gpu_memset")
 LAUNCH_CATS = ("cuda_runtime", "cuda_driver", "hip_runtime", "xpu_runtime")
 MEMORY_EVENT = "[memory]"
-
-# Column -> (dtype, the keys in an event's args it is read from). NaN: the event does not say.
-ARGUMENTS: dict[str, tuple[str, ...]] = {
-    "external_id": ("External id", "external id"),  # the operator that caused a kernel
-    "correlation": ("correlation",),  # the launch that caused a kernel
-    "stream": ("stream",),
-    "device_type": ("Device Type",),  # of memory events: 0 CPU, 1 CUDA
-    "device_index": ("Device Id", "device"),
-    "bytes": ("Bytes", "bytes"),  # of memory events: freed if negative
-    "total_allocated_bytes": ("Total Allocated",),
-    "total_reserved_bytes": ("Total Reserved",),
-}
-EVENT_COLUMNS: dict[str, str] = {
-    "ts_us": "float64",  # from the first event
-    "dur_us": "float64",  # NaN for instants
-    "name": "category",
-    "cat": "category",  # "" where there is none
-    "pid": "category",  # as text: some are names
-    "tid": "category",
-    **dict.fromkeys(ARGUMENTS, "float64"),
-    "input_dims": "object",  # lists as recorded, None without record_shapes
-}
 
 
 @dataclass(frozen=True)
@@ -100,7 +79,7 @@ def _read(
             "'traceEvents'; export it with torch.profiler's export_chrome_trace"
         )
     timed, notes = _timed_events(raw, title)
-    return _frame(timed, title), metadata, notes
+    return frame_of(timed, title), metadata, notes
 
 
 def _timed_events(raw: list[dict[str, Any]], title: str) -> tuple[list[dict[str, Any]], list[str]]:
@@ -135,90 +114,9 @@ def _joined(raw: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
             lost += 1
         elif event.get("ph") == "E":
             begun = stack.pop()
-            lasts = _number(event.get("ts")) - _number(begun.get("ts"))
+            lasts = number(event.get("ts")) - number(begun.get("ts"))
             joined.append({**begun, "ph": "X", "dur": lasts})
     return joined, lost + sum(len(stack) for stack in open_events.values())
-
-
-def _frame(raw: list[dict[str, Any]], title: str) -> pd.DataFrame:
-    """Columns of :data:`EVENT_COLUMNS`, sorted by time; equal times keep the file's order."""
-    ts = _numbers([event.get("ts") for event in raw])
-    dur = _numbers([event.get("dur") if event["ph"] == "X" else None for event in raw])
-    complete = np.array([event["ph"] == "X" for event in raw])
-    _check_times(raw, ts, dur, complete, title)
-    columns: dict[str, Any] = {"ts_us": np.round(ts - ts.min(), 3), "dur_us": dur}
-    for column in ("name", "cat", "pid", "tid"):
-        columns[column] = _category([event.get(column, "") for event in raw])
-    columns |= _arguments(raw)
-    frame = pd.DataFrame(columns, columns=list(EVENT_COLUMNS))
-    return frame.sort_values("ts_us", kind="stable", ignore_index=True)
-
-
-def _category(values: list[Any]) -> pd.Categorical:
-    """Text, each different one stored once; 7 and "7" are the same thread."""
-    try:
-        texts = {value: str(value) for value in dict.fromkeys(values)}
-    except TypeError:  # a list where a name should be
-        return _category([str(value) for value in values])
-    places = {text: place for place, text in enumerate(dict.fromkeys(texts.values()))}
-    codes = {value: places[text] for value, text in texts.items()}
-    return pd.Categorical.from_codes([codes[value] for value in values], categories=list(places))
-
-
-def _arguments(raw: list[dict[str, Any]]) -> dict[str, Any]:
-    """The columns read from ``args``, category by category: each uses few of the keys."""
-    numbers = {column: np.full(len(raw), np.nan) for column in ARGUMENTS}
-    dims = np.full(len(raw), None, dtype=object)
-    rows_of: dict[str, list[int]] = {}
-    for row, event in enumerate(raw):
-        rows_of.setdefault(str(event.get("cat")), []).append(row)
-    for rows in rows_of.values():
-        args = [held if isinstance(held := raw[row].get("args"), dict) else {} for row in rows]
-        present = set().union(*args)
-        for column, keys in ARGUMENTS.items():
-            for key in [key for key in keys if key in present]:
-                values = _numbers([held.get(key) for held in args])
-                known = numbers[column][rows]
-                numbers[column][rows] = np.where(np.isnan(known), values, known)
-        if "Input Dims" in present:
-            column_dims = np.empty(len(rows), dtype=object)
-            column_dims[:] = [held.get("Input Dims") for held in args]
-            dims[rows] = column_dims
-    return {**numbers, "input_dims": pd.Series(dims, dtype=object)}
-
-
-def _numbers(values: list[Any]) -> np.ndarray:
-    """float64, NaN where there is none; text that reads as a number is one."""
-    try:
-        return np.array(values, dtype=np.float64)  # None becomes NaN
-    except (TypeError, ValueError):
-        return np.array([_number(value) for value in values], dtype=np.float64)
-
-
-def _number(value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return float("nan")
-
-
-def _check_times(
-    raw: list[dict[str, Any]], ts: np.ndarray, dur: np.ndarray, complete: np.ndarray, title: str
-) -> None:
-    wrong = np.flatnonzero(~np.isfinite(ts) | (complete & ~np.isfinite(dur)))
-    if len(wrong):
-        event = raw[wrong[0]]
-        raise TraceError(
-            f"{title}: event {event.get('name')!r} has ts {event.get('ts')!r} and dur "
-            f"{event.get('dur')!r} ({len(wrong):,} such events); expected finite microseconds"
-        )
-    negative = np.flatnonzero(complete & (dur < 0))
-    if len(negative):
-        event = raw[negative[0]]
-        raise TraceError(
-            f"{title}: event {event.get('name')!r} lasts {event.get('dur')} us "
-            f"({len(negative):,} negative durations); expected 0 or more: record it again"
-        )
 
 
 def _check_clocks(events: pd.DataFrame, title: str) -> None:
