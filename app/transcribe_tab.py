@@ -109,8 +109,10 @@ def _wire(studio: Studio, tab: TranscribeTab, examples: list[Example]) -> None:
         changes = settings.refresh(card, task) if card.loaded else {}
         return changes | tab.ask.fit(card) | {tab.stop: gr.update(interactive=False)}
 
-    def stop(request: gr.Request) -> None:
-        studio.stop(session_of(request))
+    def stop(request: gr.Request) -> Updates:
+        running = studio.stop(session_of(request))
+        said = wording.status_html(wording.STOPPING) if running else gr.skip()
+        return {result.status: said}
 
     picked = tab.examples.click(pick, [tab.examples], [tab.recording, tab.expected], **PAGE_EVENT)
     for start in (tab.go.click, picked.then):
@@ -126,6 +128,6 @@ def _wire(studio: Studio, tab: TranscribeTab, examples: list[Example]) -> None:
         )
         outputs = [*settings.outputs, tab.ask.group, tab.stop]
         ran.then(end, [settings.model, settings.task], outputs, **PAGE_EVENT)
-    tab.stop.click(stop, None, None, **PAGE_EVENT)
+    tab.stop.click(stop, None, [result.status], **PAGE_EVENT)
     for changed in (tab.recording.upload, tab.recording.stop_recording, tab.recording.clear):
         changed(lambda: "", None, [tab.expected], **PAGE_EVENT)

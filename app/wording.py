@@ -10,6 +10,7 @@ from html import escape
 
 from app.studio import NotBegun, Outcome, Update
 from core.options import PartialText, PhaseStarted, Progress
+from core.transcribe import STOPPED
 from core.transcript import Transcript
 from profiling.figures import PHASE_TITLES, format_ms, with_other
 
@@ -19,6 +20,7 @@ HEADING_HTML = (
 )
 READY = "Ready. Record something, choose a file, or click an example."
 WAITING = "Waiting for the model…"
+STOPPING = "Stopping at the next token…"
 STOPPED_WAITING = "Stopped before it began."
 CUDA_MEMORY = "OutOfMemoryError"
 COMPILE_ERRORS = ("BackendCompilerFailed", "InductorError", "InvalidCxxCompiler", "Unsupported")
@@ -105,8 +107,10 @@ def summary(outcome: Outcome) -> str:
     """One sentence or two about a finished request."""
     t = outcome.transcript
     spent_s = t.end_to_end_ms / 1000
-    if not t.text and t.warnings:
+    if not t.text and t.warnings and STOPPED not in t.warnings:
         return f"{sentence(t.warnings[0])} Looked at {t.audio_s:.1f} s of sound."
+    if STOPPED in t.warnings:
+        return f"Stopped after {seconds(spent_s)}. What was written by then stays."
     words = f"{t.audio_s:.1f} s of sound became text in {seconds(spent_s)}"
     if t.rtf > 0:
         words += f", {_pace(t.rtf)}"
@@ -172,7 +176,8 @@ def unsure(transcript: Transcript) -> str:
 def notes_html(outcome: Outcome, expected: str) -> str:
     """Under the text: warnings, what was really said, and the least sure words."""
     t = outcome.transcript
-    lines = [("warning", sentence(warning)) for warning in t.warnings] if t.text else []
+    told = (STOPPED,) if t.text else t.warnings  # the summary says these
+    lines = [("warning", sentence(warning)) for warning in t.warnings if warning not in told]
     if expected:
         lines.append(agreement(expected, t.text))
     if unsure(t):

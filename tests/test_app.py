@@ -25,6 +25,7 @@ from app.ui import build_app
 from core.catalog import CATALOG
 from core.options import DECODINGS, ENGINES, Finished, PartialText, PhaseStarted, Progress
 from core.prompts import TASKS
+from core.transcribe import STOPPED
 from core.transcript import DraftReport, PhaseTime, Transcript, Word
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -268,6 +269,16 @@ class TestWording:
         nothing = replace(TRANSCRIPT, text="", warnings=("no speech was heard in this recording",))
         said = wording.summary(replace(self.outcome, transcript=nothing))
         assert said.startswith("No speech was heard in this recording.")
+
+    def test_a_stopped_run_keeps_its_text_and_says_so_once(self) -> None:
+        stopped = replace(self.outcome, transcript=replace(TRANSCRIPT, warnings=(STOPPED,)))
+        assert wording.summary(stopped).startswith("Stopped after 100 ms.")
+        assert "Stopped" not in wording.notes_html(stopped, "")
+
+    def test_warnings_stand_under_the_text(self) -> None:
+        cut = replace(TRANSCRIPT, warnings=("the text was cut",))
+        html = wording.notes_html(replace(self.outcome, transcript=cut), "")
+        assert "<p class='note warning'>The text was cut.</p>" in html
 
     def test_everything_from_outside_is_escaped(self) -> None:
         card = replace(card_of_name("x"), title="<b>", licence="<script>", notes="<i>")

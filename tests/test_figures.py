@@ -18,7 +18,7 @@ TRACE_KEYS = {
 }
 LAYOUT_KEYS = {
     *("template", "height", "margin", "paper_bgcolor", "plot_bgcolor", "font", "bargap"),
-    *("showlegend", "dragmode", "xaxis", "yaxis"),
+    *("showlegend", "dragmode", "hoverlabel", "xaxis", "yaxis"),
 }
 
 
