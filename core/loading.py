@@ -102,7 +102,7 @@ def read_feature_config(files: CheckpointFiles) -> FeatureConfig:
     nested = {**raw, **raw.get("melspec_kwargs", {})}
     standard = STANDARD_FRONT_END
     config = FeatureConfig(
-        sampling_rate=nested.get("sampling_rate", standard.sampling_rate),
+        sampling_rate=nested.get("sample_rate", nested.get("sampling_rate", 16_000)),
         n_fft=nested.get("n_fft", standard.n_fft),
         win_length=nested.get("win_length", standard.win_length),
         hop_length=nested.get("hop_length", standard.hop_length),

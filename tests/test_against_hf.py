@@ -11,24 +11,28 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, GraniteSpeechFeatureExtractor
 
+import core
 import tiny_models
 from core.beam import beam_search
 from core.encoder import padded_length
 from core.engine import eager_engine
 from core.features import pad_features
 from core.generate import Prompts, generate, run_prefill
+from core.lab import Lab
 from core.lora import switch
 from core.phases import PhaseClock
 from core.sampling import GenerationOptions
 from reference import (
     Pair,
+    Reference,
     adapters,
     hear,
     make_pair,
@@ -441,6 +445,37 @@ def test_text_alone_is_answered_without_the_adapter(pair_of: Callable[..., Pair]
     )
     rows = pair.lab.generate_ids([ids], options=GenerationOptions(max_new_tokens=32))
     assert rows[0].ids == out[0, len(ids) :].tolist()
+
+
+def test_a_checkpoint_of_ours_loads_unchanged_in_transformers(speech_folder: Path, lab: Lab):
+    # Weights, adapter and names as this project writes them; the bundled model is such a folder.
+    reference = Reference.from_pretrained(speech_folder, dtype=torch.float32).eval()
+    pair = Pair(reference, GraniteSpeechFeatureExtractor(), lab, speech_folder)
+    waveform = clip_of(55)
+    ids = prompt_for(pair, waveform)
+    options = GenerationOptions(max_new_tokens=32)
+    found = {}
+    for on in (True, False):
+        with adapters(reference, on):
+            expected = reference_tokens(
+                pair, waveform, ids, max_new_tokens=32, eos_token_id=tiny_models.END_ID
+            )
+        found[on] = lab.generate_ids([ids], [waveform], lora=on, options=options)[0].ids
+        assert found[on] == expected
+    assert found[True] != found[False]
+
+
+@pytest.mark.parametrize("num_mels", [80, 24])
+def test_the_front_end_is_the_one_the_checkpoint_states(num_mels: int, tmp_path: Path):
+    raw = raw_config(encoder={"input_dim": 2 * num_mels})
+    shape = {"sample_rate": 16_000, "n_fft": 512, "win_length": 320, "hop_length": 160}
+    extractor = GraniteSpeechFeatureExtractor(melspec_kwargs={**shape, "n_mels": num_mels})
+    make_reference(raw).save_pretrained(tmp_path)
+    extractor.save_pretrained(tmp_path)
+    front_end = core.load(tmp_path, device="cpu", dtype="float32").front_end
+    waveform = clip_of(40)
+    expected = extractor(waveform)["input_features"]
+    assert relative_error(front_end(waveform)[None], expected) < 1e-6
 
 
 def test_transformers_does_not_divide_a_speech_models_logits():

@@ -167,6 +167,14 @@ def test_two_models_do_not_share_or_exhaust_their_graphs(counter: CompileCounter
         assert found == run(eager_engine(model), model, [1, 2], max_new_tokens=3)
 
 
+def test_a_context_that_is_no_power_of_two_can_be_used_to_its_end(counter: CompileCounter):
+    model = random_model(raw_config(decoder={"max_position_embeddings": 100}))
+    options = {"max_new_tokens": 6, "ignore_eos": True}
+    prompt = [number % 50 for number in range(94)]
+    found = run(compiled_engine(model, CompileLedger()), model, prompt, **options)
+    assert found == run(eager_engine(model), model, prompt, **options)
+
+
 def test_the_ledger_counts_graphs_by_stage(model: GraniteSpeech, counter: CompileCounter):
     ledger = CompileLedger()
     engine = compiled_engine(model, ledger)

@@ -3,6 +3,10 @@
 Run alone: ``python -m pytest tests/test_features.py``.
 """
 
+import json
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 
@@ -15,6 +19,8 @@ from core.features import (
     pad_features,
     stack_frames,
 )
+from core.hub import CheckpointFiles
+from core.loading import read_feature_config
 from tiny_models import noise, samples_of_frames
 
 CONFIG = FeatureConfig(16_000, 512, 400, 160, 80)
@@ -85,3 +91,31 @@ def test_louder_recordings_have_the_same_shape_of_features():
     # Ten times the amplitude is two log10 units of power: half a unit after compression.
     quiet, loud = (LogMel(CONFIG)(noise(1.0) * gain) for gain in (1.0, 10.0))
     torch.testing.assert_close(loud, quiet + 0.5, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("preprocessor_config.json", {"sampling_rate": 16_000, "n_mels": 64}),
+        ("preprocessor_config.json", {"melspec_kwargs": {"n_mels": 64, "sample_rate": 16_000}}),
+        ("preprocessor_config.json", {"feature_size": 64}),
+        ("processor_config.json", {"audio_processor": {"melspec_kwargs": {"n_mels": 64}}}),
+    ],
+)
+def test_the_front_end_is_read_wherever_it_is_kept(file: str, text: dict[str, Any], tmp_path: Path):
+    (tmp_path / file).write_text(json.dumps(text))
+    found = read_feature_config(CheckpointFiles("here", tmp_path, {}))
+    assert found == FeatureConfig(16_000, 512, 400, 160, 64)
+
+
+def test_without_a_file_the_familys_front_end_is_taken(tmp_path: Path):
+    assert read_feature_config(CheckpointFiles("here", tmp_path, {})) == CONFIG
+
+
+@pytest.mark.parametrize(
+    "text", [{"sampling_rate": 8_000}, {"melspec_kwargs": {"sample_rate": 8_000}}]
+)
+def test_a_front_end_for_another_rate_is_refused(text: dict[str, Any], tmp_path: Path):
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(text))
+    with pytest.raises(ValueError, match="wants 8000 Hz; expected 16000"):
+        read_feature_config(CheckpointFiles("here", tmp_path, {}))
