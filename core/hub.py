@@ -112,6 +112,11 @@ def resolve(name: str, *, revision: str | None = None, local_only: bool = False)
         return _from_folder(folder, name)
     if folder.exists():
         raise CheckpointNotFound(f"{name!r} is a file; expected the folder of a checkpoint")
+    if entry is not None and folder.is_absolute():
+        raise CheckpointNotFound(
+            f"the bundled model {name!r} is not in {folder}; make it with 'make demo-model' or "
+            "name another model"
+        )
     if entry is None and (source.count("/") != 1 or source.startswith((".", "/", "~"))):
         raise CheckpointNotFound(
             f"{name!r} is neither a folder, nor a known model ({', '.join(CATALOG)}), nor a Hub "

@@ -5,6 +5,7 @@ No test reaches the Hub: its client is replaced. Run alone: ``python -m pytest t
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from huggingface_hub import errors
 import core
 import tiny_models
 from core import hub
+from core.catalog import CATALOG
 from core.hub import CheckpointNotFound, resolve
 
 REPO = "someone/granite-speech-3.3-mini"
@@ -241,6 +243,14 @@ def test_a_name_that_is_nothing_lists_what_there_is(name: str):
     message = failure(name)
     assert repr(name) in message
     assert "granite-speech-3.3-2b" in message
+
+
+def test_a_bundled_model_that_was_not_made_says_how(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    entry = replace(CATALOG["tiny"], source=str(tmp_path / "tiny"))
+    monkeypatch.setitem(CATALOG, "tiny", entry)
+    assert "make demo-model" in failure("tiny")
 
 
 def test_a_file_is_no_checkpoint(folder: Path):
