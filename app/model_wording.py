@@ -37,7 +37,7 @@ def model_html(card: ModelCard) -> str:
         facts.append(f"{num_bytes(card.size_bytes)} of weights")
     if card.loaded:
         facts.append(f"loaded ({card.device}, {card.dtype})")
-    lines = [". ".join(facts) + "."]
+    lines = [" ".join(sentence(fact) for fact in facts)]
     lines += [abilities(card)] if card.known else []
     lines += [sentence(card.notes)] if card.notes else []
     return "".join(f"<p class='fact'>{escape(line)}</p>" for line in lines)
@@ -46,7 +46,7 @@ def model_html(card: ModelCard) -> str:
 def models_html(cards: list[ModelCard]) -> str:
     """All models, one block each."""
     blocks = (
-        f"<li><h3>{escape(card.title)}</h3><code>{escape(card.name)}</code>{model_html(card)}</li>"
+        f"<li><h2>{escape(card.title)}</h2><code>{escape(card.name)}</code>{model_html(card)}</li>"
         for card in cards
     )
     return f"<ul class='models'>{''.join(blocks)}</ul>"
@@ -56,8 +56,8 @@ def abilities(card: ModelCard) -> str:
     """What a model can do, as a sentence."""
     can = [f"transcribes {_listed([language(code) for code in card.languages])}"]
     if "translate" in card.tasks and card.target_languages:
-        into = _listed([language(code) for code in card.target_languages])
-        can.append(f"translates between English and others ({into})")
+        others = _listed([language(code) for code in card.target_languages if code != "en"])
+        can.append(f"translates between English and {others}")
     can += ["takes keywords"] if card.keywords else []
     can += ["answers questions about a text"] if card.text_mode else []
     return sentence("; ".join(can))
