@@ -1,0 +1,167 @@
+"""How every figure looks in Plotly.js 3.3, by day and by night, at 390 px: colours, ink, layout.
+
+In: a figure with its traces. Out: the same figure, dressed: no template, a transparent ground, and
+mid-grey ink that reads on white and on near-black. Titles are the page's business.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import plotly.graph_objects as go
+
+OTHER = "other"  # time outside every phase
+END_TO_END = "end_to_end"
+
+PHASE_TITLES = {
+    "load": "load model",
+    "decode_audio": "read audio",
+    "features": "features",
+    "encoder": "encoder",
+    "projector": "projector",
+    "draft": "draft",
+    "prefill": "prefill",
+    "verify": "verify",
+    "decode": "decode",
+    "detokenize": "detokenize",
+    OTHER: OTHER,
+    END_TO_END: "end to end",
+}
+
+# Okabe and Ito (2008), told apart with every common colour blindness; the order puts unlike colours
+# beside each other. Names stand beside the bars, so colour never carries the meaning alone.
+PHASE_COLOURS = {
+    "load": "#999999",
+    "decode_audio": "#56b4e9",
+    "features": "#009e73",
+    "encoder": "#0072b2",
+    "projector": "#cc79a7",
+    "draft": "#b8860b",
+    "prefill": "#e69f00",
+    "verify": "#8c6bb1",
+    "decode": "#d55e00",
+    "detokenize": "#4aa564",
+    OTHER: "#8d8d8d",
+}
+FIRST, SECOND = "#0072b2", "#e69f00"  # run A and run B
+SERIES = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
+
+INK = "#7d8590"  # contrast above 3.8:1 on white and on #161616
+GRID = "rgba(125, 133, 144, 0.25)"
+CLEAR = "rgba(0,0,0,0)"
+BAR_PX, FRAME_PX = 30, 58  # height of one bar's row, and of axis and margins together
+LEGEND_PX = 44
+
+
+def format_ms(value: float) -> str:
+    """Milliseconds for a label: three digits that matter, seconds from ten thousand up."""
+    if value >= 10_000:
+        return f"{value / 1000:.1f} s"
+    if value >= 100:
+        return f"{value:.0f} ms"
+    return f"{value:.1f} ms" if value >= 1 else f"{value:.2f} ms"
+
+
+def format_bytes(value: float) -> str:
+    """Bytes for a label, in powers of ten."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if abs(value) >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value:.0f} B"
+
+
+def title_of(phase: str) -> str:
+    """A phase's name as people read it."""
+    return PHASE_TITLES.get(phase, phase)
+
+
+def colour_of(phase: str) -> str:
+    """A phase's one colour."""
+    return PHASE_COLOURS.get(phase, INK)
+
+
+def see_through(colour: str, opacity: float) -> str:
+    """A "#rrggbb" colour with opacity 0 to 1."""
+    red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
+    return f"rgba({red}, {green}, {blue}, {opacity})"
+
+
+def shortened(name: str, length: int = 34) -> str:
+    """A name for a label: the hash of a compiled graph and template arguments are dropped."""
+    if name.startswith("## Call CompiledFxGraph"):
+        return f"compiled graph {name.split()[3][:6]}"
+    name = name.removeprefix("void ").split("<")[0].split("(")[0]
+    return name if len(name) <= length else f"{name[: length - 1]}…"
+
+
+def dressed(
+    figure: go.Figure,
+    *,
+    height: int,
+    legend: bool = False,
+    x: dict[str, Any] | None = None,
+    y: dict[str, Any] | None = None,
+) -> go.Figure:
+    """Give the figure its layout. x and y: settings of the axes that differ from the usual ones."""
+    figure.update_layout(
+        template="none",
+        height=height + (LEGEND_PX if legend else 0),
+        margin={"l": 4, "r": 8, "t": 6, "b": 4},
+        paper_bgcolor=CLEAR,
+        plot_bgcolor=CLEAR,
+        font={"family": "IBM Plex Sans, system-ui, sans-serif", "size": 13, "color": INK},
+        bargap=0.35,
+        showlegend=legend,
+        hoverlabel={"align": "left", "font": {"size": 13}},
+        dragmode=False,
+    )
+    if legend:
+        place = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
+        figure.update_layout(legend={**place, "bgcolor": CLEAR})
+    usual = {
+        "gridcolor": GRID,
+        "linecolor": GRID,
+        "zerolinecolor": GRID,
+        "tickmode": "auto",
+        "nticks": 5,
+        "exponentformat": "none",
+        "separatethousands": True,
+        "automargin": True,
+        "fixedrange": True,
+    }
+    figure.update_xaxes(**{**usual, **(x or {})})
+    figure.update_yaxes(**{**usual, **(y or {})})
+    return figure
+
+
+def titled(text: str) -> dict[str, Any]:
+    """An axis title close to its axis."""
+    return {"title": {"text": text, "standoff": 6, "font": {"size": 13}}}
+
+
+def named_rows(num_rows: int) -> dict[str, Any]:
+    """Settings of a y axis that names rows, the first on top."""
+    return {"autorange": "reversed", "ticksuffix": " ", "showgrid": False, "nticks": num_rows + 1}
+
+
+def millisecond_bars(
+    figure: go.Figure, num_rows: int, longest: float, *, legend: bool = False
+) -> go.Figure:
+    """Dress horizontal bars in ms, with room for the number beside the longest."""
+    return dressed(
+        figure,
+        height=FRAME_PX + BAR_PX * num_rows,
+        legend=legend,
+        x=titled("milliseconds") | {"range": [0, longest * 1.3 if longest > 0 else 1]},
+        y=named_rows(num_rows),
+    )
+
+
+def empty(reason: str) -> go.Figure:
+    """A figure that says why there is nothing to draw."""
+    figure = go.Figure()
+    hidden = {"visible": False}
+    figure.add_annotation(
+        text=reason, showarrow=False, x=0.5, y=0.5, xref="paper", yref="paper", font={"size": 13}
+    )
+    return dressed(figure, height=90, x=hidden, y=hidden)
