@@ -13,6 +13,7 @@ visible only if compiled inside :func:`kernels_visible`.
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -108,6 +109,8 @@ def capture(
     """
     if num_steps < 1:
         raise ValueError(f"num_steps is {num_steps}; expected at least 1")
+    # Read once, at the first session: Kineto prints every start and stop, and that there is no GPU.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     bounded = _Bounded(lab, workload, recording)
     bounded.traced(1)  # the first session of a process pays for starting the profiler
     tax = _measure_tax(bounded, num_steps, tax_blocks, cancelled)

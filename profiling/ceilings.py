@@ -138,18 +138,23 @@ def _measure_dtype(device: torch.device, dtype: torch.dtype, cache: int, seconds
 
 
 def best_seconds(run: Callable[[], Tensor | None], device: torch.device, seconds: float) -> float:
-    """The shortest of at least three runs, and as many more as fit into ``seconds``."""
-    best, begin, runs = float("inf"), time.perf_counter(), 0
-    while runs < 4 or time.perf_counter() - begin < seconds:
+    """The shortest of the runs of :func:`run_seconds`."""
+    return min(run_seconds(run, device, seconds))
+
+
+def run_seconds(
+    run: Callable[[], Tensor | None], device: torch.device, seconds: float
+) -> list[float]:
+    """What each of at least three runs took, and of as many more as fit into ``seconds``."""
+    found: list[float] = []
+    begin = time.perf_counter()
+    while len(found) < 4 or time.perf_counter() - begin < seconds:
         start = time.perf_counter()
         run()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        spent = time.perf_counter() - start
-        runs += 1
-        if runs > 1:  # the first warms up
-            best = min(best, spent)
-    return best
+        found.append(time.perf_counter() - start)
+    return found[1:]  # the first warms up
 
 
 def last_cache_bytes() -> int:

@@ -11,13 +11,13 @@ comparison says so: what changed between them is in no interval.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
 from core.phases import PHASES
+from profiling.agreement import first_difference, word_errors
 from profiling.intervals import (
     Ratio,
     is_shown,
@@ -37,6 +37,7 @@ APART = (
 NO_FLOOR = "no A/A arm was measured: noise between equal runs is unknown here"
 BUSY = "other work used {share:.0%} of the processor while {name} was measured"
 BUSY_SHARE = 0.1
+UNEQUAL = "the runs made {} and {} tokens: decoding is not equal work"
 
 
 @dataclass(frozen=True)
@@ -193,30 +194,6 @@ def _break_even_words(compile_seconds: float | None, clips: int | None) -> str:
     return f"compiling took {compile_seconds:.1f} s: pays off after {clips} clips like this one"
 
 
-def first_difference(a: Sequence[int], b: Sequence[int]) -> int | None:
-    """Index of the first token that differs, a missing one included; None if none does."""
-    if list(a) == list(b):
-        return None
-    same = (left == right for left, right in zip(a, b, strict=False))
-    return next((i for i, equal in enumerate(same) if not equal), min(len(a), len(b)))
-
-
-def word_errors(reference: str, heard: str) -> tuple[int, int]:
-    """(errors, reference words): the fewest words to insert, drop or replace; case and punctuation
-    do not count.
-    """
-    want, got = (re.findall(r"[\w']+", text.lower()) for text in (reference, heard))
-    row = list(range(len(got) + 1))
-    for i, word in enumerate(want, start=1):
-        corner, row[0] = row[0], i
-        for j, other in enumerate(got, start=1):
-            corner, row[j] = (
-                row[j],
-                min(row[j] + 1, row[j - 1] + 1, corner + (word != other)),
-            )
-    return row[-1], len(want)
-
-
 def _wer(reference: str | None, run: Mapping[str, Any]) -> float | None:
     if reference is None or not reference.strip():
         return None
@@ -237,6 +214,11 @@ def _warnings(
         different = Workload.from_json(a["workload"]).same_work(Workload.from_json(b["workload"]))
         if different:
             found.append(f"the runs did different work: {', '.join(different)}")
+    num_tokens = [len(run.get("token_ids") or ()) for run in (a, b)]
+    if num_tokens[0] != num_tokens[1]:
+        found.append(
+            "the runs made {} and {} tokens: decoding is not equal work".format(*num_tokens)
+        )
     for name, run in (("a", a), ("b", b)):
         share = (run.get("machine") or {}).get("others_cpu_share")
         if share is not None and share > BUSY_SHARE:

@@ -40,8 +40,8 @@ DEFINITIONS: dict[str, tuple[str, str, str]] = {
     "new_tokens_per_s": (
         "New tokens per second",
         "1/s",
-        "Generated tokens after the first, over the time spent in decode steps. Tokens of the "
-        "prompt and of the recording are read, not made, and never counted.",
+        "Generated tokens after the first, over the time after the prefill (decode, draft and "
+        "verify). Tokens of the prompt and of the recording are read, not made, and never counted.",
     ),
     "peak_memory_bytes": (
         "Peak memory",
@@ -101,11 +101,6 @@ def spread(values: Sequence[float]) -> Spread:
 def real_time_factor(end_to_end_ms: float, audio_s: float) -> float | None:
     """Seconds of work per second of recording."""
     return end_to_end_ms / 1000 / audio_s if audio_s > 0 else None
-
-
-def new_tokens_per_s(num_new_tokens: int, decode_ms: float) -> float | None:
-    """Tokens after the first over decoding time: the first comes out of the prefill."""
-    return 1000 * (num_new_tokens - 1) / decode_ms if num_new_tokens > 1 and decode_ms > 0 else None
 
 
 def inter_token_ms(gaps_ms: Sequence[float]) -> dict[str, float] | None:

@@ -19,6 +19,7 @@ from statistics import median
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
+from torch import Tensor
 
 from core import phases
 from core.lab import Lab
@@ -41,7 +42,8 @@ class Cancelled(Exception):
 class Sample:
     """One request. phases_ms: name -> milliseconds, in the order they began.
 
-    step_ms: each decode step; gap_ms: from one new token to the next as the caller sees them.
+    step_ms: each decode step; gap_ms: from one new token to the next as the caller sees them; both
+    empty where steps and tokens are not one to one (beams, drafts, recordings cut into passes).
     """
 
     end_to_end_ms: float
@@ -49,6 +51,7 @@ class Sample:
     step_ms: tuple[float, ...]
     gap_ms: tuple[float, ...]
     first_token_ms: float | None
+    num_prefills: int
     transcript: Transcript
 
     @property
@@ -105,8 +108,8 @@ def undisturbed(threads: int) -> Iterator[None]:
             gc.enable()
 
 
-def time_once(lab: Lab, workload: Workload, recording: bytes) -> Sample:
-    """Transcribe ``recording`` once and keep every span. The file is read before, not here."""
+def time_once(lab: Lab, workload: Workload, recording: bytes | Tensor) -> Sample:
+    """Transcribe a file's bytes, or a waveform [N], once and keep every span."""
     with undisturbed(workload.threads):
         clock = PhaseClock(lab.device)
         for event in lab.stream(recording, clock=clock, **workload.options()):
@@ -117,16 +120,18 @@ def time_once(lab: Lab, workload: Workload, recording: bytes) -> Sample:
 
 def sample_of(clock: PhaseClock, transcript: Transcript) -> Sample:
     """What the clock and the transcript of one request say."""
-    ready = [_end_ms(span) for span in clock.spans if span.name == phases.PREFILL]
-    one_by_one = transcript.decoding != "beam"  # beams have two spans a step and no single token
+    prefills = [span for span in clock.spans if span.name == phases.PREFILL]
+    # Beams have two spans a step and no single token; of several passes tokens do not follow on.
+    one_by_one = transcript.decoding != "beam" and len(prefills) == 1
     steps = [span for span in clock.spans if span.name == phases.DECODE and one_by_one]
-    ready += [_end_ms(span) for span in steps]
+    ready = [_end_ms(span) for span in (*prefills[:1], *steps)]
     return Sample(
         end_to_end_ms=transcript.end_to_end_ms,
         phases_ms=dict(clock.milliseconds()),
         step_ms=tuple(1000 * span.duration for span in steps),
         gap_ms=tuple(later - earlier for earlier, later in zip(ready, ready[1:], strict=False)),
         first_token_ms=ready[0] if ready and transcript.token_ids else None,
+        num_prefills=len(prefills),
         transcript=transcript,
     )
 

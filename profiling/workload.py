@@ -105,8 +105,8 @@ class Workload:
         return [name for name in asked if here[name] != there[name]]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON types, keys as the fields."""
-        return asdict(self)
+        """Plain JSON types: the fields, and the label for whoever only shows it."""
+        return {**asdict(self), "label": self.label()}
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Workload:
@@ -115,6 +115,7 @@ class Workload:
         Raises:
             ValueError: missing or unknown keys, or values that no transcription takes.
         """
+        raw = {key: value for key, value in raw.items() if key != "label"}
         clip = raw.get("clip")
         _check_keys(raw, cls, "a workload")
         if not isinstance(clip, Mapping):

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from profiling.compare import compare, first_difference, word_errors
+from profiling.agreement import first_difference, word_errors
+from profiling.compare import compare
 from profiling.intervals import (
     FEWEST_BLOCKS,
     NO_DIFFERENCE,
@@ -200,6 +201,9 @@ def test_tokens_are_compared_one_by_one():
     a, b = simulated(1)
     b["token_ids"] = [1, 2, 4]
     assert (compare(a, b).tokens_identical, compare(a, b).first_difference) == (False, 2)
+    assert not any("tokens" in warning for warning in compare(a, b).warnings)
+    b["token_ids"] = [1, 2]
+    assert any("3 and 2 tokens" in warning for warning in compare(a, b).warnings)
 
 
 @pytest.mark.parametrize(

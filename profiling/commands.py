@@ -1,0 +1,210 @@
+"""What each command of ``python -m profiling`` does.
+
+In: parsed arguments and somebody to tell the progress. Out: an :class:`Outcome`: the exit status,
+the result as JSON and as text. Nothing is printed here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from core import Lab, load
+from core.audio import load_audio
+from core.loading import pick_device
+from core.options import DECODINGS, ENGINES
+from profiling.breakdown import launch_gaps, memory_peaks, operator_table, phase_table
+from profiling.ceilings import GPUS, measure_ceilings
+from profiling.compare import compare as compare_runs
+from profiling.length_table import length_table
+from profiling.machine import describe_machine
+from profiling.plain_text import (
+    ceilings_text,
+    comparison_text,
+    run_text,
+    table_text,
+    trace_text,
+)
+from profiling.report import comparison_report, run_report
+from profiling.run_file import RUN_FILE, read_run
+from profiling.session import Settings, measure
+from profiling.store import TRACE_FILE, RunStore
+from profiling.trace import read_trace
+from profiling.workload import Clip, Workload
+
+ALL_WELL, WORTH_A_LOOK, NOTHING_DONE = 0, 1, 2
+LORA = {"on": True, "off": False}
+TRANSCRIPTS = "transcripts.json"
+
+Say = Callable[..., None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """status: 0 all well, 1 something is worth a look; data: for JSON; text: for people."""
+
+    status: int
+    data: Any
+    text: str
+
+
+def run(parsed: argparse.Namespace, say: Say) -> Outcome:
+    """Measure every combination that was asked for and store the runs."""
+    lab, workloads = _loaded(parsed)
+    say("measuring what this machine can do")
+    ceilings = measure_ceilings(lab.device, (workloads[0].dtype,))
+    how = Settings(
+        blocks=parsed.repeats,
+        trace=not parsed.no_trace,
+        reference=parsed.reference or _known_text(parsed.clip),
+        ceilings=ceilings,
+    )
+    store = RunStore(parsed.out)
+    names = measure(lab, workloads, store, how, progress=lambda share, text: say(text, share))
+    runs = [store.read(name) for name in names]
+    found = [compare_runs(runs[0], other, reference=how.reference).to_json() for other in runs[1:]]
+    text = [ceilings_text(asdict(ceilings)), *map(run_text, runs), *map(comparison_text, found)]
+    status = WORTH_A_LOOK if any(one["warnings"] for one in runs) else ALL_WELL
+    return Outcome(status, {"runs": runs, "comparisons": found}, "\n\n".join(text))
+
+
+def compare(parsed: argparse.Namespace, say: Say) -> Outcome:
+    """Compare two stored runs."""
+    a, b = (_stored(name, parsed.out) for name in (parsed.a, parsed.b))
+    reference = parsed.reference or a.get("reference_text")
+    found = compare_runs(a, b, reference=reference).to_json()
+    status = WORTH_A_LOOK if found["warnings"] or not found["tokens_identical"] else ALL_WELL
+    return Outcome(status, found, comparison_text(found))
+
+
+def report(parsed: argparse.Namespace, say: Say) -> Outcome:
+    """Write one page about a run, or about two and their comparison."""
+    a = _stored(parsed.a, parsed.out)
+    if parsed.b is None:
+        trace = _trace_of(parsed.a, parsed.out)
+        page = run_report(a, None if trace is None else read_trace(trace))
+    else:
+        b = _stored(parsed.b, parsed.out)
+        found = compare_runs(a, b, reference=a.get("reference_text")).to_json()
+        page = comparison_report(a, b, found)
+    parsed.html.write_text(page, encoding="utf-8")
+    size = parsed.html.stat().st_size
+    data = {"html": str(parsed.html), "num_bytes": size}
+    return Outcome(ALL_WELL, data, f"{parsed.html} ({size / 1e6:.1f} MB)")
+
+
+def read(parsed: argparse.Namespace, say: Say) -> Outcome:
+    """The tables of a trace, whoever recorded it."""
+    trace = read_trace(parsed.trace)
+    tables = {
+        "phases": phase_table(trace.events),
+        "operators": operator_table(trace.events).head(20),
+        "gaps": launch_gaps(trace.events),
+        "memory": memory_peaks(trace.events),
+    }
+    # Through pandas' own writer, for it knows its missing values: they become null.
+    data = {name: json.loads(frame.to_json(orient="records")) for name, frame in tables.items()}
+    data |= {"num_events": len(trace.events), "lacks": trace.lacks, "notes": trace.notes}
+    status = WORTH_A_LOOK if trace.notes else ALL_WELL
+    return Outcome(status, data, trace_text(parsed.trace.name, data))
+
+
+def machine(parsed: argparse.Namespace, say: Say) -> Outcome:
+    """What this machine is and can do at most, and what data sheets say of some GPUs."""
+    device = pick_device(parsed.device)
+    facts, ceilings = describe_machine(device), measure_ceilings(device)
+    data = {
+        **facts,
+        "ceilings": asdict(ceilings),
+        "paper": {name: asdict(gpu) for name, gpu in GPUS.items()},
+    }
+    about = [f"{key}: {value}" for key, value in facts.items() if value is not None]
+    sheets = [ceilings_text(data["ceilings"]), *map(ceilings_text, data["paper"].values())]
+    return Outcome(ALL_WELL, data, "\n".join([*about, *sheets]))
+
+
+def table(parsed: argparse.Namespace, say: Say) -> Outcome:
+    """One model at 3, 10 and 30 s, beside a published baseline."""
+    lab, workloads = _loaded(parsed)
+    waveform = load_audio(parsed.clip)
+    data, text, not_done = [], [], list[str]()
+    for workload in workloads:
+        rows, notes = length_table(lab, workload, waveform, runs=parsed.repeats, progress=say)
+        not_done += notes
+        title = f"{lab.entry.title}: {workload.label()}, {workload.dtype} on {workload.device}"
+        as_json = [row.to_json() for row in rows]
+        data.append({"workload": workload.to_json(), "rows": as_json, "notes": notes})
+        text.append(table_text(title, rows, notes, parsed.max_new_tokens))
+    return Outcome(WORTH_A_LOOK if not_done else ALL_WELL, data, "\n\n".join(text))
+
+
+def _loaded(parsed: argparse.Namespace) -> tuple[Lab, list[Workload]]:
+    """The model, and every combination of what was asked for; the first is the baseline."""
+    if parsed.repeats < 1:
+        raise ValueError(f"--repeats is {parsed.repeats}; expected 1 or more")
+    if parsed.threads is not None:
+        if parsed.threads < 1:
+            raise ValueError(f"--threads is {parsed.threads}; expected 1 or more")
+        torch.set_num_threads(parsed.threads)
+    engines = _several(parsed.engine, ENGINES, "--engine")
+    decodings = _several(parsed.decoding, DECODINGS, "--decoding")
+    asked = _several(parsed.lora, tuple(LORA), "--lora") if parsed.lora else None
+    clip = Clip.of(parsed.clip)
+    lab = load(parsed.model, device=parsed.device, dtype=parsed.dtype, revision=parsed.revision)
+    adapters = [LORA[text] for text in asked] if asked else [lab.has_adapter]
+    return lab, [
+        Workload(
+            clip=clip,
+            model=parsed.model,
+            revision=parsed.revision,
+            engine=engine,
+            lora=None if not lab.has_adapter and not adapter else adapter,
+            decoding=decoding,
+            device=str(lab.device),
+            dtype=str(lab.dtype).removeprefix("torch."),
+            max_new_tokens=parsed.max_new_tokens,
+            ignore_eos=parsed.force_tokens,
+            threads=torch.get_num_threads(),
+            seed=parsed.seed,
+        )
+        for engine in engines
+        for adapter in adapters
+        for decoding in decodings
+    ]
+
+
+def _several(text: str, known: Sequence[str], option: str) -> list[str]:
+    asked = [part.strip() for part in text.split(",") if part.strip()]
+    wrong = [part for part in asked if part not in known]
+    if wrong or not asked:
+        raise ValueError(f"{option} is {text!r}; expected some of {', '.join(known)}")
+    return list(dict.fromkeys(asked))
+
+
+def _known_text(clip: Path) -> str | None:
+    """What the transcripts beside a recording say is said in it."""
+    file = clip.parent / TRANSCRIPTS
+    if not file.is_file():
+        return None
+    return json.loads(file.read_text(encoding="utf-8")).get(clip.name)
+
+
+def _stored(name: str, root: Path) -> dict[str, Any]:
+    """A run by its id below ``root``, or by its folder."""
+    folder = Path(name)
+    if (folder / RUN_FILE).is_file():
+        return {**read_run(folder / RUN_FILE), "id": folder.resolve().name}
+    return RunStore(root).read(name)
+
+
+def _trace_of(name: str, root: Path) -> Path | None:
+    folder = Path(name)
+    if (folder / RUN_FILE).is_file():
+        return folder / TRACE_FILE if (folder / TRACE_FILE).is_file() else None
+    return RunStore(root).trace_path(name)

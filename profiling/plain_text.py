@@ -1,0 +1,214 @@
+"""Runs, comparisons, ceilings and tables as text for a terminal.
+
+In: the JSON the other modules make. Out: strings, every number with its unit and its spread; what
+is not known is "n/a", never 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from profiling.baseline import PEAK_MB, PUBLISHED
+from profiling.length_table import LengthRow
+
+NOT_KNOWN = "n/a"
+
+
+def run_text(run: Mapping[str, Any]) -> str:
+    """One run: phases with their spread, metrics, what compiling cost, the roofline."""
+    work, metrics, whole = run["workload"], run["metrics"], run["end_to_end"]
+    lines = [
+        f"{run['id']}: {work['label']}, {work['clip']['name']} "
+        f"({work['clip']['seconds']:.1f} s), {work['dtype']} on {work['device']}",
+        f"  {'phase':<14}{'median':>12}{'p90':>12}{'IQR':>12}{'share':>8}   n={whole['n']}",
+    ]
+    for row in run["phases"]:
+        lines.append(
+            f"  {row['name']:<14}{ms(row['median_ms'])}{ms(row['p90_ms'])}{ms(row['iqr_ms'])}"
+            f"{100 * row['share']:>6.1f} %"
+        )
+    rest = 1 - sum(row["share"] for row in run["phases"])
+    lines.append(f"  {'other':<14}{ms(run['other_ms'])}{'':>24}{100 * rest:>6.1f} %")
+    lines.append(f"  {'end to end':<14}{ms(whole['median'])}{ms(whole['p90'])}{ms(whole['iqr'])}")
+    gap = metrics["inter_token_ms"]
+    waits = f"{gap['median']:.2f} ms (p90 {gap['p90']:.2f})" if gap else NOT_KNOWN
+    lines += [
+        f"  real-time factor {known(metrics['rtf'], '.4f')}, first token after "
+        f"{known(metrics['time_to_first_token_ms'], '.1f')} ms, then one every {waits}",
+        f"  {metrics['new_tokens']} new tokens, {known(metrics['new_tokens_per_s'], '.1f')} per "
+        "second after the first (prompt and audio not counted)",
+        f"  peak memory {megabytes(metrics['peak_memory_bytes'])}, launches per decode step "
+        f"{known(metrics.get('launches_per_token'), '.0f')}",
+    ]
+    if metrics["acceptance"] is not None:
+        draft = run["draft"]
+        lines.append(
+            f"  drafts: {draft['accepted']} of {draft['drafted']} tokens kept "
+            f"({100 * metrics['acceptance']:.0f} %) in {draft['passes']} passes"
+        )
+    if run["memory"]:
+        peaks = (f"{row['phase']} {megabytes(row['peak_bytes'])}" for row in run["memory"])
+        lines.append(f"  peak above where the phase began: {', '.join(peaks)}")
+    if run["profiler_tax"] is not None:
+        lines.append(
+            f"  profiler tax {run['profiler_tax']:.2f}x; trace "
+            f"{run['trace']['num_bytes'] / 1e6:.2f} MB, {run['trace']['num_steps']} decode steps"
+        )
+    lines += _compile_lines(run["compile"]) + _roofline_lines(run["roofline"])
+    lines += [f"  warning: {text}" for text in run["warnings"]]
+    return "\n".join([*lines, f"  text: {' '.join(run['transcript_text'].split())}"])
+
+
+def _compile_lines(ledger: Mapping[str, Any] | None) -> list[str]:
+    if ledger is None:
+        return []
+    steps = ", ".join(f"{k} {known(v, '.1f')} s" for k, v in ledger["seconds_by_step"].items())
+    stages = ", ".join(f"{k} {v:.1f} s" for k, v in ledger["seconds_by_stage"].items())
+    caches = "; ".join(
+        f"{what}: {n['hits']} hits, {n['misses']} misses" for what, n in ledger["caches"].items()
+    )
+    guards = known(ledger["guards"], "d")
+    lines = [
+        f"  compiled {ledger['graphs']} graphs in {ledger['seconds']:.1f} s ({stages})",
+        f"    {steps}; guards {guards}; caches {caches}",
+    ]
+    lines += [f"    break: {why} ({n})" for why, n in ledger["breaks"].items()]
+    return lines + [
+        f"    recompiled {entry['stage']}: {entry['recompile_reason']}"
+        for entry in ledger["recompiles"]
+    ]
+
+
+def _roofline_lines(part: Mapping[str, Any] | None) -> list[str]:
+    if part is None:
+        return []
+    lines = []
+    for row in part["rows"]:
+        if row["share"] is None:
+            continue
+        gain = f", compiling {row['expected_gain']:.2f}x" if row["expected_gain"] else ""
+        most = f" (never above {row['most_gain']:.1f}x)" if row["expected_gain"] else ""
+        lines.append(
+            f"  {row['name']:<10} floor {row['floor_ms']:.2f} ms, {100 * row['share']:.2g} % of "
+            f"what this machine can, bound by {row['bound']}{gain}{most}"
+        )
+    if part["expected_gain"]:
+        lines.append(f"  expected of compiling, end to end: {part['expected_gain']:.2f}x")
+    return lines
+
+
+def comparison_text(found: Mapping[str, Any]) -> str:
+    """One comparison: ratios, verdicts, tokens, words, break-even, warnings."""
+    lines = [
+        f"{found['b_label']} against {found['a_label']} "
+        f"({found['num_blocks']} blocks, 95 % intervals; ratio: time of b / time of a)"
+    ]
+    for row in (*found["phases"], found["end_to_end"]):
+        ratio = "" if row["ratio"] is None else f"{row['ratio']:.3f}"
+        bounds = "" if row["low"] is None else f"{row['low']:.3f} to {row['high']:.3f}"
+        lines.append(
+            f"  {row['name']:<14}{ms(row['a_ms'])}{ms(row['b_ms'])}{ratio:>8}  {bounds:<16} "
+            f"{row['verdict']}"
+        )
+    if "end_to_end" in found["noise_floor"]:
+        low, high = found["noise_floor"]["end_to_end"]
+        lines.append(f"  noise floor (the same arm twice): {low:.3f} to {high:.3f}")
+    same = "identical" if found["tokens_identical"] else "differ"
+    at = "" if found["tokens_identical"] else f" from token {found['first_difference']} on"
+    lines.append(f"  tokens: {same}{at}")
+    if found["wer_a"] is not None:
+        lines.append(
+            f"  word error rate: {100 * found['wer_a']:.1f} % and {100 * found['wer_b']:.1f} %"
+        )
+    lines.append(f"  {found['break_even']}")
+    return "\n".join(lines + [f"  warning: {text}" for text in found["warnings"]])
+
+
+def ceilings_text(found: Mapping[str, Any]) -> str:
+    """A machine's ceilings, one dtype a line."""
+    source = "data sheet" if found["paper"] else "measured"
+    lines = [f"{found['machine']} ({source}): copy {found['copy_bytes_per_s'] / 1e9:.1f} GB/s"]
+    for row in found["dtypes"]:
+        cached = row["cached_gemv_bytes_per_s"]
+        inside = "" if cached is None else f", from cache {cached / 1e9:.1f} GB/s"
+        lines.append(
+            f"  {row['dtype']:<10} matrix x matrix {row['flops_per_s'] / 1e9:>9.0f} GFLOP/s, "
+            f"matrix x vector {row['gemv_bytes_per_s'] / 1e9:>7.1f} GB/s{inside}"
+        )
+    return "\n".join(lines)
+
+
+def table_text(title: str, rows: Sequence[LengthRow], notes: Sequence[str], limit: int) -> str:
+    """Own rows, then the published ones, corrected."""
+    head = f"  {'clip':>5}{'total':>11}{'encoder':>10}{'decoder':>11}{'share':>7}{'RTF':>8}"
+    head += f"{'new':>6}{'tokens/s':>10}"
+    lines = [f"{title} (median of {rows[0].n} runs)" if rows else title, f"{head}{'peak':>10}"]
+    for row in rows:
+        marks = (" cut at the limit" if row.limited else "") + (
+            f" in {row.num_passes} passes" if row.num_passes > 1 else ""
+        )
+        lines.append(
+            f"  {row.seconds:>3g} s{row.total_ms:>8.1f} ms{row.encoder_ms:>7.1f} ms"
+            f"{row.decoder_ms:>8.1f} ms{100 * row.decoder_share:>5.0f} %{row.rtf:>8.4f}"
+            f"{row.new_tokens:>6}{known(row.tokens_per_s, '.1f'):>10}"
+            f"{megabytes(row.peak_memory_bytes):>10}{marks}"
+        )
+    lines += [f"  not measured: {note}" for note in notes]
+    lines += [
+        "  decoder: prefill to last token; tokens/s: new tokens after the first over the time",
+        f"  after the prefill; at most {limit} new tokens.",
+        "Published: Granite Speech 3.3 8B, bfloat16, one H200, eager, one run a cell",
+        f"{head}{'published':>12}",
+    ]
+    for old in PUBLISHED:
+        lines.append(
+            f"  {old.seconds:>3} s{old.total_ms:>8.1f} ms{old.encoder_ms:>7.1f} ms"
+            f"{old.decoder_ms:>8.1f} ms{100 * old.decoder_share:>5.0f} %{old.rtf:>8.4f}"
+            f"{old.new_tokens:>6}{old.true_tokens_per_s:>10.1f}{old.tokens_per_s:>12.1f}"
+        )
+    return "\n".join(
+        [
+            *lines,
+            "  'new' and 'tokens/s' are corrected: the published speed counts 7 prompt tokens and",
+            "  30, 102 and 300 audio tokens as if generated. At 30 s the text stops at 128 tokens.",
+            f"  Memory bandwidth used: {100 * PUBLISHED[0].bandwidth_share:.1f} % of the data "
+            f"sheet's at every length; peak {PEAK_MB} MB is the weights.",
+        ]
+    )
+
+
+def trace_text(name: str, data: Mapping[str, Any]) -> str:
+    """The tables of a trace; what the trace does not hold is said."""
+    lines = [f"{name}: {data['num_events']} events"]
+    lines += [f"  note: {note}" for note in data["notes"]]
+    lines += [f"  absent: {what}" for what in data["lacks"]]
+    for row in data["phases"]:
+        launched = "" if row["num_launches"] is None else f"{row['num_launches']:>7}"
+        lines.append(
+            f"  {row['phase']:<14}{ms(row['wall_ms'])} wall{ms(row['device_ms'])} device"
+            f"{launched} {row['launched']}"
+        )
+    lines += [
+        f"  {row['phase']:<13}{row['name'][:44]:<44}{row['num_calls']:>6} calls"
+        f"{ms(row['self_ms'])} self"
+        for row in data["operators"][:12]
+    ]
+    for row in data["memory"]:
+        lines.append(f"  memory {row['phase']:<14} {megabytes(row['peak_bytes'])} at its peak")
+    return "\n".join(lines)
+
+
+def ms(value: float | None) -> str:
+    """Twelve columns of milliseconds."""
+    return f"{'n/a':>12}" if value is None else f"{value:>9.2f} ms"
+
+
+def megabytes(value: float | None) -> str:
+    """Bytes as MiB."""
+    return NOT_KNOWN if value is None else f"{value / 2**20:.1f} MiB"
+
+
+def known(value: float | int | None, form: str) -> str:
+    """A number in the form asked for, or n/a."""
+    return NOT_KNOWN if value is None else format(value, form)
