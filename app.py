@@ -21,5 +21,7 @@ parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the best 
 
 if __name__ == "__main__":
     chosen = parser.parse_args()
-    app = build_app(Studio(model=chosen.model, device=chosen.device))
+    studio = Studio(model=chosen.model, device=chosen.device)
+    studio.warm()
+    app = build_app(studio)
     serve(app, host=chosen.host, port=chosen.port, share=chosen.share)

@@ -64,6 +64,10 @@ class Worker:
         if item.error is not None:
             raise item.error
 
+    def submit(self, work: Callable[[], None]) -> None:
+        """Run ``work`` in its turn; nobody waits for it."""
+        self._pool.submit(work)
+
     def close(self) -> None:
         """End the thread once the work in hand is done."""
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -84,6 +84,13 @@ class Studio:
             lab = self._labs.get(key)
         return card_of_name(key) if lab is None else card_of_lab(key, lab)
 
+    def warm(self) -> None:
+        """Load the start model in the background, so that the first visitor need not wait.
+
+        If it cannot be loaded the log says why, and so does the first request for it.
+        """
+        self._worker.submit(self._warm)
+
     def begin(self, session: str) -> None:
         """Announce a request, so that :meth:`stop` reaches it while it waits its turn.
 
@@ -101,6 +108,13 @@ class Studio:
         for job in jobs:
             job.cancel()
         return bool(jobs)
+
+    def leave(self, session: str) -> None:
+        """End the session's requests and forget it."""
+        self.stop(session)
+        with self._lock:
+            for key in (session, session + ASKING):
+                self._jobs.pop(key, None)
 
     def stream(self, session: str, recording: str | None, settings: Settings) -> Iterator[Update]:
         """Transcribe for a session; the last update is an :class:`Outcome`.
@@ -149,6 +163,12 @@ class Studio:
         for job in jobs:
             job.cancel()
         self._worker.close()
+
+    def _warm(self) -> None:
+        try:
+            self._lab(self.model)
+        except Exception as error:
+            logger.warning("%s is not loaded yet: %s", self.model, error)
 
     def _job_of(self, session: str) -> Job:
         with self._lock:

@@ -127,7 +127,9 @@ def _wire(studio: Studio, tab: TranscribeTab, examples: list[Example]) -> None:
             **MODEL_EVENT,
         )
         outputs = [*settings.outputs, tab.ask.group, tab.stop]
-        ran.then(end, [settings.model, settings.task], outputs, **PAGE_EVENT)
+        # Gradio 6.31 does not call what follows with `then` after an error, though it says so.
+        for ended in (ran.then, ran.failure):
+            ended(end, [settings.model, settings.task], outputs, **PAGE_EVENT)
     tab.stop.click(stop, None, [result.status], **PAGE_EVENT)
     for changed in (tab.recording.upload, tab.recording.stop_recording, tab.recording.clear):
         changed(lambda: "", None, [tab.expected], **PAGE_EVENT)

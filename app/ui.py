@@ -21,7 +21,7 @@ def build_app(studio: Studio) -> gr.Blocks:
     """
 
     def left(request: gr.Request) -> None:
-        studio.stop(session_of(request))
+        studio.leave(session_of(request))
 
     with gr.Blocks(
         title="Granite Speech Lab",

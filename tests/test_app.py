@@ -165,6 +165,28 @@ class TestStudio:
         assert list(studio.stream("a", "x.wav", SETTINGS)) == [NotBegun()]
         assert last(studio.stream("a", "x.wav", SETTINGS)).transcript.text == "x.wav"
 
+    def test_who_leaves_is_forgotten(self) -> None:
+        studio = studio_of([])
+        studio.begin("a")
+        studio.leave("a")
+        assert not studio.stop("a")
+        assert studio._jobs == {}
+
+    def test_warming_loads_the_start_model_once_and_survives_its_absence(self) -> None:
+        loaded: list[str] = []
+        studio = studio_of(loaded)
+        studio.warm()
+        last(studio.stream("a", "x.wav", SETTINGS))
+        assert loaded == ["tiny"]
+
+        def fail(name: str, **_: Any) -> StubLab:
+            raise ValueError("not there")
+
+        absent = Studio(loader=fail)
+        absent.warm()
+        with pytest.raises(ValueError, match="not there"):
+            list(absent.stream("a", "x.wav", SETTINGS))
+
     def test_stop_leaves_others_alone(self) -> None:
         studio = studio_of([])
         studio.begin("a")

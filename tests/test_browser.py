@@ -212,7 +212,8 @@ def test_stop_keeps_what_came(visit: Visit, tmp_path: Path) -> None:
 def test_a_request_without_a_recording_gets_a_sentence(visit: Visit) -> None:
     page = visit()
     transcribe(page)
-    expect(page.get_by_role("alert").filter(has_text="no recording came").first).to_be_visible()
+    expect(page.locator("#status").get_by_role("alert")).to_contain_text("no recording came")
+    expect(page.get_by_role("button", name="Stop", exact=True).last).to_be_disabled()
     click_example(page)
     expect_text(page, SAID)
 
