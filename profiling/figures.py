@@ -94,6 +94,8 @@ def run_bars(run: Mapping[str, Any]) -> go.Figure:
         "thickness": 1.5,
         "width": 4,
     }
+    reach = max(value + more for value, more in zip(bars.x, above, strict=True))
+    figure.update_xaxes(range=[0, reach * 1.05 if reach > 0 else 1])
     # Numbers would lie on the whiskers.
     bars.text, bars.textposition = None, "none"
     bars.customdata = [[name_p90] for name_p90 in (p90.get(name) for name in bars.y)]

@@ -28,39 +28,54 @@ from profiling.figures_style import (
     dressed,
     empty,
     format_ms,
+    logarithmic,
     millisecond_bars,
     named_rows,
     see_through,
+    shortened,
     title_of,
     titled,
 )
+
+LONGEST_LABEL = 30  # about as much as a phone is wide
 
 
 def phase_pair_bars(
     a: Mapping[str, Any], b: Mapping[str, Any], labels: tuple[str, str] = ("A", "B")
 ) -> go.Figure:
     """Two runs side by side: for each phase the bar of ``a`` above that of ``b``, medians in ms."""
-    runs = [
-        {
-            row.name: row.ms
-            for row in with_other(
-                [
-                    PhaseTime(row["name"], float(row["median_ms"]))
-                    for row in run["phases"]
-                    if row["name"] != OTHER
-                ],
-                float(run["end_to_end_ms"]),
-            )
-        }
-        for run in (a, b)
+    times = []
+    for run in (a, b):
+        rows = [row for row in run["phases"] if row["name"] != OTHER]
+        listed = [PhaseTime(row["name"], float(row["median_ms"])) for row in rows]
+        whole = with_other(listed, float(run["end_to_end_ms"]))
+        times.append({row.name: row.ms for row in whole})
+    return _pair_bars(times[0], times[1], labels)
+
+
+def comparison_bars(
+    comparison: Mapping[str, Any], labels: tuple[str, str] = ("A", "B")
+) -> go.Figure:
+    """As :func:`phase_pair_bars`, with the times that the comparison's ratios are made of."""
+    times = [
+        {row["name"]: row[key] for row in comparison["phases"] if row.get(key) is not None}
+        for key in ("a_ms", "b_ms")
     ]
-    found = runs[0].keys() | runs[1].keys()
+    return _pair_bars(times[0], times[1], labels)
+
+
+def _pair_bars(
+    a_ms: Mapping[str, float], b_ms: Mapping[str, float], labels: tuple[str, str]
+) -> go.Figure:
+    found = a_ms.keys() | b_ms.keys()
     names = [name for name in (*PHASES, *sorted(found - {*PHASES, OTHER}), OTHER) if name in found]
+    if not names:
+        return empty("neither run has phases")
     figure = go.Figure()
-    for times, label, colour in zip(runs, labels, (FIRST, SECOND), strict=True):
+    for times, label, colour in zip((a_ms, b_ms), labels, (FIRST, SECOND), strict=True):
         values = [times.get(name) for name in names]
         figure.add_bar(
-            name=label,
+            name=shortened(label, LONGEST_LABEL),
             x=values,
             y=[title_of(name) for name in names],
             orientation="h",
@@ -68,9 +83,9 @@ def phase_pair_bars(
             text=["" if value is None else format_ms(value) for value in values],
             textposition="outside",
             cliponaxis=False,
-            hovertemplate=f"{label}, %{{y}}: %{{x:.2f}} ms<extra></extra>",
+            hovertemplate="%{y}: %{x:.2f} ms<extra>%{fullData.name}</extra>",
         )
-    longest = max(value for times in runs for value in times.values())
+    longest = max([*a_ms.values(), *b_ms.values()])
     figure = millisecond_bars(figure, len(names) * 2 - 1, longest, legend=True)
     return figure.update_layout(barmode="group", bargap=0.2, bargroupgap=0.05)
 
@@ -211,5 +226,5 @@ def scaling_lines(table: pd.DataFrame) -> go.Figure:
         height=320,
         legend=True,
         x=titled("seconds of recording") | {"rangemode": "tozero"},
-        y=titled("milliseconds") | {"type": "log", "dtick": 1},
+        y=titled("milliseconds") | logarithmic(),
     )

@@ -83,7 +83,7 @@ def memory_over_time(curve: pd.DataFrame, events: pd.DataFrame) -> go.Figure:
         height=280,
         legend=True,
         x=titled("milliseconds"),
-        y=titled("MB since the recording began"),
+        y=titled("MB above the start"),
     )
 
 

@@ -20,7 +20,9 @@ from profiling.figures_style import (
     colour_of,
     dressed,
     empty,
+    logarithmic,
     named_rows,
+    shortened,
     title_of,
     titled,
 )
@@ -28,12 +30,12 @@ from profiling.figures_style import (
 # Fewer samples than this say nothing certain about the quantile (1 - q**n >= 0.95).
 LEAST_FOR_QUANTILE = {50: 5, 90: 29, 95: 59, 99: 299}
 STEPS = {
-    "trace_s": "reading the Python",
+    "trace_s": "tracing",
     "autograd_s": "autograd",
-    "lower_s": "planning and fusing",
-    "build_s": "building or fetching code",
+    "lower_s": "fusing",
+    "build_s": "building",
 }
-UNKNOWN_STEP = "not told apart"
+UNKNOWN_STEP = "unknown"
 
 
 def token_latency(tokens: Sequence[Mapping[str, Any]]) -> go.Figure:
@@ -163,13 +165,12 @@ def roofline_plot(
             marker={"color": colour_of(row["name"]), "size": 12},
             hovertemplate=f"{title_of(row['name'])}: %{{y:.2f}} GFLOP/s<br>{share}<extra></extra>",
         )
-    log = {"type": "log", "dtick": 1, "exponentformat": "power"}
     return dressed(
         figure,
         height=320,
         legend=True,
-        x=titled("operations per byte") | log,
-        y=titled("GFLOP/s") | log,
+        x=titled("operations per byte") | logarithmic(),
+        y=titled("GFLOP/s") | logarithmic(),
     )
 
 
@@ -181,7 +182,7 @@ def acceptance_bars(drafts: Mapping[str, Mapping[str, Any]]) -> go.Figure:
     """
     if not drafts:
         return empty("no run used drafts")
-    labels = list(drafts)
+    labels = [shortened(label, 18) for label in drafts]
     kept = [draft["accepted"] for draft in drafts.values()]
     lost = [draft["drafted"] - draft["accepted"] for draft in drafts.values()]
     notes = [
@@ -208,7 +209,7 @@ def acceptance_bars(drafts: Mapping[str, Mapping[str, Any]]) -> go.Figure:
         )
     figure = dressed(
         figure,
-        height=FRAME_PX + BAR_PX * len(labels),
+        height=FRAME_PX + 14 + BAR_PX * len(labels),
         legend=True,
         x=titled("drafted tokens") | {"rangemode": "tozero"},
         y=named_rows(len(labels)),

@@ -50,7 +50,7 @@ INK = "#7d8590"  # contrast above 3.8:1 on white and on #161616
 GRID = "rgba(125, 133, 144, 0.25)"
 CLEAR = "rgba(0,0,0,0)"
 BAR_PX, FRAME_PX = 30, 58  # height of one bar's row, and of axis and margins together
-LEGEND_PX = 44
+LEGEND_ROW_PX = 21  # on a phone two names fit beside each other
 
 
 def format_ms(value: float) -> str:
@@ -105,7 +105,7 @@ def dressed(
     """Give the figure its layout. x and y: settings of the axes that differ from the usual ones."""
     figure.update_layout(
         template="none",
-        height=height + (LEGEND_PX if legend else 0),
+        height=height,
         margin={"l": 4, "r": 8, "t": 6, "b": 4},
         paper_bgcolor=CLEAR,
         plot_bgcolor=CLEAR,
@@ -116,8 +116,12 @@ def dressed(
         dragmode=False,
     )
     if legend:
+        num_rows = (sum(bool(trace.name) for trace in figure.data) + 1) // 2
         place = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
-        figure.update_layout(legend={**place, "bgcolor": CLEAR})
+        figure.update_layout(
+            height=height + 10 + LEGEND_ROW_PX * num_rows,
+            legend={**place, "bgcolor": CLEAR, "traceorder": "normal"},
+        )
     usual = {
         "gridcolor": GRID,
         "linecolor": GRID,
@@ -141,7 +145,18 @@ def titled(text: str) -> dict[str, Any]:
 
 def named_rows(num_rows: int) -> dict[str, Any]:
     """Settings of a y axis that names rows, the first on top."""
-    return {"autorange": "reversed", "ticksuffix": " ", "showgrid": False, "nticks": num_rows + 1}
+    return {
+        "autorange": "reversed",
+        "ticksuffix": " ",
+        "showgrid": False,
+        "zeroline": False,
+        "nticks": num_rows + 1,
+    }
+
+
+def logarithmic() -> dict[str, Any]:
+    """Settings of a logarithmic axis with plain numbers at powers of ten."""
+    return {"type": "log", "tickmode": "linear", "dtick": 1, "tickformat": "~g"}
 
 
 def millisecond_bars(

@@ -118,10 +118,12 @@ def operator_icicle(tree: pd.DataFrame) -> go.Figure:
             tiling={"orientation": "v"},
             root={"color": GROUND},
             sort=True,
+            leaf={"opacity": 1},
         )
     )
     levels = int(_depths(tree).max()) + 2
-    return dressed(figure, height=46 * levels + 30)
+    figure = dressed(figure, height=46 * levels + 30)
+    return figure.update_layout(uniformtext={"minsize": 10, "mode": "hide"})
 
 
 def _depths(tree: pd.DataFrame) -> pd.Series:
@@ -142,7 +144,7 @@ def top_operators(table: pd.DataFrame, num_rows: int = 12) -> go.Figure:
         return empty("the trace holds no operators")
     rows = table.nlargest(num_rows, "self_ms")
     names = [
-        f"{shortened(name, 26)} ({title_of(phase)})" if phase != OTHER else shortened(name, 30)
+        f"{shortened(name, 22)} ({title_of(phase)})" if phase != OTHER else shortened(name, 30)
         for name, phase in zip(rows["name"], rows["phase"], strict=True)
     ]
     figure = go.Figure(
@@ -164,7 +166,7 @@ def top_operators(table: pd.DataFrame, num_rows: int = 12) -> go.Figure:
             "%{customdata[1]} calls<extra></extra>",
         )
     )
-    figure = millisecond_bars(figure, len(rows), float(rows["self_ms"].max()))
+    figure = millisecond_bars(figure, len(rows), 1.15 * float(rows["self_ms"].max()))
     # Two operators may have one short name: rows are told apart by number.
     places = {"tickmode": "array", "tickvals": list(range(len(rows))), "ticktext": names}
     return figure.update_yaxes(places | {"tickfont": {"size": 11}}).update_layout(
