@@ -1,8 +1,9 @@
 """config.json -> frozen dataclasses, one per part of the model.
 
 In: the parsed ``config.json`` of a ``granite_speech`` checkpoint. Out: :class:`ModelConfig`.
-No dimension has a default here: what a checkpoint does not state is an error, except the few keys
-in ``LEFT_OUT`` that older writers omit because they equal the reference class's own default.
+No dimension has a default of ours: what a checkpoint does not state is an error, unless its file
+was written by transformers, where a missing key means the class's default
+(``core.reference_defaults``).
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from core.reference_defaults import LEFT_OUT, WRITTEN_BY_TRANSFORMERS
+
 logger = logging.getLogger(__name__)
 
 SUPPORTED = "granite_speech"
@@ -20,20 +23,6 @@ COMING = {
     "granite_speech5_ctc": "the CTC-only 5.0 models",
     "granite_speech_nar": "the non-autoregressive 4.1-2b-nar",
     "nle": "the non-autoregressive 4.1-2b-nar",
-}
-
-# Keys a writer may leave out, and the reference class's default (transformers 5.23). Dimensions are
-# not here on purpose.
-LEFT_OUT: dict[str, dict[str, Any]] = {
-    "model": {"has_lora_adapter": True, "downsample_rate": 5, "window_size": 15},
-    "encoder": {"dropout": 0.1},
-    "projector": {
-        "hidden_act": "gelu",
-        "layer_norm_eps": 1e-12,
-        "hidden_dropout_prob": 0.1,
-        "use_qformer_text_input": False,
-    },
-    "decoder": {"attention_bias": False, "mlp_bias": False, "hidden_act": "silu"},
 }
 
 # Keys that change the architecture of relatives this code does not build.
@@ -136,11 +125,13 @@ def parse_config(raw: Mapping[str, Any], *, source: str) -> ModelConfig:
         raise ConfigError(f"{source}: {kind!r} ({COMING[kind]}) is not supported yet")
     if kind != SUPPORTED:
         raise ConfigError(f"{source}: model_type is {kind!r}; expected {SUPPORTED!r}")
-    model = _Section(raw, "model", source)
-    text = _Section(model.take("text_config"), "decoder", source)
+    believed = "transformers_version" in raw
+    model = _Section(raw, "model", source, believed)
+    text = _Section(model.take("text_config"), "decoder", source, believed)
+    encoder = _Section(model.take("encoder_config"), "encoder", source, believed)
     projector = _parse_projector(model, text.take("hidden_size"), source)
     config = ModelConfig(
-        encoder=_parse_encoder(_Section(model.take("encoder_config"), "encoder", source)),
+        encoder=_parse_encoder(encoder),
         projector=projector,
         decoder=_parse_decoder(text, raw.get("tie_word_embeddings")),
         audio_token_id=_audio_token(raw, source),
@@ -151,10 +142,13 @@ def parse_config(raw: Mapping[str, Any], *, source: str) -> ModelConfig:
 
 
 class _Section:
-    """One JSON object of the config: typed access that names what is missing."""
+    """One JSON object of the config: access that names what is missing.
 
-    def __init__(self, raw: Mapping[str, Any], part: str, source: str) -> None:
-        self.raw, self.part, self.source = raw, part, source
+    believed: transformers wrote the file, so a missing key means its class's default.
+    """
+
+    def __init__(self, raw: Mapping[str, Any], part: str, source: str, believed: bool) -> None:
+        self.raw, self.part, self.source, self.believed = raw, part, source, believed
         for key in REFUSED.get(part, ()):
             if raw.get(key):
                 raise ConfigError(
@@ -166,6 +160,10 @@ class _Section:
             return self.raw[key]
         if key in LEFT_OUT[self.part]:
             return LEFT_OUT[self.part][key]
+        if self.believed and key in WRITTEN_BY_TRANSFORMERS[self.part]:
+            value = WRITTEN_BY_TRANSFORMERS[self.part][key]
+            logger.info("%s: %s has no %r, which means %r", self.source, self.part, key, value)
+            return value
         raise ConfigError(
             f"{self.source}: {self.part} has no {key!r}; expected a complete config.json"
         )
@@ -197,7 +195,7 @@ def _parse_encoder(part: _Section) -> EncoderConfig:
 
 
 def _parse_projector(model: _Section, output_size: int, source: str) -> ProjectorConfig:
-    part = _Section(model.take("projector_config"), "projector", source)
+    part = _Section(model.take("projector_config"), "projector", source, model.believed)
     if part.raw.get("model_type", "blip_2_qformer") != "blip_2_qformer":
         raise ConfigError(
             f"{source}: projector {part.raw['model_type']!r}; expected 'blip_2_qformer'"
@@ -225,6 +223,8 @@ def _parse_decoder(part: _Section, tied_at_top: bool | None) -> DecoderConfig:
     # transformers reads the outer flag, and ties where none speaks. A stored head is always used.
     tied = part.raw.get("tie_word_embeddings", True) if tied_at_top is None else tied_at_top
     eos = part.raw.get("eos_token_id")
+    if part.believed and "eos_token_id" not in part.raw:
+        eos = part.take("eos_token_id")
     eos_ids = tuple(eos) if isinstance(eos, list) else (() if eos is None else (eos,))
     pad = part.raw.get("pad_token_id")
     return DecoderConfig(
@@ -258,9 +258,7 @@ def _rope_theta(part: _Section) -> float:
     if kind != "default":
         raise ConfigError(f"{part.source}: RoPE type {kind!r} is not supported; expected 'default'")
     theta = rope.get("rope_theta", part.raw.get("rope_theta"))
-    if theta is None:
-        raise ConfigError(f"{part.source}: decoder has no 'rope_theta'")
-    return float(theta)
+    return float(part.take("rope_theta") if theta is None else theta)
 
 
 def _check(config: ModelConfig, source: str) -> None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from core.checkpoint import load_model
-from core.config import ConfigError, parse_config
+from core.config import ConfigError, ModelConfig, parse_config
 from core.features import FeatureConfig, LogMel
 from core.hub import CheckpointFiles, resolve
 from core.lab import Lab
@@ -52,6 +53,7 @@ def load(
     kind = pick_dtype(dtype, where)
     files = resolve(str(name), revision=revision)
     config = parse_config(files.json("config.json"), source=f"{files.source}/config.json")
+    config = with_end_tokens(config, files.json("generation_config.json").get("eos_token_id"))
     model, report = load_model(config, files.shards, dtype=kind, device=where)
     front_end = LogMel(read_feature_config(files))
     lab = Lab(files, model, report, front_end, where, kind)
@@ -93,6 +95,14 @@ def pick_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.d
     if isinstance(dtype, str) and dtype in DTYPES:
         return DTYPES[dtype]
     raise ValueError(f"dtype is {dtype!r}; expected one of {', '.join(DTYPES)}")
+
+
+def with_end_tokens(config: ModelConfig, eos: int | list[int] | None) -> ModelConfig:
+    """The config with the end tokens of ``generation_config.json``, which outrank its own."""
+    if eos is None:
+        return config
+    ids = tuple(eos) if isinstance(eos, list) else (eos,)
+    return replace(config, decoder=replace(config.decoder, eos_token_ids=ids))
 
 
 def read_feature_config(files: CheckpointFiles) -> FeatureConfig:

@@ -7,9 +7,12 @@ from dataclasses import FrozenInstanceError
 from typing import Any
 
 import pytest
+from transformers import GraniteSpeechConfig
 
 from core.activations import ACTIVATIONS, activation
-from core.config import COMING, LEFT_OUT, ConfigError, ModelConfig, parse_config
+from core.config import COMING, ConfigError, ModelConfig, parse_config
+from core.loading import with_end_tokens
+from core.reference_defaults import LEFT_OUT
 from tiny_models import random_model, raw_config
 
 
@@ -158,3 +161,25 @@ def test_an_unknown_activation_lists_the_known_ones():
     with pytest.raises(ValueError, match="'mish'.*gelu.*silu"):
         random_model(raw_config(projector={"hidden_act": "mish"}))
     assert all(activation(name) is not None for name in ACTIVATIONS)
+
+
+@pytest.mark.parametrize("part", ["encoder_config", "projector_config", "text_config"])
+def test_a_key_transformers_left_out_means_its_default(part: str) -> None:
+    """transformers 4.x writes only what differs from its classes' defaults."""
+    fits = {"model_type": "blip_2_qformer", "encoder_hidden_size": 1024}
+    raw = GraniteSpeechConfig(projector_config=fits).to_dict()
+    whole = parse_config(raw, source="config.json")
+    # Without its class's defaults each part is left with its type alone.
+    left = {"model_type": raw[part]["model_type"]}
+    bare = {**raw, part: fits if part == "projector_config" else left}
+    assert parse_config(bare, source="config.json") == whole
+    unsigned = {key: value for key, value in bare.items() if key != "transformers_version"}
+    with pytest.raises(ConfigError, match="has no"):
+        parse_config(unsigned, source="config.json")
+
+
+def test_end_tokens_of_the_generation_settings_outrank_the_config() -> None:
+    config = parse_config(raw_config(), source="config.json")
+    assert with_end_tokens(config, None) is config
+    assert with_end_tokens(config, 7).decoder.eos_token_ids == (7,)
+    assert with_end_tokens(config, [7, 9]).decoder.eos_token_ids == (7, 9)
