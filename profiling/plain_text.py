@@ -95,7 +95,8 @@ def _roofline_lines(part: Mapping[str, Any] | None) -> list[str]:
         )
     if part["expected_gain"]:
         lines.append(f"  expected of compiling, end to end: {part['expected_gain']:.2f}x")
-    return lines
+    sheets = (f"{gpu['machine']} {gpu['floor_ms']:.3g} ms" for gpu in part["paper"])
+    return [*lines, f"  least time by data sheet (paper, nobody reaches it): {', '.join(sheets)}"]
 
 
 def comparison_text(found: Mapping[str, Any]) -> str:

@@ -21,8 +21,8 @@ from core.samples import SAMPLE_RATE
 from profiling.breakdown import memory_peaks
 from profiling.breakdown import phase_table as trace_phases
 from profiling.capture import Capture
-from profiling.ceilings import Ceilings
-from profiling.counts import Shape, count
+from profiling.ceilings import GPUS, Ceilings
+from profiling.counts import Cost, Shape, count
 from profiling.metrics import acceptance, inter_token_ms, real_time_factor
 from profiling.roofline import expected_end_to_end_gain, roofline, shadow_ms
 from profiling.timing import (
@@ -110,6 +110,19 @@ def roofline_part(
         "rows": [row.to_json() for row in rows],
         "ceilings": asdict(ceilings),
         "expected_gain": expected_end_to_end_gain(rows, timed["end_to_end_ms"]),
+        "paper": [on_paper(costs, gpu, workload.dtype) for gpu in GPUS.values()],
+    }
+
+
+def on_paper(costs: Mapping[str, Cost], gpu: Ceilings, dtype: str) -> dict[str, Any]:
+    """The least time the same work could take on a GPU, by its data sheet."""
+    floors = {row.name: row.floor_ms for row in roofline(costs, gpu, dtype)}
+    steps = costs[DECODE].calls
+    return {
+        "machine": gpu.machine,
+        "floor_ms": sum(floors.values()),
+        "ms_per_token": floors[DECODE] / steps if steps else None,
+        "phases": floors,
     }
 
 

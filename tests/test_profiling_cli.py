@@ -74,6 +74,8 @@ def test_a_run_holds_everything_the_contract_names(runs: Path):
     assert set(rows) == {"encoder", "projector", "prefill", "decode"}
     assert 0 < rows["decode"]["share"] < 1
     assert rows["decode"]["calls"] == 7
+    paper = {gpu["machine"]: gpu for gpu in on["roofline"]["paper"]}
+    assert 0 < paper["H200"]["floor_ms"] < paper["L4"]["floor_ms"]
 
 
 def test_runs_of_one_session_are_compared_in_pairs(runs: Path):
@@ -81,6 +83,28 @@ def test_runs_of_one_session_are_compared_in_pairs(runs: Path):
     assert result.paired
     assert result.num_blocks == 6
     assert "end_to_end" in result.noise_floor
+
+
+@pytest.mark.slow
+def test_a_compiled_arm_has_a_ledger_the_same_phases_and_the_same_tokens(
+    clip: Path, speech_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    model = ("--clip", str(clip), "--model", str(speech_folder), "--out", str(tmp_path))
+    assert main(["run", *model, *QUICK, "--engine", "eager,compile", "--repeats", "2"]) == 0
+    out = capsys.readouterr().out
+    assert "tokens: identical" in out
+    assert "too few blocks (2) to say" in out
+    stored = [RunStore(tmp_path).read(name) for name in RunStore(tmp_path).names()]
+    compiled, eager = sorted(stored, key=lambda run: run["workload"]["engine"])
+    names = [[row["name"] for row in run["phases"]] for run in (eager, compiled)]
+    assert names[0] == names[1]
+    assert eager["compile"] is None
+    ledger = compiled["compile"]
+    assert (ledger["graphs"], ledger["breaks"]) == (4, {})
+    assert set(ledger["seconds_by_stage"]) == {"encoder", "projector", "prefill", "decode"}
+    assert compiled["warnings"] == []  # nothing was compiled while timing
+    fewer = (run["metrics"]["launches_per_token"] for run in (compiled, eager))
+    assert next(fewer) < next(fewer)
 
 
 def test_comparing_prints_verdicts_and_says_that_tokens_differ(
