@@ -6,6 +6,7 @@ mid-grey ink that reads on white and on near-black. Titles are the page's busine
 
 from __future__ import annotations
 
+import zlib
 from typing import Any
 
 import plotly.graph_objects as go
@@ -80,6 +81,11 @@ def colour_of(phase: str) -> str:
     return PHASE_COLOURS.get(phase, INK)
 
 
+def colour_by_name(name: str) -> str:
+    """A colour for a call of a trace without phases: the same name, the same colour."""
+    return SERIES[zlib.crc32(name.encode()) % len(SERIES)]
+
+
 def see_through(colour: str, opacity: float) -> str:
     """A "#rrggbb" colour with opacity 0 to 1."""
     red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
@@ -110,11 +116,12 @@ def dressed(
         paper_bgcolor=CLEAR,
         plot_bgcolor=CLEAR,
         font={"family": "IBM Plex Sans, system-ui, sans-serif", "size": 13, "color": INK},
-        bargap=0.35,
         showlegend=legend,
         hoverlabel={"align": "left", "font": {"size": 13}},
         dragmode=False,
     )
+    if any(trace.type == "bar" for trace in figure.data):
+        figure.update_layout(bargap=0.35)
     if legend:
         num_rows = (sum(bool(trace.name) for trace in figure.data) + 1) // 2
         place = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}

@@ -14,6 +14,7 @@ from profiling.figures_style import (
     BAR_PX,
     FRAME_PX,
     OTHER,
+    colour_by_name,
     colour_of,
     dressed,
     empty,
@@ -43,6 +44,7 @@ def timeline(events: pd.DataFrame, *, calls: pd.DataFrame | None = None) -> go.F
         return empty("the trace holds no calls")
     begin = min(int(lane.starts[0]) for lane in lanes)
     end = max(int(lane.ends.max()) for lane in lanes)
+    has_phases = any(lane.is_phases for lane in lanes)
     least = max(1, (end - begin) * 2 * len(lanes) // MAX_RECTANGLES)
     figure = go.Figure()
     for lane in lanes:
@@ -53,7 +55,10 @@ def timeline(events: pd.DataFrame, *, calls: pd.DataFrame | None = None) -> go.F
             y=[lane.title] * len(boxes),
             orientation="h",
             marker={
-                "color": [colour_of(box.phase) for box in boxes],
+                "color": [
+                    colour_of(box.phase) if has_phases else colour_by_name(box.name)
+                    for box in boxes
+                ],
                 "opacity": 1 if lane.is_phases else 0.75,
                 "line": {"width": 0},
             },
@@ -88,6 +93,7 @@ def operator_icicle(tree: pd.DataFrame) -> go.Figure:
     if tree.empty:
         return empty("the trace holds no calls")
     total = tree["own_ms"].sum()
+    has_phases = bool((tree["phase"] != OTHER).any())
     figure = go.Figure(
         go.Icicle(
             ids=["all", *(str(node) for node in tree["id"])],
@@ -103,7 +109,13 @@ def operator_icicle(tree: pd.DataFrame) -> go.Figure:
             values=[0.0, *tree["own_ms"]],
             branchvalues="remainder",
             marker={
-                "colors": [GROUND, *(colour_of(phase) for phase in tree["phase"])],
+                "colors": [
+                    GROUND,
+                    *(
+                        colour_of(phase) if has_phases or label == OTHER else colour_by_name(label)
+                        for label, phase in zip(tree["label"], tree["phase"], strict=True)
+                    ),
+                ],
                 "line": {"width": 1, "color": GROUND},
             },
             customdata=[

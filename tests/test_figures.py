@@ -318,6 +318,22 @@ def test_the_timeline_has_a_lane_for_phases_calls_and_what_is_inside() -> None:
     assert list(inside.x) == [0.040]
 
 
+def test_without_phases_a_name_has_its_colour() -> None:
+    calls = [{"ph": "X", "pid": 1, "tid": 1, "name": n, "ts": t, "dur": 4} for t, n in CALLS]
+    trace = read_trace(json.dumps(calls).encode()).events
+    (lane,) = timeline(trace).data
+    first, second, again = lane.marker.color
+    assert first == again != second
+    colours = dict(
+        zip(*(operator_icicle(operator_paths(trace)).data[0][k] for k in TREE), strict=True)
+    )
+    assert colours["aten::mm"] == first
+
+
+CALLS = ((0, "aten::mm"), (10, "aten::add"), (20, "aten::mm"))
+TREE = ("labels", "marker.colors")
+
+
 def many_events(num: int) -> pd.DataFrame:
     rows = [{"name": "decode", "ts": 0, "dur": num * 2.0, "cat": "user_annotation"}]
     rows += [{"name": "aten::mm", "ts": 2.0 * n, "dur": 1.0, "cat": "cpu_op"} for n in range(num)]
