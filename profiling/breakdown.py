@@ -123,7 +123,7 @@ def operator_table(
 
     Args:
         events: of one trace.
-        by_shape: one row per shape of the inputs too; None where shapes were not recorded.
+        by_shape: one row per shape of the inputs too; NaN where shapes were not recorded.
         calls: their :func:`profiling.spans.nest`, if it is at hand.
     """
     calls = nest(events) if calls is None else calls
@@ -143,8 +143,7 @@ def operator_table(
     )
     keys = ["phase", "name"]
     if by_shape:
-        dims = events["input_dims"].to_numpy()[calls["row"]]
-        frame["input_dims"] = [None if value is None else str(value) for value in dims]
+        frame["input_dims"] = events["input_dims"].astype(object).to_numpy()[calls["row"]]
         keys.append("input_dims")
     frame = frame[~frame["name"].isin(PHASES) & ~frame["name"].str.startswith("ProfilerStep#")]
     groups = frame.groupby(keys, dropna=False, sort=False)

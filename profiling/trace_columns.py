@@ -32,7 +32,7 @@ EVENT_COLUMNS: dict[str, str] = {
     "pid": "category",  # as text: some are names
     "tid": "category",
     **dict.fromkeys(ARGUMENTS, "float64"),
-    "input_dims": "object",  # lists as recorded, None without record_shapes
+    "input_dims": "category",  # as text, "[[4, 64], []]"; NaN without record_shapes
 }
 
 Event = dict[str, Any]
@@ -86,7 +86,8 @@ def _category(values: list[Any]) -> pd.Categorical:
 def _arguments(held: list[Any], groups: np.ndarray) -> dict[str, Any]:
     """The columns read from ``args``, category by category: each uses few of the keys."""
     numbers = {column: np.full(len(held), np.nan) for column in ARGUMENTS}
-    dims = np.full(len(held), None, dtype=object)
+    # As text: a hundred thousand nested lists would slow down every later garbage collection.
+    dims: list[str | None] = [None] * len(held)
     for group in np.unique(groups):
         rows = np.flatnonzero(groups == group)
         args = [value if isinstance(value := held[row], dict) else {} for row in rows.tolist()]
@@ -97,10 +98,10 @@ def _arguments(held: list[Any], groups: np.ndarray) -> dict[str, Any]:
                 known = numbers[column][rows]
                 numbers[column][rows] = np.where(np.isnan(known), values, known)
         if "Input Dims" in present:
-            column_dims = np.empty(len(rows), dtype=object)
-            column_dims[:] = [value.get("Input Dims") for value in args]
-            dims[rows] = column_dims
-    return {**numbers, "input_dims": pd.Series(dims, dtype=object)}
+            for row, value in zip(rows.tolist(), args, strict=True):
+                shapes = value.get("Input Dims")
+                dims[row] = None if shapes is None else str(shapes)
+    return {**numbers, "input_dims": pd.Categorical(dims)}
 
 
 def _numbers(values: list[Any]) -> np.ndarray:

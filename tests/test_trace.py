@@ -46,7 +46,7 @@ def test_times_start_at_the_first_event_and_arguments_are_read():
     assert events["ts_us"].tolist() == sorted(events["ts_us"])
     linear = events[events["name"] == "aten::linear"].iloc[0]
     assert (linear["ts_us"], linear["dur_us"], linear["external_id"]) == (10, 60, 2)
-    assert linear["input_dims"] == [[4, 64], [64, 64], [64]]
+    assert linear["input_dims"] == "[[4, 64], [64, 64], [64]]"
     memory = events[events["name"] == "[memory]"]
     assert memory["bytes"].tolist() == [1000, 500, -1000, 200, 300]
     assert memory["dur_us"].isna().all()
