@@ -32,7 +32,7 @@ def _encoder(arguments: argparse.Namespace) -> None:
     options = encoder_stage.EncoderOptions(
         steps=4 if arguments.smoke else arguments.steps,
         frames_per_batch=400 if arguments.smoke else 2000,
-        learning_rate=1.2e-3,
+        learning_rate=arguments.learning_rate,
         warmup=200,
         save_every_s=180.0,
         seed=arguments.seed,
@@ -45,7 +45,7 @@ def _decoder(arguments: argparse.Namespace) -> None:
 
     options = decoder_stage.DecoderOptions(
         steps=4 if arguments.smoke else arguments.steps,
-        texts_per_batch=4 if arguments.smoke else 64,
+        texts_per_batch=4 if arguments.smoke else 32,
         learning_rate=2e-3,
         warmup=150,
         save_every_s=120.0,
@@ -109,19 +109,20 @@ def main(argv: list[str] | None = None) -> int:
     stage = stages.add_parser("corpus", help="synthesise and collect recordings")
     stage.add_argument("--parts", default="recordings,synthetic")
     stage.add_argument("--fsdd", type=Path, help="folder of the Free Spoken Digit Dataset")
-    stage.add_argument("--clips", type=int, default=4600)
+    stage.add_argument("--clips", type=int, default=5213)
     stage.add_argument("--workers", type=int, default=2)
     stage.set_defaults(run=_corpus)
     stage = stages.add_parser("encoder", help="train the encoder by character CTC")
-    stage.add_argument("--steps", type=int, default=3000)
+    stage.add_argument("--steps", type=int, default=2700)
+    stage.add_argument("--learning-rate", type=float, default=1.2e-3)
     stage.add_argument("--smoke", action="store_true")
     stage.set_defaults(run=_encoder)
     stage = stages.add_parser("decoder", help="train the tokenizer and the text decoder")
-    stage.add_argument("--steps", type=int, default=3000)
+    stage.add_argument("--steps", type=int, default=2400)
     stage.add_argument("--smoke", action="store_true")
     stage.set_defaults(run=_decoder)
     stage = stages.add_parser("align", help="train projector and LoRA, the rest frozen")
-    stage.add_argument("--steps", type=int, default=4000)
+    stage.add_argument("--steps", type=int, default=3800)
     stage.add_argument("--pools", type=int, default=24)
     stage.add_argument("--smoke", action="store_true")
     stage.set_defaults(run=_align)

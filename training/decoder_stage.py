@@ -49,8 +49,18 @@ def new_decoder(vocab_size: int) -> GraniteDecoder:
     """The bundled checkpoint's decoder with fresh weights."""
     config = parse_config(raw_config(vocab_size), source="training.architecture")
     decoder = GraniteDecoder(config.decoder)
-    # Multiplied by 12 on the way in and divided by 8 on the way out: this keeps both near one.
-    nn.init.normal_(decoder.embed_tokens.weight, std=0.08)
+    # The family's multipliers shrink what a usual initialisation gives: attention scores by
+    # 1 / d in place of 1 / sqrt(d), residual branches by 0.22, logits by 8. Undone here, or the
+    # heads that copy words hardly begin to form.
+    multiplier = config.decoder.residual_multiplier * (2 * len(decoder.layers)) ** 0.5
+    nn.init.normal_(decoder.embed_tokens.weight, std=1.0 / config.decoder.embedding_multiplier)
+    nn.init.constant_(decoder.norm.weight, config.decoder.logits_scaling)
+    with torch.no_grad():
+        for layer in decoder.layers:
+            layer.self_attn.q_proj.weight.mul_(config.decoder.head_dim**0.25)
+            layer.self_attn.k_proj.weight.mul_(config.decoder.head_dim**0.25)
+            layer.self_attn.o_proj.weight.div_(multiplier)
+            layer.mlp.down_proj.weight.div_(multiplier)
     return decoder
 
 
@@ -91,6 +101,20 @@ def draw(
             one = Exchange(one.answer + TRANSCRIBE, CANNOT_HEAR)
         pairs.append(vocabulary.exchange(one))
     return pairs
+
+
+def batch_at(
+    vocabulary: Vocabulary, step: int, count: int, seed: int
+) -> list[tuple[list[int], list[int]]]:
+    """The exchanges of a step: one of four batches that were drawn together and sorted by length.
+
+    Texts of like length share a batch, so that little of it is padding.
+    """
+    rng = random.Random(f"{seed}/{step // 4}")
+    pairs = draw(vocabulary, 4 * count, rng)
+    pairs.sort(key=lambda pair: len(pair[0]) + len(pair[1]))
+    place = rng.sample(range(4), 4)[step % 4]
+    return pairs[place * count : (place + 1) * count]
 
 
 def embed(decoder: GraniteDecoder, ids: Tensor, audio_id: int, rng: torch.Generator) -> Tensor:
@@ -153,12 +177,13 @@ def run(checkpoints: Path, options: DecoderOptions) -> Path:
     saved_at = time.monotonic()
     with (checkpoints / "decoder_log.jsonl").open("a") as log:
         while step < options.steps:
-            rng = random.Random(f"{options.seed}/{step}")
-            noise = torch.Generator().manual_seed(rng.randrange(2**62))
+            noise = torch.Generator().manual_seed(options.seed * 1_000_003 + step)
             rate = cosine(step, options.steps, options.warmup, options.learning_rate)
             for group in optimiser.param_groups:
                 group["lr"] = rate
-            ids, targets = pad_rows(draw(vocabulary, options.texts_per_batch, rng))
+            ids, targets = pad_rows(
+                batch_at(vocabulary, step, options.texts_per_batch, options.seed)
+            )
             loss = token_loss(
                 decoder, embed(decoder, ids, vocabulary.audio_id, noise), targets, None
             )

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from core.checkpoint import to_stored
-from training.align_stage import adapted, build
+from training.align_model import adapted, build
 from training.architecture import LORA, NUM_MELS, raw_config
 from training.vocabulary import AUDIO, CHAT_TEMPLATE, END, END_ID
 

@@ -42,6 +42,7 @@ class Voice:
 
 VOICES = (
     Voice("hibari-heart", "hibari", "", "Apache-2.0", 14),
+    Voice("hibari-british", "hibari", "british", "Apache-2.0", 10),
     Voice("pico-en-us", "pico", "en-US", "Apache-2.0", 9),
     Voice("flite-awb", "flite", "awb", "CMU Flite (BSD-like)", 10),
     Voice("flite-rms", "flite", "rms", "CMU Flite (BSD-like)", 11),
@@ -50,6 +51,7 @@ VOICES = (
     Voice("festival-ked", "festival", "ked_diphone", "CMU/EST free licence", 4),
     Voice("piper-joe", "piper", "", "CC0-1.0", 12),
     Voice("kokoro-mixes", "kokoro", "", "Apache-2.0", 12),
+    Voice("kokoro-british", "kokoro", "british", "Apache-2.0", 4),
     Voice("espeak-variants", "espeak", "", "GPL-3.0 program", 3),
     Voice("pico-accent-de", "pico_accent", "de-DE", "Apache-2.0", 3),
     Voice("pico-accent-fr", "pico_accent", "fr-FR", "Apache-2.0", 2),
@@ -101,14 +103,15 @@ def _accented(phonemes: str, rng: random.Random) -> str:
 
 
 @cache
-def _hibari() -> Any:
+def _hibari(*, british: bool) -> Any:
     import hibari
+    from hibari.g2p import G2P
 
-    return hibari.Hibari()
+    return hibari.Hibari(g2p=G2P(british=british))
 
 
 def _say_hibari(argument: str, text: str, rng: random.Random) -> Speech:
-    engine, speed = _hibari(), rng.uniform(0.75, 1.35)
+    engine, speed = _hibari(british=argument == "british"), rng.uniform(0.75, 1.35)
     phonemes = " ".join(engine.phonemize(text + "."))
     if rng.random() < 0.35:
         phonemes = _accented(phonemes, rng)
@@ -134,8 +137,9 @@ def _kokoro() -> Any:
 def _say_kokoro(argument: str, text: str, rng: random.Random) -> Speech:
     """A named style, or a random mixture of the styles that are not held out, slightly noised."""
     core = _kokoro()
-    phonemes = " ".join(_hibari().phonemize(text + "."))
-    if argument:
+    british = argument == "british"
+    phonemes = " ".join(_hibari(british=british).phonemize(text + "."))
+    if argument in core._voices:
         style = core._voices[argument]
     else:
         names = sorted(set(core._voices) - HELD_OUT_STYLES)

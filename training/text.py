@@ -100,12 +100,16 @@ def written(words: list[str]) -> str:
 
 
 def _with_hesitations(rng: random.Random, words: list[str]) -> list[str]:
-    """The words with hesitations between them, from hardly any to about five at a time."""
+    """The words with hesitations between them, from hardly any to about ten at a time.
+
+    Long runs of one hesitation are what speech looks like to the decoder: see ``align_model``.
+    """
     out: list[str] = []
-    often = rng.uniform(0.1, 0.85)
+    often = rng.uniform(0.1, 0.9)
+    sounds = HESITATIONS if rng.random() < 0.3 else HESITATIONS[:1]
     for word in [*words, ""]:
         while rng.random() < often:
-            out.append(rng.choice(HESITATIONS))
+            out.append(rng.choice(sounds))
         out.append(word)
     return out[:-1]
 
@@ -119,11 +123,11 @@ def sample_exchange(rng: random.Random, longest: int = 16) -> Exchange:
         return Exchange(TRANSCRIBE, CANNOT_HEAR)
     words = _group(rng, rng.randint(1, longest))
     text = " ".join(words)
-    if kind < 0.40:
+    if kind < 0.22:
         return _ask(rng, "repeat", text, text)
-    if kind < 0.65:
+    if kind < 0.70:
         return _ask(rng, "tidy up", " ".join(_with_hesitations(rng, words)), text)
-    if kind < 0.80:
+    if kind < 0.82:
         return _ask(rng, "write in digits", text, written(words))
     short = [_digit(rng) for _ in range(rng.randint(1, 9))]
     if kind < 0.92:

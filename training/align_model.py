@@ -1,0 +1,153 @@
+"""The whole model while it is aligned: what is frozen, what learns, and from which losses.
+
+In: the weights of the first two stages; the frozen encoder's output for a batch. Out: a
+``GraniteSpeech`` whose projector and adapter may be trained, their loss, and greedy transcripts.
+Encoder and decoder do not change, so the model without its adapter is the text decoder as it was.
+
+Shapes: B clips, T frames, D encoder width, A audio places, E decoder width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from core.config import parse_config
+from core.encoder import padded_length
+from core.lora import AdaptableLinear, LoRAWeights, switch
+from core.model import GraniteSpeech
+from training import mels
+from training.architecture import LORA, raw_config
+from training.decoder_stage import pad_rows, token_loss
+from training.mels import Spoken
+from training.scores import error_rate
+from training.text import CANNOT_HEAR, HESITATIONS
+from training.vocabulary import END_ID, Vocabulary
+
+
+@dataclass(frozen=True)
+class Heard:
+    """The frozen encoder's output for a batch: frames [B, T, D] float16, and the texts."""
+
+    frames: Tensor
+    texts: tuple[str, ...]
+
+
+def build(checkpoints: Path) -> tuple[GraniteSpeech, Vocabulary]:
+    """The whole model: trained encoder and decoder, fresh projector, fresh adapter."""
+    vocabulary = Vocabulary.read(checkpoints / "tokenizer.json")
+    model = GraniteSpeech(parse_config(raw_config(vocabulary.size), source="training.architecture"))
+    encoder = torch.load(checkpoints / "encoder.pt", weights_only=True)["encoder"]
+    decoder = torch.load(checkpoints / "decoder.pt", weights_only=True)["decoder"]
+    model.encoder.load_state_dict(encoder)
+    model.decoder.load_state_dict(decoder)
+    model.requires_grad_(False).eval()
+    for _, layer in adapted(model):
+        rank, scaling = LORA["r"], LORA["lora_alpha"] / LORA["r"]
+        a = torch.empty(rank, layer.in_features)
+        nn.init.kaiming_uniform_(a, a=math.sqrt(5))
+        layer.attach(LoRAWeights(a, torch.zeros(layer.out_features, rank), scaling))
+    # Audio embeddings start as large as those of words: larger ones drown the decoder's layers.
+    linear, table = model.projector.linear, model.decoder.embed_tokens.weight
+    size = float(table.norm(dim=-1).median())
+    nn.init.normal_(linear.weight, std=size / (linear.in_features * linear.out_features) ** 0.5)
+    nn.init.zeros_(linear.bias)
+    for parameter in trainable(model).values():
+        parameter.requires_grad_(True)
+    return model, vocabulary
+
+
+def adapted(model: GraniteSpeech) -> Iterator[tuple[str, AdaptableLinear]]:
+    """(name, layer) of the decoder's layers that the adapter targets."""
+    for name, module in model.decoder.named_modules():
+        if name.rpartition(".")[2] in LORA["target_modules"]:
+            assert isinstance(module, AdaptableLinear)
+            yield f"decoder.{name}", module
+
+
+def trainable(model: GraniteSpeech) -> dict[str, nn.Parameter]:
+    """What this stage trains, by name: the projector and the two halves of every adapter."""
+    named = dict(model.named_parameters())
+    return {n: p for n, p in named.items() if n.startswith("projector.") or ".lora_" in n}
+
+
+def speech_loss(
+    model: GraniteSpeech, vocabulary: Vocabulary, heard: Heard, *, lora: bool
+) -> Tensor:
+    """Cross-entropy of the transcripts given the audio; adapter off, of "i cannot hear"."""
+    audio = model.projector(heard.frames.float())  # [B, A, E]
+    answers = heard.texts if lora else [CANNOT_HEAR] * len(heard.texts)
+    pairs = [vocabulary.speech(audio.shape[1], answer) for answer in answers]
+    ids, targets = pad_rows(pairs)
+    embeddings = model.splice(ids, audio)
+    loss = token_loss(model.decoder, embeddings, targets, switch([lora] * len(pairs), like=audio))
+    return loss + 0.3 * word_loss(model, vocabulary, audio, heard.texts) if lora else loss
+
+
+def word_loss(
+    model: GraniteSpeech, vocabulary: Vocabulary, audio: Tensor, texts: Sequence[str]
+) -> Tensor:
+    """CTC of the transcripts' tokens against the audio embeddings [B, A, E], hesitation as blank.
+
+    A score is a squared distance, so it draws the embeddings to where "um four um um one" lies,
+    in direction and size: text that the frozen decoder knows how to tidy up. Without it they grew
+    to many times the size of words, and strings did not come out in order.
+    """
+    table = model.decoder.embed_tokens.weight
+    far = torch.cdist(audio.flatten(0, 1), table).square()  # [B*A, V]
+    scores = -4.0 * far.unflatten(0, audio.shape[:2])
+    tokens = [vocabulary.encode(f" {said}") if said else [] for said in texts]
+    sizes = torch.tensor([len(ids) for ids in tokens])
+    joined = torch.tensor([one for ids in tokens for one in ids], dtype=torch.long)
+    blank = vocabulary.encode(f" {HESITATIONS[0]}")[0]
+    places = torch.full((len(texts),), audio.shape[1])
+    log_probs = scores.log_softmax(-1).transpose(0, 1)  # [A, B, V]
+    losses = F.ctc_loss(
+        log_probs, joined, places, sizes, blank, reduction="sum", zero_infinity=True
+    )
+    # CTC does not mind a word that lasts for three places, a reader does: one place for each word.
+    words = (1.0 - log_probs[..., blank].exp()).sum(0)  # [B], how many places hold words
+    excess = (words - sizes) / (sizes + 1.0)
+    return losses / max(1, int(sizes.sum())) + excess.square().mean()
+
+
+@torch.inference_mode()
+def transcribe(
+    model: GraniteSpeech, vocabulary: Vocabulary, features: Tensor, *, lora: bool, limit: int = 48
+) -> str:
+    """Greedy transcript of one clip's features [T, 160], without a cache: for checks."""
+    length = features.shape[0]
+    total = padded_length(length, model.config.encoder.context_size)
+    padded = nn.functional.pad(features, (0, 0, 0, total - length))[None]
+    on = switch([lora], like=features)
+    audio = model.embed_audio(padded, torch.tensor([length]), on).embeddings
+    prompt, _ = vocabulary.speech(model.num_audio_tokens(length), "")
+    embeddings = model.splice(torch.tensor([prompt]), audio)
+    ids: list[int] = []
+    while len(ids) < limit:
+        positions = torch.arange(embeddings.shape[1])[None]
+        hidden = model.decoder(embeddings, positions, None, on)
+        ids.append(int(model.decoder.logits(hidden[:, -1:], on).argmax()))
+        if ids[-1] == END_ID:
+            break
+        following = model.decoder.embed_tokens(torch.tensor([[ids[-1]]]))
+        embeddings = torch.cat([embeddings, following], dim=1)
+    return vocabulary.tokenizer.decode(ids, skip_special_tokens=True)
+
+
+def word_error(
+    model: GraniteSpeech, vocabulary: Vocabulary, dev: list[Spoken], *, lora: bool
+) -> float:
+    """Word error rate in percent over clips as recorded."""
+    model.eval()
+    pairs = [
+        (one.text, transcribe(model, vocabulary, mels.features(one.power()), lora=lora))
+        for one in dev
+    ]
+    return error_rate(pairs).percent
