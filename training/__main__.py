@@ -46,7 +46,7 @@ def _decoder(arguments: argparse.Namespace) -> None:
     options = decoder_stage.DecoderOptions(
         steps=4 if arguments.smoke else arguments.steps,
         texts_per_batch=4 if arguments.smoke else 32,
-        learning_rate=2e-3,
+        learning_rate=arguments.learning_rate,
         warmup=150,
         save_every_s=120.0,
         seed=arguments.seed,
@@ -120,6 +120,7 @@ def main(argv: list[str] | None = None) -> int:
     stage = stages.add_parser("decoder", help="train the tokenizer and the text decoder")
     stage.add_argument("--steps", type=int, default=2400)
     stage.add_argument("--smoke", action="store_true")
+    stage.add_argument("--learning-rate", type=float, default=2e-3)
     stage.set_defaults(run=_decoder)
     stage = stages.add_parser("align", help="train projector and LoRA, the rest frozen")
     stage.add_argument("--steps", type=int, default=3800)

@@ -78,7 +78,12 @@ def trainable(model: GraniteSpeech) -> dict[str, nn.Parameter]:
 
 
 def speech_loss(
-    model: GraniteSpeech, vocabulary: Vocabulary, heard: Heard, *, lora: bool
+    model: GraniteSpeech,
+    vocabulary: Vocabulary,
+    heard: Heard,
+    *,
+    lora: bool,
+    word_weight: float = 0.0,
 ) -> Tensor:
     """Cross-entropy of the transcripts given the audio; adapter off, of "i cannot hear"."""
     audio = model.projector(heard.frames.float())  # [B, A, E]
@@ -87,7 +92,7 @@ def speech_loss(
     ids, targets = pad_rows(pairs)
     embeddings = model.splice(ids, audio)
     loss = token_loss(model.decoder, embeddings, targets, switch([lora] * len(pairs), like=audio))
-    return loss + 0.3 * word_loss(model, vocabulary, audio, heard.texts) if lora else loss
+    return loss + word_weight * word_loss(model, vocabulary, audio, heard.texts) if lora else loss
 
 
 def word_loss(

@@ -97,7 +97,9 @@ def run(corpus: Path, checkpoints: Path, options: AlignOptions) -> Path:
             for batch in heard:
                 rate = cosine(step, options.steps, options.warmup, options.learning_rate)
                 hears = rng.random() >= options.deaf_share
-                loss = _update(model, vocabulary, optimiser, batch, rate, lora=hears)
+                # Words first find their places; then the places may carry more than words.
+                words = 0.3 if step < options.steps // 3 else 0.02
+                loss = _update(model, vocabulary, optimiser, batch, rate, words, lora=hears)
                 step += 1
                 line = {"step": step, "loss": round(loss, 4), "lr": round(rate, 7), "lora": hears}
                 if step % 300 == 0 or step == options.steps:
@@ -124,13 +126,14 @@ def _update(
     optimiser: torch.optim.Optimizer,
     batch: Heard,
     rate: float,
+    words: float,
     *,
     lora: bool,
 ) -> float:
     """One step of gradient descent; returns the loss."""
     for group in optimiser.param_groups:
         group["lr"] = rate * group["share"]
-    loss = speech_loss(model, vocabulary, batch, lora=lora)
+    loss = speech_loss(model, vocabulary, batch, lora=lora, word_weight=words)
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     nn.utils.clip_grad_norm_(trainable(model).values(), 1.0)

@@ -123,14 +123,14 @@ def sample_exchange(rng: random.Random, longest: int = 16) -> Exchange:
         return Exchange(TRANSCRIBE, CANNOT_HEAR)
     words = _group(rng, rng.randint(1, longest))
     text = " ".join(words)
-    if kind < 0.22:
+    if kind < 0.16:
         return _ask(rng, "repeat", text, text)
-    if kind < 0.70:
+    if kind < 0.76:
         return _ask(rng, "tidy up", " ".join(_with_hesitations(rng, words)), text)
-    if kind < 0.82:
+    if kind < 0.86:
         return _ask(rng, "write in digits", text, written(words))
     short = [_digit(rng) for _ in range(rng.randint(1, 9))]
-    if kind < 0.92:
+    if kind < 0.94:
         return _ask(rng, "reverse", " ".join(short), " ".join(reversed(short)))
     return _ask(rng, "how many digits", " ".join(short), DIGIT_WORDS[len(short)])
 
