@@ -204,6 +204,16 @@ def test_the_gain_of_compiling_is_predicted_from_the_dispatch_time():
     assert gain == pytest.approx(20.0 / (20.0 - (16.0 - row.expected_ms)))
 
 
+def test_a_phase_far_above_its_floor_is_bound_by_neither_memory_nor_arithmetic():
+    config = parse_config(tiny_models.raw_config(), source="test")
+    costs = count(config, TINY, element_bytes=4)
+    floors = {row.name: row for row in roofline(costs, MACHINE, "float32")}
+    far = roofline(costs, MACHINE, "float32", measured_ms={DECODE: 50 * floors[DECODE].floor_ms})
+    near = roofline(costs, MACHINE, "float32", measured_ms={DECODE: 2 * floors[DECODE].floor_ms})
+    assert next(row for row in far if row.name == DECODE).bound == "overhead"
+    assert next(row for row in near if row.name == DECODE).bound == floors[DECODE].bound
+
+
 def test_no_gain_is_predicted_where_arithmetic_takes_all_the_time():
     config = parse_config(tiny_models.raw_config(), source="test")
     floor = roofline(count(config, TINY, element_bytes=4), MACHINE, "float32")
