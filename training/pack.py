@@ -118,6 +118,8 @@ def _write_small_files(folder: Path, checkpoints: Path, config: Mapping[str, Any
     _write_json(folder / "special_tokens_map.json", names)
     ends = {f"{kind}_token_id": END_ID for kind in ("bos", "eos", "pad")}
     _write_json(folder / "generation_config.json", ends | {"do_sample": False})
+    # Without it a copy of the folder would be taken for 3.3, which has a system message.
+    _write_json(folder / "lab.json", {"family": "tiny"})
     (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
     shutil.copyfile(checkpoints / "tokenizer.json", folder / "tokenizer.json")
 
