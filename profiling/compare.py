@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
-from core.phases import PHASES
+from core import phases
 from profiling.agreement import first_difference, word_errors
 from profiling.intervals import (
     Ratio,
@@ -30,6 +30,7 @@ from profiling.timing import END_TO_END, OTHER
 from profiling.workload import Workload
 
 ABSENT = "not in both runs"
+AFTER_PREFILL = "after_prefill"  # decode, or draft and verify: whatever makes the tokens
 APART = (
     "the runs were measured apart: what changed on the machine in between is in no interval; "
     "measure both in one run to compare them"
@@ -102,12 +103,17 @@ def compare(
     Raises:
         ValueError: a run lacks what a comparison needs.
     """
-    here, there = (_require(run, "samples") for run in (a, b))
+    here, there = (_with_generation(_require(run, "samples")) for run in (a, b))
     paired = a.get("session") is not None and a.get("session") == b.get("session")
     paired = paired and len(here[END_TO_END]) == len(there[END_TO_END])
     again = _noise(a) or _noise(b)
     floors = {name: noise_floor(ratio) for name, ratio in again.items()}
-    names = [n for n in (*PHASES, OTHER) if n in here or n in there]
+    if (phases.DECODE in here) != (phases.DECODE in there):  # drafts against single steps
+        floors[AFTER_PREFILL] = floors.get(phases.DECODE, noise_floor(None))
+    else:
+        here.pop(AFTER_PREFILL, None)
+        there.pop(AFTER_PREFILL, None)
+    names = [n for n in (*phases.PHASES, AFTER_PREFILL, OTHER) if n in here or n in there]
     rows = {
         name: _judge(name, here.get(name), there.get(name), floors, paired=paired, seed=seed)
         for name in (*names, END_TO_END)
@@ -145,6 +151,13 @@ def _require(run: Mapping[str, Any], key: str) -> Mapping[str, Sequence[float]]:
             "`python -m profiling run`"
         )
     return table
+
+
+def _with_generation(table: Mapping[str, Sequence[float]]) -> dict[str, Sequence[float]]:
+    """The table and, summed by block, everything that makes tokens after the prefill's."""
+    parts = [table[n] for n in (phases.DRAFT, phases.VERIFY, phases.DECODE) if n in table]
+    extra = {AFTER_PREFILL: [sum(block) for block in zip(*parts, strict=True)]} if parts else {}
+    return {**table, **extra}
 
 
 def _noise(run: Mapping[str, Any]) -> dict[str, Ratio]:

@@ -104,7 +104,9 @@ def roofline_part(
         adapter_parameters=adapter_parameters(lab) if workload.lora else 0,
     )
     measured = {row["name"]: row["median_ms"] for row in timed["phases"]}
-    overhead = shadow_ms(lab) if workload.engine == "eager" else None
+    # What compiling gains can be foretold for single eager steps; drafts have passes of any width.
+    foretold = workload.engine == "eager" and workload.decoding in ("greedy", "sample")
+    overhead = shadow_ms(lab) if foretold else None
     rows = roofline(costs, ceilings, workload.dtype, measured_ms=measured, overhead_ms=overhead)
     return {
         "rows": [row.to_json() for row in rows],

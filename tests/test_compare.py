@@ -177,6 +177,17 @@ def test_a_phase_only_one_run_has_is_named():
     assert (row.ratio, row.verdict) == (None, "not in both runs")
 
 
+def test_drafts_and_single_steps_are_compared_as_what_makes_the_tokens():
+    a, b = simulated(1, noise=0.01)
+    assert "after_prefill" not in [row.name for row in compare(a, b).phases]
+    decode = b["samples"].pop("decode")
+    b["samples"]["verify"] = [0.3 * ms for ms in decode]
+    b["samples"]["draft"] = [0.1 * ms for ms in decode]
+    row = next(row for row in compare(a, b).phases if row.name == "after_prefill")
+    assert row.ratio == pytest.approx(0.4, rel=0.05)
+    assert "faster" in row.verdict
+
+
 def test_compiling_pays_off_after_a_number_of_clips():
     a, b = simulated(1, slower={"decode": 0.5})
     b["compile"] = {"seconds": 20.0}
