@@ -11,7 +11,7 @@ run: $(STAMP)  ## start the app
 	$(PY) app.py
 
 test: $(STAMP)  ## the default suite
-	$(PY) -m pytest $(PYTEST_ARGS)
+	$(PY) -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 test-all: $(STAMP)  ## also the slow tests and those in a browser
 	$(PY) -m pytest -m "not gpu and not checkpoint" $(PYTEST_ARGS)
