@@ -105,11 +105,10 @@ def _with_hesitations(rng: random.Random, words: list[str]) -> list[str]:
     Long runs of one hesitation are what speech looks like to the decoder: see ``align_model``.
     """
     out: list[str] = []
-    often = rng.uniform(0.1, 0.9)
-    sounds = HESITATIONS if rng.random() < 0.3 else HESITATIONS[:1]
+    pace = rng.uniform(0.0, 12.0)
+    sounds = HESITATIONS if rng.random() < 0.25 else HESITATIONS[:1]
     for word in [*words, ""]:
-        while rng.random() < often:
-            out.append(rng.choice(sounds))
+        out += [rng.choice(sounds) for _ in range(round(pace * rng.uniform(0.4, 1.6)))]
         out.append(word)
     return out[:-1]
 
