@@ -156,8 +156,7 @@ class Lab:
         timer = clock or PhaseClock(self.device)
         with timer.mark(phases.DECODE_AUDIO):  # reading a header is part of reading the recording
             lengths = [seconds_of(source) for source in sources]
-        longest_s = min(self.entry.reliable_s, self.max_audio_s)
-        if all(length is not None and length <= longest_s for length in lengths):
+        if all(length is not None and length <= self.entry.reliable_s for length in lengths):
             return stream(
                 parts, stages, sources, chosen, lora=lora, cancelled=cancelled, clock=timer
             )
