@@ -169,7 +169,7 @@ def compiling(page: Page, run: Run) -> None:
             f"{again} recompilations, {ledger.get('guards') or 'an unknown number of'} guards."
         )
     if ledger.get("compiled_before"):
-        page.note("The graphs were compiled before this session began.")
+        page.note("The graphs were compiled before this run began.")
     page.figure(compile_bars(ledger), "Seconds of each compilation")
     for entry in ledger.get("recompiles") or ():
         page.note(f"Recompiled {entry['stage']}: {entry['recompile_reason']}")

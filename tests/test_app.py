@@ -124,14 +124,14 @@ class TestStudio:
         assert [card.name for card in studio.cards() if card.loaded] == ["tiny", "a/b"]
 
     def test_where_an_upload_lies_is_not_told(self) -> None:
-        outcome = last(studio_of([]).stream("a", "/tmp/upload/x.wav", SETTINGS))
+        outcome = last(studio_of([]).stream("a", "upload/x.wav", SETTINGS))
         assert outcome.transcript.file == "x.wav"
 
     def test_two_callers_do_not_mix(self) -> None:
         studio, texts = studio_of([]), {}
 
         def call(name: str) -> None:
-            updates = list(studio.stream(name, f"/tmp/{name}.wav", SETTINGS))
+            updates = list(studio.stream(name, f"upload/{name}.wav", SETTINGS))
             partial = [u.text for u in updates if isinstance(u, PartialText)]
             assert all(f"{name}.wav".startswith(text) for text in partial)
             texts[name] = last(iter(updates)).transcript.text
