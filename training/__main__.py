@@ -36,6 +36,7 @@ def _encoder(arguments: argparse.Namespace) -> None:
         warmup=200,
         save_every_s=180.0,
         seed=arguments.seed,
+        restart_from=arguments.restart_from,
     )
     print(encoder_stage.run(arguments.corpus, arguments.checkpoints, options))
 
@@ -50,6 +51,7 @@ def _decoder(arguments: argparse.Namespace) -> None:
         warmup=150,
         save_every_s=120.0,
         seed=arguments.seed,
+        restart_from=arguments.restart_from,
     )
     print(decoder_stage.run(arguments.checkpoints, options))
 
@@ -64,11 +66,12 @@ def _align(arguments: argparse.Namespace) -> None:
         batches_per_pool=4 if smoke else 32,
         frames_per_batch=400 if smoke else 2000,
         strength=0.8,
-        learning_rate=1.5e-3,
+        learning_rate=arguments.learning_rate,
         warmup=150,
         deaf_share=0.1,
         save_every_s=120.0,
         seed=arguments.seed,
+        restart_from=arguments.restart_from,
     )
     print(align_stage.run(arguments.corpus, arguments.checkpoints, options))
 
@@ -115,16 +118,20 @@ def main(argv: list[str] | None = None) -> int:
     stage = stages.add_parser("encoder", help="train the encoder by character CTC")
     stage.add_argument("--steps", type=int, default=2700)
     stage.add_argument("--learning-rate", type=float, default=1.2e-3)
+    stage.add_argument("--restart-from", type=Path, help="weights of an earlier round")
     stage.add_argument("--smoke", action="store_true")
     stage.set_defaults(run=_encoder)
     stage = stages.add_parser("decoder", help="train the tokenizer and the text decoder")
     stage.add_argument("--steps", type=int, default=4000)
     stage.add_argument("--smoke", action="store_true")
     stage.add_argument("--learning-rate", type=float, default=2e-3)
+    stage.add_argument("--restart-from", type=Path, help="weights of an earlier round")
     stage.set_defaults(run=_decoder)
     stage = stages.add_parser("align", help="train projector and LoRA, the rest frozen")
     stage.add_argument("--steps", type=int, default=6000)
     stage.add_argument("--pools", type=int, default=24)
+    stage.add_argument("--learning-rate", type=float, default=1.5e-3)
+    stage.add_argument("--restart-from", type=Path, help="weights of an earlier round")
     stage.add_argument("--smoke", action="store_true")
     stage.set_defaults(run=_align)
     stage = stages.add_parser("pack", help="write the checkpoint folder")

@@ -18,15 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from core.model import GraniteSpeech
 from training import mels
 from training.align_model import Heard, build, speech_loss, trainable, word_error
 from training.batches import Composer
 from training.corpus import TRAIN_SPLITS, read_manifest
+from training.optimiser import Optimiser
 from training.schedule import cosine
-from training.vocabulary import Vocabulary
 
 LOG = logging.getLogger(__name__)
 
@@ -45,6 +44,7 @@ class AlignOptions:
     deaf_share: float
     save_every_s: float
     seed: int
+    restart_from: Path | None = None  # weights of an earlier round
 
 
 @torch.no_grad()
@@ -75,11 +75,7 @@ def run(corpus: Path, checkpoints: Path, options: AlignOptions) -> Path:
     torch.manual_seed(options.seed)
     model, vocabulary = build(checkpoints)
     learning = trainable(model)
-    # The last layer's weights are small: steps as large as the others' would be mostly noise.
-    last = [p for name, p in learning.items() if name.startswith("projector.linear.")]
-    rest = [p for name, p in learning.items() if not name.startswith("projector.linear.")]
-    groups = [{"params": rest, "share": 1.0}, {"params": last, "share": 0.15}]
-    optimiser = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98), weight_decay=0.01)
+    optimiser = Optimiser(learning.items())
     file, step, epoch = checkpoints / "align.pt", 0, 0
     if file.exists():
         saved = torch.load(file, weights_only=True)
@@ -87,6 +83,10 @@ def run(corpus: Path, checkpoints: Path, options: AlignOptions) -> Path:
         optimiser.load_state_dict(saved["optimiser"])
         step, epoch = saved["step"], saved["epoch"]
         LOG.info("align: going on from step %d", step)
+    elif options.restart_from is not None:
+        weights = torch.load(options.restart_from, weights_only=True)["weights"]
+        model.load_state_dict(weights, strict=False)
+        LOG.info("align: a new round from the weights of %s", options.restart_from)
     saved_at = time.monotonic()
     with (checkpoints / "align_log.jsonl").open("a") as log:
         while step < options.steps:
@@ -99,9 +99,15 @@ def run(corpus: Path, checkpoints: Path, options: AlignOptions) -> Path:
                 hears = rng.random() >= options.deaf_share
                 # Words first find their places; then the places may carry more than words.
                 words = 0.3 if step < options.steps // 3 else 0.02
-                loss = _update(model, vocabulary, optimiser, batch, rate, words, lora=hears)
+                loss = speech_loss(model, vocabulary, batch, lora=hears, word_weight=words)
+                optimiser.step(loss, rate)
                 step += 1
-                line = {"step": step, "loss": round(loss, 4), "lr": round(rate, 7), "lora": hears}
+                line = {
+                    "step": step,
+                    "loss": round(loss.item(), 4),
+                    "lr": round(rate, 7),
+                    "lora": hears,
+                }
                 if step % 300 == 0 or step == options.steps:
                     line["dev_wer"] = round(word_error(model, vocabulary, dev, lora=True), 2)
                     LOG.info("align: %s", line)
@@ -118,24 +124,3 @@ def run(corpus: Path, checkpoints: Path, options: AlignOptions) -> Path:
                 file.with_suffix(".tmp").replace(file)
                 saved_at = time.monotonic()
     return file
-
-
-def _update(
-    model: GraniteSpeech,
-    vocabulary: Vocabulary,
-    optimiser: torch.optim.Optimizer,
-    batch: Heard,
-    rate: float,
-    words: float,
-    *,
-    lora: bool,
-) -> float:
-    """One step of gradient descent; returns the loss."""
-    for group in optimiser.param_groups:
-        group["lr"] = rate * group["share"]
-    loss = speech_loss(model, vocabulary, batch, lora=lora, word_weight=words)
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    nn.utils.clip_grad_norm_(trainable(model).values(), 1.0)
-    optimiser.step()
-    return loss.item()

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from core.config import parse_config
 from core.decoder import GraniteDecoder
 from training.architecture import raw_config
+from training.optimiser import Optimiser
 from training.schedule import cosine
 from training.text import CANNOT_HEAR, TRANSCRIBE, Exchange, sample_exchange
 from training.vocabulary import END_ID, Vocabulary, train_tokenizer
@@ -43,6 +44,7 @@ class DecoderOptions:
     warmup: int
     save_every_s: float
     seed: int
+    restart_from: Path | None = None  # weights of an earlier round
 
 
 def new_decoder(vocab_size: int) -> GraniteDecoder:
@@ -164,9 +166,7 @@ def run(checkpoints: Path, options: DecoderOptions) -> Path:
     vocabulary = Vocabulary.read(tokenizer_file)
     torch.manual_seed(options.seed)
     decoder = new_decoder(vocabulary.size)
-    optimiser = torch.optim.AdamW(
-        decoder.parameters(), lr=0.0, betas=(0.9, 0.98), weight_decay=0.01
-    )
+    optimiser = Optimiser(decoder.named_parameters())
     file, step = checkpoints / "decoder.pt", 0
     if file.exists():
         saved = torch.load(file, weights_only=True)
@@ -174,23 +174,21 @@ def run(checkpoints: Path, options: DecoderOptions) -> Path:
         optimiser.load_state_dict(saved["optimiser"])
         step = saved["step"]
         LOG.info("decoder: going on from step %d", step)
+    elif options.restart_from is not None:
+        decoder.load_state_dict(torch.load(options.restart_from, weights_only=True)["decoder"])
+        LOG.info("decoder: a new round from the weights of %s", options.restart_from)
     saved_at = time.monotonic()
     with (checkpoints / "decoder_log.jsonl").open("a") as log:
         while step < options.steps:
             noise = torch.Generator().manual_seed(options.seed * 1_000_003 + step)
             rate = cosine(step, options.steps, options.warmup, options.learning_rate)
-            for group in optimiser.param_groups:
-                group["lr"] = rate
             ids, targets = pad_rows(
                 batch_at(vocabulary, step, options.texts_per_batch, options.seed)
             )
             loss = token_loss(
                 decoder, embed(decoder, ids, vocabulary.audio_id, noise), targets, None
             )
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
-            optimiser.step()
+            optimiser.step(loss, rate)
             step += 1
             line = {"step": step, "loss": round(loss.item(), 4), "lr": round(rate, 7)}
             last = step >= options.steps

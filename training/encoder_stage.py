@@ -28,6 +28,7 @@ from training.architecture import raw_config
 from training.batches import Batch, Composer
 from training.corpus import TRAIN_SPLITS, read_manifest
 from training.mels import Spoken
+from training.optimiser import Optimiser
 from training.schedule import cosine, hardness
 from training.scores import error_rate
 
@@ -45,6 +46,7 @@ class EncoderOptions:
     warmup: int
     save_every_s: float
     seed: int
+    restart_from: Path | None = None  # weights of an earlier round: a new schedule, hard from 0
 
 
 def new_encoder() -> ConformerEncoder:
@@ -103,12 +105,10 @@ def run(corpus: Path, checkpoints: Path, options: EncoderOptions) -> Path:
     cache = corpus / "mels.pt"
     train = mels.load(corpus, read_manifest(corpus, TRAIN_SPLITS), cache)
     dev = mels.load(corpus, read_manifest(corpus, ["dev"]), cache)[:80]
-    composer = Composer(train, real_share=0.5, seed=options.seed)
+    composer = Composer(train, real_share=0.4, seed=options.seed)
     torch.manual_seed(options.seed)
     encoder = new_encoder()
-    optimiser = torch.optim.AdamW(
-        encoder.parameters(), lr=0.0, betas=(0.9, 0.98), weight_decay=0.01
-    )
+    optimiser = Optimiser(encoder.named_parameters())
     file, step, pool = checkpoints / "encoder.pt", 0, 0
     if file.exists():
         saved = torch.load(file, weights_only=True)
@@ -116,18 +116,23 @@ def run(corpus: Path, checkpoints: Path, options: EncoderOptions) -> Path:
         optimiser.load_state_dict(saved["optimiser"])
         step, pool = saved["step"], saved["pool"]
         LOG.info("encoder: going on from step %d", step)
+    elif options.restart_from is not None:
+        encoder.load_state_dict(torch.load(options.restart_from, weights_only=True)["encoder"])
+        LOG.info("encoder: a new round from the weights of %s", options.restart_from)
     saved_at = time.monotonic()
     with (checkpoints / "encoder_log.jsonl").open("a") as log:
         while step < options.steps:
-            strength = hardness(step, options.steps)
+            again = options.restart_from is not None
+            strength = 1.0 if again else hardness(step, options.steps)
             for batch in composer.pool(
                 pool, strength, num_batches=32, frames=options.frames_per_batch
             ):
                 began = time.monotonic()
                 rate = cosine(step, options.steps, options.warmup, options.learning_rate)
-                loss = _update(encoder, optimiser, batch, rate)
+                loss = ctc_loss(encoder, batch)
+                optimiser.step(loss, rate)
                 step += 1
-                line = {"step": step, "loss": round(loss, 4), "lr": round(rate, 7)}
+                line = {"step": step, "loss": round(loss.item(), 4), "lr": round(rate, 7)}
                 line |= {"clips": len(batch.texts), "s": round(time.monotonic() - began, 3)}
                 if dev and (step % 200 == 0 or step == options.steps):
                     line["dev_wer"] = round(error_rate(transcribe(encoder, dev)).percent, 2)
@@ -143,17 +148,3 @@ def run(corpus: Path, checkpoints: Path, options: EncoderOptions) -> Path:
                 file.with_suffix(".tmp").replace(file)
                 saved_at = time.monotonic()
     return file
-
-
-def _update(
-    encoder: ConformerEncoder, optimiser: torch.optim.Optimizer, batch: Batch, rate: float
-) -> float:
-    """One step of gradient descent; returns the loss."""
-    for group in optimiser.param_groups:
-        group["lr"] = rate
-    loss = ctc_loss(encoder, batch)
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
-    optimiser.step()
-    return loss.item()

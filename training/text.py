@@ -44,10 +44,17 @@ def _digit(rng: random.Random) -> str:
     return OH if word == "zero" and rng.random() < 0.5 else word
 
 
-def _group(rng: random.Random, length: int) -> list[str]:
-    """About ``length`` words, now and then with a ``double`` or ``triple`` among them."""
+def _group(rng: random.Random, length: int, sticky: float = 0.0) -> list[str]:
+    """About ``length`` words, now and then with a ``double`` or ``triple`` among them.
+
+    ``sticky`` is the chance that a word is said once more: runs of one digit are where a reader
+    loses count.
+    """
     words: list[str] = []
     while len(words) < length:
+        if words and rng.random() < sticky:
+            words.append(words[-1])
+            continue
         if length >= 2 and rng.random() < 0.10:
             words.append("double" if rng.random() < 0.7 else "triple")
         words.append(_digit(rng))
@@ -105,7 +112,7 @@ def _with_hesitations(rng: random.Random, words: list[str]) -> list[str]:
     Long runs of one hesitation are what speech looks like to the decoder: see ``align_model``.
     """
     out: list[str] = []
-    pace = rng.uniform(0.0, 12.0)
+    pace = rng.choice((rng.uniform(0.0, 4.0), rng.uniform(0.0, 12.0)))
     sounds = HESITATIONS if rng.random() < 0.25 else HESITATIONS[:1]
     for word in [*words, ""]:
         out += [rng.choice(sounds) for _ in range(round(pace * rng.uniform(0.4, 1.6)))]
@@ -120,13 +127,13 @@ def sample_exchange(rng: random.Random, longest: int = 16) -> Exchange:
         return Exchange(*rng.choice(SMALL_TALK))
     if kind < 0.10:
         return Exchange(TRANSCRIBE, CANNOT_HEAR)
-    words = _group(rng, rng.randint(1, longest))
+    words = _group(rng, rng.randint(1, longest), sticky=rng.choice((0.0, 0.0, 0.2, 0.5)))
     text = " ".join(words)
     if kind < 0.16:
         return _ask(rng, "repeat", text, text)
-    if kind < 0.76:
+    if kind < 0.80:
         return _ask(rng, "tidy up", " ".join(_with_hesitations(rng, words)), text)
-    if kind < 0.86:
+    if kind < 0.88:
         return _ask(rng, "write in digits", text, written(words))
     short = [_digit(rng) for _ in range(rng.randint(1, 9))]
     if kind < 0.94:
