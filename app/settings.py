@@ -22,6 +22,7 @@ class Settings:
 
     keywords: words parted by commas, semicolons or line ends. num_beams counts for decoding "beam",
     temperature for "sample", instruction for task "instruct", target_language for "translate".
+    device, dtype and quantize say how the model is loaded; empty means as the app started.
     """
 
     model: str
@@ -36,6 +37,9 @@ class Settings:
     num_beams: int = 4
     temperature: float = 0.7
     max_new_tokens: int = 200
+    device: str = ""
+    dtype: str = ""
+    quantize: str = ""
 
     def options(self) -> OptionFields:
         """The keywords of ``Lab.stream``."""

@@ -1,48 +1,33 @@
 """The only owner of loaded models and of the jobs that run on them. Knows nothing of Gradio.
 
 In: a session's name, a recording, :class:`app.settings.Settings`. Out: updates as they happen.
-All model work runs on one thread (:mod:`app.jobs`), in the order it was asked for. The model the
-app started with stays in memory, and beside it the one used last.
+All model work runs on one thread (:mod:`app.jobs`), in the order it was asked for. What is loaded
+is :mod:`app.shelf`'s business; a transcription outlives its page for a while (:mod:`app.runs`).
 """
 
 from __future__ import annotations
 
-import gc
 import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 
 from app.jobs import Job, Worker
-from app.model_card import ModelCard, card_of_lab, card_of_name
+from app.model_card import ModelCard
+from app.runs import GRACE_S, Run, RunBook
 from app.settings import Settings
+from app.shelf import Loader, Shelf, Wanted, plain_name
+from app.updates import NotBegun, Outcome, Paced, Update
 from core import Lab, Transcript, load
-from core.catalog import CATALOG, lookup
-from core.options import Event, Finished, PhaseStarted, TranscribeOptions
+from core.options import Finished, PhaseStarted, Progress, TranscribeOptions
 from core.phases import LOAD
+
+__all__ = ["NotBegun", "Outcome", "Paced", "Studio", "Update", "plain_name"]
 
 logger = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class Outcome:
-    """The last update. compile_s and load_s: what this request spent on compiling and loading."""
-
-    transcript: Transcript
-    compile_s: float
-    load_s: float
-    card: ModelCard
-
-
-@dataclass(frozen=True)
-class NotBegun:
-    """The only update of a request that was stopped while it waited."""
-
-
-Update = Event | Outcome | NotBegun
-Loader = Callable[..., Lab]
 ASKING = ":ask"  # added to a session's name: it may ask while it transcribes
 
 
@@ -54,6 +39,7 @@ class Studio:
         device: where models run; None takes a GPU if there is one.
         dtype: of the weights; None takes what suits the device.
         loader: ``core.load``, or a stand-in with its signature.
+        grace_s: how long a transcription goes on after its page was closed.
     """
 
     def __init__(
@@ -63,33 +49,30 @@ class Studio:
         device: str | None = None,
         dtype: str | None = None,
         loader: Loader = load,
+        grace_s: float = GRACE_S,
     ) -> None:
         self.model = plain_name(model)
-        self._device, self._dtype, self._loader = device, dtype, loader
-        self._labs: dict[str, Lab] = {}
+        self.shelf = Shelf(model, device, dtype, loader)
+        self.worker = Worker()
+        self._grace_s = grace_s
+        self._runs = RunBook()
         self._jobs: dict[str, Job] = {}
-        self._lock = Lock()  # guards the two dicts; never held while a model works
-        self._worker = Worker()
+        self._lock = Lock()  # guards the dict; never held while a model works
 
     def cards(self) -> list[ModelCard]:
         """The start model, the catalog, and whatever else is loaded."""
-        with self._lock:
-            names = dict.fromkeys([self.model, *CATALOG, *self._labs])
-        return [self.card(name) for name in names]
+        return self.shelf.cards()
 
     def card(self, name: str) -> ModelCard:
         """What is known of one model; loads nothing."""
-        key = plain_name(name)
-        with self._lock:
-            lab = self._labs.get(key)
-        return card_of_name(key) if lab is None else card_of_lab(key, lab)
+        return self.shelf.card(name)
 
     def warm(self) -> None:
         """Load the start model in the background, so that the first visitor need not wait.
 
         If it cannot be loaded the log says why, and so does the first request for it.
         """
-        self._worker.submit(self._warm)
+        self.worker.submit(self._warm)
 
     def begin(self, session: str) -> None:
         """Announce a request, so that :meth:`stop` reaches it while it waits its turn.
@@ -110,36 +93,69 @@ class Studio:
         return bool(jobs)
 
     def leave(self, session: str) -> None:
-        """End the session's requests and forget it."""
-        self.stop(session)
+        """A page was closed: forget it. Its transcription waits a while for it to come back."""
         with self._lock:
-            for key in (session, session + ASKING):
-                self._jobs.pop(key, None)
+            jobs = [self._jobs.pop(key, None) for key in (session, session + ASKING)]
+        for job in jobs:
+            run = None if job is None else self._runs.of(job)
+            if run is not None:
+                run.leave(session)
+            elif job is not None:
+                job.cancel()
 
-    def stream(self, session: str, recording: str | None, settings: Settings) -> Iterator[Update]:
-        """Transcribe for a session; the last update is an :class:`Outcome`.
+    def start(self, session: str, recording: str | None, settings: Settings) -> Run:
+        """Begin a transcription for a session; :meth:`watch` has its updates.
+
+        Raises:
+            ValueError: no recording, no model, or an option nobody has; says why.
+        """
+        job = self._job_of(session)
+        run = Run(job, grace_s=self._grace_s)
+        try:
+            work = self._transcription(run.cancelled, recording, settings)
+        except ValueError:
+            self._forget(session, job)
+            raise
+        run.join(session)
+        self._runs.add(run)
+        self.worker.submit(lambda: run.fill(work))
+        return run
+
+    def resume(self, session: str, run_id: str) -> Run | None:
+        """The run a page began before it was loaded again; None where it is forgotten."""
+        run = self._runs.get(run_id)
+        if run is not None:
+            run.join(session)
+            with self._lock:
+                self._jobs[session] = run.job
+        return run
+
+    def watch(self, session: str, run: Run) -> Iterator[Update]:
+        """Updates of a run; the last is an :class:`Outcome`, or :class:`NotBegun`.
 
         Raises:
             ValueError: the recording, the model or an option is not usable; says why.
         """
-        job, outcome = self._job_of(session), None
         try:
-            for update in self._worker.stream(job, self._transcription(job, recording, settings)):
-                outcome = update if isinstance(update, Outcome) else outcome
-                yield update
-            if outcome is None:
-                yield NotBegun()
+            yield from run.watch()
         finally:
-            self._forget(session, job)
+            run.leave(session)
+            if run.ended_at is not None:
+                self._forget(session, run.job)
+
+    def stream(self, session: str, recording: str | None, settings: Settings) -> Iterator[Update]:
+        """:meth:`start` and :meth:`watch` in one."""
+        yield from self.watch(session, self.start(session, recording, settings))
 
     def transcribe(self, recording: str | None, settings: Settings) -> Transcript:
         """Transcribe for a caller without a page: wait, then return everything at once.
 
         Raises:
-            ValueError: as for :meth:`stream`.
+            ValueError: as for :meth:`watch`.
         """
         job = Job()
-        for update in self._worker.stream(job, self._transcription(job, recording, settings)):
+        work = self._transcription(job.cancelled, recording, settings)
+        for update in self.worker.stream(job, work):
             if isinstance(update, Outcome):
                 return update.transcript
         raise AssertionError("a request ended without a transcript")
@@ -152,9 +168,13 @@ class Studio:
         """
         job = self._job_of(session + ASKING)
         try:
-            yield from self._worker.stream(job, lambda: self._answer(job, model, message))
+            yield from self.worker.stream(job, lambda: self._answer(job, model, message))
         finally:
             self._forget(session + ASKING, job)
+
+    def lab(self, settings: Settings) -> Lab:
+        """The model of these settings, loaded if need be. For work on the worker's thread only."""
+        return self.shelf.lab(self.shelf.wanted(settings))
 
     def close(self) -> None:
         """Stop every request and let the thread end."""
@@ -162,11 +182,11 @@ class Studio:
             jobs = list(self._jobs.values())
         for job in jobs:
             job.cancel()
-        self._worker.close()
+        self.worker.close()
 
     def _warm(self) -> None:
         try:
-            self._lab(self.model)
+            self.shelf.lab(self.shelf.start)
         except Exception as error:
             logger.warning("%s is not loaded yet: %s", self.model, error)
 
@@ -180,7 +200,7 @@ class Studio:
                 del self._jobs[session]
 
     def _transcription(
-        self, job: Job, recording: str | None, settings: Settings
+        self, cancelled: Callable[[], bool], recording: str | None, settings: Settings
     ) -> Callable[[], Iterator[Update]]:
         """Check what can be checked without a model; the rest is for the worker's thread.
 
@@ -192,54 +212,33 @@ class Studio:
         if not settings.model.strip():
             raise ValueError("no model came; choose one, or type a repository id or a folder")
         TranscribeOptions(**settings.options())
-        return lambda: self._transcribe(job, recording, settings)
+        return lambda: self._transcribe(cancelled, recording, settings)
 
-    def _transcribe(self, job: Job, recording: str, settings: Settings) -> Iterator[Update]:
+    def _transcribe(
+        self, cancelled: Callable[[], bool], recording: str, settings: Settings
+    ) -> Iterator[Update]:
         """On the worker's thread: load if need be, then transcribe."""
         begin = time.perf_counter()
-        if not self.card(settings.model).loaded:
+        wanted: Wanted = self.shelf.wanted(settings)
+        if not self.shelf.holds(wanted):
             yield PhaseStarted(0, LOAD)
-        lab = self._lab(settings.model)
-        load_s = time.perf_counter() - begin
+        lab = self.shelf.lab(wanted)
+        loaded = time.perf_counter()
         before_s = sum(lab.compile_ledger.seconds.values())
-        for event in lab.stream(recording, cancelled=job.cancelled, **settings.options()):
-            if not isinstance(event, Finished):
+        for event in lab.stream(recording, cancelled=cancelled, **settings.options()):
+            if isinstance(event, Progress):
+                yield Paced(event.done_s, event.total_s, time.perf_counter() - loaded)
+            elif isinstance(event, Finished):
+                compile_s = sum(lab.compile_ledger.seconds.values()) - before_s
+                # Where an upload lies on this machine is nobody's business.
+                transcript = replace(event.transcript, file=Path(recording).name)
+                yield Outcome(transcript, compile_s, loaded - begin, self.card(settings.model))
+            else:
                 yield event
-                continue
-            compile_s = sum(lab.compile_ledger.seconds.values()) - before_s
-            # Where an upload lies on this machine is nobody's business.
-            transcript = replace(event.transcript, file=Path(recording).name)
-            yield Outcome(transcript, compile_s, load_s, self.card(settings.model))
 
     def _answer(self, job: Job, model: str, message: str) -> Iterator[str]:
         """On the worker's thread: the answer as it grows."""
         text = ""
-        for piece in self._lab(model).stream_chat(message, cancelled=job.cancelled):
+        for piece in self.lab(Settings(model=model)).stream_chat(message, cancelled=job.cancelled):
             text += piece
             yield text
-
-    def _lab(self, name: str) -> Lab:
-        """The model, loaded now if it was not. Only ever called on the worker's thread.
-
-        Room is made first: two large models may not fit at once. The start model stays.
-        """
-        key = plain_name(name)
-        with self._lock:
-            lab = self._labs.get(key)
-            going = [] if lab is not None or key == self.model else list(self._labs)
-            for old in going:
-                if old != self.model:
-                    logger.info("unloading %s to make room for %s", old, key)
-                    del self._labs[old]
-        if lab is None:
-            gc.collect()
-            lab = self._loader(key, device=self._device, dtype=self._dtype)
-            with self._lock:
-                self._labs[key] = lab
-        return lab
-
-
-def plain_name(name: str) -> str:
-    """One name for each model: the catalog's, where a source or a name with spaces came."""
-    entry = lookup(name.strip())
-    return name.strip() if entry is None else entry.name

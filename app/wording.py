@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from html import escape
 
-from app.studio import NotBegun, Outcome, Update
-from core.options import PartialText, PhaseStarted, Progress
+from app.updates import NotBegun, Outcome, Paced, Update
+from core.options import PartialText, PhaseStarted
 from core.transcribe import STOPPED
 from core.transcript import Transcript
 from profiling.figures import PHASE_TITLES, format_ms, with_other
@@ -88,13 +88,25 @@ def doing(update: Update, *, engine: str) -> str | None:
         return STOPPED_WAITING
     if isinstance(update, PartialText):
         return f"Writing: {count(update.num_tokens, 'token')} so far"
-    if isinstance(update, Progress):
-        total = "" if update.total_s is None else f" of {update.total_s:.0f}"
-        return f"Heard {update.done_s:.0f}{total} seconds"
+    if isinstance(update, Paced):
+        return _how_far(update)
     if not isinstance(update, PhaseStarted) or update.name not in _DOING:
         return None
     compiling = engine == "compile" and update.name in ("encoder", "prefill", "decode")
     return _DOING[update.name] + (_COMPILING if compiling else "") + "…"
+
+
+def _how_far(update: Paced) -> str:
+    total = "" if update.total_s is None else f" of {clock(update.total_s)}"
+    left = "" if update.left_s is None else f", about {seconds(max(1, update.left_s))} left"
+    return f"Heard {clock(update.done_s)}{total}{left}"
+
+
+def clock(value: float) -> str:
+    """Seconds as minutes:seconds, with hours where there are any."""
+    minutes, rest = divmod(round(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def count(number: int, thing: str) -> str:

@@ -20,10 +20,10 @@ from app.failures import plain_errors
 from app.jobs import Job, Worker
 from app.model_card import card_of_name
 from app.settings import Settings, split_keywords
-from app.studio import NotBegun, Outcome, Studio, Update
+from app.studio import NotBegun, Outcome, Paced, Studio, Update
 from app.ui import build_app
 from core.catalog import CATALOG
-from core.options import DECODINGS, ENGINES, Finished, PartialText, PhaseStarted, Progress
+from core.options import DECODINGS, ENGINES, Finished, PartialText, PhaseStarted
 from core.prompts import TASKS
 from core.transcribe import STOPPED
 from core.transcript import DraftReport, PhaseTime, Transcript, Word
@@ -86,14 +86,14 @@ class StubLab:
         yield from message.split()
 
 
-def studio_of(loaded: list[str], gate: Event | None = None) -> Studio:
+def studio_of(loaded: list[str], gate: Event | None = None, **more: Any) -> Studio:
     """A studio whose models are stubs; ``loaded`` gets the name of each one loaded."""
 
     def load(name: str, **_: Any) -> StubLab:
         loaded.append(name)
         return StubLab(name, gate)
 
-    return Studio(loader=load)
+    return Studio(loader=load, **more)
 
 
 def last(updates: Iterator[Update]) -> Outcome:
@@ -145,7 +145,8 @@ class TestStudio:
         assert texts == {name: f"{name}.wav" for name in names}
 
     def test_stop_keeps_what_came_and_frees_the_model(self) -> None:
-        studio = studio_of([], gate=Event())
+        gate = Event()
+        studio = studio_of([], gate)
         studio.begin("a")
         updates = studio.stream("a", "long.wav", SETTINGS)
         while not isinstance(next(updates), PartialText):
@@ -155,7 +156,7 @@ class TestStudio:
         assert outcome.transcript.text == "l"
         assert outcome.transcript.warnings == ("stopped before the end of the text",)
         assert not studio.stop("a")
-        studio._labs["tiny"].gate = None  # type: ignore[attr-defined]
+        gate.set()
         assert last(studio.stream("b", "next.wav", SETTINGS)).transcript.text == "next.wav"
 
     def test_stop_reaches_a_request_that_waits(self) -> None:
@@ -194,13 +195,56 @@ class TestStudio:
         studio.stop("b")
         assert last(studio.stream("a", "x.wav", SETTINGS)).transcript.text == "x.wav"
 
-    def test_a_reader_who_leaves_ends_the_work(self) -> None:
+    def test_work_whose_page_is_gone_for_long_ends(self) -> None:
+        studio = studio_of([], gate=Event(), grace_s=0.05)  # its gate never opens
+        run = studio.start("a", "x.wav", SETTINGS)
+        studio.leave("a")
+        *_, outcome = run.watch()
+        assert isinstance(outcome, Outcome)
+        assert outcome.transcript.warnings == (STOPPED,)
+
+    def test_a_page_that_is_loaded_again_finds_its_run(self) -> None:
+        gate = Event()
+        studio = studio_of([], gate)
+        run = studio.start("before", "x.wav", SETTINGS)
+        updates = studio.watch("before", run)
+        while not isinstance(next(updates), PartialText):
+            pass
+        studio.leave("before")
+        again = studio.resume("after", run.id)
+        assert again is run
+        gate.set()
+        assert last(studio.watch("after", again)).transcript.text == "x.wav"
+        assert last(studio.watch("later", again)).transcript.text == "x.wav"
+
+    def test_stop_reaches_a_run_from_the_page_that_found_it_again(self) -> None:
         studio = studio_of([], gate=Event())
-        updates = studio.stream("a", "x.wav", SETTINGS)
-        next(updates)
-        updates.close()  # type: ignore[attr-defined]
-        studio._labs.clear()
-        assert last(studio_of([]).stream("b", "y.wav", SETTINGS)).transcript.text == "y.wav"
+        run = studio.start("before", "long.wav", SETTINGS)
+        studio.leave("before")
+        assert studio.resume("after", run.id) is run
+        assert studio.stop("after")
+        assert last(studio.watch("after", run)).transcript.warnings == (STOPPED,)
+
+    def test_nobody_finds_a_run_by_guessing(self) -> None:
+        studio = studio_of([])
+        run = studio.start("a", "x.wav", SETTINGS)
+        assert len(run.id) >= 32
+        assert studio.resume("b", run.id[:-1]) is None
+
+    def test_the_same_model_in_another_number_format_is_loaded_anew(self) -> None:
+        asked: list[dict[str, Any]] = []
+
+        def load(name: str, **how: Any) -> StubLab:
+            asked.append(how)
+            return StubLab(name)
+
+        studio = Studio(loader=load, device="cpu")
+        for settings in (SETTINGS, replace(SETTINGS, dtype="bfloat16", quantize="int8"), SETTINGS):
+            last(studio.stream("a", "x.wav", settings))
+        assert asked == [
+            {"device": "cpu", "dtype": None},
+            {"device": "cpu", "dtype": "bfloat16", "quantize": "int8"},
+        ]
 
     def test_an_error_reaches_its_caller_and_nobody_else(self) -> None:
         def load(name: str, **_: Any) -> StubLab:
@@ -350,7 +394,9 @@ class TestWording:
         assert tuple(wording.TASKS) == TASKS
 
     def test_a_long_recording_tells_how_far_it_is(self) -> None:
-        assert wording.doing(Progress(0, 30.0, 95.4), engine="eager") == "Heard 30 of 95 seconds"
+        paced = Paced(done_s=30.0, total_s=95.4, spent_s=10.0)
+        assert wording.doing(paced, engine="eager") == "Heard 0:30 of 1:35, about 21.8 s left"
+        assert wording.doing(Paced(3700.0, None, 1.0), engine="eager") == "Heard 1:01:40"
 
     def test_drafts_are_counted(self) -> None:
         drafted = replace(TRANSCRIPT, draft=DraftReport(drafted=9, accepted=7, passes=2))
