@@ -66,6 +66,10 @@ class SpanCutter:
             return self._close(self._first + self._quietest())
         return None
 
+    def so_far(self) -> Span | None:
+        """The span that is still open, as far as it was heard; None between spans."""
+        return self._span(self._frames) if self._frames else None
+
     def finish(self) -> Span | None:
         """The span that the recording's end cut short, if there is one."""
         if not self._frames:
