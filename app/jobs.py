@@ -54,7 +54,11 @@ class Worker:
         Work whose job is cancelled before its turn never begins. A caller that stops reading
         cancels the job.
         """
-        box: SimpleQueue[_Value[T] | _End] = SimpleQueue()
+        return self._values(job, work, SimpleQueue())
+
+    def _values(
+        self, job: Job, work: Callable[[], Iterator[T]], box: SimpleQueue[_Value[T] | _End]
+    ) -> Iterator[T]:
         self._pool.submit(_pump, job, work, box)
         try:
             while isinstance(item := box.get(), _Value):
@@ -63,6 +67,16 @@ class Worker:
             job.cancel()
         if item.error is not None:
             raise item.error
+
+    def told(self, job: Job, work: Callable[[Callable[[T], None]], None]) -> Iterator[T]:
+        """As :meth:`stream`, of work that tells its values to a function instead of yielding."""
+        box: SimpleQueue[_Value[T] | _End] = SimpleQueue()
+
+        def silent() -> Iterator[T]:
+            work(lambda value: box.put(_Value(value)))
+            yield from ()
+
+        return self._values(job, silent, box)
 
     def submit(self, work: Callable[[], None]) -> None:
         """Run ``work`` in its turn; nobody waits for it."""

@@ -70,6 +70,15 @@ class Shelf:
             labs = [lab for wanted, lab in self._labs.items() if wanted.name == key]
         return card_of_lab(key, labs[-1]) if labs else card_of_name(key)
 
+    def unload(self, name: str) -> bool:
+        """Let every loading of a model go; whether there was one. On the model's thread alone."""
+        with self._lock:
+            going = [wanted for wanted in self._labs if wanted.name == plain_name(name)]
+            for wanted in going:
+                del self._labs[wanted]
+        gc.collect()
+        return bool(going)
+
     def lab(self, wanted: Wanted) -> Lab:
         """The model. Room is made first: two large models may not fit at once."""
         with self._lock:

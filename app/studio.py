@@ -15,13 +15,14 @@ from pathlib import Path
 from threading import Lock
 
 from app.jobs import Job, Worker
+from app.limits import Limits
 from app.model_card import ModelCard
 from app.runs import GRACE_S, Run, RunBook
 from app.settings import Settings
-from app.shelf import Loader, Shelf, Wanted, plain_name
+from app.shelf import Loader, Shelf, plain_name
 from app.updates import NotBegun, Outcome, Paced, Update
 from core import Lab, Transcript, load
-from core.options import Finished, PhaseStarted, Progress, TranscribeOptions
+from core.options import Finished, PhaseStarted, Progress
 from core.phases import LOAD
 
 __all__ = ["NotBegun", "Outcome", "Paced", "Studio", "Update", "plain_name"]
@@ -40,6 +41,7 @@ class Studio:
         dtype: of the weights; None takes what suits the device.
         loader: ``core.load``, or a stand-in with its signature.
         grace_s: how long a transcription goes on after its page was closed.
+        limits: what is taken of whoever uses the app.
     """
 
     def __init__(
@@ -50,7 +52,9 @@ class Studio:
         dtype: str | None = None,
         loader: Loader = load,
         grace_s: float = GRACE_S,
+        limits: Limits | None = None,
     ) -> None:
+        self.limits = limits or Limits()
         self.model = plain_name(model)
         self.shelf = Shelf(model, device, dtype, loader)
         self.worker = Worker()
@@ -109,12 +113,12 @@ class Studio:
         Raises:
             ValueError: no recording, no model, or an option nobody has; says why.
         """
-        job = self._job_of(session)
+        job = self.job_of(session)
         run = Run(job, grace_s=self._grace_s)
         try:
             work = self._transcription(run.cancelled, recording, settings)
         except ValueError:
-            self._forget(session, job)
+            self.forget(session, job)
             raise
         run.join(session)
         self._runs.add(run)
@@ -141,7 +145,7 @@ class Studio:
         finally:
             run.leave(session)
             if run.ended_at is not None:
-                self._forget(session, run.job)
+                self.forget(session, run.job)
 
     def stream(self, session: str, recording: str | None, settings: Settings) -> Iterator[Update]:
         """:meth:`start` and :meth:`watch` in one."""
@@ -166,14 +170,19 @@ class Studio:
         Raises:
             ValueError: the model has no text mode, or the message is empty.
         """
-        job = self._job_of(session + ASKING)
+        job = self.job_of(session + ASKING)
         try:
             yield from self.worker.stream(job, lambda: self._answer(job, model, message))
         finally:
-            self._forget(session + ASKING, job)
+            self.forget(session + ASKING, job)
 
     def lab(self, settings: Settings) -> Lab:
-        """The model of these settings, loaded if need be. For work on the worker's thread only."""
+        """The model of these settings, loaded if need be. For work on the worker's thread only.
+
+        Raises:
+            ValueError: not run here, or not loadable.
+        """
+        self.limits.check_model(settings.model)
         return self.shelf.lab(self.shelf.wanted(settings))
 
     def close(self) -> None:
@@ -190,11 +199,13 @@ class Studio:
         except Exception as error:
             logger.warning("%s is not loaded yet: %s", self.model, error)
 
-    def _job_of(self, session: str) -> Job:
+    def job_of(self, session: str) -> Job:
+        """The job of a session's request, as :meth:`begin` announced it."""
         with self._lock:
             return self._jobs.setdefault(session, Job())
 
-    def _forget(self, session: str, job: Job) -> None:
+    def forget(self, session: str, job: Job) -> None:
+        """The request of this job is over."""
         with self._lock:
             if self._jobs.get(session) is job:
                 del self._jobs[session]
@@ -207,19 +218,16 @@ class Studio:
         Raises:
             ValueError: no recording, or an option nobody has.
         """
-        if not recording:
-            raise ValueError("no recording came; record something, or choose a file or an example")
-        if not settings.model.strip():
-            raise ValueError("no model came; choose one, or type a repository id or a folder")
-        TranscribeOptions(**settings.options())
-        return lambda: self._transcribe(cancelled, recording, settings)
+        path = self.limits.check_recording(recording)
+        self.limits.check(settings)
+        return lambda: self._transcribe(cancelled, path, settings)
 
     def _transcribe(
         self, cancelled: Callable[[], bool], recording: str, settings: Settings
     ) -> Iterator[Update]:
         """On the worker's thread: load if need be, then transcribe."""
         begin = time.perf_counter()
-        wanted: Wanted = self.shelf.wanted(settings)
+        wanted = self.shelf.wanted(settings)
         if not self.shelf.holds(wanted):
             yield PhaseStarted(0, LOAD)
         lab = self.shelf.lab(wanted)

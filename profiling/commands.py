@@ -19,7 +19,6 @@ from core import Lab, load
 from core.audio import load_audio
 from core.loading import pick_device
 from core.options import DECODINGS, ENGINES
-from profiling.breakdown import launch_gaps, memory_peaks, operator_table, phase_table
 from profiling.ceilings import GPUS, measure_ceilings
 from profiling.compare import compare as compare_runs
 from profiling.length_table import length_table
@@ -31,11 +30,13 @@ from profiling.plain_text import (
     table_text,
     trace_text,
 )
+from profiling.plan import workload_on
 from profiling.report import comparison_report, run_report
 from profiling.run_file import RUN_FILE, read_run
 from profiling.session import Settings, measure
 from profiling.store import TRACE_FILE, RunStore
 from profiling.trace import read_trace
+from profiling.trace_tables import trace_json
 from profiling.workload import Clip, Workload
 
 ALL_WELL, WORTH_A_LOOK, NOTHING_DONE = 0, 1, 2
@@ -102,15 +103,7 @@ def report(parsed: argparse.Namespace, say: Say) -> Outcome:
 def read(parsed: argparse.Namespace, say: Say) -> Outcome:
     """The tables of a trace, whoever recorded it."""
     trace = read_trace(parsed.trace)
-    tables = {
-        "phases": phase_table(trace.events),
-        "operators": operator_table(trace.events).head(20),
-        "gaps": launch_gaps(trace.events),
-        "memory": memory_peaks(trace.events),
-    }
-    # Through pandas' own writer, for it knows its missing values: they become null.
-    data = {name: json.loads(frame.to_json(orient="records")) for name, frame in tables.items()}
-    data |= {"num_events": len(trace.events), "lacks": trace.lacks, "notes": trace.notes}
+    data = trace_json(trace)
     status = WORTH_A_LOOK if trace.notes else ALL_WELL
     return Outcome(status, data, trace_text(parsed.trace.name, data))
 
@@ -157,20 +150,18 @@ def _loaded(parsed: argparse.Namespace) -> tuple[Lab, list[Workload]]:
     asked = _several(parsed.lora, tuple(LORA), "--lora") if parsed.lora else None
     clip = Clip.of(parsed.clip)
     lab = load(parsed.model, device=parsed.device, dtype=parsed.dtype, revision=parsed.revision)
-    adapters = [LORA[text] for text in asked] if asked else [lab.has_adapter]
+    adapters = [LORA[text] for text in asked] if asked else [None]
     return lab, [
-        Workload(
-            clip=clip,
+        workload_on(
+            lab,
+            clip,
             model=parsed.model,
-            revision=parsed.revision,
             engine=engine,
-            lora=None if not lab.has_adapter and not adapter else adapter,
+            lora=adapter,
             decoding=decoding,
-            device=str(lab.device),
-            dtype=str(lab.dtype).removeprefix("torch."),
             max_new_tokens=parsed.max_new_tokens,
             ignore_eos=parsed.force_tokens,
-            threads=torch.get_num_threads(),
+            revision=parsed.revision,
             seed=parsed.seed,
         )
         for engine in engines

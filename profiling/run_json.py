@@ -93,9 +93,10 @@ def roofline_part(
 ) -> dict[str, Any] | None:
     """Rows, ceilings and, for eager runs, what compiling is expected to gain.
 
-    None without ceilings, and for recordings so long that they are cut into several passes.
+    None without ceilings, for recordings so long that they are cut into several passes, and for
+    quantised weights, whose bytes and operations are not counted.
     """
-    if ceilings is None or workload.clip.seconds > lab.entry.reliable_s:
+    if ceilings is None or workload.quantize or workload.clip.seconds > lab.entry.reliable_s:
         return None
     costs = count(
         lab.config,

@@ -163,6 +163,7 @@ def interleave(
     *,
     progress: Callable[[int, int], None] = lambda done, total: None,
     cancelled: Callable[[], bool] = lambda: False,
+    keep: bool = False,
 ) -> dict[str, list[tuple[T, T]]]:
     """Samples by arm, one pair per block.
 
@@ -171,10 +172,11 @@ def interleave(
         blocks: how many; below six no interval can be given later.
         progress: told (runs done, runs in all) after every run.
         cancelled: asked before every run.
+        keep: when stopped, return the whole blocks that were done, if there are any.
 
     Raises:
         ValueError: no arms, two of one name, or no blocks.
-        Cancelled: the caller asked to stop.
+        Cancelled: the caller asked to stop, and there is nothing to keep.
     """
     names = [arm.name for arm in arms]
     if not arms or len(set(names)) < len(names) or blocks < 1:
@@ -188,6 +190,8 @@ def interleave(
         order = [*arms[turn:], *arms[:turn]]
         found: dict[str, list[T]] = {name: [] for name in names}
         for arm in [*order, *reversed(order)]:
+            if cancelled() and keep and block:
+                return result
             if cancelled():
                 raise Cancelled("measuring was stopped")
             found[arm.name].append(arm.run())

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,7 @@ class Workload:
 
     lora: on, off, or None where the model has no adapter. ignore_eos makes exactly
     ``max_new_tokens`` tokens, so that two arms do equal work. threads: of torch, on the CPU.
+    quantize: of the decoder's weights, as ``core.load`` takes it; the model was loaded so.
     skip_silence is never used: a measurement that decodes nothing measures nothing.
     """
 
@@ -70,6 +71,7 @@ class Workload:
     language: str | None = None
     target_language: str | None = None
     num_beams: int | None = None
+    quantize: str | None = None
 
     def __post_init__(self) -> None:
         if self.threads < 1:
@@ -95,7 +97,8 @@ class Workload:
     def label(self) -> str:
         """A short name for tables: "eager, LoRA on, greedy"."""
         adapter = {None: "no LoRA", True: "LoRA on", False: "LoRA off"}[self.lora]
-        return f"{self.engine}, {adapter}, {self.decoding}"
+        weights = f", {self.quantize}" if self.quantize else ""
+        return f"{self.engine}, {adapter}, {self.decoding}{weights}"
 
     def same_work(self, other: Workload) -> list[str]:
         """Names of the fields that make the two runs different work, not different ways to it."""
@@ -105,8 +108,13 @@ class Workload:
         return [name for name in asked if here[name] != there[name]]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON types: the fields, and the label for whoever only shows it."""
-        return {**asdict(self), "label": self.label()}
+        """Plain JSON types: the fields, and the label for whoever only shows it.
+
+        Of the recording's place on disk only the name is kept: runs are passed on, folders are
+        private.
+        """
+        clip = {**asdict(self.clip), "path": Path(self.clip.path).name}
+        return {**asdict(self), "clip": clip, "label": self.label()}
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Workload:
@@ -126,6 +134,7 @@ class Workload:
 
 def _check_keys(raw: Mapping[str, Any], kind: type[Workload] | type[Clip], what: str) -> None:
     known = {field.name for field in fields(kind)}
-    missing, unknown = sorted(known - set(raw)), sorted(set(raw) - known)
+    needed = {field.name for field in fields(kind) if field.default is MISSING}
+    missing, unknown = sorted(needed - set(raw)), sorted(set(raw) - known)
     if missing or unknown:
         raise ValueError(f"{what} has no {missing} and unknown {unknown}; expected {sorted(known)}")

@@ -14,7 +14,7 @@ import torch
 from core.lab import Lab
 from core.phases import DECODE, ENCODER, PREFILL, PROJECTOR
 from measuring import RECORDING, workload
-from profiling.capture import MAX_TRACE_BYTES, capture, kernels_visible
+from profiling.capture import MAX_TRACE_BYTES, capture, forget_names, kernels_visible
 from profiling.machine import Busyness, describe_machine
 from profiling.memory import memory_peaks
 from profiling.trace import read_trace
@@ -106,3 +106,13 @@ def test_compiled_runs_show_all_phases_and_the_fused_kernels(lab: Lab, tmp_path:
     assert {ENCODER, PROJECTOR, PREFILL} <= set(names)
     assert any("cpp_fused" in name for name in names)
     assert "fused kernels" not in " ".join(read_trace(target).lacks)
+
+
+def test_a_trace_names_neither_the_machine_nor_a_folder(tmp_path: Path):
+    raw = '{"host_name": "desk",\n"traceEvents": [{"name": "encoder"}],"traceName": "/home/me/t"}'
+    file = tmp_path / "trace.json.gz"
+    file.write_bytes(gzip.compress(raw.encode()))
+    forget_names(file)
+    kept = json.loads(gzip.decompress(file.read_bytes()))
+    assert kept == {"host_name": "", "traceEvents": [{"name": "encoder"}], "traceName": ""}
+    assert list(tmp_path.iterdir()) == [file]

@@ -233,6 +233,22 @@ def test_a_session_that_is_stopped_stores_nothing(clip: Path, lab: Any, tmp_path
     with pytest.raises(Cancelled):
         session.measure(lab, [work], RunStore(tmp_path), cancelled=lambda: next(asked))
     assert RunStore(tmp_path).names() == []
+    counted = 0
+
+    def after_a_block() -> bool:
+        nonlocal counted
+        counted += 1
+        return counted > 20  # ten warm-ups at most, then blocks of four runs
+
+    kept = session.measure(
+        lab, [work], RunStore(tmp_path), session.Settings(keep=True), cancelled=after_a_block
+    )
+    run = RunStore(tmp_path).read(kept[0])
+    assert "blocks; nothing was traced" in run["warnings"][0]
+    assert 1 <= len(run["samples"]["end_to_end"]) < session.BLOCKS
+    assert run["trace"] is None
+    with pytest.raises(ValueError, match="expected pairs"):
+        session.measure([lab, lab], [work], RunStore(tmp_path))
     with pytest.raises(ValueError, match="all different"):
         session.measure(lab, [work, work], RunStore(tmp_path))
 

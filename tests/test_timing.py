@@ -183,3 +183,19 @@ def test_metrics_of_nothing_are_none():
     assert inter_token_ms([1.0, 3.0])["median"] == 2.0
     assert acceptance(0, 0) is None
     assert acceptance(10, 4) == 0.4
+
+
+def test_stopping_keeps_whole_blocks_where_that_was_asked():
+    runs = 0
+
+    def run() -> Fake:
+        nonlocal runs
+        runs += 1
+        return Fake(1.0)
+
+    arms = [Arm("a", run), Arm("b", run)]
+    found = interleave(arms, 5, cancelled=lambda: runs >= 10, keep=True)
+    assert {name: len(blocks) for name, blocks in found.items()} == {"a": 2, "b": 2}
+    runs = 0
+    with pytest.raises(Cancelled):
+        interleave(arms, 5, cancelled=lambda: runs >= 2, keep=True)

@@ -20,6 +20,18 @@ def test_a_workload_survives_json(lab: Lab):
     assert Workload.from_json(json.loads(json.dumps(one.to_json()))) == one
 
 
+def test_where_a_recording_lies_stays_private(lab: Lab):
+    clip = replace(workload(lab).clip, path="/home/somebody/noise.wav")
+    assert workload(lab, clip=clip).to_json()["clip"]["path"] == "noise.wav"
+
+
+def test_a_run_from_before_quantised_weights_is_still_read(lab: Lab):
+    raw = workload(lab).to_json()
+    del raw["quantize"]
+    assert Workload.from_json(raw) == workload(lab)
+    assert workload(lab, quantize="int8").label().endswith("greedy, int8")
+
+
 def test_a_workload_is_frozen(lab: Lab):
     with pytest.raises(FrozenInstanceError):
         workload(lab).engine = "compile"

@@ -1,0 +1,104 @@
+"""Where the app runs and what that allows: from environment variables, read once at the start.
+
+In: the environment. Out: :class:`Deployment`. On a public Space models are those of the catalog
+and what visitors record is theirs alone; on ZeroGPU nothing can be timed or compiled, and
+:attr:`Deployment.no_timing` and :attr:`Deployment.no_compile` say why. docs/deploy.md lists the
+variables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+ON, OFF = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
+
+ZERO_GPU_NO_COMPILE = (
+    "Compiling is off on ZeroGPU: every request may get a fresh process, so compiled graphs would "
+    "be built again each time, which takes longer than the request and uses up your quota."
+)
+ZERO_GPU_NO_TIMING = (
+    "Nothing is timed on ZeroGPU: the GPU is lent for seconds, shared, and begins cold, so numbers "
+    "would say more about the queue than about the model. The recorded run under Profile was made "
+    "on a machine of its own; to measure yours, run the app there."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deployment:
+    """How this app is set up.
+
+    public: strangers use it. runs: folder of recorded runs, None where each visitor has only their
+    own. max_audio_s: the longest recording that is taken, None for any length.
+    """
+
+    model: str = "tiny"
+    device: str | None = None
+    dtype: str | None = None
+    public: bool = False
+    zero_gpu: bool = False
+    mcp: bool = False
+    runs: Path | None = Path("runs")
+    max_audio_s: float | None = None
+    max_upload_mb: int = 200
+
+    @property
+    def no_compile(self) -> str | None:
+        """Why there is no compiled engine here; None where there is one."""
+        return ZERO_GPU_NO_COMPILE if self.zero_gpu else None
+
+    @property
+    def no_timing(self) -> str | None:
+        """Why nothing is measured here; None where it is."""
+        return ZERO_GPU_NO_TIMING if self.zero_gpu else None
+
+
+def read_deployment(environment: Mapping[str, str]) -> Deployment:
+    """The deployment that the variables describe.
+
+    Raises:
+        ValueError: a variable has a value that nobody understands; names it.
+    """
+    on_space = bool(environment.get("SPACE_ID"))
+    public = _switch(environment, "GSL_PUBLIC", on_space)
+    zero_gpu = _switch(environment, "SPACES_ZERO_GPU", False)
+    runs = environment.get("GSL_RUNS", "" if public else "runs").strip()
+    longest = _number(environment, "GSL_MAX_AUDIO_S", 600.0 if public else None)
+    upload = _number(environment, "GSL_MAX_UPLOAD_MB", 50.0 if public else 200.0)
+    return Deployment(
+        model=environment.get("GSL_MODEL", "").strip() or "tiny",
+        device=environment.get("GSL_DEVICE", "").strip() or None,
+        dtype=environment.get("GSL_DTYPE", "").strip() or None,
+        public=public,
+        zero_gpu=zero_gpu,
+        # Gradio reads GRADIO_MCP_SERVER itself; ours is the same switch under our own prefix.
+        mcp=_switch(environment, "GSL_MCP", _switch(environment, "GRADIO_MCP_SERVER", False)),
+        runs=Path(runs) if runs else None,
+        max_audio_s=longest or None,
+        max_upload_mb=int(upload or 200),
+    )
+
+
+def _switch(environment: Mapping[str, str], name: str, usual: bool) -> bool:
+    text = environment.get(name)
+    if text is None:
+        return usual
+    if text.strip().lower() in ON:
+        return True
+    if text.strip().lower() in OFF:
+        return False
+    raise ValueError(f"{name} is {text!r}; expected 1 or 0")
+
+
+def _number(environment: Mapping[str, str], name: str, usual: float | None) -> float | None:
+    text = environment.get(name, "").strip()
+    if not text:
+        return usual
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < 1e9:
+        raise ValueError(f"{name} is {text!r}; expected a number, 0 or more")
+    return number

@@ -1,0 +1,57 @@
+"""Load, unload and look into a model by hand: what the Models tab offers.
+
+In: a studio and a model's name. Out: cards and facts; every step waits its turn on the models'
+thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+from app.jobs import Job
+from app.model_card import ModelCard
+from app.settings import Settings
+from app.studio import Studio
+from core import Lab
+from core.inspection import inspect
+
+T = TypeVar("T")
+
+
+def load_model(studio: Studio, name: str) -> ModelCard:
+    """Load a model now; its card.
+
+    Raises:
+        ValueError: it is not run here, or cannot be loaded.
+    """
+    return _asked(studio, name, lambda lab: studio.card(name))
+
+
+def look_into(studio: Studio, name: str) -> dict[str, Any]:
+    """What a model is made of, as JSON types; loads it if need be. Says nothing of folders.
+
+    Raises:
+        ValueError: it is not run here, or cannot be loaded.
+    """
+    facts = _asked(studio, name, inspect)
+    return {key: value for key, value in facts.items() if key != "folder"}
+
+
+def unload_model(studio: Studio, name: str) -> bool:
+    """Let a model go once the work in hand is done; whether it was loaded."""
+    return _in_turn(studio, lambda: studio.shelf.unload(name))
+
+
+def _asked(studio: Studio, name: str, look: Callable[[Lab], T]) -> T:
+    studio.limits.check_model(name)
+    return _in_turn(studio, lambda: look(studio.lab(Settings(model=name))))
+
+
+def _in_turn(studio: Studio, ask: Callable[[], T]) -> T:
+    """The answer of ``ask``, run on the models' thread when its turn comes."""
+
+    def once() -> Iterator[T]:
+        yield ask()
+
+    return next(studio.worker.stream(Job(), once))

@@ -1,0 +1,182 @@
+"""The runs a visitor may look at: the one that came with the app, this machine's, and their own.
+
+In: a session's name, files they drop in. Out: entries to choose from, and what is behind one. Knows
+nothing of Gradio. What a visitor brings or, on a public page, records is seen by nobody else and
+deleted when they leave.
+
+A key is "shipped:ID", "kept:ID", "own:ID" for a run, or "trace:NUMBER" for a trace without one.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from core.catalog import ASSETS
+from profiling.store import RunEntry, RunError, RunStore
+
+SHIPPED = ASSETS / "runs"
+ZIP_HEAD = b"PK\x03\x04"
+MOST_OWN = 12  # runs and traces of one visitor; the oldest makes room
+NOT_THERE = "there is no such run any more; choose another one from the list"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One entry of the list. title: what it is, for people."""
+
+    key: str
+    title: str
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What is behind a key. run: its ``run.json``, None for a trace alone; elsewhere: recorded on
+    another machine than this one.
+    """
+
+    key: str
+    title: str
+    run: dict[str, Any] | None
+    trace: Path | None
+    elsewhere: bool
+
+
+class RunShelf:
+    """Runs by key.
+
+    Args:
+        kept: folder of this machine's runs, None where visitors have only their own.
+        shipped: folder of those that came with the app.
+    """
+
+    def __init__(self, kept: Path | None = None, shipped: Path = SHIPPED) -> None:
+        self._kept = None if kept is None else RunStore(kept)
+        self._shipped = RunStore(shipped)
+        self._root = tempfile.TemporaryDirectory(prefix="granite-speech-lab-")
+        self._folders: dict[str, Path] = {}
+        self._lock = Lock()
+
+    def choices(self, session: str) -> list[Choice]:
+        """Everything this visitor may look at: the newest of their own first."""
+        own = self._own(session)
+        found = [Choice(f"own:{e.id}", _title(e)) for e in own.entries() if e.broken is None]
+        found += [Choice(f"trace:{f.name}", f.name[4:]) for f in reversed(_traces(own.root))]
+        if self._kept is not None:
+            found += [Choice(f"kept:{e.id}", _title(e)) for e in self._kept.entries() if _whole(e)]
+        shipped = (e for e in self._shipped.entries() if _whole(e))
+        return found + [Choice(f"shipped:{e.id}", f"{_title(e)} (an example)") for e in shipped]
+
+    def store(self, session: str) -> tuple[RunStore, str]:
+        """Where a visitor's new runs go, and what their keys begin with."""
+        if self._kept is not None:
+            return self._kept, "kept:"
+        self._make_room(session)
+        return self._own(session), "own:"
+
+    def chosen(self, session: str, key: str) -> Chosen:
+        """What is behind a key.
+
+        Raises:
+            RunError: nothing of this visitor's.
+        """
+        kind, _, name = key.partition(":")
+        stores = {"shipped": self._shipped, "kept": self._kept, "own": self._own(session)}
+        if kind == "trace":
+            file = next((f for f in _traces(self._own(session).root) if f.name == name), None)
+            if file is None:
+                raise RunError(NOT_THERE)
+            return Chosen(key, file.name[4:], None, file, elsewhere=True)
+        store = stores.get(kind)
+        if store is None:
+            raise RunError(NOT_THERE)
+        run = store.read(name)
+        title = str(run["workload"].get("label") or name)
+        return Chosen(key, title, run, store.trace_path(name), elsewhere=kind == "shipped")
+
+    def zip_of(self, session: str, key: str) -> bytes:
+        """A run as the archive that :meth:`add` takes back.
+
+        Raises:
+            RunError: no such run, or a trace without one.
+        """
+        kind, _, name = key.partition(":")
+        stores = {"shipped": self._shipped, "kept": self._kept, "own": self._own(session)}
+        store = stores.get(kind)
+        if store is None:
+            raise RunError("this is a trace without a run; download the trace instead")
+        return store.export_zip(name)
+
+    def add(self, session: str, file: Path) -> str:
+        """Take in a file that a visitor brought: the zip of a run, or a trace; returns its key.
+
+        A trace is only copied here; reading it says whether it is one.
+
+        Raises:
+            RunError: an archive, but not of a run.
+            ArchiveError: an archive that could do harm.
+        """
+        self._make_room(session)
+        own = self._own(session)
+        with file.open("rb") as opened:
+            head = opened.read(len(ZIP_HEAD))
+        if head == ZIP_HEAD or file.suffix.lower() == ".zip":
+            return f"own:{own.import_zip(file)}"
+        own.root.mkdir(parents=True, exist_ok=True)
+        number = 1 + max((int(f.name[:3]) for f in _traces(own.root)), default=0)
+        target = own.root / f"{number:03d}-{file.name}"
+        shutil.copyfile(file, target)
+        return f"trace:{target.name}"
+
+    def discard(self, session: str, key: str) -> None:
+        """Delete a trace that turned out to be none."""
+        kind, _, name = key.partition(":")
+        if kind == "trace":
+            for file in _traces(self._own(session).root):
+                if file.name == name:
+                    file.unlink()
+
+    def forget(self, session: str) -> None:
+        """Delete what a visitor brought or recorded for themselves."""
+        with self._lock:
+            folder = self._folders.pop(session, None)
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def close(self) -> None:
+        """Delete what all visitors brought."""
+        self._root.cleanup()
+
+    def _own(self, session: str) -> RunStore:
+        with self._lock:
+            if session not in self._folders:
+                self._folders[session] = Path(tempfile.mkdtemp(dir=self._root.name))
+            return RunStore(self._folders[session])
+
+    def _make_room(self, session: str) -> None:
+        own = self._own(session)
+        names, traces = [entry.id for entry in own.entries()], _traces(own.root)
+        if len(names) + len(traces) >= MOST_OWN:
+            if traces:
+                traces[0].unlink()
+            else:
+                own.delete(names[-1])
+
+
+def _traces(root: Path) -> list[Path]:
+    """Traces without a run, the oldest first: "003-name.json.gz"."""
+    return sorted(f for f in root.glob("[0-9][0-9][0-9]-*") if f.is_file())
+
+
+def _whole(entry: RunEntry) -> bool:
+    return entry.broken is None
+
+
+def _title(entry: RunEntry) -> str:
+    """A run in the list: when, and what."""
+    day = entry.created[:16].replace("T", " ")
+    return f"{entry.title}, {day}" if day else entry.title
