@@ -1,0 +1,139 @@
+"""The Live tab: the microphone's text while somebody speaks.
+
+In: a studio, the settings of the Transcribe tab, and where a finished recording goes. Out:
+components, wired. The microphone is ``assets/live.js``: Gradio's own sends ten small pieces a
+second and loses what is under way when it is stopped. Each piece of sound is answered with what
+there is to show.
+"""
+
+from __future__ import annotations
+
+import binascii
+from base64 import b64decode
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from app import live_wording, wording
+from app.events import PAGE_EVENT, Updates, session_of
+from app.failures import plain_errors
+from app.live import LiveRoom, Moment
+from app.result_panel import ResultPanel
+from app.settings_panel import SettingsPanel
+from app.studio import Studio
+from core.catalog import ASSETS
+from core.live import MAX_LIVE_S
+from core.samples import MAX_RATE, SAMPLE_RATE
+
+SCRIPT = ASSETS / "live.js"
+
+
+@dataclass(frozen=True)
+class LiveTab:
+    """Its components. room holds who speaks; token is the page's own recording."""
+
+    room: LiveRoom
+    panel: gr.HTML
+    begin: gr.Button
+    token: gr.Textbox
+    onward: gr.Button
+
+
+@dataclass(frozen=True)
+class Onward:
+    """Where a finished recording goes: the Transcribe tab's recording and result."""
+
+    tabs: gr.Tabs
+    recording: gr.Audio
+    expected: gr.State
+    result: ResultPanel
+
+
+def build_live_tab(studio: Studio, settings: SettingsPanel, onward: Onward) -> LiveTab:
+    """Lay the tab out and wire it."""
+    room = LiveRoom(studio)
+
+    def speak(piece: dict[str, Any]) -> dict[str, Any]:
+        return answer(room, piece)
+
+    with gr.Column(elem_id="live"):
+        gr.HTML(wording.aside_html(live_wording.NOTE))
+        panel = gr.HTML(
+            live_wording.panel_html(),
+            js_on_load=SCRIPT.read_text(encoding="utf-8"),
+            server_functions=[speak],
+            elem_id="live-panel",
+        )
+        # The script presses this: Gradio alone knows the settings.
+        begin = gr.Button("Begin", elem_id="live-begin", elem_classes="never-shown")
+        token = gr.Textbox(label="Recording", elem_classes="never-shown")
+        move = gr.Button("Open in Transcribe", elem_id="live-onward")
+    tab = LiveTab(room, panel, begin, token, move)
+    _wire(tab, settings, onward)
+    return tab
+
+
+def answer(room: LiveRoom, piece: dict[str, Any]) -> dict[str, Any]:
+    """One piece of sound -> what there is to show, or why there is nothing.
+
+    Args:
+        room: who speaks.
+        piece: token, rate in Hz, sound (base64 of 16-bit samples), and whether it is the last.
+    """
+    try:
+        rate = int(piece["rate"])
+        if not 0 < rate <= MAX_RATE:
+            raise ValueError(f"{rate} samples a second came; expected at most {MAX_RATE}")
+        samples = np.frombuffer(b64decode(piece["sound"], validate=True), dtype="<i2")
+        if len(samples) > MAX_LIVE_S * rate:
+            raise ValueError(f"more than {MAX_LIVE_S:.0f} s of sound came at once")
+        moment = room.speak(str(piece["token"]), samples, rate, last=bool(piece["last"]))
+    except (KeyError, TypeError, ValueError, binascii.Error) as error:
+        moment = Moment(None, stopping=True, full=False, error=_said(error))
+    return {
+        "status": live_wording.status_line_html(moment),
+        "text": live_wording.text_html(moment.state),
+        "numbers": live_wording.numbers_html(moment.state),
+        "full": moment.full,
+        "over": moment.over,
+    }
+
+
+def _said(error: Exception) -> Exception:
+    known = isinstance(error, ValueError) and not isinstance(error, binascii.Error)
+    return error if known else ValueError("that was no piece of sound; load the page again")
+
+
+def _wire(tab: LiveTab, settings: SettingsPanel, onward: Onward) -> None:
+    def start(request: gr.Request, *values: Any) -> str:
+        return tab.room.start(session_of(request), settings.read(values))
+
+    def go_on(token: str) -> Updates:
+        with plain_errors():
+            return onward_updates(tab.room, onward, token)
+
+    begun = tab.begin.click(start, settings.inputs, [tab.token], **PAGE_EVENT)
+    begun.then(None, [tab.token], None, js="(token) => graniteLive.begin(token)", **PAGE_EVENT)
+    begun.failure(None, None, None, js="() => graniteLive.begin('')", **PAGE_EVENT)
+    moved = [onward.tabs, onward.recording, onward.expected, *onward.result.outputs]
+    tab.onward.click(go_on, [tab.token], moved, **PAGE_EVENT)
+
+
+def onward_updates(room: LiveRoom, onward: Onward, token: str) -> Updates:
+    """The recording and its text, on the Transcribe tab.
+
+    Raises:
+        ValueError: nothing was said.
+    """
+    made = room.result(token) if token else None
+    if made is None:
+        raise ValueError("nothing was said yet; press Record and speak")
+    outcome, samples = made
+    changes = onward.result.shown(outcome, engine="eager", expected="")
+    return changes | {
+        onward.tabs: gr.Tabs(selected="transcribe"),
+        onward.recording: (SAMPLE_RATE, samples),
+        onward.expected: "",
+    }
