@@ -17,13 +17,13 @@ test-all: $(STAMP)  ## also the slow tests and those in a browser
 	$(PY) -m pytest -m "not gpu and not checkpoint" $(PYTEST_ARGS)
 
 check: $(STAMP)  ## formatting, lint, types
-	$(PY) -m ruff format --check . && $(PY) -m ruff check . && $(PY) -m mypy $(sort $(dir $(wildcard core/*.py profiling/*.py)))
+	$(PY) -m ruff format --check . && $(PY) -m ruff check . && $(PY) -m mypy $(sort $(dir $(wildcard core/*.py profiling/*.py benchmarks/*.py)))
 
 format: $(STAMP)  ## apply the formatting and the safe fixes
 	$(PY) -m ruff check --fix . && $(PY) -m ruff format .
 
-bench: $(STAMP)  ## measure this machine on the bundled model
-	$(PY) -m profiling run
+bench: $(STAMP)  ## our engine beside transformers, with the table of bars (an hour; BENCH_ARGS=--quick)
+	$(PY) -m benchmarks speed $(BENCH_ARGS)
 
 demo-model: $(STAMP)  ## train the bundled model from nothing
 	for stage in corpus encoder decoder align pack evaluate; do $(PY) -m training $$stage || exit 1; done

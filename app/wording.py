@@ -57,13 +57,14 @@ ENGINE_NOTE = (
 DECODINGS = {
     "greedy": "Greedy",
     "speculative": "Exact drafts",
+    "fast-draft": "Fast drafts (lossy)",
     "beam": "Beam search",
     "sample": "Sampling",
 }
 DECODING_NOTE = (
     "Greedy takes the likeliest token each time. Exact drafts give the same text in fewer steps: "
-    "the encoder drafts, the language model checks. Beam search weighs several texts; sampling "
-    "rolls dice."
+    "the encoder drafts, the language model checks. Fast drafts let likely words pass unchecked, "
+    "which may change some. Beam search weighs several texts; sampling rolls dice."
 )
 
 

@@ -80,6 +80,9 @@ def _add_transcribe(parser: argparse.ArgumentParser) -> None:
     add("--format", choices=sorted(EXPORTERS), default="txt")
     add("--output-dir", type=Path, help="write FILE's result as OUTPUT_DIR/FILE.FORMAT")
     add("--batch-size", type=int, default=1, help="files (or spans of a long one) at once")
+    add(
+        "--resume", type=Path, metavar="FOLDER", help="go on where a stopped run of a long file was"
+    )
     add("--device", help="cpu, cuda, cuda:1, mps")
     add("--dtype", choices=("float32", "bfloat16", "float16"))
     add("--quantize", choices=("none", *MODES), default="none", help="int8 decoder weights")
@@ -121,7 +124,7 @@ def run_transcribe(parsed: argparse.Namespace) -> int:
     )
     lab.check(**options)  # and what this model cannot do, once and not for every file
     done: list[Transcript] = []
-    for file, result in _results(lab, parsed.files, parsed.batch_size, options):
+    for file, result in _results(lab, parsed.files, parsed.batch_size, parsed.resume, options):
         if isinstance(result, ValueError):
             print(f"error: {result}", file=sys.stderr)
             continue
@@ -141,15 +144,15 @@ def run_transcribe(parsed: argparse.Namespace) -> int:
 
 
 def _results(
-    lab: Lab, files: Sequence[str], batch_size: int, options: OptionFields
+    lab: Lab, files: Sequence[str], batch_size: int, resume: Path | None, options: OptionFields
 ) -> Iterator[tuple[str, Transcript | ValueError]]:
     """Every file's transcript or error; partial text on stderr while a person is watching."""
     if batch_size > 1 or not sys.stderr.isatty():
-        yield from transcribe_files(lab, files, at_once=batch_size, **options)
+        yield from transcribe_files(lab, files, at_once=batch_size, resume=resume, **options)
         return
     for file in files:
         try:
-            for event in lab.stream(file, **options):
+            for event in lab.stream(file, resume=resume, **options):
                 if isinstance(event, PartialText):
                     print(f"\r\033[K{event.text[-100:]}", end="", file=sys.stderr, flush=True)
                 if isinstance(event, Finished):

@@ -73,9 +73,9 @@ def beam_search(
     Raises:
         ValueError: the context is too small for prompt and new tokens.
     """
-    check_budget(prompts.ids, options, config.max_position_embeddings)
     beams = options.num_beams
     with clock.mark(phases.PREFILL):
+        check_budget(prompts.ids, options, config.max_position_embeddings)
         cache, logits = run_prefill(engine, config, prompts, options.max_new_tokens)
         cache, logits = _widen(cache, beams), logits[:, 0].repeat_interleave(beams, dim=0)
     first = [Hypothesis((), (), 0.0), *[Hypothesis((), (), _NEVER)] * (beams - 1)]

@@ -18,6 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from core.bpe_head import BpeHead
 from core.config import ModelConfig
 from core.lora import AdaptableLinear, LoRAWeights
 from core.model import GraniteSpeech
@@ -176,6 +177,28 @@ def attach_adapter(model: GraniteSpeech, config_file: Path, weights_file: Path) 
         except ValueError as error:
             raise CheckpointError(f"{weights_file.name}: {name}: {error}") from error
     return len(halves)
+
+
+def load_bpe_head(
+    file: Path, config: ModelConfig, *, dtype: torch.dtype, device: torch.device
+) -> BpeHead:
+    """The BPE CTC head of ``out_llm.safetensors``.
+
+    Raises:
+        CheckpointError: not a head for this model.
+    """
+    with _open(file) as handle:
+        stored = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118
+    shape = (config.encoder.hidden_dim,)
+    weight, bias = stored.get("weight"), stored.get("bias")
+    if set(stored) != {"weight", "bias"} or weight is None or bias is None:
+        raise CheckpointError(f"{file.name} holds {sorted(stored)}; expected weight and bias")
+    if weight.shape[1:] != shape or bias.shape != weight.shape[:1]:
+        raise CheckpointError(
+            f"{file.name}: weight {tuple(weight.shape)} and bias {tuple(bias.shape)}; expected "
+            f"[labels, {shape[0]}] and [labels]"
+        )
+    return BpeHead(weight.to(device, dtype), bias.to(device, dtype))
 
 
 def _read_settings(file: Path) -> dict[str, Any]:

@@ -11,7 +11,8 @@ number of passes, never the text (up to ties within rounding, which a wider pass
 otherwise; in float32 none is expected).
 
 Source of the idea: self-speculative decoding with CTC drafts (arXiv 2603.11243), whose verification
-is relaxed; this one is strict (Leviathan et al., arXiv 2211.17192, at temperature zero).
+is relaxed; this one is strict (Leviathan et al., arXiv 2211.17192, at temperature zero). The
+relaxed way is here too, as :class:`Leniency`: it is quicker, and its text is not the greedy text.
 
 Shapes: B rows, N tokens of a pass, V vocabulary.
 """
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from math import log
 
 import numpy as np
 import torch
@@ -29,7 +31,7 @@ from core import phases
 from core.cache import KVCache
 from core.config import DecoderConfig
 from core.engine import Engine
-from core.generate import CANCELLED, Prompts, Row, check_budget, run_prefill
+from core.generate import CANCELLED, EOS, Prompts, Row, check_budget, run_prefill
 from core.phases import PhaseClock
 from core.sampling import GenerationOptions
 from core.tokenizer import Tokenizer
@@ -64,6 +66,24 @@ class Draft:
         return self._heard[len(self._heard) - reversed_best :]
 
 
+@dataclass(frozen=True)
+class Leniency:
+    """What the published, lossy way lets pass (arXiv 2603.11243).
+
+    entropy: a clip whose every CTC frame is at least this sure (nats) is taken as the CTC head read
+    it, without the decoder. probability: a drafted token that the decoder finds at least this
+    likely is kept, though it may prefer another.
+    """
+
+    entropy: float
+    probability: float
+
+
+# The settings ibm-granite published with its results: for 4.0 and for 4.1, which has a BPE head.
+LENIENT_CHARACTERS = Leniency(entropy=0.7, probability=0.2)
+LENIENT_BPE = Leniency(entropy=0.0, probability=0.4)
+
+
 @dataclass
 class Speculation:
     """One row's progress. pending: drafted ids that follow the row's last certain token."""
@@ -92,6 +112,7 @@ def speculate(
     *,
     clock: PhaseClock,
     cancelled: Callable[[], bool] = lambda: False,
+    leniency: Leniency | None = None,
 ) -> Iterator[list[Speculation]]:
     """Yield every row after each pass, until all have stopped.
 
@@ -104,21 +125,22 @@ def speculate(
         options: greedy without penalties.
         clock: times ``prefill`` (which verifies the first draft), ``verify`` and ``draft``.
         cancelled: asked before every pass.
+        leniency: None for the greedy tokens; otherwise the first draft is kept as far as its tokens
+            are likely enough, and a whole one ends the text.
 
     Raises:
         ValueError: options that make the next token depend on more than the argmax, or a context
             too small for prompt and new tokens.
     """
     _check_greedy(options)
-    check_budget(prompts.ids, options, config.max_position_embeddings)
-    work = [
-        Speculation(Row(list(ids)), Draft(text))
-        for ids, text in zip(prompts.ids, heard, strict=True)
-    ]
+    work = [Speculation(Row([]), Draft(text)) for text in heard]
     with clock.mark(phases.DRAFT):
         for item in work:
             _draft(item, tokenizer, options.max_new_tokens - 1)
     with clock.mark(phases.PREFILL):
+        check_budget(prompts.ids, options, config.max_position_embeddings)
+        for item, ids in zip(work, prompts.ids, strict=True):
+            item.row.prompt = list(ids)
         cache, logits = run_prefill(
             engine,
             config,
@@ -126,6 +148,8 @@ def speculate(
             options.max_new_tokens,
             drafts=[item.pending for item in work],
         )
+        if leniency is not None:
+            _accept_likely(work, logits, options, config, leniency)
         _accept(work, logits, options, config)
     yield work
     while _going(work, cancelled):
@@ -197,6 +221,38 @@ def _accept(
             item.row.take(token, score, options, config)
             if item.row.stop is not None or not agreed:
                 break
+
+
+def _accept_likely(
+    work: list[Speculation],
+    logits: Tensor,
+    options: GenerationOptions,
+    config: DecoderConfig,
+    leniency: Leniency,
+) -> None:
+    """Keep each draft up to its first unlikely token; a whole one is the text, without its end.
+
+    What is left to :func:`_accept` is the place of that first token, as an empty draft: ``logits``
+    are moved up to it.
+    """
+    scores = logits.log_softmax(dim=-1)
+    for number, item in enumerate(work):
+        drafted = torch.tensor(item.pending, dtype=torch.long, device=logits.device)
+        likely = scores[number, : len(item.pending)].gather(1, drafted[:, None])[:, 0].tolist()
+        kept = 0
+        for token, score in zip(item.pending, likely, strict=True):
+            if score < log(leniency.probability) or item.row.stop is not None:
+                break
+            item.row.take(token, score, options, config)
+            kept += 1
+        item.accepted += kept
+        whole = kept > 0 and kept == len(item.pending)
+        if whole and item.row.stop is None and not options.ignore_eos:
+            item.row.stop = EOS
+        if item.row.stop is not None:
+            item.passes += 1
+        logits[number] = logits[number].roll(-kept, dims=0)
+        item.pending = []
 
 
 def _going(work: list[Speculation], cancelled: Callable[[], bool]) -> bool:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -59,13 +60,25 @@ class Row:
             self.stop = LOOP
 
 
-@dataclass(frozen=True)
 class Prompts:
-    """What to continue. ids: token ids per row; audio: [B, A, E], or [B, 1, E] zeros for text."""
+    """What to continue. audio: [B, A, E], or [B, 1, E] zeros for text; lora: [B, 1, 1] or None.
 
-    ids: Sequence[list[int]]
-    audio: Tensor
-    lora: Tensor | None
+    Token ids may come as a function that writes them: it is called once, inside the prefill phase,
+    whose time that is.
+    """
+
+    def __init__(
+        self,
+        ids: Sequence[list[int]] | Callable[[], Sequence[list[int]]],
+        audio: Tensor,
+        lora: Tensor | None,
+    ) -> None:
+        self._ids, self.audio, self.lora = ids, audio, lora
+
+    @cached_property
+    def ids(self) -> Sequence[list[int]]:
+        """Token ids of each row."""
+        return self._ids() if callable(self._ids) else self._ids
 
 
 def check_budget(prompts: Sequence[list[int]], options: GenerationOptions, limit: int) -> None:
@@ -97,12 +110,12 @@ def generate(
     Raises:
         ValueError: the context is too small for prompt and new tokens.
     """
-    check_budget(prompts.ids, options, config.max_position_embeddings)
-    rows = [Row(prompt=list(ids)) for ids in prompts.ids]
-    # One generator per row: what is drawn for a clip does not depend on its neighbours.
-    device = prompts.audio.device
-    generators = [torch.Generator(device=device).manual_seed(options.seed) for _ in rows]
     with clock.mark(phases.PREFILL):
+        check_budget(prompts.ids, options, config.max_position_embeddings)
+        rows = [Row(prompt=list(ids)) for ids in prompts.ids]
+        # One generator per row: what is drawn for a clip does not depend on its neighbours.
+        device = prompts.audio.device
+        generators = [torch.Generator(device=device).manual_seed(options.seed) for _ in rows]
         cache, logits = run_prefill(engine, config, prompts, options.max_new_tokens)
         next_ids = _advance(rows, logits[:, 0], options, config, generators)
     yield rows

@@ -45,3 +45,19 @@ def hears_speech(ctc_logits: Tensor) -> bool:
     """Whether any frame of [T, V] prefers a character other than a space to blank."""
     labels = ctc_logits.argmax(dim=-1)
     return bool(((labels != BLANK) & (labels != ord(" "))).any())
+
+
+def least_sure(ctc_logits: Tensor) -> float:
+    """The largest entropy, in nats, of any frame of [T, V]: 0 where every frame is certain."""
+    scores = ctc_logits.float().log_softmax(dim=-1)
+    return float(-(scores.exp() * scores).sum(dim=-1).max())
+
+
+def mean_logprob(ctc_logits: Tensor) -> float:
+    """Mean log-probability of the best label of each frame of [T, V] that is no blank; 0 if none.
+
+    How sure the head was of what it wrote.
+    """
+    best = ctc_logits.float().log_softmax(dim=-1).max(dim=-1)
+    written = best.values[best.indices != BLANK]
+    return float(written.mean()) if written.numel() else 0.0

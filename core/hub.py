@@ -33,7 +33,7 @@ from core.catalog import CATALOG, lookup
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
-_SMALL_FILES = (
+_BESIDE_WEIGHTS = (
     "config.json",
     "generation_config.json",
     "preprocessor_config.json",
@@ -44,6 +44,7 @@ _SMALL_FILES = (
     "chat_template.json",
     "adapter_config.json",
     "adapter_model.safetensors",
+    "out_llm.safetensors",  # the BPE CTC head of 4.1
     "lab.json",
 )
 UNREACHABLE = (
@@ -204,7 +205,7 @@ def _download(repo: str, revision: str | None, *, local_only: bool) -> Path:
         folder = snapshot_download(
             repo,
             revision=revision,
-            allow_patterns=[*_SMALL_FILES, *wanted],
+            allow_patterns=[*_BESIDE_WEIGHTS, *wanted],
             local_files_only=local_only,
         )
         return Path(folder)

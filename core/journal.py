@@ -1,18 +1,23 @@
 """A file that remembers the finished spans of a long recording, so that a stopped run can go on.
 
-In: spans and their transcripts as they finish. Out: the same transcripts on the next run, if the
-recording, the model and the options are the same. One JSON line a span, written at once; a last
-line that a crash cut short is ignored.
+In: a folder, and spans with their transcripts as they finish. Out: the same transcripts on the next
+run, if the recording, the model and the options are the same. One JSON line a span, written at
+once; a last line that a crash cut short is ignored.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
+from core.container import Source
+from core.options import TranscribeOptions
 from core.transcript import DraftReport, PhaseTime, Segment, Transcript, Word
 
 logger = logging.getLogger(__name__)
@@ -20,12 +25,47 @@ logger = logging.getLogger(__name__)
 Key = tuple[float, float]
 
 
+# Options that decide how fast the text comes, never which text.
+_SPEED_ONLY = ("engine", "batch_size")
+
+
+def open_journal(
+    folder: Path, source: Source | Tensor, model: dict[str, Any], options: TranscribeOptions
+) -> Journal | None:
+    """The journal of this recording, model and options in ``folder``; None for what is no file.
+
+    Args:
+        folder: made if it is not there.
+        source: the recording; only a path has a journal.
+        model: what decides the text, besides the options.
+        options: of the request.
+
+    Raises:
+        ValueError: the folder cannot be written to.
+    """
+    if not isinstance(source, str | Path):
+        return None
+    with Path(source).open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    wanted = {key: value for key, value in asdict(options).items() if key not in _SPEED_ONLY}
+    purpose = {"sha256": digest, "model": model, "options": wanted}
+    # Runs with other options keep journals of their own: none may end another's.
+    name = hashlib.sha256(json.dumps(purpose, sort_keys=True, default=str).encode()).hexdigest()
+    try:
+        return Journal(folder / f"{Path(source).stem}-{name[:16]}.jsonl", purpose)
+    except OSError as error:
+        raise ValueError(
+            f"{folder}: finished parts cannot be kept there ({error.strerror}); expected a folder "
+            "that can be written to"
+        ) from error
+
+
 class Journal:
     """The finished spans of one recording. purpose: what a journal must have been made for."""
 
     def __init__(self, file: Path, purpose: dict[str, Any]) -> None:
         self._file = file
-        self._purpose = json.loads(json.dumps(purpose))
+        self._purpose = json.loads(json.dumps(purpose, default=list))
         self._known = self._read()
 
     def get(self, key: Key) -> Transcript | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Unpack
 
 import torch
@@ -19,7 +20,7 @@ from core import lora as adapters
 from core import phases
 from core.catalog import describe
 from core.chat import stream_chat
-from core.checkpoint import LoadReport, attach_adapter
+from core.checkpoint import LoadReport, attach_adapter, load_bpe_head
 from core.compiling import CompileLedger, compiled_engine
 from core.config import ModelConfig
 from core.container import Source
@@ -28,12 +29,15 @@ from core.engine import Engine, eager_engine
 from core.features import LogMel
 from core.generate import Row
 from core.hub import CheckpointFiles
+from core.journal import open_journal
 from core.long import LongJob, seconds_of, stream_long
+from core.memory import within_memory
 from core.model import GraniteSpeech
 from core.options import Event, Finished, OptionFields, TranscribeOptions
 from core.phases import PhaseClock
 from core.prompts import PromptBuilder
 from core.sampling import GenerationOptions
+from core.scoring import logits_along
 from core.tokenizer import Tokenizer
 from core.transcribe import Parts, stream
 from core.transcript import Transcript
@@ -42,6 +46,7 @@ logger = logging.getLogger(__name__)
 
 MAX_SINGLE_PASS_S = 600.0  # beyond this one pass is unreliable, whatever the context allows
 TOKENS_KEPT_FREE = 400  # instruction, template and answer
+BPE_HEAD = "out_llm.safetensors"
 
 
 class Lab:
@@ -72,7 +77,11 @@ class Lab:
             files.source,
             files.folder,
             has_lora_adapter=self.config.has_lora_adapter,
-            has_bpe_ctc_head=files.find("out_llm.safetensors") is not None,
+            has_bpe_ctc_head=files.find(BPE_HEAD) is not None,
+        )
+        head = files.find(BPE_HEAD)
+        self.bpe_head = (
+            None if head is None else load_bpe_head(head, self.config, dtype=dtype, device=device)
         )
         tokenizer = files.find("tokenizer.json")
         self.tokenizer = None if tokenizer is None else Tokenizer(tokenizer)
@@ -128,16 +137,21 @@ class Lab:
         *,
         cancelled: Callable[[], bool] = lambda: False,
         clock: PhaseClock | None = None,
+        resume: Path | None = None,
         **options: Unpack[OptionFields],
     ) -> Iterator[Event]:
         """Events of one transcription: phases, partial texts, at last the transcript.
 
         Args:
             source: as for :meth:`transcribe`.
-            cancelled: asked after every token; True ends the work with the text so far.
+            cancelled: asked after every phase and token; True ends the work with the text so far.
             clock: a fresh clock of the caller's, who then has every span of every phase.
+            resume: a folder that remembers the finished parts of long files, so that a run that
+                was stopped goes on where it was.
         """
-        return self.stream_batch([source], cancelled=cancelled, clock=clock, **options)
+        return self.stream_batch(
+            [source], cancelled=cancelled, clock=clock, resume=resume, **options
+        )
 
     def stream_batch(
         self,
@@ -145,9 +159,10 @@ class Lab:
         *,
         cancelled: Callable[[], bool] = lambda: False,
         clock: PhaseClock | None = None,
+        resume: Path | None = None,
         **options: Unpack[OptionFields],
     ) -> Iterator[Event]:
-        """Events of several transcriptions, run as one batch."""
+        """Events of several transcriptions, run as one batch; see :meth:`stream`."""
         if not sources:
             raise ValueError("no recordings came; expected at least one")
         chosen = self.check(**options)  # a wrong request fails before a recording is opened
@@ -156,11 +171,12 @@ class Lab:
         timer = clock or PhaseClock(self.device)
         with timer.mark(phases.DECODE_AUDIO):  # reading a header is part of reading the recording
             lengths = [seconds_of(source) for source in sources]
-        if all(length is not None and length <= self.entry.reliable_s for length in lengths):
+        longest_s = min(self.entry.reliable_s, self.max_audio_s)
+        if all(length is not None and length <= longest_s for length in lengths):
             return stream(
                 parts, stages, sources, chosen, lora=lora, cancelled=cancelled, clock=timer
             )
-        return self._stream_long(stages, sources, chosen, lora, cancelled, timer)
+        return self._stream_long(stages, sources, chosen, lora, cancelled, timer, resume)
 
     def _stream_long(
         self,
@@ -170,11 +186,20 @@ class Lab:
         lora: bool | None,
         cancelled: Callable[[], bool],
         clock: PhaseClock,
+        resume: Path | None,
     ) -> Iterator[Event]:
         """Recordings that one pass is not trusted with, one after another."""
         longest_s = min(self.entry.reliable_s, self.max_audio_s)
+        identity = {
+            "source": self.files.source,
+            "num_bytes": self.files.num_bytes,
+            "dtype": str(self.dtype),
+            "quantize": self.quantize,
+            "lora": lora,
+        }
         for index, source in enumerate(sources):
-            job = LongJob(self._parts, stages, options, lora, cancelled, clock, longest_s)
+            journal = None if resume is None else open_journal(resume, source, identity, options)
+            job = LongJob(self._parts, stages, options, lora, cancelled, clock, longest_s, journal)
             yield from stream_long(job, source, index)
             clock = PhaseClock(self.device)
 
@@ -213,13 +238,33 @@ class Lab:
         if not self.entry.text_mode:
             raise ValueError(f"{self.entry.title} has no text mode; 3.x models with an adapter do")
         turns = [{"role": "user", "content": message}] if isinstance(message, str) else message
-        return stream_chat(
+        pieces = stream_chat(
             self._parts,
             self.engine(engine),
             turns,
             lora=self._switch(self._lora_state(False), 1),
             options=GenerationOptions(max_new_tokens=max_new_tokens, temperature=temperature),
             cancelled=cancelled,
+        )
+        return within_memory(pieces, self.device)
+
+    def logits_along(
+        self, waveform: Tensor, token_ids: Sequence[int], *, engine: str = "eager"
+    ) -> Tensor:
+        """Scores [Q, V] that the model gives along a transcript's tokens; Q is one more than these.
+
+        Args:
+            waveform: [N] at 16 kHz.
+            token_ids: what the model is taken to have written.
+            engine: "eager" or "compile".
+        """
+        return logits_along(
+            self._parts,
+            self.engine(engine),
+            waveform,
+            token_ids,
+            request=TranscribeOptions().request(),
+            lora=self._switch(self._lora_state(None), 1),
         )
 
     def generate_ids(
@@ -319,6 +364,7 @@ class Lab:
                 self.files, self.tokenizer, self.entry, self.config.audio_token_id
             ),
             front_end=self.front_end,
+            bpe_head=self.bpe_head,
             entry=self.entry,
             max_audio_s=self.max_audio_s,
             device=self.device,

@@ -2,7 +2,8 @@
 
 In: a recording of any length. Out: events as they come; the last is one transcript whose times are
 those of the file. Memory is constant in the length: the file is decoded, cut and forgotten as it is
-read. A journal, if one is given, lets a run that was stopped go on where it was.
+read. A journal, if one is given, lets a run that was stopped go on where it was; it is deleted once
+the recording is done.
 """
 
 from __future__ import annotations
@@ -17,16 +18,17 @@ from torch import Tensor
 
 from core import phases
 from core.audio import probe, stream_audio
+from core.clips import NO_SPEECH, STOPPED, tokens_per_second
 from core.container import Source
 from core.detector import SpeechDetector
 from core.engine import Engine
 from core.journal import Journal, Key
-from core.memory import peak_memory_bytes
+from core.memory import peak_memory_bytes, within_memory
 from core.options import Event, Finished, PartialText, Progress, TranscribeOptions
 from core.phases import PhaseClock
 from core.samples import SAMPLE_RATE, from_samples
-from core.segments import Span, speech_spans
-from core.transcribe import NO_SPEECH, STOPPED, Job, Parts, tokens_per_second
+from core.segments import Span, speech_spans, whole_spans
+from core.transcribe import Job, Parts
 from core.transcript import DraftReport, PhaseTime, Transcript
 
 CHUNK_S = 30.0
@@ -63,9 +65,7 @@ class LongJob:
             ValueError: the request does not fit the model.
         """
         total_s = seconds_of(source)
-        spans = speech_spans(
-            self._chunks(source), SpeechDetector().probability, longest_s=self.longest_s
-        )
+        spans = self._spans(source)
         while not self.cancelled():
             with self.clock.mark(phases.DECODE_AUDIO):
                 batch = list(islice(spans, self.options.batch_size))
@@ -74,7 +74,16 @@ class LongJob:
             yield from self._transcribe(batch, index)
             yield Progress(index, batch[-1].end_s, total_s)
         name = str(source) if isinstance(source, str | Path) else ""
+        if self.journal is not None and not self.cancelled():
+            self.journal.remove()
         yield Finished(index, self._stitch(name, self.heard_s if total_s is None else total_s))
+
+    def _spans(self, source: Source | Tensor) -> Iterator[Span]:
+        """Spans of speech, or all of the recording where silence is to be heard too."""
+        chunks = self._chunks(source)
+        if not self.options.skip_silence:
+            return whole_spans(chunks, longest_s=self.longest_s)
+        return speech_spans(chunks, SpeechDetector().probability, longest_s=self.longest_s)
 
     def _chunks(self, source: Source | Tensor) -> Iterator[Tensor]:
         chunks: Iterator[Tensor]
@@ -176,5 +185,11 @@ def _sum(drafts: Sequence[DraftReport]) -> DraftReport:
 
 @torch.inference_mode()
 def stream_long(job: LongJob, source: Source | Tensor, index: int = 0) -> Iterator[Event]:
-    """Run ``job`` over ``source``."""
-    yield from job.run(source, index)
+    """Run ``job`` over ``source``.
+
+    Raises:
+        AudioError: no readable recording.
+        OutOfMemory: there was not enough memory for a batch of spans.
+        ValueError: the request does not fit the model.
+    """
+    yield from within_memory(job.run(source, index), job.parts.device)

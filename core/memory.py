@@ -1,4 +1,4 @@
-"""Peak memory of this process or device.
+"""Peak memory of this process or device, and what to say when there is no more.
 
 In: a device. Out: bytes. On CUDA the allocator's peak since the last reset; elsewhere the peak
 resident set of the process, which the system keeps since its start and cannot be reset.
@@ -7,6 +7,8 @@ resident set of the process, which the system keeps since its start and cannot b
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from typing import TypeVar
 
 import torch
 
@@ -14,6 +16,53 @@ try:
     import resource
 except ImportError:  # Windows has no resource module
     resource = None  # type: ignore[assignment]
+
+T = TypeVar("T")
+
+# What the CPU allocator says; it raises a plain RuntimeError.
+_CPU_WORDS = ("can't allocate memory", "not enough memory", "bad_alloc")
+NO_MORE = (
+    "memory ran out on {device} ({free}); use a shorter recording, a smaller batch, 'int8' weights "
+    "or a smaller model"
+)
+
+
+class OutOfMemory(ValueError):
+    """A request that needs more memory than there is. The model stays as it was."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether ``error`` says that an allocation failed, on any device."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(words in text for words in _CPU_WORDS)
+
+
+def within_memory(items: Iterator[T], device: torch.device) -> Iterator[T]:
+    """``items``; where they run out of memory, one clear error after everything was given back.
+
+    Raises:
+        OutOfMemory: an allocation failed.
+    """
+    try:
+        yield from items
+        return
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+    # Only here, after the handler, is the failed call's stack gone, and with it its tensors.
+    raise refusal(device)
+
+
+def refusal(device: torch.device) -> OutOfMemory:
+    """The error, and the cached memory of a GPU given back to it."""
+    free = "it has no more to give"
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        left, total = torch.cuda.mem_get_info(device)
+        free = f"{left / 2**30:.1f} of {total / 2**30:.1f} GiB are free now"
+    return OutOfMemory(NO_MORE.format(device=device, free=free))
 
 
 def reset_peak_memory(device: torch.device) -> None:

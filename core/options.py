@@ -15,7 +15,8 @@ from core.sampling import GenerationOptions
 from core.transcript import Transcript
 
 ENGINES = ("eager", "compile")
-DECODINGS = ("greedy", "speculative", "beam", "sample")
+FAST_DRAFT = "fast-draft"
+DECODINGS = ("greedy", "speculative", FAST_DRAFT, "beam", "sample")
 DEFAULT_BEAMS = 4
 DEFAULT_TEMPERATURE = 0.7
 
@@ -49,7 +50,8 @@ class TranscribeOptions:
     """How to transcribe.
 
     lora: on, off, or None for on exactly if the checkpoint is made for it. decoding "speculative"
-    gives the greedy text in fewer passes, from drafts of the encoder's CTC head; "beam" uses
+    gives the greedy text in fewer passes, from drafts of the encoder's CTC head; "fast-draft" lets
+    likely drafts pass as they are, which is quicker and changes some words; "beam" uses
     ``num_beams`` (4), "sample" uses ``temperature`` (0.7) and ``top_p``. skip_silence: a recording
     in which nothing is heard gives an empty transcript instead of invented words. ignore_eos makes
     exactly ``max_new_tokens`` tokens, for measurements. batch_size: how many spans of a long

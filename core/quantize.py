@@ -5,8 +5,9 @@ scale per output feature. The encoder and the projector stay as they are: they a
 the time, and quantising the encoder is known to hurt.
 
 "int8" also rounds the activations, each row by its own largest value, so that the product itself
-runs in integers (on CPUs with VNNI or AMX, three to five times float32). "int8-weight-only" rounds
-nothing but the weights. LoRA stays in floating point and can be switched as before.
+runs in integers (on CPUs with VNNI or AMX, three to five times float32). "int8-weight-only" leaves
+activations in floating point (bfloat16 in the products of an eager step on a CPU). LoRA stays in
+floating point and can be switched as before.
 
 Shapes: M rows, I in features, O out features.
 """
@@ -22,6 +23,8 @@ from core.model import GraniteSpeech
 
 MODES = ("int8", "int8-weight-only")
 LEVELS = 127.0
+# Up to how many rows integers are multiplied as they are. Beyond, widening the weights first pays.
+FEW_ROWS_EAGER, FEW_ROWS_COMPILED = 64, 4
 
 
 class Int8Linear(AdaptableLinear):
@@ -49,13 +52,31 @@ class Int8Linear(AdaptableLinear):
         """x [..., I] -> [..., O] without LoRA."""
         rows = x.reshape(-1, self.in_features)  # [M, I]
         if not self.round_activations:
-            y = F.linear(rows, self.weight_int8.to(x.dtype)) * self.scale.to(x.dtype)
+            y = self._weight_only(rows)
         else:
             integers, step = quantise_rows(rows)
             total = torch._int_mm(integers, self.weight_int8.t())  # [M, O] int32
             y = (total.float() * step * self.scale).to(x.dtype)
         y = y.reshape(*x.shape[:-1], self.out_features)
         return y if self.bias is None else y + self.bias
+
+    def _weight_only(self, rows: Tensor) -> Tensor:
+        """rows [M, I] -> [M, O]: the weights' integers times floating-point activations.
+
+        For few rows on a CPU, weights must not be widened in memory first: that costs ten times
+        what it saves. Compiled, a product and a sum fuse into one pass over the integers; eager,
+        torch has a kernel for it, which is quick for bfloat16 activations alone.
+        """
+        count, on_cpu = rows.shape[0], rows.device.type == "cpu"
+        if on_cpu and torch.compiler.is_compiling() and count <= FEW_ROWS_COMPILED:
+            products = self.weight_int8 * rows[:, None, :].float()  # [M, O, I], never stored
+            return (products.sum(dim=-1) * self.scale).to(rows.dtype)
+        if on_cpu and not torch.compiler.is_compiling() and count <= FEW_ROWS_EAGER:
+            scale = self.scale.bfloat16()
+            return torch._weight_int8pack_mm(rows.bfloat16(), self.weight_int8, scale).to(
+                rows.dtype
+            )
+        return F.linear(rows, self.weight_int8.to(rows.dtype)) * self.scale.to(rows.dtype)
 
     def merge(self) -> None:
         """Refuse: a float update cannot be folded into int8 weights exactly."""

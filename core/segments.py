@@ -3,7 +3,7 @@
 In: a stream of samples, in chunks of any size. Out: spans of at most ``longest_s`` seconds, cut at
 pauses, each with its samples and its place in the file. Memory does not grow with the recording:
 at most one span and one chunk are held. Silence between spans is dropped, so no model can invent
-words in it.
+words in it; :func:`whole_spans` drops nothing, for callers who want every second heard.
 """
 
 from __future__ import annotations
@@ -139,6 +139,33 @@ def speech_spans(
     last = cutter.finish()
     if last is not None:
         yield last
+
+
+def whole_spans(chunks: Iterable[Tensor], *, longest_s: float) -> Iterator[Span]:
+    """Cut a recording, at its quietest points, into spans that together are all of it.
+
+    Args:
+        chunks: [n] float32 at 16 kHz, in order, any sizes.
+        longest_s: no span is longer.
+    """
+    longest = max(2 * SMOOTH * FRAME, int(longest_s * SAMPLE_RATE))
+    held, start = torch.zeros(0), 0
+    for chunk in chunks:
+        held = torch.cat((held, chunk))
+        while held.shape[0] > longest:
+            cut = _quietest_sample(held[:longest])
+            yield Span(start / SAMPLE_RATE, (start + cut) / SAMPLE_RATE, held[:cut])
+            held, start = held[cut:], start + cut
+    if held.shape[0]:
+        yield Span(start / SAMPLE_RATE, (start + held.shape[0]) / SAMPLE_RATE, held)
+
+
+def _quietest_sample(waveform: Tensor) -> int:
+    """The middle of the quietest 160 ms of the second half of [N]."""
+    whole = waveform[: waveform.shape[0] // FRAME * FRAME].view(-1, FRAME)
+    energy = whole.square().sum(dim=1).unfold(0, SMOOTH, 1).sum(dim=1)
+    half = energy.shape[0] // 2
+    return (half + int(energy[half:].argmin()) + SMOOTH // 2) * FRAME
 
 
 def whole_frames(chunks: Iterable[Tensor]) -> Iterator[Tensor]:

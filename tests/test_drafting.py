@@ -1,12 +1,16 @@
 """Exact drafts: whatever was heard, the tokens are those of greedy decoding."""
 
 import random
+from dataclasses import replace
+from math import exp, log
 
 import pytest
+import torch
 
 from core.continuation import no_audio
-from core.drafting import Draft, Speculation, speculate
-from core.generate import CANCELLED, Prompts, Row, generate
+from core.drafting import Draft, Leniency, Speculation, speculate
+from core.generate import CANCELLED, EOS, Prompts, Row, generate
+from core.heard import least_sure, mean_logprob
 from core.lab import Lab
 from core.phases import DRAFT, PREFILL, VERIFY, PhaseClock
 from core.sampling import GenerationOptions
@@ -188,3 +192,92 @@ def test_speculative_transcription_reports_its_passes_and_phases(lab: Lab, noise
     assert DRAFT in names
     assert PREFILL in names
     assert (VERIFY in names) == (quick.draft.passes > 1)
+
+
+def likely(lab: Lab, probability: float, heard: list[str]) -> list[Speculation]:
+    prompts = Prompts(PROMPTS, no_audio(lab.model, len(PROMPTS)), None)
+    assert lab.tokenizer is not None
+    *_, work = speculate(
+        lab.engine("eager"),
+        lab.config.decoder,
+        prompts,
+        heard,
+        lab.tokenizer,
+        GenerationOptions(max_new_tokens=NEW_TOKENS),
+        clock=PhaseClock(),
+        leniency=Leniency(entropy=0.0, probability=probability),
+    )
+    return work
+
+
+def test_a_draft_likely_enough_is_the_text_after_one_pass(lab: Lab) -> None:
+    assert lab.tokenizer is not None
+    heard = ["zero one", "can you", "speech"]
+    work = likely(lab, 1e-34, heard)
+    assert [lab.tokenizer.decode(item.row.ids) for item in work] == heard
+    assert [(item.passes, item.row.stop) for item in work] == [(1, EOS)] * 3
+    assert all(item.accepted == item.drafted for item in work)
+
+
+def test_a_draft_that_must_be_certain_gives_the_greedy_text(lab: Lab) -> None:
+    options = GenerationOptions(max_new_tokens=NEW_TOKENS)
+    work = likely(lab, 1.1, ["zero one", "", "anything else"])
+    assert [item.row.ids for item in work] == [row.ids for row in greedy(lab, options)]
+
+
+def test_decoding_goes_on_from_the_likely_part_of_a_draft(lab: Lab) -> None:
+    """The first drafted token is what the decoder wants; the rest is noise to it."""
+    assert lab.tokenizer is not None
+    (first, *_), *_ = [row.ids for row in greedy(lab, GenerationOptions(max_new_tokens=4))]
+    heard = lab.tokenizer.decode([first]) + "qqqq"
+    drafted_ids = lab.tokenizer.encode_continuation(heard)
+    assert drafted_ids[0] == first
+    work = likely(lab, 0.9 * exp(greedy(lab, GenerationOptions())[0].logprobs[0]), [heard, "", ""])
+    expected = greedy(lab, GenerationOptions(max_new_tokens=NEW_TOKENS))[0]
+    assert work[0].accepted >= 1
+    assert work[0].row.ids == expected.ids
+    assert work[0].row.logprobs == pytest.approx(expected.logprobs, abs=1e-4)
+
+
+def test_a_clip_the_ctc_head_is_sure_of_never_meets_the_decoder(
+    lab: Lab, noise, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr("core.transcribe.least_sure", lambda logits: 0.0)
+    monkeypatch.setattr("core.transcribe.read_greedily", lambda logits: "zero  one ")
+    monkeypatch.setattr(lab, "_engines", {"eager": replace(lab.engine("eager"), prefill=None)})
+    clips = [noise(1.0), noise(1.5, seed=1)]
+    for found in lab.transcribe_batch(clips, decoding="fast-draft", skip_silence=False):
+        assert found.text == "zero one"
+        assert [word.text for word in found.words] == ["zero", "one"]
+        assert found.draft is not None
+        assert found.draft.passes == 0
+        assert found.time_to_first_token_ms is not None
+        assert found.warnings == ()
+
+
+def test_only_the_clips_it_is_not_sure_of_meet_the_decoder(
+    lab: Lab, noise, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    clips = [noise(1.0), noise(1.5, seed=1)]
+    options = {"max_new_tokens": 6, "skip_silence": False}
+    alone = lab.transcribe(clips[1], decoding="speculative", **options)
+    sure = iter([0.0, 9.0])
+    monkeypatch.setattr("core.transcribe.least_sure", lambda logits: next(sure))
+    monkeypatch.setattr(
+        "core.transcribe.LENIENT_CHARACTERS", Leniency(entropy=0.7, probability=1.1)
+    )
+    first, second = lab.transcribe_batch(clips, decoding="fast-draft", **options)
+    assert first.draft is not None
+    assert first.draft.passes == 0
+    assert second.token_ids == alone.token_ids
+    assert second.draft is not None
+    assert second.draft.passes >= 1
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "entropy"), [([1.0, 0.0, 0.0], 0.0), ([0.5, 0.5, 0.0], 0.6931)]
+)
+def test_the_least_sure_frame_decides(probabilities: list[float], entropy: float) -> None:
+    logits = torch.tensor([[1.0, 0.0, 0.0], probabilities]).clamp(min=1e-12).log()
+    assert least_sure(logits) == pytest.approx(entropy, abs=1e-3)
+    assert mean_logprob(torch.tensor([[0.1, 0.9], [0.9, 0.1]]).log()) == pytest.approx(log(0.9))

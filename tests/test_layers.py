@@ -1,4 +1,4 @@
-"""Imports point down: app.py -> app -> profiling -> core, and training -> core.
+"""Imports point down: app.py -> app -> profiling -> core, training -> core, benchmarks -> both.
 
 Run alone: ``python -m pytest tests/test_layers.py``.
 """
@@ -11,16 +11,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-OURS = {"core", "profiling", "training", "app"}
+OURS = {"core", "profiling", "training", "app", "benchmarks"}
 # Reference and evaluation packages: the tests' own, never needed to run.
 NOT_AT_RUN_TIME = {"transformers", "peft", "jiwer", "playwright", "pytest"}
 
 FORBIDDEN = {
     "core": OURS - {"core"} | {"gradio", "pandas", "plotly"} | NOT_AT_RUN_TIME,
     "profiling": OURS - {"core", "profiling"} | {"gradio"} | NOT_AT_RUN_TIME,
-    "app": {"training", "torch", "torchaudio"} | NOT_AT_RUN_TIME,
+    "benchmarks": {"app", "training", "gradio"} | NOT_AT_RUN_TIME - {"transformers"},
+    "app": {"training", "benchmarks", "torch", "torchaudio"} | NOT_AT_RUN_TIME,
     "training": OURS - {"core", "training"} | {"gradio"} | NOT_AT_RUN_TIME - {"jiwer"},
-    "app.py": {"training", "torch", "torchaudio"} | NOT_AT_RUN_TIME,
+    "app.py": {"training", "benchmarks", "torch", "torchaudio"} | NOT_AT_RUN_TIME,
 }
 
 
@@ -51,6 +52,17 @@ def test_imports_point_down(name: str):
     for file in python_files(name):
         wrong = imported_packages(file.read_text()) & FORBIDDEN[name]
         assert not wrong, f"{file.relative_to(ROOT)} imports {sorted(wrong)}"
+
+
+def test_one_file_of_the_benchmarks_needs_transformers():
+    # A process that measures us must not pay for it, and the page opens without it.
+    files = {f.name for f in python_files("benchmarks") if "transformers" in f.read_text()}
+    importing = {
+        name
+        for name in files
+        if "transformers" in imported_packages((ROOT / "benchmarks" / name).read_text())
+    }
+    assert importing == {"peer.py"}
 
 
 def test_the_reader_of_imports_sees_every_form():

@@ -4,12 +4,14 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from core import long
+from core.__main__ import main
 from core.engine import eager_engine
 from core.journal import Journal, read_transcript
 from core.lab import Lab
@@ -19,8 +21,9 @@ from core.phases import PhaseClock
 from core.segments import speech_spans
 from core.transcribe import NO_SPEECH, STOPPED
 from core.transcript import Transcript
+from recordings import pcm_wav
 
-OPTIONS = TranscribeOptions(max_new_tokens=6, ignore_eos=True, skip_silence=False, batch_size=2)
+OPTIONS = TranscribeOptions(max_new_tokens=6, ignore_eos=True, batch_size=2)
 LOUD, QUIET = 0.1, 1e-6
 
 
@@ -110,7 +113,7 @@ def test_stopping_keeps_what_came(lab: Lab, noise: Callable[..., Tensor]) -> Non
 
     def cancelled() -> bool:
         asked.append(1)
-        return len(asked) > 9
+        return len(asked) > 15
 
     _, whole = run(job(lab, cancelled=cancelled), recording(noise, 6))
     assert 0 < len(whole.segments) < 6
@@ -126,7 +129,7 @@ def test_a_journal_spares_finished_spans(
 
     def cancelled() -> bool:
         halfway.append(1)
-        return len(halfway) > 9
+        return len(halfway) > 15
 
     _, first = run(job(lab, journal=Journal(file, purpose), cancelled=cancelled), sound)
     assert 0 < len(first.segments) < 5
@@ -171,6 +174,83 @@ def test_a_transcript_survives_json(lab: Lab, noise: Callable[..., Tensor]) -> N
     _, transcript = run(job(lab), recording(noise, 2))
     assert read_transcript(json.loads(json.dumps(transcript.to_dict()))) == transcript
     assert moved(transcript, 0.0) == transcript
+
+
+def test_where_silence_is_to_be_heard_nothing_is_dropped(
+    lab: Lab, noise: Callable[..., Tensor]
+) -> None:
+    sound = torch.cat([noise(3.0), torch.full((16_000 * 9,), QUIET), noise(2.0, seed=1)])
+    heard: list[float] = []
+    work = job(lab, options=replace(OPTIONS, skip_silence=False))
+    encode = work.engine.encode
+
+    def counted(*tensors: Tensor) -> object:
+        heard.extend(tensors[1].tolist())
+        return encode(*tensors)
+
+    work.engine = replace(work.engine, encode=counted)  # type: ignore[arg-type]
+    _, whole = run(work, sound)
+    assert sum(heard) == pytest.approx(14 * 50, abs=len(heard))  # 50 frames a second
+    ends = [(segment.start, segment.end) for segment in whole.segments]
+    assert ends[0][0] == 0.0
+    assert ends[-1][1] == pytest.approx(14.0)
+    assert all(a[1] == pytest.approx(b[0]) for a, b in zip(ends, ends[1:], strict=False))
+
+
+def test_a_clip_too_long_for_one_pass_is_cut_though_it_is_trusted_longer(
+    lab: Lab, noise: Callable[..., Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert lab.max_audio_s < 20 < lab.entry.reliable_s
+    found = lab.transcribe(noise(20.0), max_new_tokens=3, ignore_eos=True, skip_silence=False)
+    assert len(found.segments) >= 2
+    assert found.segments[-1].end == pytest.approx(20.0)
+
+
+def wav(file: Path, sound: Tensor) -> Path:
+    file.write_bytes(pcm_wav((sound.clamp(-1, 1) * 32_000).short().numpy()))
+    return file
+
+
+def test_a_stopped_file_is_resumed_from_its_folder_which_is_empty_when_it_is_done(
+    lab: Lab, noise: Callable[..., Tensor], tmp_path: Path
+) -> None:
+    file, folder = wav(tmp_path / "talk.wav", recording(noise, 20)), tmp_path / "kept"
+    options = {"max_new_tokens": 3, "ignore_eos": True, "batch_size": 2}
+    asked: list[int] = []
+
+    def cancelled() -> bool:
+        asked.append(1)
+        return len(asked) > 14
+
+    *_, stopped = lab.stream(file, resume=folder, cancelled=cancelled, **options)
+    (journal,) = folder.glob("talk-*.jsonl")
+    finished = len(journal.read_text().splitlines()) - 1
+    assert 0 < finished < 20
+    *_, other = lab.stream(file, resume=folder, **{**options, "max_new_tokens": 2})
+    assert journal.exists()  # another request has a journal of its own
+    *_, resumed = lab.stream(file, resume=folder, **options)
+    assert isinstance(stopped, Finished)
+    assert isinstance(resumed, Finished)
+    assert STOPPED in stopped.transcript.warnings
+    assert len(resumed.transcript.segments) == 20
+    assert resumed.transcript.text == lab.transcribe(file, **options).text
+    assert list(folder.iterdir()) == []
+
+
+def test_the_command_line_resumes(
+    speech_folder: Path, noise: Callable[..., Tensor], tmp_path: Path, capsys: Any
+) -> None:
+    file, folder = wav(tmp_path / "talk.wav", recording(noise, 14)), tmp_path / "kept"
+    command = ["transcribe", str(file), "--model", str(speech_folder), "--max-new-tokens", "2"]
+    assert main([*command, "--resume", str(folder)]) == 0
+    out = capsys.readouterr().out
+    assert main(command) == 0
+    assert capsys.readouterr().out == out
+    assert list(folder.iterdir()) == []
+    assert main([*command, "--resume", str(file)]) == 2
+    error = capsys.readouterr().err
+    assert "cannot be kept there" in error
+    assert error.count("\n") == 1
 
 
 def test_a_lab_takes_the_long_way_for_long_recordings_only(

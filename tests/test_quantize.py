@@ -129,3 +129,44 @@ def test_merging_and_quantising_exclude_each_other(speech_folder: Path) -> None:
 def test_an_unknown_mode_is_an_error(speech_folder: Path) -> None:
     with pytest.raises(ValueError, match="int8-weight-only"):
         core.load(speech_folder, device="cpu", quantize="int4")
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("rows", [1, 3, 20, 100])
+def test_a_compiled_layer_is_traced_to_the_same_numbers(mode: str, rows: int) -> None:
+    """What is compiled takes other operators than eager; here they run uncompiled."""
+    layer = AdaptableLinear(96, 80)
+    x = torch.randn(rows, 96)
+    quick = Int8Linear(layer, round_activations=mode == "int8")
+    traced = torch.compile(quick, fullgraph=True, backend="eager", dynamic=False)
+    with torch.inference_mode():
+        assert cosine(traced(x), quick(x)) > 0.9999
+        assert cosine(traced(x), layer(x)) > 0.9995
+
+
+def test_few_rows_of_weight_only_int8_are_not_widened_in_memory() -> None:
+    layer = Int8Linear(AdaptableLinear(512, 2048, bias=False), round_activations=False)
+    weight_bytes = 512 * 2048 * 4
+    with (
+        torch.inference_mode(),
+        torch.profiler.profile(profile_memory=True, acc_events=True) as profile,
+    ):
+        layer(torch.randn(1, 512))
+    assert max(event.cpu_memory_usage for event in profile.events()) < weight_bytes / 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", MODES)
+def test_compiled_int8_gives_the_tokens_of_eager_int8(speech_folder: Path, mode: str) -> None:
+    lab = core.load(speech_folder, device="cpu", quantize=mode)
+    options = {"max_new_tokens": 16, "ignore_eos": True, "skip_silence": False}
+    clip = torch.randn(16_000, generator=torch.Generator().manual_seed(3)) * 0.1
+    eager = lab.transcribe(clip, **options)
+    compiled = lab.transcribe(clip, engine="compile", **options)
+    # Products are rounded in another order; random weights have no slack against that.
+    same = sum(a == b for a, b in zip(eager.token_ids, compiled.token_ids, strict=True))
+    assert same >= 12
+    a, b = (
+        lab.logits_along(clip, list(eager.token_ids), engine=name) for name in ("eager", "compile")
+    )
+    assert float(torch.nn.functional.cosine_similarity(a, b, dim=-1).min()) > 0.995

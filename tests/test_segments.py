@@ -7,7 +7,15 @@ import torch
 from torch import Tensor
 
 from core.detector import FRAME
-from core.segments import FRAME_S, MARGIN_S, PAUSE_S, Span, speech_spans, whole_frames
+from core.segments import (
+    FRAME_S,
+    MARGIN_S,
+    PAUSE_S,
+    Span,
+    speech_spans,
+    whole_frames,
+    whole_spans,
+)
 
 
 def spans_of(script: str, *, longest_s: float = 30.0, chunk: int = 700) -> list[Span]:
@@ -111,3 +119,31 @@ def test_the_last_frame_is_filled_up() -> None:
     frames = list(whole_frames(iter([torch.ones(600)])))
     assert [frame.shape[0] for frame in frames] == [FRAME, FRAME]
     assert frames[1].sum() == 600 - FRAME
+
+
+@pytest.mark.parametrize("chunk", [700, 16_000, 10**9])
+def test_whole_spans_are_all_of_the_recording_cut_where_it_is_quiet(chunk: int) -> None:
+    sound = torch.randn(16_000 * 25)
+    for pause_s in (3.1, 7.5, 12.0, 16.2):
+        begin = round(16_000 * pause_s)
+        sound[begin : begin + 4_000] *= 0.001
+    spans = list(whole_spans(iter(sound.split(chunk)), longest_s=5.0))
+    assert torch.equal(torch.cat([span.waveform for span in spans]), sound)
+    assert all(len(span.waveform) <= 5 * 16_000 for span in spans)
+    starts = [span.start_s for span in spans]
+    assert starts == pytest.approx([0.0] + [span.end_s for span in spans[:-1]])
+    for pause_s in (3.1, 7.5, 12.0, 16.2):
+        assert any(pause_s <= start <= pause_s + 0.25 for start in starts)
+
+
+def test_a_recording_that_fits_is_one_whole_span_silent_or_not() -> None:
+    (span,) = whole_spans(iter([torch.zeros(16_000)]), longest_s=5.0)
+    assert (span.start_s, span.end_s) == (0.0, 1.0)
+    assert list(whole_spans(iter([]), longest_s=5.0)) == []
+
+
+def test_no_whole_span_is_too_short_to_be_heard() -> None:
+    """A recording a sample too long for one span does not leave a last span of one sample."""
+    sound = torch.arange(16_000 * 5 + 1).flip(0).float()  # quietest at its end
+    spans = list(whole_spans(iter([sound]), longest_s=5.0))
+    assert min(len(span.waveform) for span in spans) >= 1024

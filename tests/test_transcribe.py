@@ -25,7 +25,8 @@ from core.audio import load_audio
 from core.catalog import CATALOG
 from core.lab import Lab
 from core.options import Finished, PartialText, PhaseDone, PhaseStarted, TranscribeOptions
-from core.prompts import Request
+from core.phases import PhaseClock
+from core.prompts import PromptBuilder, Request
 from core.transcribe import NO_SPEECH, STOPPED
 from core.transcript import Transcript
 
@@ -423,3 +424,22 @@ def test_the_bundled_model_loads_unchanged_through_transformers(tiny: Lab):
         ends = set(tiny.config.decoder.eos_token_ids)
         expected = [token for token in out[0, len(ids) :].tolist() if token not in ends]
         assert list(tiny.transcribe(waveform, max_new_tokens=60).token_ids) == expected
+
+
+@pytest.mark.parametrize("decoding", ["greedy", "speculative", "beam"])
+def test_writing_the_prompt_is_part_of_the_one_prefill(
+    lab: Lab, noise: Callable[..., Tensor], monkeypatch: pytest.MonkeyPatch, decoding: str
+):
+    clock, during = PhaseClock(), []
+    write = PromptBuilder.speech
+
+    def speech(self: PromptBuilder, *arguments: Any) -> list[int]:
+        during.append(clock._open)
+        return write(self, *arguments)
+
+    monkeypatch.setattr(PromptBuilder, "speech", speech)
+    options = {"max_new_tokens": 4, "skip_silence": False, "decoding": decoding}
+    *_, last = lab.stream(noise(1.0), clock=clock, **options)
+    assert isinstance(last, Finished)
+    assert [name for name in during if name is not None] == ["prefill"]
+    assert sum(span.name == "prefill" for span in clock.spans) == 1

@@ -1,0 +1,164 @@
+"""``python -m benchmarks [speed | quality]``: what ``make bench`` runs.
+
+In: command-line arguments. Out: the page on stdout, progress on stderr, the whole session as JSON
+in a file. Exit status 0 all well, 1 a bar was missed or a system failed, 2 nothing could be done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.bars import MISSED, judge
+from benchmarks.clips import EXAMPLES
+from benchmarks.extras import measure_extras
+from benchmarks.quality import WAYS, compare_ways, references_of
+from benchmarks.session import Plan, measure
+from benchmarks.shapes import SHAPES
+from benchmarks.systems import ON_EQUAL_TOKENS, SYSTEMS
+from benchmarks.table import quality_text, session_text
+from core.options import ENGINES
+
+ALL_WELL, WORTH_A_LOOK, NOTHING_DONE = 0, 1, 2
+ROOT = Path("build") / "bench"
+QUICK_MINUTES = (0.5, 1.0)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    parsed = build_parser().parse_args(arguments)
+    try:
+        return int(parsed.run(parsed))
+    except (ValueError, OSError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+    return NOTHING_DONE
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    speed = commands.add_parser("speed", help="ours beside transformers, and the table of bars")
+    add = speed.add_argument
+    add("--shapes", default="tiny,small,1b", help=f"some of {','.join(SHAPES)}")
+    add("--seconds", default="3,10,30", help="lengths of the clips")
+    add("--systems", default=",".join(ON_EQUAL_TOKENS), help=f"some of {','.join(ON_EQUAL_TOKENS)}")
+    add("--repeats", type=int, help="blocks of two runs a system (default: each shape's own)")
+    add("--tokens", type=int, help="new tokens of each run (default: each shape's own)")
+    add("--threads", type=int, default=torch.get_num_threads(), help="of torch")
+    add("--quick", action="store_true", help="two blocks, short long files: does it run at all")
+    add("--no-extras", action="store_true", help="no batches, lengths, recordings, long files")
+    add("--out", type=Path, default=ROOT, help="folder of the sessions and random checkpoints")
+    add("--json", action="store_true", help="the session on stdout instead of the page")
+    speed.set_defaults(run=run_speed)
+    quality = commands.add_parser("quality", help="word errors of int8 and of quicker drafts")
+    add = quality.add_argument
+    add("--model", default="tiny", help="catalog name, Hub repository id, or folder")
+    add("--recordings", type=Path, default=EXAMPLES, help="a folder with a transcripts.json")
+    add("--ways", default=",".join(WAYS), help=f"some of {','.join(WAYS)}")
+    add("--engine", choices=ENGINES, default="eager")
+    add("--json", action="store_true", help="as JSON")
+    quality.set_defaults(run=run_quality)
+    return parser
+
+
+def run_speed(parsed: argparse.Namespace) -> int:
+    """Measure, judge, print, keep."""
+    plan = plan_of(parsed)
+    found = measure(plan, say)
+    if plan.extras:
+        found["extras"] = measure_extras(plan, found["failures"], say)
+        if any(shape.trained for shape in plan.shapes):
+            say("word error rates of int8")
+            ways = compare_ways("tiny", references_of(EXAMPLES), ("int8",), say=say)
+            found["quality"] = {name: one.to_json() for name, one in ways.items()}
+    bars = judge(found)
+    found["bars"] = [bar.to_json() for bar in bars]
+    file = keep(found, parsed.out)
+    print(json.dumps(found, indent=2) if parsed.json else session_text(found, bars))
+    say(f"kept as {file}")
+    missed = any(bar.verdict == MISSED for bar in bars)
+    return WORTH_A_LOOK if missed or found["failures"] else ALL_WELL
+
+
+def plan_of(parsed: argparse.Namespace) -> Plan:
+    """What the arguments ask for.
+
+    Raises:
+        ValueError: an unknown shape or system, a number that is none, or no transformers.
+    """
+    systems = _some(parsed.systems, ON_EQUAL_TOKENS, "--systems")
+    if not all(SYSTEMS[name].ours for name in systems) and find_spec("transformers") is None:
+        raise ValueError(
+            "transformers is not installed; install requirements-dev.txt, or leave it out with "
+            f"--systems {','.join(n for n in systems if SYSTEMS[n].ours)}"
+        )
+    for name, value in (("--repeats", parsed.repeats), ("--tokens", parsed.tokens)):
+        if value is not None and value < 2:
+            raise ValueError(f"{name} is {value}; expected 2 or more")
+    if parsed.threads < 1:
+        raise ValueError(f"--threads is {parsed.threads}; expected 1 or more")
+    parsed.out.mkdir(parents=True, exist_ok=True)
+    return Plan(
+        shapes=tuple(SHAPES[name] for name in _some(parsed.shapes, tuple(SHAPES), "--shapes")),
+        seconds=_numbers(parsed.seconds),
+        systems=systems,
+        threads=parsed.threads,
+        root=parsed.out,
+        repeats=2 if parsed.quick and parsed.repeats is None else parsed.repeats,
+        num_tokens=parsed.tokens,
+        extras=not parsed.no_extras,
+        **({"minutes": QUICK_MINUTES} if parsed.quick else {}),
+    )
+
+
+def _some(text: str, known: Sequence[str], option: str) -> tuple[str, ...]:
+    asked = [part.strip() for part in text.split(",") if part.strip()]
+    if not asked or any(part not in known for part in asked):
+        raise ValueError(f"{option} is {text!r}; expected some of {', '.join(known)}")
+    return tuple(dict.fromkeys(asked))
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        found = tuple(float(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        found = ()
+    if not found or min(found) < 1:
+        raise ValueError(f"--seconds is {text!r}; expected numbers of 1 or more, as 3,10,30")
+    return found
+
+
+def run_quality(parsed: argparse.Namespace) -> int:
+    """Word error rates beside exact decoding's."""
+    ways = _some(parsed.ways, WAYS, "--ways")
+    references = references_of(parsed.recordings)
+    found = compare_ways(parsed.model, references, ways, engine=parsed.engine, say=say)
+    rows: dict[str, Any] = {name: one.to_json() for name, one in found.items()}
+    print(json.dumps(rows, indent=2) if parsed.json else quality_text(rows))
+    return ALL_WELL
+
+
+def keep(found: dict[str, Any], folder: Path) -> Path:
+    """Write the session beside the earlier ones."""
+    file = folder / f"session-{found['when'].replace(':', '-')}.json"
+    file.write_text(json.dumps(found, indent=2), encoding="utf-8")
+    return file
+
+
+def say(text: str) -> None:
+    """Progress, on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,202 @@
+"""Stopping, running out of memory, two callers at once: the model stays as it was."""
+
+import gc
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import core
+from core import phases
+from core.__main__ import main
+from core.engine import Engine
+from core.lab import Lab
+from core.memory import OutOfMemory, is_out_of_memory, within_memory
+from core.options import Finished, PartialText, PhaseDone
+from core.transcribe import STOPPED
+from core.transcript import Transcript
+from recordings import pcm_wav
+
+OPTIONS = {"max_new_tokens": 8, "ignore_eos": True, "skip_silence": False}
+CPU = "[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried"
+RAN_OUT = [torch.OutOfMemoryError("CUDA out of memory. Tried"), RuntimeError(CPU), MemoryError()]
+
+
+def tensor_bytes() -> int:
+    """Bytes of every tensor that is alive."""
+    gc.collect()
+    return sum(o.untyped_storage().nbytes() for o in gc.get_objects() if type(o) is Tensor)
+
+
+def stopped_after(lab: Lab, clip: Tensor, phase: str, decoding: str) -> Transcript:
+    """The transcript of a request that is told to stop once ``phase`` is done."""
+    seen: set[str] = set()
+    for event in lab.stream(clip, cancelled=lambda: phase in seen, decoding=decoding, **OPTIONS):
+        if isinstance(event, PhaseDone):
+            seen.add(event.name)
+        if isinstance(event, PartialText):
+            seen.add(phases.DECODE)
+        if isinstance(event, Finished):
+            return event.transcript
+    raise AssertionError("no transcript")
+
+
+@pytest.mark.parametrize("decoding", ["greedy", "speculative", "beam"])
+@pytest.mark.parametrize(
+    "phase",
+    [
+        phases.DECODE_AUDIO,
+        phases.FEATURES,
+        phases.ENCODER,
+        phases.PROJECTOR,
+        phases.PREFILL,
+        phases.DECODE,
+    ],
+)
+def test_stopping_in_any_phase_frees_memory_and_leaves_the_model_usable(
+    lab: Lab, noise: Callable[..., Tensor], phase: str, decoding: str
+) -> None:
+    clip = noise(1.0)
+    expected = lab.transcribe(clip, decoding=decoding, **OPTIONS)
+    before = tensor_bytes()
+    found = stopped_after(lab, clip, phase, decoding)
+    assert tensor_bytes() == before
+    assert STOPPED in found.warnings
+    assert len(found.token_ids) < 8
+    assert lab.transcribe(clip, decoding=decoding, **OPTIONS).token_ids == expected.token_ids
+
+
+def test_a_stream_that_nobody_reads_to_its_end_frees_its_memory(
+    lab: Lab, noise: Callable[..., Tensor]
+) -> None:
+    clip = noise(1.0)
+    lab.transcribe(clip, **OPTIONS)
+    before = tensor_bytes()
+    events = lab.stream(clip, **OPTIONS)
+    assert any(isinstance(event, PartialText) for event in events)
+    events.close()  # type: ignore[attr-defined]
+    del events
+    assert tensor_bytes() == before
+
+
+def broken(engine: Engine, stage: str, error: BaseException) -> Engine:
+    """The engine, one of whose stages takes memory and then finds no more."""
+
+    def run(*tensors: object) -> Tensor:
+        kept = torch.zeros(1000)
+        raise error
+        return kept
+
+    return replace(engine, **{stage: run})
+
+
+@pytest.mark.parametrize("error", RAN_OUT, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("stage", ["encode", "project", "prefill", "decode"])
+def test_running_out_of_memory_is_one_clear_line_and_leaves_the_model_usable(
+    lab: Lab,
+    noise: Callable[..., Tensor],
+    monkeypatch: pytest.MonkeyPatch,
+    stage: str,
+    error: BaseException,
+) -> None:
+    clip = noise(1.0)
+    expected = lab.transcribe(clip, **OPTIONS)
+    before, whole = tensor_bytes(), lab.engine("eager")
+    error.__traceback__ = None
+    monkeypatch.setitem(lab._engines, "eager", broken(whole, stage, error))
+    with pytest.raises(OutOfMemory, match="memory ran out on cpu") as caught:
+        lab.transcribe(clip, **OPTIONS)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert "shorter recording" in message
+    assert caught.value.__context__ is None  # it would keep the failed call's tensors alive
+    monkeypatch.setitem(lab._engines, "eager", whole)
+    error.__traceback__ = None
+    del caught
+    assert tensor_bytes() == before
+    assert lab.transcribe(clip, **OPTIONS).token_ids == expected.token_ids
+
+
+def test_other_errors_are_not_called_memory() -> None:
+    assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+
+    def failing() -> Iterator[int]:
+        yield 1
+        raise RuntimeError("shapes")
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        list(within_memory(failing(), torch.device("cpu")))
+
+
+def test_a_batch_too_large_for_memory_is_done_one_by_one(
+    speech_folder: Path,
+    noise: Callable[..., Tensor],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    files = []
+    for number in range(2):
+        files.append(tmp_path / f"{number}.wav")
+        sound = (noise(1.0, seed=number).clamp(-1, 1) * 32_000).short().numpy()
+        files[-1].write_bytes(pcm_wav(sound))
+    lab = core.load(speech_folder, device="cpu", dtype="float32")
+    whole = lab.engine("eager")
+
+    def encode(features: Tensor, *more: Tensor) -> object:
+        if features.shape[0] > 1:
+            raise RuntimeError(CPU)
+        return whole.encode(features, *more)
+
+    lab._engines["eager"] = replace(whole, encode=encode)  # type: ignore[arg-type]
+    monkeypatch.setattr("core.__main__.load", lambda *_args, **_more: lab)
+    command = ["transcribe", *map(str, files), "--batch-size", "2", "--max-new-tokens", "4"]
+    assert main([*command, "--model", str(speech_folder), "--format", "json"]) == 0
+    assert "memory" not in capsys.readouterr().err
+
+
+def test_two_callers_never_share_state(lab: Lab, noise: Callable[..., Tensor]) -> None:
+    requests = [
+        {"decoding": "greedy", "lora": True},
+        {"decoding": "speculative", "lora": False},
+    ]
+    clips = [noise(1.0), noise(2.1, seed=1)]
+    options = {**OPTIONS, "max_new_tokens": 24}
+    alone = [
+        lab.transcribe(clip, **more, **options) for clip, more in zip(clips, requests, strict=True)
+    ]
+    found: dict[tuple[int, int], Transcript] = {}
+    start = threading.Barrier(2)
+
+    def caller(number: int) -> None:
+        start.wait()
+        for turn in range(4):
+            found[number, turn] = lab.transcribe(clips[number], **requests[number], **options)
+
+    threads = [threading.Thread(target=caller, args=(number,)) for number in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert alone[0].token_ids != alone[1].token_ids
+    for number, turn in found:
+        assert found[number, turn].token_ids == alone[number].token_ids
+        assert found[number, turn].draft == alone[number].draft
+    assert len(found) == 8
+
+
+def test_two_streams_read_in_turns_stay_apart(lab: Lab, noise: Callable[..., Tensor]) -> None:
+    clips = [noise(1.0), noise(1.7, seed=2)]
+    alone = [lab.transcribe(clip, **OPTIONS).token_ids for clip in clips]
+    streams = [lab.stream(clip, **OPTIONS) for clip in clips]
+    done: dict[int, Transcript] = {}
+    while len(done) < 2:
+        for number, events in enumerate(streams):
+            event = next(events, None)
+            if isinstance(event, Finished):
+                done[number] = event.transcript
+    assert [done[0].token_ids, done[1].token_ids] == alone
