@@ -1,4 +1,4 @@
-"""Stored tensors <-> the model: names, layout, strict loading. The only file that knows them.
+"""Stored tensors -> the model, strictly. Names and layout are those of ``core.stored_names``.
 
 In: the paths of a resolved checkpoint (see ``core.hub``). Out: a :class:`GraniteSpeech` on its
 device in its dtype, adapter attached, with a report of what was used. Reads safetensors only,
@@ -22,38 +22,11 @@ from core.bpe_head import BpeHead
 from core.config import ModelConfig
 from core.lora import AdaptableLinear, LoRAWeights
 from core.model import GraniteSpeech
+from core.stored_names import POINTWISE
+from core.stored_names import native_name as native_name
+from core.stored_names import stored_name as stored_name
+from core.stored_names import to_stored as to_stored
 
-# Stored names (and transformers-5 names) -> ours; applied in order, each at most once.
-_RENAMES = [
-    (r"^model\.(encoder|projector)\.", r"\1."),
-    (r"^(model\.language_model|language_model\.model)\.", "decoder."),
-    (r"^(language_model\.)?lm_head\.", "decoder.lm_head."),
-    (r"^projector\.qformer\.layernorm\.", "projector.norm."),
-    (r"^projector\.qformer\.encoder\.layer\.", "projector.layers."),
-    (r"^(projector\.layers\.\d+\.\w+)\.attention\.(query|key|value)\.", r"\1.\2."),
-    (r"^(projector\.layers\.\d+\.(?:cross)?attention)\.output\.dense\.", r"\1.dense."),
-    (r"^(projector\.layers\.\d+\.(?:cross)?attention)\.output\.LayerNorm\.", r"\1.norm."),
-    (r"^(projector\.layers\.\d+)\.intermediate_query\.dense\.", r"\1.up."),
-    (r"^(projector\.layers\.\d+)\.output_query\.dense\.", r"\1.down."),
-    (r"^(projector\.layers\.\d+)\.output_query\.LayerNorm\.", r"\1.norm."),
-    (r"\.base_layer\.", "."),
-]
-
-# Ours -> stored, for saving; the mirror of the table above.
-_STORED = [
-    (r"^decoder\.lm_head\.", "language_model.lm_head."),
-    (r"^decoder\.", "language_model.model."),
-    (r"^projector\.norm\.", "projector.qformer.layernorm."),
-    (r"^(projector)\.layers\.(\d+)\.norm\.", r"\1.layers.\2.output_query.LayerNorm."),
-    (r"^(projector)\.layers\.(\d+)\.up\.", r"\1.layers.\2.intermediate_query.dense."),
-    (r"^(projector)\.layers\.(\d+)\.down\.", r"\1.layers.\2.output_query.dense."),
-    (r"^(projector\.layers\.\d+\.(?:cross)?attention)\.norm\.", r"\1.output.LayerNorm."),
-    (r"^(projector\.layers\.\d+\.(?:cross)?attention)\.dense\.", r"\1.output.dense."),
-    (r"^(projector\.layers\.\d+\.\w+)\.(query|key|value)\.", r"\1.attention.\2."),
-    (r"^projector\.layers\.", "projector.qformer.encoder.layer."),
-]
-
-_POINTWISE = re.compile(r"^encoder\.layers\.\d+\.conv\.(up|down)_conv\.weight$")
 _DROPPED = re.compile(r"(rotary_emb\.inv_freq|attention_dists|position_ids)$")
 _OLD_3_2 = "encoder.rnn_tr."
 _ADAPTER_KEY = re.compile(r"^(?:base_model\.model\.)?(.+)\.lora_(A|B)(?:\.\w+)?\.weight$")
@@ -83,31 +56,6 @@ class LoadReport:
     unused: tuple[str, ...]
 
 
-def native_name(stored: str) -> str:
-    """Our name of a stored tensor."""
-    for pattern, replacement in _RENAMES:
-        stored = re.sub(pattern, replacement, stored, count=1)
-    return stored
-
-
-def stored_name(native: str) -> str:
-    """The stored name of one of our tensors: the inverse of :func:`native_name`."""
-    for pattern, replacement in _STORED:
-        native = re.sub(pattern, replacement, native, count=1)
-    return native
-
-
-def to_stored(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Our state dict in stored names and layout, without adapters: what a shard holds."""
-    out = {}
-    for name, tensor in state.items():
-        if name.endswith((".lora_a", ".lora_b")):
-            continue
-        wide = tensor.unsqueeze(-1) if _POINTWISE.match(name) else tensor
-        out[stored_name(name)] = wide.contiguous()
-    return out
-
-
 def load_model(
     config: ModelConfig,
     shards: Mapping[str, Path],
@@ -128,7 +76,7 @@ def load_model(
     _compare_names(set(wanted), set(stored), shards)
     state = {}
     for name, tensor in _read(stored):
-        if _POINTWISE.match(name) and tensor.ndim == 3:
+        if POINTWISE.match(name) and tensor.ndim == 3:
             tensor = tensor.squeeze(-1)
         if tensor.shape != wanted[name].shape:
             raise CheckpointError(

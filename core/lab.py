@@ -7,98 +7,36 @@ changes (cache, clock, LoRA switch) is its own.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Unpack
 
-import torch
 from torch import Tensor
 
-from core import lora as adapters
 from core import phases
-from core.catalog import describe
 from core.chat import stream_chat
-from core.checkpoint import LoadReport, attach_adapter, load_bpe_head
-from core.compiling import CompileLedger, compiled_engine
-from core.config import ModelConfig
 from core.container import Source
 from core.continuation import continue_prompts
-from core.engine import Engine, eager_engine
-from core.features import LogMel
+from core.engine import Engine
 from core.generate import Row
-from core.hub import CheckpointFiles
 from core.journal import open_journal
+from core.loaded import Loaded
 from core.long import LongJob, seconds_of, stream_long
 from core.memory import within_memory
-from core.model import GraniteSpeech
 from core.options import Event, Finished, OptionFields, TranscribeOptions
 from core.phases import PhaseClock
-from core.prompts import PromptBuilder
 from core.sampling import GenerationOptions
 from core.scoring import logits_along
-from core.tokenizer import Tokenizer
-from core.transcribe import Parts, stream
+from core.transcribe import stream
 from core.transcript import Transcript
 
-logger = logging.getLogger(__name__)
 
-MAX_SINGLE_PASS_S = 600.0  # beyond this one pass is unreliable, whatever the context allows
-TOKENS_KEPT_FREE = 400  # instruction, template and answer
-BPE_HEAD = "out_llm.safetensors"
-
-
-class Lab:
+class Lab(Loaded):
     """A loaded checkpoint. Made by :func:`core.load`.
 
     files, config, model, tokenizer, entry, device and dtype are what was loaded; ``compile_ledger``
     fills as graphs are compiled.
     """
-
-    def __init__(
-        self,
-        files: CheckpointFiles,
-        model: GraniteSpeech,
-        report: LoadReport,
-        front_end: LogMel,
-        device: torch.device,
-        dtype: torch.dtype,
-    ) -> None:
-        self.files, self.model, self.report = files, model, report
-        self.config: ModelConfig = model.config
-        self.device, self.dtype = device, dtype
-        self.load_ms = 0.0
-        self.quantize: str | None = None
-        self.compile_ledger = CompileLedger()
-        self.num_adapted_layers = self._attach()
-        self.front_end = front_end.to(device)
-        self.entry = describe(
-            files.source,
-            files.folder,
-            has_lora_adapter=self.config.has_lora_adapter,
-            has_bpe_ctc_head=files.find(BPE_HEAD) is not None,
-        )
-        head = files.find(BPE_HEAD)
-        self.bpe_head = (
-            None if head is None else load_bpe_head(head, self.config, dtype=dtype, device=device)
-        )
-        tokenizer = files.find("tokenizer.json")
-        self.tokenizer = None if tokenizer is None else Tokenizer(tokenizer)
-        self._engines: dict[str, Engine] = {"eager": eager_engine(model)}
-
-    @property
-    def has_adapter(self) -> bool:
-        """Whether a LoRA adapter is attached."""
-        return self.num_adapted_layers > 0
-
-    @property
-    def max_audio_s(self) -> float:
-        """Longest recording one pass takes, in seconds."""
-        part = self.config.projector
-        places = self.config.decoder.max_position_embeddings - TOKENS_KEPT_FREE
-        frames = places // part.num_queries * part.window_size
-        return max(1.0, min(MAX_SINGLE_PASS_S, self.front_end.config.seconds_of_frames(frames)))
 
     def check(self, **options: Unpack[OptionFields]) -> TranscribeOptions:
         """The options, if this checkpoint can do what they ask.
@@ -298,75 +236,4 @@ class Lab:
             waveforms,
             lora=self._switch(state, len(prompt_ids)),
             options=options or GenerationOptions(),
-        )
-
-    def engine(self, name: str) -> Engine:
-        """The eager or the compiled stages; compiled ones are made on first use."""
-        if name not in self._engines:
-            if name != "compile":
-                raise ValueError(f"engine is {name!r}; expected 'eager' or 'compile'")
-            self._engines[name] = compiled_engine(self.model, self.compile_ledger)
-        return self._engines[name]
-
-    def merge_adapter(self) -> None:
-        """Fold LoRA into the weights: fastest while only audio is served."""
-        adapters.merge(self.model)
-
-    def unmerge_adapter(self) -> None:
-        """Restore the base weights exactly; LoRA can be switched per request again."""
-        adapters.unmerge(self.model)
-
-    def _attach(self) -> int:
-        config = self.files.find("adapter_config.json")
-        weights = self.files.find("adapter_model.safetensors")
-        if config is None or weights is None:
-            if self.config.has_lora_adapter:
-                logger.warning(
-                    "%s is made for a LoRA adapter, but adapter_config.json and "
-                    "adapter_model.safetensors are not both there; only LoRA off will work",
-                    self.files.source,
-                )
-            return 0
-        return attach_adapter(self.model, config, weights)
-
-    def _lora_state(self, wanted: bool | None) -> bool | None:
-        """On or off for this request; None where there is no adapter to switch."""
-        on = (self.has_adapter or self.config.has_lora_adapter) if wanted is None else wanted
-        if on and not self.has_adapter:
-            raise ValueError(
-                f"LoRA was asked for, but {self.files.source} has no adapter_model.safetensors; "
-                "add the adapter's files to its folder, or turn LoRA off"
-            )
-        if not self.has_adapter:
-            return None
-        if adapters.is_merged(self.model) and not on:
-            raise ValueError("LoRA is merged into the weights; unmerge it to turn it off")
-        return on
-
-    def _switch(self, lora: bool | None, batch: int) -> Tensor | None:
-        if lora is None:
-            return None
-        like = torch.empty(0, dtype=self.dtype, device=self.device)
-        return adapters.switch([lora] * batch, like=like)
-
-    @cached_property
-    def _parts(self) -> Parts:
-        """Everything that needs a tokenizer; a checkpoint without one still makes token ids."""
-        if self.tokenizer is None:
-            raise ValueError(
-                f"{self.files.folder} has no tokenizer.json; expected the checkpoint's own, "
-                "without which ids cannot become text"
-            )
-        return Parts(
-            model=self.model,
-            tokenizer=self.tokenizer,
-            prompts=PromptBuilder(
-                self.files, self.tokenizer, self.entry, self.config.audio_token_id
-            ),
-            front_end=self.front_end,
-            bpe_head=self.bpe_head,
-            entry=self.entry,
-            max_audio_s=self.max_audio_s,
-            device=self.device,
-            dtype=self.dtype,
         )

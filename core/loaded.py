@@ -1,0 +1,163 @@
+"""What a loaded checkpoint consists of, and its state for one request: stages, limits, LoRA switch.
+
+In: a model and the files it came from. Out: :class:`Loaded`, which :class:`core.lab.Lab` turns into
+something to ask. The weights are shared by all callers and never change while a request runs.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from core import lora as adapters
+from core.catalog import describe
+from core.checkpoint import LoadReport, attach_adapter, load_bpe_head
+from core.compiling import CompileLedger
+from core.config import ModelConfig
+from core.engine import Engine, eager_engine
+from core.features import LogMel
+from core.hub import CheckpointFiles
+from core.model import GraniteSpeech
+from core.packages import ready_engine
+from core.prompts import PromptBuilder
+from core.tokenizer import Tokenizer
+from core.transcribe import Parts
+from core.warmup import warm_up
+
+logger = logging.getLogger(__name__)
+
+MAX_SINGLE_PASS_S = 600.0  # beyond this one pass is unreliable, whatever the context allows
+TOKENS_KEPT_FREE = 400  # instruction, template and answer
+BPE_HEAD = "out_llm.safetensors"
+
+
+class Loaded:
+    """The parts of a checkpoint, its engines and its adapter.
+
+    files, config, model, tokenizer, entry, device and dtype are what was loaded; ``compile_ledger``
+    fills as graphs are compiled.
+    """
+
+    def __init__(
+        self,
+        files: CheckpointFiles,
+        model: GraniteSpeech,
+        report: LoadReport,
+        front_end: LogMel,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self.files, self.model, self.report = files, model, report
+        self.config: ModelConfig = model.config
+        self.device, self.dtype = device, dtype
+        self.load_ms = 0.0
+        self.quantize: str | None = None
+        self.compile_ledger = CompileLedger()
+        self.num_adapted_layers = self._attach()
+        self.front_end = front_end.to(device)
+        self.entry = describe(
+            files.source,
+            files.folder,
+            has_lora_adapter=self.config.has_lora_adapter,
+            has_bpe_ctc_head=files.find(BPE_HEAD) is not None,
+        )
+        head = files.find(BPE_HEAD)
+        self.bpe_head = (
+            None if head is None else load_bpe_head(head, self.config, dtype=dtype, device=device)
+        )
+        tokenizer = files.find("tokenizer.json")
+        self.tokenizer = None if tokenizer is None else Tokenizer(tokenizer)
+        self._engines: dict[str, Engine] = {"eager": eager_engine(model)}
+
+    @property
+    def has_adapter(self) -> bool:
+        """Whether a LoRA adapter is attached."""
+        return self.num_adapted_layers > 0
+
+    @property
+    def max_audio_s(self) -> float:
+        """Longest recording one pass takes, in seconds."""
+        part = self.config.projector
+        places = self.config.decoder.max_position_embeddings - TOKENS_KEPT_FREE
+        frames = places // part.num_queries * part.window_size
+        return max(1.0, min(MAX_SINGLE_PASS_S, self.front_end.config.seconds_of_frames(frames)))
+
+    def engine(self, name: str) -> Engine:
+        """The eager or the compiled stages; compiled ones are made on first use."""
+        if name not in self._engines:
+            if name != "compile":
+                raise ValueError(f"engine is {name!r}; expected 'eager' or 'compile'")
+            self._engines[name] = ready_engine(
+                self.model, self.compile_ledger, name=self.entry.name, beside=self.files.folder
+            )
+        return self._engines[name]
+
+    def warm_up(self, *, batches: bool = False) -> None:
+        """Compile every graph that single clips meet (with ``batches`` also several at once)."""
+        warm_up(self.engine("compile"), self.model, batches=batches)
+
+    def merge_adapter(self) -> None:
+        """Fold LoRA into the weights: fastest while only audio is served."""
+        adapters.merge(self.model)
+
+    def unmerge_adapter(self) -> None:
+        """Restore the base weights exactly; LoRA can be switched per request again."""
+        adapters.unmerge(self.model)
+
+    def _attach(self) -> int:
+        config = self.files.find("adapter_config.json")
+        weights = self.files.find("adapter_model.safetensors")
+        if config is None or weights is None:
+            if self.config.has_lora_adapter:
+                logger.warning(
+                    "%s is made for a LoRA adapter, but adapter_config.json and "
+                    "adapter_model.safetensors are not both there; only LoRA off will work",
+                    self.files.source,
+                )
+            return 0
+        return attach_adapter(self.model, config, weights)
+
+    def _lora_state(self, wanted: bool | None) -> bool | None:
+        """On or off for this request; None where there is no adapter to switch."""
+        on = (self.has_adapter or self.config.has_lora_adapter) if wanted is None else wanted
+        if on and not self.has_adapter:
+            raise ValueError(
+                f"LoRA was asked for, but {self.files.source} has no adapter_model.safetensors; "
+                "add the adapter's files to its folder, or turn LoRA off"
+            )
+        if not self.has_adapter:
+            return None
+        if adapters.is_merged(self.model) and not on:
+            raise ValueError("LoRA is merged into the weights; unmerge it to turn it off")
+        return on
+
+    def _switch(self, lora: bool | None, batch: int) -> Tensor | None:
+        if lora is None:
+            return None
+        like = torch.empty(0, dtype=self.dtype, device=self.device)
+        return adapters.switch([lora] * batch, like=like)
+
+    @cached_property
+    def _parts(self) -> Parts:
+        """Everything that needs a tokenizer; a checkpoint without one still makes token ids."""
+        if self.tokenizer is None:
+            raise ValueError(
+                f"{self.files.folder} has no tokenizer.json; expected the checkpoint's own, "
+                "without which ids cannot become text"
+            )
+        return Parts(
+            model=self.model,
+            tokenizer=self.tokenizer,
+            prompts=PromptBuilder(
+                self.files, self.tokenizer, self.entry, self.config.audio_token_id
+            ),
+            front_end=self.front_end,
+            bpe_head=self.bpe_head,
+            entry=self.entry,
+            max_audio_s=self.max_audio_s,
+            device=self.device,
+            dtype=self.dtype,
+        )

@@ -1,0 +1,69 @@
+"""Names and layout of stored tensors <-> ours: one table each way.
+
+In: a name, or a state dict. Out: the other side's. Accepts the names IBM stored, and those of
+transformers 5.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from torch import Tensor
+
+# Stored names (and transformers-5 names) -> ours; applied in order, each at most once.
+_RENAMES = [
+    (r"^model\.(encoder|projector)\.", r"\1."),
+    (r"^(model\.language_model|language_model\.model)\.", "decoder."),
+    (r"^(language_model\.)?lm_head\.", "decoder.lm_head."),
+    (r"^projector\.qformer\.layernorm\.", "projector.norm."),
+    (r"^projector\.qformer\.encoder\.layer\.", "projector.layers."),
+    (r"^(projector\.layers\.\d+\.\w+)\.attention\.(query|key|value)\.", r"\1.\2."),
+    (r"^(projector\.layers\.\d+\.(?:cross)?attention)\.output\.dense\.", r"\1.dense."),
+    (r"^(projector\.layers\.\d+\.(?:cross)?attention)\.output\.LayerNorm\.", r"\1.norm."),
+    (r"^(projector\.layers\.\d+)\.intermediate_query\.dense\.", r"\1.up."),
+    (r"^(projector\.layers\.\d+)\.output_query\.dense\.", r"\1.down."),
+    (r"^(projector\.layers\.\d+)\.output_query\.LayerNorm\.", r"\1.norm."),
+    (r"\.base_layer\.", "."),
+]
+
+# Ours -> stored, for saving; the mirror of the table above.
+_STORED = [
+    (r"^decoder\.lm_head\.", "language_model.lm_head."),
+    (r"^decoder\.", "language_model.model."),
+    (r"^projector\.norm\.", "projector.qformer.layernorm."),
+    (r"^(projector)\.layers\.(\d+)\.norm\.", r"\1.layers.\2.output_query.LayerNorm."),
+    (r"^(projector)\.layers\.(\d+)\.up\.", r"\1.layers.\2.intermediate_query.dense."),
+    (r"^(projector)\.layers\.(\d+)\.down\.", r"\1.layers.\2.output_query.dense."),
+    (r"^(projector\.layers\.\d+\.(?:cross)?attention)\.norm\.", r"\1.output.LayerNorm."),
+    (r"^(projector\.layers\.\d+\.(?:cross)?attention)\.dense\.", r"\1.output.dense."),
+    (r"^(projector\.layers\.\d+\.\w+)\.(query|key|value)\.", r"\1.attention.\2."),
+    (r"^projector\.layers\.", "projector.qformer.encoder.layer."),
+]
+
+POINTWISE = re.compile(r"^encoder\.layers\.\d+\.conv\.(up|down)_conv\.weight$")
+
+
+def native_name(stored: str) -> str:
+    """Our name of a stored tensor."""
+    for pattern, replacement in _RENAMES:
+        stored = re.sub(pattern, replacement, stored, count=1)
+    return stored
+
+
+def stored_name(native: str) -> str:
+    """The stored name of one of our tensors: the inverse of :func:`native_name`."""
+    for pattern, replacement in _STORED:
+        native = re.sub(pattern, replacement, native, count=1)
+    return native
+
+
+def to_stored(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Our state dict in stored names and layout, without adapters: what a shard holds."""
+    out = {}
+    for name, tensor in state.items():
+        if name.endswith((".lora_a", ".lora_b")):
+            continue
+        wide = tensor.unsqueeze(-1) if POINTWISE.match(name) else tensor
+        out[stored_name(name)] = wide.contiguous()
+    return out
