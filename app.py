@@ -1,13 +1,24 @@
-"""Start the app: ``python app.py [--host H] [--port P] [--share] [--model M] [--device D]``."""
+"""Start the app: ``python app.py``, with ``--help`` for what can be set.
+
+Environment variables set the same and more: docs/deploy.md.
+"""
 
 import argparse
+import contextlib
 import os
+from dataclasses import replace
 
 # Gradio and the Hub client read these when they are imported: nothing is reported to anybody.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["DO_NOT_TRACK"] = "1"
 
+# Only there on a ZeroGPU Space, where it must come before whatever imports torch.
+with contextlib.suppress(ImportError):
+    import spaces  # noqa: F401
+
+from app.deployment import read_deployment
+from app.limits import Limits
 from app.serving import serve
 from app.studio import Studio
 from app.ui import build_app
@@ -16,12 +27,26 @@ parser = argparse.ArgumentParser(description="Granite Speech Lab")
 parser.add_argument("--host", help="address to listen on (default: this machine only)")
 parser.add_argument("--port", type=int, help="port (default: the first free one from 7860)")
 parser.add_argument("--share", action="store_true", help="open a public tunnel")
-parser.add_argument("--model", default="tiny", help="name, repository id or folder")
+parser.add_argument("--model", help="name, repository id or folder (default: tiny)")
 parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the best there is)")
+parser.add_argument("--mcp", action="store_true", help="offer the API as MCP tools too")
 
 if __name__ == "__main__":
     chosen = parser.parse_args()
-    studio = Studio(model=chosen.model, device=chosen.device)
+    try:
+        here = read_deployment(os.environ)
+    except ValueError as error:
+        parser.error(str(error))
+    here = replace(
+        here,
+        model=chosen.model or here.model,
+        device=chosen.device or here.device,
+        mcp=chosen.mcp or here.mcp,
+    )
+    studio = Studio(model=here.model, device=here.device, dtype=here.dtype, limits=Limits.of(here))
     studio.warm()
-    app = build_app(studio)
-    serve(app, host=chosen.host, port=chosen.port, share=chosen.share)
+    app = build_app(studio, here)
+    try:
+        serve(app, host=chosen.host, port=chosen.port, share=chosen.share, deployment=here)
+    except ValueError as error:
+        parser.error(str(error))

@@ -12,6 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from profiling.trace import MAX_JSON_BYTES
+
+PUBLIC_TRACE_BYTES = 100_000_000
 ON, OFF = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
 
 ZERO_GPU_NO_COMPILE = (
@@ -42,6 +45,11 @@ class Deployment:
     runs: Path | None = Path("runs")
     max_audio_s: float | None = None
     max_upload_mb: int = 200
+
+    @property
+    def max_trace_bytes(self) -> int:
+        """The largest trace that is read, unpacked; reading takes about six times its memory."""
+        return PUBLIC_TRACE_BYTES if self.public else MAX_JSON_BYTES
 
     @property
     def no_compile(self) -> str | None:

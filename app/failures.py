@@ -20,11 +20,16 @@ logger = logging.getLogger(__name__)
 SHOWN_S = 15
 
 
-def spoken(error: Exception, *, on_page: bool = True) -> gr.Error:
-    """The error to raise in its place, escaped for the page or as it is for a program."""
+def told(error: Exception) -> str:
+    """What went wrong, in words; what is not the caller's mistake goes to the log in full."""
     if not wording.is_callers(error):
         logger.error("a request failed", exc_info=error)
-    message = wording.failure(error)
+    return wording.failure(error)
+
+
+def spoken(error: Exception, *, on_page: bool = True) -> gr.Error:
+    """The error to raise in its place, escaped for the page or as it is for a program."""
+    message = told(error)
     shown = escape(message) if on_page else message
     return gr.Error(shown, duration=SHOWN_S, print_exception=False)
 

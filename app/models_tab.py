@@ -1,20 +1,87 @@
-"""The Models tab: what this app knows, what each can do, what is in memory now.
+"""The Models tab: what this app knows, what each can do, what is in memory; load, unload, look in.
 
-In: a studio. Out: a list, fresh whenever the tab is opened.
+In: a studio. Out: components, wired; the list is fresh whenever the tab is opened.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import gradio as gr
 
 from app import model_wording, wording
-from app.events import PAGE_EVENT
+from app.deployment import Deployment
+from app.events import MODEL_EVENT, PAGE_EVENT, Updates
+from app.failures import spoken
+from app.model_actions import load_model, look_into, unload_model
+from app.model_facts import facts_html
 from app.studio import Studio
 
+LOADING = "Loading… a model that is not on this machine yet is downloaded first, which takes long."
+LOADED, UNLOADED, NOT_LOADED = "{} is loaded.", "{} is unloaded.", "{} was not loaded."
+WORK = {"show_progress": "minimal", "api_visibility": "private", **MODEL_EVENT}
 
-def build_models_tab(studio: Studio, tab: gr.Tab) -> gr.HTML:
-    """Lay the tab out and wire its refresh."""
+
+def build_models_tab(studio: Studio, tab: gr.Tab, deployment: Deployment) -> gr.HTML:
+    """Lay the tab out and wire it."""
     gr.HTML(wording.aside_html(model_wording.MODELS_NOTE))
+    with gr.Row(elem_id="models-hand"):
+        name = gr.Dropdown(
+            [(c.title, c.name) for c in studio.cards()],
+            value=studio.model,
+            label="Model",
+            info=None
+            if deployment.public
+            else "Or type any Hugging Face repository id, or a folder on this machine.",
+            allow_custom_value=not deployment.public,
+            elem_id="models-name",
+            scale=3,
+            min_width=240,
+        )
+        with gr.Column(scale=2, min_width=240), gr.Row():
+            load = gr.Button("Load", min_width=80, elem_id="models-load")
+            unload = gr.Button(
+                "Unload", min_width=80, elem_id="models-unload", visible=not deployment.public
+            )
+            look = gr.Button("Inspect", min_width=80, elem_id="models-inspect")
+    status = gr.HTML(elem_id="models-status")
+    facts = gr.HTML(elem_id="models-facts", elem_classes="report")
     listing = gr.HTML(model_wording.models_html(studio.cards()), elem_id="models")
+    outputs = [status, facts, listing]
+
+    def fresh(said: str) -> Updates:
+        return {
+            status: wording.status_html(said),
+            listing: model_wording.models_html(studio.cards()),
+        }
+
+    def failed(error: Exception) -> Updates:
+        return {status: wording.status_html(wording.failure(error), "error"), facts: ""}
+
+    def load_it(chosen: str | None) -> Iterator[Updates]:
+        yield {status: wording.status_html(LOADING)}
+        try:
+            yield fresh(LOADED.format(load_model(studio, chosen or "").title))
+        except Exception as error:
+            yield failed(error)
+            raise spoken(error) from error
+
+    def unload_it(chosen: str | None) -> Updates:
+        title = studio.card(chosen or studio.model).title
+        gone = unload_model(studio, chosen or studio.model)
+        return fresh((UNLOADED if gone else NOT_LOADED).format(title)) | {facts: ""}
+
+    def look_in(chosen: str | None) -> Iterator[Updates]:
+        yield {status: wording.status_html(LOADING)}
+        try:
+            found = look_into(studio, chosen or "")
+            yield fresh("") | {facts: facts_html(found), status: ""}
+        except Exception as error:
+            yield failed(error)
+            raise spoken(error) from error
+
+    load.click(load_it, [name], outputs, **WORK)
+    unload.click(unload_it, [name], outputs, **WORK)
+    look.click(look_in, [name], outputs, **WORK)
     tab.select(lambda: model_wording.models_html(studio.cards()), None, [listing], **PAGE_EVENT)
     return listing

@@ -132,6 +132,12 @@ class RunShelf:
         shutil.copyfile(file, target)
         return f"trace:{target.name}"
 
+    def scratch(self, session: str) -> Path:
+        """A folder for files that a visitor saves; goes with everything else of theirs."""
+        folder = self._own(session).root / ".saved"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
     def discard(self, session: str, key: str) -> None:
         """Delete a trace that turned out to be none."""
         kind, _, name = key.partition(":")

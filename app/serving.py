@@ -6,14 +6,20 @@ analytics, no run history in the visitor's browser, fonts and scripts from Gradi
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import gradio as gr
 
+from app.deployment import Deployment
 from app.examples import FOLDER
 from app.theme import theme
 from core.catalog import ASSETS
 
+NO_MCP = (
+    "MCP needs a package more: pip install 'gradio[mcp]'. It asks for an older pydantic than the "
+    "rest of this app is tested with, which is why it is not installed with it"
+)
 MAX_WAITING = 64  # requests in the queue; the next is told to come back
-MAX_UPLOAD = "200mb"
 
 
 def serve(
@@ -23,6 +29,7 @@ def serve(
     port: int | None = None,
     share: bool = False,
     block: bool = True,
+    deployment: Deployment | None = None,
 ) -> str:
     """Start the server; returns its address, at once if ``block`` is False.
 
@@ -32,7 +39,14 @@ def serve(
         port: None means GRADIO_SERVER_PORT, else the first free one from 7860.
         share: open a public tunnel through gradio.live.
         block: stay until the server is stopped.
+        deployment: limits on uploads, and whether the API is also offered as MCP tools.
+
+    Raises:
+        ValueError: MCP was asked for, but what it needs is not installed.
     """
+    where = deployment or Deployment()
+    if where.mcp and find_spec("mcp") is None:
+        raise ValueError(NO_MCP)
     app.queue(default_concurrency_limit=None, max_size=MAX_WAITING)
     _, local, _ = app.launch(
         server_name=host,
@@ -40,14 +54,15 @@ def serve(
         share=share,
         prevent_thread_lock=not block,
         theme=theme(),
-        css_paths=ASSETS / "style.css",
+        css_paths=[ASSETS / "style.css", ASSETS / "measure.css"],
         footer_links=["api", "settings"],
         run_history=False,
         enable_monitoring=False,
-        max_file_size=MAX_UPLOAD,
+        max_file_size=f"{where.max_upload_mb}mb",
         allowed_paths=[str(FOLDER)],
         show_error=False,
         ssr_mode=False,
         pwa=False,
+        mcp_server=where.mcp,
     )
     return local

@@ -5,22 +5,31 @@ from __future__ import annotations
 import gradio as gr
 
 from app import wording
+from app.compare_tab import build_compare_tab
+from app.deployment import Deployment
 from app.endpoints import build_endpoints
 from app.events import session_of
 from app.live_tab import Onward, build_live_tab
+from app.measure_endpoints import build_measure_endpoints
+from app.measuring import Measuring
 from app.models_tab import build_models_tab
+from app.profile_tab import build_profile_tab
+from app.run_shelf import RunShelf
+from app.run_viewer import RunViewer
 from app.studio import Studio
 from app.transcribe_tab import build_transcribe_tab
 
 UPLOADS_KEPT_S = 3600
 
 
-def build_app(studio: Studio) -> gr.Blocks:
+def build_app(studio: Studio, deployment: Deployment | None = None) -> gr.Blocks:
     """The app around ``studio``, ready for :func:`app.serving.serve`.
 
     Uploads and recordings are deleted an hour after they came. A closed page ends its request.
     """
-
+    where = deployment or Deployment(runs=None)
+    measuring = Measuring(studio, RunShelf(where.runs), where.no_timing)
+    viewer = RunViewer(measuring.shelf, measuring.quiet, where.max_trace_bytes)
     with gr.Blocks(
         title="Granite Speech Lab",
         analytics_enabled=False,
@@ -33,12 +42,18 @@ def build_app(studio: Studio) -> gr.Blocks:
             with gr.Tab("Live", id="live"):
                 onward = Onward(tabs, page.recording, page.expected, page.result)
                 live = build_live_tab(studio, page.settings, onward)
+            with gr.Tab("Compare", id="compare"):
+                build_compare_tab(measuring, where)
+            with gr.Tab("Profile", id="profile") as tab:
+                build_profile_tab(measuring, viewer, where, tab)
             with gr.Tab("Models", id="models") as tab:
-                build_models_tab(studio, tab)
+                build_models_tab(studio, tab, where)
         build_endpoints(studio)
+        build_measure_endpoints(measuring, where.max_trace_bytes)
 
         def left(request: gr.Request) -> None:
             studio.leave(session_of(request))
+            measuring.leave(session_of(request))
             live.room.leave(session_of(request))
 
         app.unload(left)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import pandas as pd
+
 from core.phases import PHASES
 from profiling.breakdown import (
     compile_overhead,
@@ -125,29 +127,45 @@ def memory(page: Page, run: Run, trace: Trace | None) -> None:
 
 def traced(page: Page, run: Run, trace: Trace) -> None:
     """Timeline, tree of calls, operators, gaps, and the price of compiled calls."""
-    events, calls = trace.events, nest(trace.events)
+    calls = nest(trace.events)
+    over_time(page, run, trace, calls=calls)
+    page.parts.append("<h3>Where the time of each phase went</h3>")
+    operators(page, trace, calls=calls)
+    idle(page, trace, calls=calls)
+
+
+def over_time(page: Page, run: Run, trace: Trace, *, calls: pd.DataFrame | None = None) -> None:
+    """What ran when, and the trace's own table of phases."""
     page.heading("Inside the phases", TRACE_LEAD)
     if run.get("profiler_tax"):
         page.note(f"The profiler made this run {run['profiler_tax']:.2f} times as slow.")
     for absent in trace.lacks:
         page.note(f"The trace has {absent}.")
-    page.figure(timeline(events, calls=calls), "Phases and calls over time")
-    page.table(phase_table(events, calls=calls).to_dict("records"), TRACE_COLUMNS)
-    page.parts.append("<h3>Where the time of each phase went</h3>")
+    page.figure(timeline(trace.events, calls=calls), "Phases and calls over time")
+    page.table(phase_table(trace.events, calls=calls).to_dict("records"), TRACE_COLUMNS)
+
+
+def operators(page: Page, trace: Trace, *, calls: pd.DataFrame | None = None) -> None:
+    """The tree of calls, and the dearest of them."""
+    events = trace.events
     page.note("As wide as the time it took. Click to enter a call, click the top to leave it.")
     page.figure(operator_icicle(operator_paths(events, calls=calls)), "Tree of calls by time")
     page.parts.append("<h3>Dearest operators</h3>")
-    operators = operator_table(events, calls=calls)
-    page.figure(top_operators(operators), "Operators by self time")
-    page.table(operators.head(TOP_ROWS).to_dict("records"), OPERATOR_COLUMNS)
-    gaps = launch_gaps(events, calls=calls)
+    table = operator_table(events, calls=calls)
+    page.figure(top_operators(table), "Operators by self time")
+    page.table(table.head(TOP_ROWS).to_dict("records"), OPERATOR_COLUMNS)
+
+
+def idle(page: Page, trace: Trace, *, calls: pd.DataFrame | None = None) -> None:
+    """Time in which nothing ran, and what calling compiled code cost."""
+    gaps = launch_gaps(trace.events, calls=calls)
     if len(gaps):
         page.parts.append("<h3>Gaps</h3>")
         page.note("Time inside a phase in which nothing ran. What compiling can cure is here.")
         if not gaps["trusted"].all():
             warnings(page, [HIDDEN_KERNELS])
         page.table(gaps.to_dict("records"), GAP_COLUMNS)
-    overhead = compile_overhead(events, calls=calls)
+    overhead = compile_overhead(trace.events, calls=calls)
     if len(overhead):
         page.parts.append("<h3>Price of calling compiled code</h3>")
         page.note("Guards, dispatch and wrappers are paid on every call; the graph is the work.")

@@ -1,0 +1,190 @@
+"""The Compare tab: one recording, two ways of transcribing it, side by side.
+
+In: measurements of a studio. Out: components, wired. Handlers pass values on to
+:class:`app.measuring.Measuring` and words to the page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from app import compare_wording as words
+from app import wording
+from app.arm_panel import ArmPanel, build_arm
+from app.compare_result import CompareResult, build_compare_result
+from app.deployment import Deployment
+from app.events import MODEL_EVENT, PAGE_EVENT, Updates, session_of
+from app.examples import Example, read_examples
+from app.failures import spoken
+from app.measuring import How, Measuring
+from profiling.intervals import FEWEST_BLOCKS
+
+PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
+    "compile": ("Compiled against eager", {"engine": "compile"}),
+    "drafts": ("Exact drafts against greedy", {"decoding": "speculative"}),
+    "lora": ("LoRA off against on", {"lora": False}),
+    "int8": ("int8 weights against full", {"quantize": "int8"}),
+    "own": ("My own choice", {}),
+}
+ROUNDS, MOST_ROUNDS, TOKENS = 10, 40, 200
+SHOW_RESULT = """() => {
+  document.querySelector("#compare-status").scrollIntoView({ block: "nearest" });
+  return [];
+}"""
+
+
+@dataclass(frozen=True)
+class CompareTab:
+    """Its components. preset sets the arms; rounds, tokens and fixed say how thoroughly."""
+
+    recording: gr.Audio
+    preset: gr.Radio
+    a: ArmPanel
+    b: ArmPanel
+    rounds: gr.Slider
+    tokens: gr.Slider
+    fixed: gr.Checkbox
+    go: gr.Button
+    stop: gr.Button
+    result: CompareResult
+
+    @property
+    def inputs(self) -> list[Any]:
+        """What the handler of the button needs."""
+        thorough = [self.rounds, self.tokens, self.fixed]
+        return [self.recording, *thorough, *self.a.inputs, *self.b.inputs]
+
+
+def build_compare_tab(measuring: Measuring, deployment: Deployment) -> CompareTab | None:
+    """Lay the tab out; None where nothing can be timed, which the page then says."""
+    if measuring.refusal is not None:
+        gr.HTML(wording.status_html(measuring.refusal), elem_id="compare-status")
+        return None
+    examples = read_examples()
+    with gr.Row(elem_id="compare", elem_classes="two-columns"):
+        with gr.Column():
+            recording = gr.Audio(
+                sources=["upload", "microphone"],
+                type="filepath",
+                label="Recording",
+                buttons=[],
+                elem_id="compare-recording",
+            )
+            chips = build_chips(examples, "compare-examples")
+            parts = _build_choice(measuring, deployment)
+            with gr.Row():
+                go = gr.Button("Compare", variant="primary", min_width=120, elem_id="compare-go")
+                stop = gr.Button("Stop", interactive=False, min_width=120, elem_id="compare-stop")
+        with gr.Column():
+            result = build_compare_result(measuring)
+    tab = CompareTab(recording, *parts, go, stop, result)
+    chips.click(lambda i: examples[i].path, [chips], [recording], **PAGE_EVENT)
+    _wire(measuring, tab)
+    return tab
+
+
+def build_chips(examples: list[Example], name: str) -> gr.Dataset:
+    """One button per recording, named by what is said in it."""
+    return gr.Dataset(
+        components=[gr.Textbox(visible=False)],
+        samples=[[example.text] for example in examples],
+        type="index",
+        label="Or an example",
+        samples_per_page=20,
+        visible=bool(examples),
+        elem_id=name,
+        elem_classes="chips",
+    )
+
+
+def _build_choice(
+    measuring: Measuring, deployment: Deployment
+) -> tuple[gr.Radio, ArmPanel, ArmPanel, gr.Slider, gr.Slider, gr.Checkbox]:
+    offered = {k: v for k, v in PRESETS.items() if k != "compile" or not deployment.no_compile}
+    first = next(iter(offered))
+    preset = gr.Radio(
+        [(title, key) for key, (title, _) in offered.items()],
+        value=first,
+        label="What to compare",
+        elem_id="compare-preset",
+    )
+    with gr.Accordion("A and B in detail", open=False, elem_id="compare-arms"), gr.Row():
+        with gr.Column(min_width=150):
+            gr.HTML("<h3>A, the baseline</h3>")
+            a = build_arm(measuring.studio, deployment, "a")
+        with gr.Column(min_width=150):
+            gr.HTML("<h3>B</h3>")
+            b = build_arm(measuring.studio, deployment, "b", **offered[first][1])
+    rounds = gr.Slider(
+        FEWEST_BLOCKS,
+        MOST_ROUNDS,
+        ROUNDS,
+        step=1,
+        label="Rounds",
+        info="Two runs of A, of B, and of A again in each.",
+        elem_id="compare-rounds",
+    )
+    with gr.Accordion("Length of the text", open=False, elem_id="compare-length"):
+        tokens = gr.Slider(
+            10, 400, TOKENS, step=10, label="Longest text, in tokens", elem_id="compare-tokens"
+        )
+        fixed = gr.Checkbox(
+            False,
+            label="Always write that many tokens",
+            info="Equal work for both where their texts differ in length; the text goes on past "
+            "its end, so only the times mean something.",
+            elem_id="compare-fixed",
+        )
+    return preset, a, b, rounds, tokens, fixed
+
+
+def _wire(measuring: Measuring, tab: CompareTab) -> None:
+    result, arm = tab.result, len(tab.a.inputs)
+
+    def set_arms(preset: str) -> Updates:
+        return tab.a.set() | tab.b.set(**PRESETS[preset][1]) if preset != "own" else {}
+
+    def begin(request: gr.Request) -> Updates:
+        measuring.begin(session_of(request))
+        return result.waiting() | {tab.stop: gr.update(interactive=True)}
+
+    def run(
+        request: gr.Request,
+        recording: str | None,
+        rounds: int,
+        tokens: int,
+        fixed: bool,
+        *rest: Any,
+    ) -> Iterator[Updates]:
+        try:
+            a, b = (tab.a.read(tuple(own), tokens) for own in (rest[:arm], rest[arm:]))
+            how = How(int(rounds), fixed)
+            for report in measuring.compare(session_of(request), recording, a, b, how):
+                yield result.shown(report)
+        except Exception as error:
+            yield result.failed(wording.failure(error))
+            raise spoken(error) from error
+
+    def stop(request: gr.Request) -> Updates:
+        running = measuring.stop(session_of(request))
+        return {result.status: wording.status_html(words.STOPPING) if running else gr.skip()}
+
+    tab.preset.input(set_arms, [tab.preset], [*tab.a.inputs, *tab.b.inputs], **PAGE_EVENT)
+    begun = tab.go.click(begin, None, [*result.outputs, tab.stop], js=SHOW_RESULT, **PAGE_EVENT)
+    ran = begun.then(
+        run,
+        tab.inputs,
+        result.outputs,
+        show_progress="full",
+        show_progress_on=[result.status],
+        api_visibility="private",
+        **MODEL_EVENT,
+    )
+    # Gradio 6.31 does not call what follows with `then` after an error, though it says so.
+    for ended in (ran.then, ran.failure):
+        ended(lambda: gr.update(interactive=False), None, [tab.stop], **PAGE_EVENT)
+    tab.stop.click(stop, None, [result.status], **PAGE_EVENT)

@@ -1,0 +1,81 @@
+"""What programs may measure and read: ``/compare``, ``/profile`` and ``/read_trace``.
+
+In: a recording and settings by name, or a trace. Out: the JSON objects of ``python -m profiling``'s
+``run``, ``compare`` and ``read``. Nothing of it stays here. The components below are never on the
+page; they give the API its types, its documentation, and Gradio's checks of uploaded files.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from app import wording
+from app.asked import settings_of
+from app.events import MODEL_EVENT
+from app.failures import plain_errors
+from app.measuring import MOST, How, Measuring
+from profiling.trace import MAX_JSON_BYTES, read_trace
+from profiling.trace_tables import trace_json
+
+READ_EVENT: dict[str, Any] = {"concurrency_id": "reading", "concurrency_limit": 1}
+SETTINGS = (
+    f"an object of engine ({', '.join(wording.ENGINES)}), lora (true, false), decoding "
+    f"({', '.join(wording.DECODINGS)}), dtype, quantize, model, max_new_tokens"
+)
+
+
+def build_measure_endpoints(measuring: Measuring, max_json_bytes: int = MAX_JSON_BYTES) -> None:
+    """Add the API names to the current Blocks."""
+
+    def compare(
+        audio: str | None,
+        a: dict[str, Any],
+        b: dict[str, Any],
+        model: str,
+        rounds: int,
+        fixed: bool,
+    ) -> dict[str, Any]:
+        """Time two ways of transcribing one recording; ratios below 1 mean that b is faster."""
+        with plain_errors(on_page=False), tempfile.TemporaryDirectory() as folder:
+            arms = (settings_of(model, a or {}), settings_of(model, b or {}))
+            found = measuring.once(audio, arms, How(int(rounds), fixed), Path(folder))
+            first, second = found.runs
+            return {"comparison": found.comparison, "a": first, "b": second}
+
+    def profile(
+        audio: str | None, settings: dict[str, Any], model: str, rounds: int
+    ) -> dict[str, Any]:
+        """Time and trace one way of transcribing a recording; returns the run as JSON."""
+        with plain_errors(on_page=False), tempfile.TemporaryDirectory() as folder:
+            arms = (settings_of(model, settings or {}),)
+            return measuring.once(audio, arms, How(int(rounds)), Path(folder)).runs[0]
+
+    def read(trace: str | None) -> dict[str, Any]:
+        """Tables of a Chrome trace, whoever recorded it; no model is needed."""
+        with plain_errors(on_page=False):
+            if not trace:
+                raise ValueError("no trace came; send a .json or .json.gz of torch.profiler")
+            with measuring.quiet:
+                return trace_json(read_trace(trace, max_json_bytes=max_json_bytes))
+
+    with gr.Column(visible=False):
+        audio = gr.Audio(type="filepath", label="audio: the recording, any common format")
+        model = gr.Textbox(measuring.studio.model, label="model: used where settings name none")
+        rounds = gr.Slider(1, MOST, 10, step=1, label="rounds: of two runs each")
+        a = gr.JSON({"engine": "eager"}, label=f"a: the baseline's settings, {SETTINGS}")
+        b = gr.JSON({"engine": "compile"}, label="b: the other's settings")
+        one = gr.JSON({}, label=f"settings: {SETTINGS}")
+        fixed = gr.Checkbox(False, label="fixed: always write max_new_tokens tokens")
+        trace = gr.File(type="filepath", label="trace: .json or .json.gz")
+        out = gr.JSON(label="Result")
+        gr.Button().click(
+            compare, [audio, a, b, model, rounds, fixed], [out], api_name="compare", **MODEL_EVENT
+        )
+        gr.Button().click(
+            profile, [audio, one, model, rounds], [out], api_name="profile", **MODEL_EVENT
+        )
+        gr.Button().click(read, [trace], [out], api_name="read_trace", **READ_EVENT)
