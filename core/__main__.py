@@ -1,4 +1,4 @@
-"""``python -m core transcribe | inspect | models``.
+"""``python -m core transcribe | inspect | models | package``.
 
 In: command-line arguments. Out: results on stdout, progress and problems on stderr; exit status 0
 all well, 1 some files failed, 2 nothing could be done.
@@ -23,6 +23,7 @@ from core.files import transcribe_files
 from core.hub import is_here
 from core.inspection import inspect
 from core.options import DECODINGS, ENGINES, Finished, OptionFields, PartialText, TranscribeOptions
+from core.packaging import build_package
 from core.prompts import TASKS
 from core.quantize import MODES
 
@@ -57,6 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
     listing = commands.add_parser("models", help="the checkpoints this project knows")
     listing.add_argument("--json", action="store_true", help="as JSON")
     listing.set_defaults(run=run_models)
+    _add_package(commands.add_parser("package", help="compile a model ahead of time"))
     return parser
 
 
@@ -87,6 +89,18 @@ def _add_transcribe(parser: argparse.ArgumentParser) -> None:
     add("--dtype", choices=("float32", "bfloat16", "float16"))
     add("--quantize", choices=("none", *MODES), default="none", help="int8 decoder weights")
     parser.set_defaults(run=run_transcribe)
+
+
+def _add_package(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("model", help="catalog name, Hub repository id, or folder")
+    add("--revision", help="branch, tag or commit of a repository")
+    add("--device", help="cpu, cuda, cuda:1")
+    add("--dtype", choices=("float32", "bfloat16", "float16"))
+    add("--quantize", choices=("none", *MODES), default="none", help="int8 decoder weights")
+    add("--batches", action="store_true", help="also for several files at once, and beams")
+    add("--output-dir", type=Path, help="folder of packages (default: the user's cache)")
+    parser.set_defaults(run=run_package)
 
 
 def run_transcribe(parsed: argparse.Namespace) -> int:
@@ -195,6 +209,26 @@ def run_inspect(parsed: argparse.Namespace) -> int:
     if abilities["target_languages"]:
         print(f"  into        {', '.join(abilities['target_languages'])}")
     print(f"  recordings  up to {abilities['max_audio_s']:.0f} s")
+    return ALL_WELL
+
+
+def run_package(parsed: argparse.Namespace) -> int:
+    """Compile a model ahead of time and print where the result is."""
+    lab = load(
+        parsed.model,
+        device=parsed.device,
+        dtype=parsed.dtype,
+        revision=parsed.revision,
+        quantize=None if parsed.quantize == "none" else parsed.quantize,
+    )
+    folder = build_package(
+        lab.model,
+        name=lab.entry.name,
+        into=parsed.output_dir,
+        batches=parsed.batches,
+        say=lambda text: print(text, file=sys.stderr),
+    )
+    print(folder)
     return ALL_WELL
 
 

@@ -107,9 +107,7 @@ def _decode(engine: Engine, searches: list[Search], cache: KVCache, lora: Tensor
 
 def _widen(cache: KVCache, beams: int) -> KVCache:
     """Every row ``beams`` times."""
-    keys = tuple(t.repeat_interleave(beams, dim=0) for t in cache.keys)
-    values = tuple(t.repeat_interleave(beams, dim=0) for t in cache.values)
-    return KVCache(keys, values, torch.arange(keys[0].shape[0], device=cache.rows.device)[:, None])
+    return cache.keep_rows(cache.rows[:, 0].repeat_interleave(beams))
 
 
 def _step(

@@ -7,6 +7,9 @@ Rows of a batch have prompts of different lengths; each row writes at its own po
 sees only slots at or before its own position, so the unwritten (or padding) slots after it are
 never read and no further mask is needed.
 
+In memory slots come before rows, whatever the batch: the first slots are then one block, and their
+strides say nothing of how many slots there are. Compiled code can count on that for any view.
+
 Shapes: L layers, B batch rows, S slots, T new positions, K key/value heads, d head width.
 """
 
@@ -54,17 +57,22 @@ class KVCache:
         )
 
     def keep_rows(self, rows: Tensor) -> KVCache:
-        """A smaller cache with the rows [b] only; the others' memory is given back."""
+        """A cache of the rows [b] only, in that order and as often as named; the rest is freed."""
         return KVCache(
-            tuple(t.index_select(0, rows) for t in self.keys),
-            tuple(t.index_select(0, rows) for t in self.values),
-            self.rows[: rows.shape[0]],
+            tuple(_rows_of(t, rows) for t in self.keys),
+            tuple(_rows_of(t, rows) for t in self.values),
+            torch.arange(rows.shape[0], device=rows.device)[:, None],
         )
 
     def reorder(self, source_rows: Tensor) -> None:
         """Row b becomes a copy of row ``source_rows[b]`` (beam search)."""
         for buffer in (*self.keys, *self.values):
-            buffer.copy_(buffer.index_select(0, source_rows))
+            buffer.copy_(_rows_of(buffer, source_rows))
+
+
+def _rows_of(buffer: Tensor, rows: Tensor) -> Tensor:
+    """Rows [b] of ``buffer`` [B, S, K, d], slots still first in memory."""
+    return buffer.transpose(0, 1).index_select(1, rows).transpose(0, 1)
 
 
 def allocate_cache(
@@ -76,12 +84,13 @@ def allocate_cache(
     device: torch.device,
 ) -> KVCache:
     """An empty cache for ``batch`` rows of ``num_slots`` positions."""
-    shape = (batch, num_slots, config.num_key_value_heads, config.head_dim)
+    shape = (num_slots, batch, config.num_key_value_heads, config.head_dim)
 
     def buffers() -> tuple[Tensor, ...]:
         # Zeros, not empty: an unwritten slot is masked, but 0 * NaN would still be NaN.
         return tuple(
-            torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.num_hidden_layers)
+            torch.zeros(shape, dtype=dtype, device=device).transpose(0, 1)
+            for _ in range(config.num_hidden_layers)
         )
 
     return KVCache(buffers(), buffers(), torch.arange(batch, device=device)[:, None])

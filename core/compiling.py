@@ -1,95 +1,194 @@
 """The stages compiled: the only file that calls ``torch.compile``.
 
-In: a model. Out: an :class:`Engine` whose stages are whole graphs (``fullgraph=True``) with fixed
-shapes. Lengths are padded to buckets, so a new clip length, prompt or LoRA state within a bucket
-meets a graph that exists already; LoRA is a tensor argument, never a different graph.
+In: a model. Out: an :class:`Engine` whose stages are whole graphs (``fullgraph=True``). Lengths are
+symbols in them (see ``core.graphs``), so a new clip length, prompt, draft or cache size meets a
+graph that exists already; LoRA is a tensor argument, never a different graph.
 
-Buckets: features in one, two, four, ... attention blocks; prompts and caches in powers of two from
-64 up. The number of graphs therefore grows with the logarithm of the longest clip.
+A stage compiles when it is first met, which takes seconds to minutes; ``core.warmup`` meets all of
+them at once, and ``core.packaging`` does the work ahead of time. On CUDA the same graphs are
+replayed as CUDA graphs (``core.cuda_graphs``).
 """
 
 from __future__ import annotations
 
 import inspect
 import logging
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from core.engine import ROW_TILE, Engine, decode_stage, encode_stage, prefill_stage, project_stage
+from core import phases
+from core.cuda_graphs import Recorder, recorded_engine
+from core.engine import Engine
+from core.graphs import Arguments, Graph, Runner, graph_engine, variant
 from core.model import GraniteSpeech
 
 logger = logging.getLogger(__name__)
 
-SMALLEST_BUCKET = 64  # tokens; below this a graph of its own saves nothing
-MOST_GRAPHS = 256  # of one stage: every pair of buckets and batch size has its own
+MOST_GRAPHS = 64  # variants of one stage; more than any mix of batches and lengths can make
+MOST_BROKEN = 32  # unreadable libraries removed before compiling is given up
+COMPILING_FAILED = (
+    "compiling failed: {why}; a run that was killed while compiling may have left broken files in "
+    "{cache}: delete that folder and try again, or use the eager engine"
+)
+_LIBRARY = re.compile(r"[^\s'\"()]+\.so\b")
+_PHASES = {
+    "encode": phases.ENCODER,
+    "project": phases.PROJECTOR,
+    "prefill": phases.PREFILL,
+    "decode": phases.DECODE,
+    "verify": phases.VERIFY,
+}
+
+
+class CompileError(ValueError):
+    """A stage cannot be compiled here. The message is one line and says what to do."""
 
 
 @dataclass
 class CompileLedger:
-    """What compiling cost. seconds: stage -> seconds of the calls that had to compile."""
+    """What compiling cost. seconds: stage -> seconds of the calls that had to compile.
+
+    packaged: graphs that came compiled, from a package. refused: why a package was not used.
+    """
 
     seconds: dict[str, float] = field(default_factory=dict)
     graphs: dict[str, int] = field(default_factory=dict)
+    packaged: tuple[str, ...] = ()
+    refused: str | None = None
 
 
-def power_of_two_bucket(length: int, smallest: int = SMALLEST_BUCKET) -> int:
-    """The smallest ``smallest * 2**k`` that holds ``length``."""
-    bucket = smallest
-    while bucket < length:
-        bucket *= 2
-    return bucket
-
-
-def compiled_engine(model: GraniteSpeech, ledger: CompileLedger) -> Engine:
+def compiled_engine(
+    model: GraniteSpeech,
+    ledger: CompileLedger,
+    *,
+    packaged: Callable[[Runner], Runner] | None = None,
+) -> Engine:
     """The stages of ``model`` under ``torch.compile``; ``ledger`` collects what compiling cost.
 
-    The first call in a bucket compiles it, which takes seconds; later calls reuse the graph.
+    Args:
+        model: the checkpoint.
+        ledger: filled as graphs are compiled.
+        packaged: wraps the compiler with graphs that are compiled already, or None.
     """
-    context = model.config.encoder.context_size
-
-    def build(name: str, stage: Callable[..., Any]) -> Callable[..., Any]:
-        compiled = torch.compile(stage, fullgraph=True, dynamic=False, **_room_for_buckets())
-        return _counted(name, compiled, ledger)
-
-    return Engine(
-        name="compile",
-        encode=build("encoder", encode_stage(model)),
-        project=build("projector", project_stage(model)),
-        prefill=build("prefill", prefill_stage(model)),
-        decode=build("decode", decode_stage(model)),
-        frames_bucket=lambda frames: power_of_two_bucket(frames, context),
-        prompt_bucket=power_of_two_bucket,
-        cache_bucket=power_of_two_bucket,
-        verify_bucket=lambda rows: rows if rows == 1 else power_of_two_bucket(rows, ROW_TILE),
-        slots_in_use=lambda position, num_slots: num_slots,
-    )
+    run: Runner = Compiler(ledger)
+    if packaged is not None:
+        run = packaged(run)
+    if model.decoder.embed_tokens.weight.device.type != "cuda":
+        return graph_engine("compile", model, run)
+    recorder = Recorder(run)
+    return recorded_engine(graph_engine("compile", model, recorder), recorder)
 
 
-def _room_for_buckets() -> dict[str, Any]:
+class Compiler:
+    """Runs graphs through ``torch.compile``, each variant compiled when first met."""
+
+    def __init__(self, ledger: CompileLedger) -> None:
+        self._ledger = ledger
+        self._compiled: dict[str, Callable[..., Any]] = {}
+        self._known: set[str] = set()
+
+    def __call__(self, graph: Graph, arguments: Arguments) -> Any:
+        """Run ``graph``.
+
+        Raises:
+            CompileError: it cannot be compiled on this machine.
+        """
+        name = variant(graph, arguments)
+        if name in self._known:
+            return self._count(graph, arguments)
+        mark_varying(graph, arguments)
+        result = without_broken_libraries(lambda: self._count(graph, arguments))
+        self._known.add(name)
+        return result
+
+    def _count(self, graph: Graph, arguments: Arguments) -> Any:
+        """Run, and record the seconds of a call that made new graphs."""
+        if graph.name not in self._compiled:
+            self._compiled[graph.name] = torch.compile(
+                graph.run, fullgraph=True, dynamic=False, **_room_for_variants()
+            )
+        before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+        begin = time.perf_counter()
+        result = self._compiled[graph.name](*arguments)
+        new = torch._dynamo.utils.counters["stats"]["unique_graphs"] - before
+        if new:
+            spent, phase = time.perf_counter() - begin, _PHASES[graph.name]
+            self._ledger.seconds[phase] = self._ledger.seconds.get(phase, 0.0) + spent
+            self._ledger.graphs[phase] = self._ledger.graphs.get(phase, 0) + new
+            logger.info("compiled %s in %.1f s", variant(graph, arguments), spent)
+        return result
+
+
+def mark_varying(graph: Graph, arguments: Arguments) -> None:
+    """Tell the compiler which sizes vary; it then refuses to make one of them a number."""
+    for place, tensor in enumerate(arguments):
+        for dimension in graph.sizes_of(place):
+            if tensor is not None and tensor.shape[dimension] > 1:
+                torch._dynamo.mark_dynamic(tensor, dimension)
+
+
+def without_broken_libraries(call: Callable[[], Any]) -> Any:
+    """The result of ``call``, which may compile.
+
+    A process that was killed while compiling can leave a half-written library in the compiler's
+    cache, and every later run would load it. Such a file is removed, and the call made again.
+
+    Raises:
+        CompileError: it still cannot be compiled.
+    """
+    for _ in range(MOST_BROKEN):
+        try:
+            return call()
+        except (RuntimeError, ImportError, OSError) as error:
+            if not _is_compilers(error):
+                raise
+            library = broken_library(error)
+            if library is None:
+                raise CompileError(_failure(str(error))) from error
+            logger.warning("%s is no whole library: removed, and compiled again", library)
+            library.unlink(missing_ok=True)
+    raise CompileError(_failure("too many broken files"))
+
+
+def _is_compilers(error: Exception) -> bool:
+    """Whether the compiler failed, and not the arithmetic (or a test that forbids compiling)."""
+    if isinstance(error, RuntimeError):
+        return isinstance(error, torch._dynamo.exc.TorchDynamoException)
+    return True
+
+
+def _failure(said: str) -> str:
+    why = next((line.strip() for line in said.splitlines() if line.strip()), "no reason given")
+    return COMPILING_FAILED.format(why=why, cache=_cache_folder())
+
+
+def _cache_folder() -> Path:
+    # torch loads its compiler when it is first asked for; importing it here would slow every start.
+    return Path(torch._inductor.runtime.cache_dir_utils.cache_dir()).resolve()
+
+
+def broken_library(error: BaseException) -> Path | None:
+    """The library in the compiler's cache that could not be loaded, if that is what went wrong."""
+    text = str(error)
+    if not any(sign in text for sign in ("file too short", "invalid ELF", "undefined symbol")):
+        return None
+    cache = _cache_folder()
+    for found in _LIBRARY.findall(text):
+        path = Path(found).resolve()
+        if path.is_relative_to(cache) and path.is_file():
+            return path
+    return None
+
+
+def _room_for_variants() -> dict[str, Any]:
     """Dynamo refuses the ninth variant of a whole graph unless told; old torch has one setting."""
     if "recompile_limit" in inspect.signature(torch.compile).parameters:
         return {"recompile_limit": MOST_GRAPHS}
     torch._dynamo.config.recompile_limit = MOST_GRAPHS
     return {}
-
-
-def _counted(name: str, compiled: Callable[..., Any], ledger: CompileLedger) -> Callable[..., Any]:
-    """Record the seconds of every call that made new graphs."""
-
-    def call(*args: Any) -> Any:
-        before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
-        begin = time.perf_counter()
-        result = compiled(*args)
-        new = torch._dynamo.utils.counters["stats"]["unique_graphs"] - before
-        if new:
-            spent = time.perf_counter() - begin
-            ledger.seconds[name] = ledger.seconds.get(name, 0.0) + spent
-            ledger.graphs[name] = ledger.graphs.get(name, 0) + new
-            logger.info("compiled %s in %.1f s", name, spent)
-        return result
-
-    return call

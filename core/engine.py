@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from core.cache import KVCache
+from core.cache import KVCache, allocate_cache
 from core.encoder import EncoderOutput, padded_length
 from core.model import GraniteSpeech
 
@@ -41,6 +41,7 @@ class Engine:
     frames_bucket, prompt_bucket, cache_bucket: the size to pad a length to.
     verify_bucket: how many tokens a pass over that many should be padded to.
     slots_in_use: how many cache slots a step at this position should attend over.
+    new_cache: makes a request's cache, as :func:`core.cache.allocate_cache` does.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Engine:
     cache_bucket: Callable[[int], int]
     verify_bucket: Callable[[int], int]
     slots_in_use: Callable[[int, int], int]
+    new_cache: Callable[..., KVCache] = allocate_cache
 
 
 def encode_stage(model: GraniteSpeech) -> EncodeStage:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from core import phases
-from core.cache import KVCache, allocate_cache
+from core.cache import KVCache
 from core.config import DecoderConfig
 from core.engine import Engine
 from core.loops import length_before_loop
@@ -171,7 +171,7 @@ def run_prefill(
     limit = config.max_position_embeddings
     length = min(engine.prompt_bucket(longest), limit)
     num_slots = max(length, min(engine.cache_bucket(longest + max_new_tokens), limit))
-    cache = allocate_cache(
+    cache = engine.new_cache(
         config, batch=batch, num_slots=num_slots, dtype=prompts.audio.dtype, device=device
     )
     # Padding on the right: those slots are overwritten by new tokens before anything reads them.

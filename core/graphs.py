@@ -1,0 +1,172 @@
+"""What compilers are given: each stage as one function of plain tensors.
+
+In: a model. Out: five :class:`Graph` functions, and :func:`graph_engine`, which turns the stages'
+own arguments into theirs and hands them to whoever runs graphs: the compiler, a package built
+ahead of time, or eager Python.
+
+Every size that a recording, a prompt, a draft or a batch decides is *varying*: a symbol in the
+compiled code instead of a number, so one graph serves all lengths. A size of one is the exception.
+It stands for other arithmetic (a matrix product becomes a matrix-vector product), and compilers
+treat it as a case of its own, so :func:`variant` names it: ``decode`` and ``decode-B1`` are two.
+Where one would be a needless case (one scored place, one audio embedding) it is padded to two.
+
+Shapes: B batch, n encoder blocks of C frames, F features, W projector windows, P prompt length,
+A audio embeddings, Q scored places, N tokens verified at once, S cache slots, E width,
+V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from core.cache import KVCache
+from core.encoder import EncoderOutput
+from core.engine import Engine, decode_stage, eager_engine, prefill_stage
+from core.model import GraniteSpeech
+from core.projector import split_into_windows
+
+Arguments = tuple[Tensor | None, ...]
+BUFFER_SIZES = {0: "B", 1: "S"}  # of every key and value buffer [B, S, K, d]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A stage as a function of tensors that returns a tuple of tensors.
+
+    name: the stage. run: the function. sizes: of each leading argument, dimension -> letter of the
+    varying size. The last leading argument is the adapter switch (None for a model without an
+    adapter); the arguments after it are the cache's buffers.
+    """
+
+    name: str
+    run: Callable[..., tuple[Tensor, ...]]
+    sizes: tuple[dict[int, str], ...]
+
+    @property
+    def lora(self) -> int:
+        """Place of the adapter switch: the last argument before the cache."""
+        return len(self.sizes) - 1
+
+    def sizes_of(self, argument: int) -> dict[int, str]:
+        """Dimension -> letter of the varying sizes of one argument."""
+        return self.sizes[argument] if argument < len(self.sizes) else BUFFER_SIZES
+
+
+@dataclass(frozen=True)
+class Graphs:
+    """The five graphs of a model."""
+
+    encode: Graph
+    project: Graph
+    prefill: Graph
+    decode: Graph
+    verify: Graph
+
+
+Runner = Callable[[Graph, Arguments], Any]
+
+
+def variant(graph: Graph, arguments: Arguments) -> str:
+    """The graph's name, with the letters of the varying sizes that are one: ``encode-B1-n1``."""
+    ones: list[str] = []
+    for tensor, sizes in zip(arguments, graph.sizes, strict=False):
+        for dimension, letter in sizes.items():
+            if tensor is not None and tensor.shape[dimension] == 1 and letter not in ones:
+                ones.append(letter)
+    return "-".join([graph.name, *(f"{letter}1" for letter in ones)])
+
+
+def graphs_of(model: GraniteSpeech) -> Graphs:
+    """The graphs of ``model``; nothing is compiled here."""
+    prefill_with, decode_with = prefill_stage(model), decode_stage(model)
+
+    def encode(blocks: Tensor, lengths: Tensor, lora: Tensor | None) -> tuple[Tensor, ...]:
+        return tuple(model.encoder(blocks.flatten(1, 2), lengths, lora))
+
+    def project(windows: Tensor, lora: Tensor | None) -> tuple[Tensor, ...]:
+        return (model.projector(windows, lora),)  # a window is a clip to it: nothing crosses them
+
+    def prefill(
+        prompt_ids: Tensor, audio: Tensor, scored: Tensor, lora: Tensor | None, *buffers: Tensor
+    ) -> tuple[Tensor, ...]:
+        return (prefill_with(prompt_ids, audio, scored, cache_of(buffers), lora),)
+
+    def decode(
+        token_ids: Tensor, positions: Tensor, lora: Tensor | None, *buffers: Tensor
+    ) -> tuple[Tensor, ...]:
+        return (decode_with(token_ids, positions, cache_of(buffers), lora),)
+
+    def verify(
+        token_ids: Tensor, positions: Tensor, lora: Tensor | None, *buffers: Tensor
+    ) -> tuple[Tensor, ...]:
+        return (decode_with(token_ids, positions, cache_of(buffers), lora),)
+
+    batch = {0: "B"}
+    return Graphs(
+        encode=Graph("encode", encode, ({0: "B", 1: "n"}, batch, batch)),
+        project=Graph("project", project, ({0: "W"}, {0: "W"})),
+        prefill=Graph(
+            "prefill", prefill, ({0: "B", 1: "P"}, {0: "B", 1: "A"}, {0: "B", 1: "Q"}, batch)
+        ),
+        decode=Graph("decode", decode, (batch, batch, batch)),
+        verify=Graph("verify", verify, ({0: "B", 1: "N"}, {0: "B", 1: "N"}, batch)),
+    )
+
+
+def cache_of(buffers: tuple[Tensor, ...]) -> KVCache:
+    """Keys, then values, as a cache; the row numbers are made inside the graph."""
+    half = len(buffers) // 2
+    rows = torch.arange(buffers[0].shape[0], device=buffers[0].device)[:, None]
+    return KVCache(buffers[:half], buffers[half:], rows)
+
+
+def graph_engine(name: str, model: GraniteSpeech, run: Runner) -> Engine:
+    """The stages of ``model`` as graphs that ``run`` executes.
+
+    Sizes are the eager engine's, exact, but for whole encoder blocks and prompts of two tokens.
+    """
+    graphs, context = graphs_of(model), model.config.encoder.context_size
+
+    def encode(features: Tensor, lengths: Tensor, lora: Tensor | None) -> EncoderOutput:
+        blocks = features.unflatten(1, (-1, context))  # [B, n, C, F]
+        return EncoderOutput(*run(graphs.encode, (blocks.contiguous(), lengths, lora)))
+
+    def project(frames: Tensor, lora: Tensor | None) -> Tensor:
+        windows = split_into_windows(frames, model.config.projector.window_size)  # [W, F, D]
+        per_clip = windows.shape[0] // frames.shape[0]
+        rows = None if lora is None else lora.repeat_interleave(per_clip, dim=0)  # [W, 1, 1]
+        (embeddings,) = run(graphs.project, (windows.contiguous(), rows))
+        return embeddings.reshape(frames.shape[0], -1, embeddings.shape[-1])  # [B, A, E]
+
+    def prefill(
+        prompt_ids: Tensor, audio: Tensor, scored: Tensor, cache: KVCache, lora: Tensor | None
+    ) -> Tensor:
+        leading = (prompt_ids, _at_least_two(audio), _at_least_two(scored), lora)
+        (logits,) = run(graphs.prefill, (*leading, *cache.keys, *cache.values))
+        return logits[:, : scored.shape[1]]
+
+    def decode(token_ids: Tensor, positions: Tensor, cache: KVCache, lora: Tensor | None) -> Tensor:
+        graph = graphs.decode if token_ids.shape[1] == 1 else graphs.verify
+        (logits,) = run(graph, (token_ids, positions, lora, *cache.keys, *cache.values))
+        return logits
+
+    return replace(
+        eager_engine(model),
+        name=name,
+        encode=encode,
+        project=project,
+        prefill=prefill,
+        decode=decode,
+        frames_bucket=lambda frames: -(-frames // context) * context,
+        prompt_bucket=lambda length: max(2, length),
+    )
+
+
+def _at_least_two(values: Tensor) -> Tensor:
+    """values [B, 1, ...] twice, longer ones as they are. The copy is never read."""
+    return values.repeat(1, 2, *[1] * (values.ndim - 2)) if values.shape[1] == 1 else values
