@@ -4,7 +4,6 @@ Environment variables set the same and more: docs/deploy.md.
 """
 
 import argparse
-import contextlib
 import os
 from dataclasses import replace
 
@@ -13,9 +12,11 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["DO_NOT_TRACK"] = "1"
 
-# Only there on a ZeroGPU Space, where it must come before whatever imports torch.
-with contextlib.suppress(ImportError):
-    import spaces  # noqa: F401
+# Only there on Spaces; on ZeroGPU it must come before whatever imports torch.
+try:
+    import spaces
+except ImportError:
+    spaces = None
 
 from app.deployment import read_deployment
 from app.limits import Limits

@@ -89,7 +89,7 @@ class CompareResult:
 
 def build_compare_result(measuring: Measuring) -> CompareResult:
     """Lay the panel out inside the current column and wire its download."""
-    status = gr.HTML(wording.status_html(words.READY), elem_id="compare-status")
+    status = gr.HTML(wording.status_html(f"{words.READY} {words.EMPTY}"), elem_id="compare-status")
     with gr.Column(visible=False, elem_id="compare-found") as found:
         answer = gr.HTML(elem_id="compare-answer", elem_classes="report")
         texts = gr.HTML(elem_id="compare-texts")
@@ -112,7 +112,7 @@ def build_compare_result(measuring: Measuring) -> CompareResult:
         fetched = build_fetched()
         report = gr.Button("Save the report (HTML)", size="sm", elem_id="compare-report")
     with gr.Accordion("How this is measured", open=False):
-        gr.HTML(wording.aside_html(words.EMPTY) + wording.aside_html(words.NOTE))
+        gr.HTML(wording.aside_html(words.NOTE))
 
     def write(request: gr.Request, names: list[str]) -> str:
         with plain_errors(), measuring.quiet:

@@ -19,8 +19,8 @@ from profiling.report_page import Page
 
 READY = "Choose a recording and what to compare, then press Compare."
 EMPTY = (
-    "Here come both texts with their differences marked, the time of each phase side by side, and "
-    "whether a difference is more than noise."
+    "Then come both texts with their differences marked, the time of each phase side by side, and "
+    "whether the difference is more than noise."
 )
 NOTE = (
     "Each round runs A, B, and A once more, forwards and backwards, so that whatever slows the "

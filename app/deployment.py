@@ -26,6 +26,10 @@ ZERO_GPU_NO_TIMING = (
     "would say more about the queue than about the model. The recorded run under Profile was made "
     "on a machine of its own; to measure yours, run the app there."
 )
+ZERO_GPU_NO_LIVE = (
+    "There is no live text on ZeroGPU: it needs the model all the time, and the GPU is lent for "
+    "seconds. Record under Transcribe instead, or run the app on your own machine."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +49,11 @@ class Deployment:
     runs: Path | None = Path("runs")
     max_audio_s: float | None = None
     max_upload_mb: int = 200
+
+    @property
+    def no_live(self) -> str | None:
+        """Why nothing is written while somebody speaks; None where it is."""
+        return ZERO_GPU_NO_LIVE if self.zero_gpu else None
 
     @property
     def max_trace_bytes(self) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from threading import Event
@@ -59,7 +60,8 @@ class Worker:
     def _values(
         self, job: Job, work: Callable[[], Iterator[T]], box: SimpleQueue[_Value[T] | _End]
     ) -> Iterator[T]:
-        self._pool.submit(_pump, job, work, box)
+        # With the caller's context: who asked is known over there too.
+        self._pool.submit(copy_context().run, _pump, job, work, box)
         try:
             while isinstance(item := box.get(), _Value):
                 yield item.value
@@ -80,7 +82,7 @@ class Worker:
 
     def submit(self, work: Callable[[], None]) -> None:
         """Run ``work`` in its turn; nobody waits for it."""
-        self._pool.submit(work)
+        self._pool.submit(copy_context().run, work)
 
     def close(self) -> None:
         """End the thread once the work in hand is done."""

@@ -27,9 +27,13 @@ class Limits:
 
     @classmethod
     def of(cls, deployment: Deployment) -> Limits:
-        """The limits of a deployment: strangers get the catalog, and the model it starts with."""
-        known = frozenset([*CATALOG, plain_name(deployment.model)])
-        only = known if deployment.public else None
+        """The limits of a deployment: strangers get the catalog, and the model it starts with.
+
+        On ZeroGPU only the latter: a model must be loaded before the app is launched.
+        """
+        first = plain_name(deployment.model)
+        known = frozenset([first] if deployment.zero_gpu else [*CATALOG, first])
+        only = known if deployment.public or deployment.zero_gpu else None
         return cls(only, deployment.no_compile, deployment.max_audio_s)
 
     def check_model(self, name: str) -> None:

@@ -45,7 +45,7 @@ def build_sections() -> Sections:
     """Lay them out inside the current column."""
     head = gr.HTML(elem_id="profile-head", elem_classes="report")
     places: dict[str, list[gr.HTML | gr.Plot]] = {}
-    with gr.Tabs(elem_id="profile-sections"):
+    with gr.Tabs(elem_id="profile-sections", overflow_behavior="wrap"):
         for name in SECTIONS:
             with gr.Tab(name, id=f"profile-{name.lower()}"):
                 places[name] = _places(name)

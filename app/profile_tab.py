@@ -67,7 +67,7 @@ def build_profile_tab(
         drop = gr.File(
             label="Or drop in a run or a trace",
             type="filepath",
-            height=110,
+            height=150,
             elem_id="profile-drop",
             min_width=200,
             scale=2,

@@ -8,22 +8,19 @@ is :mod:`app.shelf`'s business; a transcription outlives its page for a while (:
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
-from pathlib import Path
 from threading import Lock
 
 from app.jobs import Job, Worker
 from app.limits import Limits
 from app.model_card import ModelCard
+from app.model_work import ModelWork
 from app.runs import GRACE_S, Run, RunBook
 from app.settings import Settings
 from app.shelf import Loader, Shelf, plain_name
 from app.updates import NotBegun, Outcome, Paced, Update
+from app.zero_gpu import Decorator, LentGpu
 from core import Lab, Transcript, load
-from core.options import Finished, PhaseStarted, Progress
-from core.phases import LOAD
 
 __all__ = ["NotBegun", "Outcome", "Paced", "Studio", "Update", "plain_name"]
 
@@ -42,6 +39,7 @@ class Studio:
         loader: ``core.load``, or a stand-in with its signature.
         grace_s: how long a transcription goes on after its page was closed.
         limits: what is taken of whoever uses the app.
+        borrow: ``spaces.GPU`` where the GPU is lent by the call; the start model is loaded then.
     """
 
     def __init__(
@@ -53,6 +51,7 @@ class Studio:
         loader: Loader = load,
         grace_s: float = GRACE_S,
         limits: Limits | None = None,
+        borrow: Decorator | None = None,
     ) -> None:
         self.limits = limits or Limits()
         self.model = plain_name(model)
@@ -62,6 +61,8 @@ class Studio:
         self._runs = RunBook()
         self._jobs: dict[str, Job] = {}
         self._lock = Lock()  # guards the dict; never held while a model works
+        lent = None if borrow is None else LentGpu(self.shelf, borrow)
+        self._work = ModelWork(self.shelf, self.limits, lent)
 
     def cards(self) -> list[ModelCard]:
         """The start model, the catalog, and whatever else is loaded."""
@@ -76,7 +77,10 @@ class Studio:
 
         If it cannot be loaded the log says why, and so does the first request for it.
         """
-        self.worker.submit(self._warm)
+        if self._work.lent is not None:
+            self._warm()  # before the app is launched, or the other process would not have it
+        else:
+            self.worker.submit(self._warm)
 
     def begin(self, session: str) -> None:
         """Announce a request, so that :meth:`stop` reaches it while it waits its turn.
@@ -172,7 +176,9 @@ class Studio:
         """
         job = self.job_of(session + ASKING)
         try:
-            yield from self.worker.stream(job, lambda: self._answer(job, model, message))
+            yield from self.worker.stream(
+                job, lambda: self._work.answer(job.cancelled, model, message)
+            )
         finally:
             self.forget(session + ASKING, job)
 
@@ -182,8 +188,7 @@ class Studio:
         Raises:
             ValueError: not run here, or not loadable.
         """
-        self.limits.check_model(settings.model)
-        return self.shelf.lab(self.shelf.wanted(settings))
+        return self._work.lab(settings)
 
     def close(self) -> None:
         """Stop every request and let the thread end."""
@@ -220,33 +225,4 @@ class Studio:
         """
         path = self.limits.check_recording(recording)
         self.limits.check(settings)
-        return lambda: self._transcribe(cancelled, path, settings)
-
-    def _transcribe(
-        self, cancelled: Callable[[], bool], recording: str, settings: Settings
-    ) -> Iterator[Update]:
-        """On the worker's thread: load if need be, then transcribe."""
-        begin = time.perf_counter()
-        wanted = self.shelf.wanted(settings)
-        if not self.shelf.holds(wanted):
-            yield PhaseStarted(0, LOAD)
-        lab = self.shelf.lab(wanted)
-        loaded = time.perf_counter()
-        before_s = sum(lab.compile_ledger.seconds.values())
-        for event in lab.stream(recording, cancelled=cancelled, **settings.options()):
-            if isinstance(event, Progress):
-                yield Paced(event.done_s, event.total_s, time.perf_counter() - loaded)
-            elif isinstance(event, Finished):
-                compile_s = sum(lab.compile_ledger.seconds.values()) - before_s
-                # Where an upload lies on this machine is nobody's business.
-                transcript = replace(event.transcript, file=Path(recording).name)
-                yield Outcome(transcript, compile_s, loaded - begin, self.card(settings.model))
-            else:
-                yield event
-
-    def _answer(self, job: Job, model: str, message: str) -> Iterator[str]:
-        """On the worker's thread: the answer as it grows."""
-        text = ""
-        for piece in self.lab(Settings(model=model)).stream_chat(message, cancelled=job.cancelled):
-            text += piece
-            yield text
+        return lambda: self._work.transcribe(cancelled, path, settings)

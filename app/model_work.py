@@ -1,0 +1,78 @@
+"""What a request does on the models' thread: load if need be, then transcribe or answer.
+
+In: a recording or a message, settings. Out: updates as they happen. Where a GPU is lent by the call
+(:mod:`app.zero_gpu`), the model runs there and everything else here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from app.limits import Limits
+from app.settings import Settings
+from app.shelf import Shelf
+from app.updates import Outcome, Paced, Update
+from app.zero_gpu import ASK, TRANSCRIBE, LentGpu
+from core import Lab
+from core.options import Event, Finished, PhaseStarted, Progress
+from core.phases import LOAD
+
+
+class ModelWork:
+    """Requests on the models of a shelf. lent: the GPU, where it is not this process's own."""
+
+    def __init__(self, shelf: Shelf, limits: Limits, lent: LentGpu | None) -> None:
+        self.shelf, self.limits, self.lent = shelf, limits, lent
+
+    def lab(self, settings: Settings) -> Lab:
+        """The model of these settings, loaded if need be.
+
+        Raises:
+            ValueError: it is not run here, or cannot be loaded.
+        """
+        self.limits.check_model(settings.model)
+        return self.shelf.lab(self.shelf.wanted(settings))
+
+    def transcribe(
+        self, cancelled: Callable[[], bool], recording: str, settings: Settings
+    ) -> Iterator[Update]:
+        """Updates of one transcription; the last is an :class:`Outcome`."""
+        begin = time.perf_counter()
+        if not self.shelf.holds(self.shelf.wanted(settings)):
+            yield PhaseStarted(0, LOAD)
+        lab = self.lab(settings)
+        loaded = time.perf_counter()
+        before_s = sum(lab.compile_ledger.seconds.values())
+        for event in self._events(lab, cancelled, recording, settings):
+            if isinstance(event, Progress):
+                yield Paced(event.done_s, event.total_s, time.perf_counter() - loaded)
+            elif isinstance(event, Finished):
+                compile_s = sum(lab.compile_ledger.seconds.values()) - before_s
+                # Where an upload lies on this machine is nobody's business.
+                transcript = replace(event.transcript, file=Path(recording).name)
+                card = self.shelf.card(settings.model)
+                yield Outcome(transcript, compile_s, loaded - begin, card)
+            else:
+                yield event
+
+    def answer(self, cancelled: Callable[[], bool], model: str, message: str) -> Iterator[str]:
+        """The answer to a message as it grows."""
+        text, lab = "", self.lab(Settings(model=model))
+        pieces = (
+            lab.stream_chat(message, cancelled=cancelled)
+            if self.lent is None
+            else self.lent(ASK, cancelled, model, message)
+        )
+        for piece in pieces:
+            text += piece
+            yield text
+
+    def _events(
+        self, lab: Lab, cancelled: Callable[[], bool], recording: str, settings: Settings
+    ) -> Iterator[Event]:
+        if self.lent is not None:
+            return self.lent(TRANSCRIBE, cancelled, recording, settings)
+        return lab.stream(recording, cancelled=cancelled, **settings.options())
