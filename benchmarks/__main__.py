@@ -1,4 +1,4 @@
-"""``python -m benchmarks [speed | quality]``: what ``make bench`` runs.
+"""``python -m benchmarks speed | quality | kernels``; ``make bench`` runs the first.
 
 In: command-line arguments. Out: the page on stdout, progress on stderr, the whole session as JSON
 in a file. Exit status 0 all well, 1 a bar was missed or a system failed, 2 nothing could be done.
@@ -19,6 +19,7 @@ import torch
 from benchmarks.bars import MISSED, judge
 from benchmarks.clips import EXAMPLES
 from benchmarks.extras import measure_extras
+from benchmarks.kernels import ROWS, products_text, time_products
 from benchmarks.quality import WAYS, compare_ways, references_of
 from benchmarks.session import Plan, measure
 from benchmarks.shapes import SHAPES
@@ -68,6 +69,10 @@ def build_parser() -> argparse.ArgumentParser:
     add("--engine", choices=ENGINES, default="eager")
     add("--json", action="store_true", help="as JSON")
     quality.set_defaults(run=run_quality)
+    kernels = commands.add_parser("kernels", help="one matrix product in float32 and in int8")
+    kernels.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch")
+    kernels.add_argument("--json", action="store_true", help="as JSON")
+    kernels.set_defaults(run=run_kernels)
     return parser
 
 
@@ -145,6 +150,15 @@ def run_quality(parsed: argparse.Namespace) -> int:
     found = compare_ways(parsed.model, references, ways, engine=parsed.engine, say=say)
     rows: dict[str, Any] = {name: one.to_json() for name, one in found.items()}
     print(json.dumps(rows, indent=2) if parsed.json else quality_text(rows))
+    return ALL_WELL
+
+
+def run_kernels(parsed: argparse.Namespace) -> int:
+    """Milliseconds of one product in each way."""
+    torch.set_num_threads(max(1, parsed.threads))
+    found = time_products(ROWS)
+    rows = [one.to_json() for one in found]
+    print(json.dumps(rows, indent=2) if parsed.json else products_text(found))
     return ALL_WELL
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +56,10 @@ def batch(plan: Plan, work: Work, system: str, say: Say) -> dict[str, Any]:
     """Sixteen clips at once against the same clips one by one."""
     seconds = min(BATCH_S, max(work.seconds))
     say(f"{work.shape.name}: {ROWS} clips at once and one by one, {system}")
-    request = {"seconds": seconds, "rows": ROWS, "num_tokens": work.num_tokens}
+    request: dict[str, Any] = {"seconds": seconds, "rows": ROWS, "num_tokens": work.num_tokens}
     repeats = max(2, work.repeats // 2)
     with Worker(system, work.folder, plan.threads) as worker:
-        arms = [Arm(do, lambda do=do: worker.ask(do, **request)) for do in ("batch", "one_by_one")]
+        arms = [Arm(do, partial(worker.ask, do, **request)) for do in ("batch", "one_by_one")]
         for arm in arms:
             arm.run()  # compiles, warms up
         blocks = interleave(arms, repeats)
@@ -77,19 +78,19 @@ def batch(plan: Plan, work: Work, system: str, say: Say) -> dict[str, Any]:
 
 
 def many_lengths(plan: Plan, work: Work, say: Say) -> dict[str, Any]:
-    """Graphs compiled for thirty lengths, the adapter on and off, and for as many more after."""
-    longest = max(work.seconds)
-    half_a_step = (longest - SHORTEST_S) / (STEPS - 1) / 2
-    say(f"{work.shape.name}: {STEPS} lengths compiled, then {STEPS} others")
+    """Graphs compiled by the warm-up, and by thirty lengths after it, the adapter on and off."""
+    say(f"{work.shape.name}: warming up, then {STEPS} lengths")
     with Worker(COMPILE, work.folder, plan.threads) as worker:
-        first = worker.ask("lengths", shortest_s=SHORTEST_S, longest_s=longest, steps=STEPS)
-        again = worker.ask(
-            "lengths",
-            shortest_s=SHORTEST_S + half_a_step,
-            longest_s=longest - half_a_step,
-            steps=STEPS,
+        warm = worker.ask("warm_up")
+        found = worker.ask(
+            "lengths", shortest_s=SHORTEST_S, longest_s=max(work.seconds), steps=STEPS
         )
-    return {"lengths": STEPS, "first_graphs": first.graphs, "later_graphs": again.graphs}
+    return {
+        "lengths": STEPS,
+        "warm_up_s": warm.end_to_end_ms / 1000,
+        "first_graphs": warm.graphs,
+        "later_graphs": found.graphs,
+    }
 
 
 def real_recordings(plan: Plan, work: Work, say: Say) -> dict[str, Any]:
@@ -99,7 +100,7 @@ def real_recordings(plan: Plan, work: Work, say: Say) -> dict[str, Any]:
     say(f"{work.shape.name}: {len(files)} recordings, with and without drafts")
     workers = [Worker(name, work.folder, plan.threads) for name in names]
     try:
-        arms = [Arm(w.system.name, lambda w=w: _all_of(w, files)) for w in workers]
+        arms = [Arm(w.system.name, partial(_all_of, w, files)) for w in workers]
         for arm in arms:
             arm.run()
         blocks = interleave(arms, work.repeats)

@@ -38,7 +38,7 @@ from core.tokenizer import Tokenizer
 from profiling.timing import undisturbed
 
 
-class Stopwatch(LogitsProcessor):  # type: ignore[misc]
+class Stopwatch(LogitsProcessor):
     """Notes when each step's logits are there, and changes nothing."""
 
     def __init__(self) -> None:
@@ -117,7 +117,7 @@ class Peer:
         if self._system.engine != "compile":
             return {}
         config = CompileConfig(fullgraph=True, mode="default")
-        config._compile_all_devices = True
+        config._compile_all_devices = True  # type: ignore[assignment]
         return {"cache_implementation": "static", "compile_config": config}
 
     @contextmanager

@@ -93,8 +93,8 @@ def _extras(extras: Found) -> Iterator[str]:
     if "lengths" in extras:
         row = extras["lengths"]
         yield (
-            f"{row['lengths']} lengths x LoRA on and off: {row['first_graphs']} graphs; as many "
-            f"other lengths: {row['later_graphs']} more"
+            f"warm-up: {row['first_graphs']} graphs in {row['warm_up_s']:.1f} s; then "
+            f"{row['lengths']} lengths x LoRA on and off: {row['later_graphs']} more"
         )
     if "recordings" in extras:
         yield from _recordings(extras["recordings"])

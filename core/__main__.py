@@ -69,7 +69,8 @@ def _add_transcribe(parser: argparse.ArgumentParser) -> None:
     add("--revision", help="branch, tag or commit of a repository")
     add("--engine", choices=ENGINES, default="eager")
     add("--lora", choices=("on", "off"), help="default: on where the checkpoint has an adapter")
-    add("--decoding", choices=DECODINGS, default="greedy")
+    drafts = "speculative: the greedy text in fewer passes; fast-draft: quicker, and lossy"
+    add("--decoding", choices=DECODINGS, default="greedy", help=drafts)
     add("--task", choices=TASKS, default="transcribe")
     add("--language", choices=sorted(LANGUAGES), help="what is spoken")
     add("--target-language", choices=sorted(LANGUAGES), help="what to translate into")

@@ -14,10 +14,10 @@ from torch import Tensor
 from core.continuation import no_audio
 from core.engine import Engine
 from core.generate import Prompts, generate
+from core.parts import Parts
 from core.phases import PhaseClock
 from core.sampling import GenerationOptions
 from core.tokenizer import StreamDecoder
-from core.transcribe import Parts
 
 
 @torch.inference_mode()

@@ -12,7 +12,7 @@ otherwise; in float32 none is expected).
 
 Source of the idea: self-speculative decoding with CTC drafts (arXiv 2603.11243), whose verification
 is relaxed; this one is strict (Leviathan et al., arXiv 2211.17192, at temperature zero). The
-relaxed way is here too, as :class:`Leniency`: it is quicker, and its text is not the greedy text.
+relaxed way is in ``core.ctc_drafts``: it is quicker, and its text is not the greedy text.
 
 Shapes: B rows, N tokens of a pass, V vocabulary.
 """
@@ -21,7 +21,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from math import log
 
 import numpy as np
 import torch
@@ -30,6 +29,7 @@ from torch import Tensor
 from core import phases
 from core.cache import KVCache
 from core.config import DecoderConfig
+from core.ctc_drafts import Leniency, likely_part
 from core.engine import Engine
 from core.generate import CANCELLED, EOS, Prompts, Row, check_budget, run_prefill
 from core.phases import PhaseClock
@@ -64,24 +64,6 @@ class Draft:
         """What was heard after the point the text has reached; of equals, the furthest point."""
         reversed_best = int(np.argmin(self._distances[::-1]))
         return self._heard[len(self._heard) - reversed_best :]
-
-
-@dataclass(frozen=True)
-class Leniency:
-    """What the published, lossy way lets pass (arXiv 2603.11243).
-
-    entropy: a clip whose every CTC frame is at least this sure (nats) is taken as the CTC head read
-    it, without the decoder. probability: a drafted token that the decoder finds at least this
-    likely is kept, though it may prefer another.
-    """
-
-    entropy: float
-    probability: float
-
-
-# The settings ibm-granite published with its results: for 4.0 and for 4.1, which has a BPE head.
-LENIENT_CHARACTERS = Leniency(entropy=0.7, probability=0.2)
-LENIENT_BPE = Leniency(entropy=0.0, probability=0.4)
 
 
 @dataclass
@@ -235,23 +217,18 @@ def _accept_likely(
     What is left to :func:`_accept` is the place of that first token, as an empty draft: ``logits``
     are moved up to it.
     """
-    scores = logits.log_softmax(dim=-1)
     for number, item in enumerate(work):
-        drafted = torch.tensor(item.pending, dtype=torch.long, device=logits.device)
-        likely = scores[number, : len(item.pending)].gather(1, drafted[:, None])[:, 0].tolist()
-        kept = 0
-        for token, score in zip(item.pending, likely, strict=True):
-            if score < log(leniency.probability) or item.row.stop is not None:
-                break
-            item.row.take(token, score, options, config)
-            kept += 1
-        item.accepted += kept
-        whole = kept > 0 and kept == len(item.pending)
+        scores = likely_part(logits[number], item.pending, leniency)
+        for token, score in zip(item.pending, scores, strict=False):
+            if item.row.stop is None:
+                item.row.take(token, score, options, config)
+        item.accepted += len(scores)
+        whole = len(scores) == len(item.pending) > 0
         if whole and item.row.stop is None and not options.ignore_eos:
             item.row.stop = EOS
         if item.row.stop is not None:
             item.passes += 1
-        logits[number] = logits[number].roll(-kept, dims=0)
+        logits[number] = logits[number].roll(-len(scores), dims=0)
         item.pending = []
 
 

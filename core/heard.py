@@ -50,7 +50,8 @@ def hears_speech(ctc_logits: Tensor) -> bool:
 def least_sure(ctc_logits: Tensor) -> float:
     """The largest entropy, in nats, of any frame of [T, V]: 0 where every frame is certain."""
     scores = ctc_logits.float().log_softmax(dim=-1)
-    return float(-(scores.exp() * scores).sum(dim=-1).max())
+    entropies = -(scores.exp() * scores).sum(dim=-1)  # [T]
+    return float(entropies.max())
 
 
 def mean_logprob(ctc_logits: Tensor) -> float:

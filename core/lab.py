@@ -22,7 +22,7 @@ from core.generate import Row
 from core.journal import open_journal
 from core.loaded import Loaded
 from core.long import LongJob, seconds_of, stream_long
-from core.memory import within_memory
+from core.memory import run_within_memory, within_memory
 from core.options import Event, Finished, OptionFields, TranscribeOptions
 from core.phases import PhaseClock
 from core.sampling import GenerationOptions
@@ -228,12 +228,16 @@ class Lab(Loaded):
         """
         spoken = waveforms is not None
         state = self._lora_state(lora if lora is not None or spoken else False)
-        return continue_prompts(
-            self.model,
-            self.front_end,
-            self.engine(engine),
-            [list(ids) for ids in prompt_ids],
-            waveforms,
-            lora=self._switch(state, len(prompt_ids)),
-            options=options or GenerationOptions(),
+        stages, chosen = self.engine(engine), options or GenerationOptions()
+        return run_within_memory(
+            lambda: continue_prompts(
+                self.model,
+                self.front_end,
+                stages,
+                [list(ids) for ids in prompt_ids],
+                waveforms,
+                lora=self._switch(state, len(prompt_ids)),
+                options=chosen,
+            ),
+            self.device,
         )

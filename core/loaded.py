@@ -22,9 +22,9 @@ from core.features import LogMel
 from core.hub import CheckpointFiles
 from core.model import GraniteSpeech
 from core.packages import ready_engine
+from core.parts import Parts
 from core.prompts import PromptBuilder
 from core.tokenizer import Tokenizer
-from core.transcribe import Parts
 from core.warmup import warm_up
 
 logger = logging.getLogger(__name__)

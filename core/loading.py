@@ -18,6 +18,7 @@ from core.config import ConfigError, ModelConfig, parse_config
 from core.features import FeatureConfig, LogMel
 from core.hub import CheckpointFiles, resolve
 from core.lab import Lab
+from core.memory import run_within_memory
 from core.quantize import quantise_decoder
 
 logger = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ def load(
         quantize: "int8" or "int8-weight-only" for the decoder, or None.
 
     Raises:
+        OutOfMemory: the model does not fit.
         ValueError: unknown name, unreachable Hub, incomplete or foreign files, no such device.
     """
     begin = time.perf_counter()
@@ -54,12 +56,16 @@ def load(
     files = resolve(str(name), revision=revision)
     config = parse_config(files.json("config.json"), source=f"{files.source}/config.json")
     config = with_end_tokens(config, files.json("generation_config.json").get("eos_token_id"))
-    model, report = load_model(config, files.shards, dtype=kind, device=where)
-    front_end = LogMel(read_feature_config(files))
-    lab = Lab(files, model, report, front_end, where, kind)
-    if quantize is not None:
-        quantise_decoder(model, quantize)
-    lab.quantize = quantize
+
+    def build() -> Lab:
+        model, report = load_model(config, files.shards, dtype=kind, device=where)
+        lab = Lab(files, model, report, LogMel(read_feature_config(files)), where, kind)
+        if quantize is not None:
+            quantise_decoder(model, quantize)
+        lab.quantize = quantize
+        return lab
+
+    lab = run_within_memory(build, where)
     lab.load_ms = 1000 * (time.perf_counter() - begin)
     logger.info("loaded %s on %s in %s, %.0f ms", name, where, kind, lab.load_ms)
     return lab

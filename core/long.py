@@ -25,10 +25,11 @@ from core.engine import Engine
 from core.journal import Journal, Key
 from core.memory import peak_memory_bytes, within_memory
 from core.options import Event, Finished, PartialText, Progress, TranscribeOptions
+from core.parts import Parts
 from core.phases import PhaseClock
 from core.samples import SAMPLE_RATE, from_samples
 from core.segments import Span, speech_spans, whole_spans
-from core.transcribe import Job, Parts
+from core.transcribe import Job
 from core.transcript import DraftReport, PhaseTime, Transcript
 
 CHUNK_S = 30.0

@@ -7,7 +7,7 @@ resident set of the process, which the system keeps since its start and cannot b
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import torch
@@ -53,6 +53,15 @@ def within_memory(items: Iterator[T], device: torch.device) -> Iterator[T]:
             raise
     # Only here, after the handler, is the failed call's stack gone, and with it its tensors.
     raise refusal(device)
+
+
+def run_within_memory(work: Callable[[], T], device: torch.device) -> T:
+    """The result of ``work``; where it runs out of memory, one clear error.
+
+    Raises:
+        OutOfMemory: an allocation failed.
+    """
+    return next(within_memory((work() for _ in range(1)), device))
 
 
 def refusal(device: torch.device) -> OutOfMemory:

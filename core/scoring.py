@@ -16,8 +16,8 @@ from torch import Tensor
 from core.engine import Engine
 from core.features import pad_features
 from core.generate import Prompts, run_prefill
+from core.parts import Parts
 from core.prompts import Request
-from core.transcribe import Parts
 
 
 @torch.inference_mode()
@@ -45,7 +45,7 @@ def logits_along(
     padded = pad_features([features], engine.frames_bucket(length)).values.to(parts.dtype)
     encoded = engine.encode(padded, torch.tensor([length], device=parts.device), lora)
     audio = engine.project(encoded.frames, lora)
-    prompt = parts.prompts.speech(request, parts.model.num_audio_tokens(length))
+    prompt = parts.prompt(request, length)
     _, logits = run_prefill(
         engine,
         parts.model.config.decoder,

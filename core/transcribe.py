@@ -19,21 +19,25 @@ from torch import Tensor
 
 from core import phases
 from core.beam import beam_search
-from core.bpe_head import BpeHead, read_tokens
-from core.catalog import CatalogEntry
 from core.clips import NO_SPEECH as NO_SPEECH
 from core.clips import STOPPED as STOPPED
 from core.clips import Clip, finished, read_clip
 from core.container import Source
-from core.drafting import LENIENT_BPE, LENIENT_CHARACTERS, Leniency, speculate
+from core.ctc_drafts import (
+    LENIENT_BPE,
+    LENIENT_CHARACTERS,
+    Leniency,
+    hear_draft,
+    taken_outright,
+)
+from core.drafting import speculate
 from core.encoder import EncoderOutput
 from core.engine import Engine
-from core.features import LogMel, pad_features
-from core.generate import EOS, Prompts, Row, generate
-from core.heard import hears_speech, least_sure, mean_logprob, read_greedily
+from core.features import pad_features
+from core.generate import Prompts, Row, generate
+from core.heard import hears_speech
 from core.lora import switch
 from core.memory import reset_peak_memory, within_memory
-from core.model import GraniteSpeech, check_audio_places
 from core.options import (
     FAST_DRAFT,
     Event,
@@ -43,26 +47,10 @@ from core.options import (
     PhaseStarted,
     TranscribeOptions,
 )
+from core.parts import Parts
 from core.phases import PhaseClock
-from core.prompts import PromptBuilder
 from core.samples import is_silent
-from core.tokenizer import Tokenizer
 from core.transcript import DraftReport
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What a transcription needs of a loaded checkpoint."""
-
-    model: GraniteSpeech
-    tokenizer: Tokenizer
-    prompts: PromptBuilder
-    front_end: LogMel
-    bpe_head: BpeHead | None
-    entry: CatalogEntry
-    max_audio_s: float
-    device: torch.device
-    dtype: torch.dtype
 
 
 @dataclass
@@ -156,21 +144,15 @@ class Job:
 
     def _read(self, clip: Clip, encoded: EncoderOutput, row: int) -> None:
         """What the CTC head reads; in the lossy way it may be the text already."""
-        length, head = clip.frames, self.parts.bpe_head
-        logits = encoded.ctc_logits[row, :length]
-        if head is None:
-            clip.heard = " ".join(read_greedily(logits).split())
-        else:
-            logits = head(encoded.frames[row, :length], encoded.mid_logits[row, :length])
-            clip.heard = self.parts.tokenizer.decode(read_tokens(logits)).strip()
-        lenient = self._leniency()
-        if lenient is None or not clip.heard or self.options.ignore_eos:
-            return
-        if least_sure(logits) <= lenient.entropy:
-            ids = self.parts.tokenizer.encode_continuation(clip.heard)
-            ids = ids[: self.options.max_new_tokens]
-            clip.row = Row([], ids, [mean_logprob(logits)] * len(ids), EOS)
-            clip.draft = DraftReport(drafted=len(ids), accepted=len(ids), passes=0)
+        parts, lenient = self.parts, self._leniency()
+        heard = hear_draft(encoded, row, clip.frames, parts.bpe_head, parts.tokenizer)
+        clip.heard = heard.text
+        if lenient is not None and not self.options.ignore_eos:
+            limit = self.options.max_new_tokens
+            clip.row = taken_outright(heard, lenient, parts.tokenizer, limit)
+        if clip.row is not None:
+            num_tokens = len(clip.row.ids)
+            clip.draft = DraftReport(drafted=num_tokens, accepted=num_tokens, passes=0)
             clip.first_text_ms = 1000 * self.clock.elapsed()
 
     def _leniency(self) -> Leniency | None:
@@ -194,12 +176,6 @@ class Job:
             for clip in (clips[row] for row in speaking if clips[row].row is not None):
                 clip.settle(self.parts.tokenizer, frame_s if said else None)
 
-    def _prompt(self, num_frames: int) -> list[int]:
-        places = self.parts.model.num_audio_tokens(num_frames)
-        ids = self.parts.prompts.speech(self.options.request(), places)
-        check_audio_places(ids, self.parts.model.config.audio_token_id, places)
-        return ids
-
     def _write(self, clips: list[Clip], audio: Tensor) -> Iterator[Event]:
         """Prefill and decode; partial texts as they come."""
         whole = self.options.decoding == "beam"
@@ -222,7 +198,9 @@ class Job:
         """The rows after every pass, by the way of decoding that was asked for."""
         settings, config = self.options.generation(), self.parts.model.config.decoder
         prompts = Prompts(
-            lambda: [self._prompt(clip.frames) for clip in clips], audio, self._switch(len(clips))
+            lambda: [self.parts.prompt(self.options.request(), clip.frames) for clip in clips],
+            audio,
+            self._switch(len(clips)),
         )
         if self.options.decoding not in ("speculative", FAST_DRAFT):
             search = beam_search if settings.num_beams > 1 else generate

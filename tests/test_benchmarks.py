@@ -15,6 +15,7 @@ from benchmarks import process, worker
 from benchmarks.__main__ import main
 from benchmarks.bars import MET, MISSED, NOT_MEASURED, judge
 from benchmarks.clips import SHIFT_S, batch_of, clip_of
+from benchmarks.kernels import products_text, time_products
 from benchmarks.numbers import equal_tokens, faster, summary
 from benchmarks.quality import difference_interval, references_of
 from benchmarks.session import Plan, work_of
@@ -134,9 +135,9 @@ def test_bandwidth_is_the_decoders_weights_over_time_and_ceiling():
     raw = {**session({EAGER: row_of(90.0, decode_ms=63 * 10.0), INT8: row_of(1.0, 63 * 2.0)})}
     raw["shapes"][0]["name"] = "1b"
     bars = {bar.what: bar for bar in judge(raw)}
-    # About 26.2 M weights and a little cache in 10 ms, of 20 GB/s.
+    # About 22.0 M weights and a little cache in 10 ms, of 20 GB/s.
     share = bars["1b: decode bandwidth over the measured one"].value
-    assert share == pytest.approx(26.2e6 * 4 / 0.010 / 2e10, rel=0.05)
+    assert share == pytest.approx(22.2e6 * 4 / 0.010 / 2e10, rel=0.05)
     assert bars["1b: int8 against float32, milliseconds a token"].value == pytest.approx(5.0)
 
 
@@ -196,6 +197,17 @@ def test_quality_says_the_difference_and_its_interval():
     text = quality_text({"int8": row})
     assert "difference +1.00 points (-1.00 to +3.00)" in text
     assert "cosine of logits 0.99910" in text
+
+
+def test_products_are_timed_in_every_way():
+    found = time_products((1, 2), seconds=0.0, inputs=64, outputs=96, cache_bytes=0)
+    ways = {one.way for one in found}
+    assert len(found) == 2 * len(ways) == 8
+    assert all(one.ms > 0 for one in found)
+    text = products_text(found)
+    assert all(way in text for way in ways)
+    read = {one.way: one.weight_bytes for one in found}
+    assert read["float32"] == 4 * read["int8"]
 
 
 def test_recordings_without_transcripts_are_refused(tmp_path: Path):

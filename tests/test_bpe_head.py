@@ -103,7 +103,7 @@ def test_the_head_drafts_the_tokens_it_reads(
         assert logits.shape == (-(-49 // WINDOW), LABELS)  # a second: 49 frames, in fours
         return said
 
-    monkeypatch.setattr("core.transcribe.read_tokens", read)
+    monkeypatch.setattr("core.ctc_drafts.read_tokens", read)
     heard = []
     monkeypatch.setattr(
         "core.transcribe.speculate",

@@ -1,6 +1,7 @@
 """Exact drafts: whatever was heard, the tokens are those of greedy decoding."""
 
 import random
+from collections.abc import Iterable
 from dataclasses import replace
 from math import exp, log
 
@@ -8,7 +9,8 @@ import pytest
 import torch
 
 from core.continuation import no_audio
-from core.drafting import Draft, Leniency, Speculation, speculate
+from core.ctc_drafts import Leniency
+from core.drafting import Draft, Speculation, speculate
 from core.generate import CANCELLED, EOS, Prompts, Row, generate
 from core.heard import least_sure, mean_logprob
 from core.lab import Lab
@@ -226,24 +228,45 @@ def test_a_draft_that_must_be_certain_gives_the_greedy_text(lab: Lab) -> None:
 
 
 def test_decoding_goes_on_from_the_likely_part_of_a_draft(lab: Lab) -> None:
-    """The first drafted token is what the decoder wants; the rest is noise to it."""
-    assert lab.tokenizer is not None
-    (first, *_), *_ = [row.ids for row in greedy(lab, GenerationOptions(max_new_tokens=4))]
-    heard = lab.tokenizer.decode([first]) + "qqqq"
-    drafted_ids = lab.tokenizer.encode_continuation(heard)
-    assert drafted_ids[0] == first
-    work = likely(lab, 0.9 * exp(greedy(lab, GenerationOptions())[0].logprobs[0]), [heard, "", ""])
-    expected = greedy(lab, GenerationOptions(max_new_tokens=NEW_TOKENS))[0]
-    assert work[0].accepted >= 1
-    assert work[0].row.ids == expected.ids
-    assert work[0].row.logprobs == pytest.approx(expected.logprobs, abs=1e-4)
+    """The first drafted token is what the decoder wants; the others it does not."""
+    (expected, *_) = greedy(lab, GenerationOptions(max_new_tokens=NEW_TOKENS))
+    unlikely = next(token for token in range(40, 300) if token not in expected.ids)
+    plain = lab.tokenizer
+    assert plain is not None
+
+    class Leading(Tokenizer):
+        """Drafts the right token and wrong ones at first, and nothing later."""
+
+        def __init__(self) -> None:
+            self.drafts = iter([[expected.ids[0], unlikely, unlikely]])
+
+        def encode_continuation(self, text: str) -> list[int]:
+            return next(self.drafts, [])
+
+        def decode(self, ids: Iterable[int]) -> str:
+            return plain.decode(ids)
+
+    prompts = Prompts(PROMPTS[:1], no_audio(lab.model, 1), None)
+    *_, (item,) = speculate(
+        lab.engine("eager"),
+        lab.config.decoder,
+        prompts,
+        ["x"],
+        Leading(),
+        GenerationOptions(max_new_tokens=NEW_TOKENS),
+        clock=PhaseClock(),
+        leniency=Leniency(entropy=0.0, probability=0.9 * exp(expected.logprobs[0])),
+    )
+    assert (item.drafted, item.accepted) == (3, 1)
+    assert item.row.ids == expected.ids
+    assert item.row.logprobs == pytest.approx(expected.logprobs, abs=1e-4)
 
 
 def test_a_clip_the_ctc_head_is_sure_of_never_meets_the_decoder(
     lab: Lab, noise, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setattr("core.transcribe.least_sure", lambda logits: 0.0)
-    monkeypatch.setattr("core.transcribe.read_greedily", lambda logits: "zero  one ")
+    monkeypatch.setattr("core.ctc_drafts.least_sure", lambda logits: 0.0)
+    monkeypatch.setattr("core.ctc_drafts.read_greedily", lambda logits: "zero  one ")
     monkeypatch.setattr(lab, "_engines", {"eager": replace(lab.engine("eager"), prefill=None)})
     clips = [noise(1.0), noise(1.5, seed=1)]
     for found in lab.transcribe_batch(clips, decoding="fast-draft", skip_silence=False):
@@ -262,7 +285,7 @@ def test_only_the_clips_it_is_not_sure_of_meet_the_decoder(
     options = {"max_new_tokens": 6, "skip_silence": False}
     alone = lab.transcribe(clips[1], decoding="speculative", **options)
     sure = iter([0.0, 9.0])
-    monkeypatch.setattr("core.transcribe.least_sure", lambda logits: next(sure))
+    monkeypatch.setattr("core.ctc_drafts.least_sure", lambda logits: next(sure))
     monkeypatch.setattr(
         "core.transcribe.LENIENT_CHARACTERS", Leniency(entropy=0.7, probability=1.1)
     )
