@@ -5,7 +5,7 @@ PYTHON ?= python3
 PY = $(VENV)/bin/python
 STAMP = $(VENV)/.requirements-installed
 
-.PHONY: run test test-all check format bench demo-model venv
+.PHONY: run test test-all check format bench example-run demo-model venv
 
 run: $(STAMP)  ## start the app
 	$(PY) app.py
@@ -24,6 +24,10 @@ format: $(STAMP)  ## apply the formatting and the safe fixes
 
 bench: $(STAMP)  ## our engine beside transformers, with the table of bars (an hour; BENCH_ARGS=--quick)
 	$(PY) -m benchmarks speed $(BENCH_ARGS)
+
+example-run: $(STAMP)  ## record again the run that the Profile tab opens with
+	rm -rf assets/runs
+	$(PY) -m profiling run --engine eager,compile --repeats 10 --out assets/runs
 
 demo-model: $(STAMP)  ## train the bundled model from nothing
 	for stage in corpus encoder decoder align pack evaluate; do $(PY) -m training $$stage || exit 1; done

@@ -35,6 +35,10 @@ LONGEST_S = 120.0  # a clip is run dozens of times
 FEWEST, MOST = 1, 50  # blocks
 MEASURING = ":measure"  # added to a session's name: it may measure and read text meanwhile
 SAME = "A and B are set alike; change one of them: engine, LoRA, decoding, weights or model"
+SAME_HERE = (
+    "A and B come to the same with this model: without a LoRA adapter, for one, there is nothing "
+    "to switch; change another setting"
+)
 
 
 @dataclass(frozen=True)
@@ -206,6 +210,8 @@ class Measuring:
                 )
                 for lab, one in zip(labs, settings, strict=True)
             ]
+            if len(set(plans)) < len(plans):
+                raise ValueError(SAME_HERE)
             reference = known_text(recording)
             with self.quiet:
                 plan = Plan(
