@@ -12,49 +12,49 @@ import gradio as gr
 
 from app import wording
 from app.events import PAGE_EVENT, Updates
-from app.studio import Outcome, Update
+from app.transcript_files import SAVE, File, transcript_file
+from app.updates import Outcome, Paced, Update
+from app.words_html import words_html
+from core.catalog import ASSETS
 from core.export import EXPORTERS
 from core.options import PartialText
+from core.transcript import Transcript
 from profiling.figures import phase_bars
 
-# The browser makes the file itself: nothing of a transcript is written to this machine's disk.
-_DOWNLOAD = """(files) => {{
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([files["{kind}"]], {{type: "text/plain"}}));
-  link.download = files.name + ".{kind}";
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
-}}"""
+FOLLOW = ASSETS / "words.js"
 
 
 @dataclass(frozen=True)
 class ResultPanel:
-    """The components. cost holds what is only there once a transcript is."""
+    """The components. cost holds what is only there once a transcript is; made is what was made."""
 
     status: gr.HTML
     text: gr.Textbox
+    words: gr.HTML
     notes: gr.HTML
     cost: gr.Column
     numbers: gr.HTML
     chart: gr.Plot
     details: gr.JSON
-    files: gr.JSON
+    made: gr.State
 
     @property
     def outputs(self) -> list[Any]:
         """Everything the methods below may change."""
         return [
-            *(self.status, self.text, self.notes, self.cost),
-            *(self.numbers, self.chart, self.details, self.files),
+            *(self.status, self.text, self.words, self.notes, self.cost),
+            *(self.numbers, self.chart, self.details, self.made),
         ]
 
     def waiting(self) -> Updates:
         """A request was made and waits its turn."""
         return {
             self.status: wording.status_html(wording.WAITING),
-            self.text: "",
+            self.text: gr.update(value="", interactive=False),
+            self.words: "",
             self.notes: "",
             self.cost: gr.update(visible=False),
+            self.made: None,
         }
 
     def failed(self, message: str) -> Updates:
@@ -66,23 +66,27 @@ class ResultPanel:
         if isinstance(update, Outcome):
             return self._finished(update, expected)
         said = wording.doing(update, engine=engine)
-        changes: Updates = {} if said is None else {self.status: wording.status_html(said)}
+        changes: Updates = {}
+        if isinstance(update, Paced):
+            changes[self.status] = wording.progress_html(update)
+        elif said is not None:
+            changes[self.status] = wording.status_html(said)
         if isinstance(update, PartialText):
             changes[self.text] = update.text
         return changes or {self.status: gr.skip()}
 
     def _finished(self, outcome: Outcome, expected: str) -> Updates:
         transcript = outcome.transcript
-        files = {kind: write(transcript) for kind, write in EXPORTERS.items()}
         return {
             self.status: wording.status_html(wording.summary(outcome)),
-            self.text: transcript.text,
+            self.text: gr.update(value=transcript.text, interactive=True),
+            self.words: words_html(transcript.words),
             self.notes: wording.notes_html(outcome, expected),
             self.cost: gr.update(visible=True),
             self.numbers: wording.figures_html(outcome),
             self.chart: phase_bars(transcript.phases, transcript.end_to_end_ms),
             self.details: transcript.to_dict(),
-            self.files: files | {"name": "transcript"},
+            self.made: transcript,
         }
 
 
@@ -90,6 +94,7 @@ def build_result() -> ResultPanel:
     """Lay the panel out inside the current column."""
     text = gr.Textbox(
         label="Transcript",
+        info=wording.EDIT_NOTE,
         lines=4,
         max_lines=16,
         interactive=False,
@@ -99,15 +104,27 @@ def build_result() -> ResultPanel:
     )
     status = gr.HTML(wording.status_html(wording.READY), elem_id="status")
     notes = gr.HTML(elem_id="notes")
+    made = gr.State(None)
     with gr.Column(visible=False, elem_id="cost") as cost:
+        _build_downloads(made, text)
+        words = gr.HTML(js_on_load=FOLLOW.read_text(encoding="utf-8"), elem_id="words")
         numbers = gr.HTML(elem_id="numbers")
         gr.HTML("<h2>Where the time went</h2>")
         chart = gr.Plot(label="Time by phase", show_label=False, elem_id="chart")
-        files = gr.JSON(elem_classes="never-shown")
-        with gr.Row(elem_id="downloads"):
-            for kind in EXPORTERS:
-                save = gr.Button(f"Save {kind}", size="sm", min_width=80)
-                save.click(None, [files], None, js=_DOWNLOAD.format(kind=kind), **PAGE_EVENT)
         with gr.Accordion("Everything measured, as JSON", open=False, elem_id="details"):
             details = gr.JSON(label="Transcript as JSON", show_label=False)
-    return ResultPanel(status, text, notes, cost, numbers, chart, details, files)
+    return ResultPanel(status, text, words, notes, cost, numbers, chart, details, made)
+
+
+def _build_downloads(made: gr.State, text: gr.Textbox) -> None:
+    """A button per format; each takes the text as it stands, corrections included."""
+    file = gr.JSON(elem_classes="never-shown")
+    with gr.Row(elem_id="downloads"):
+        for kind in EXPORTERS:
+
+            def write(transcript: Transcript | None, now: str, kind: str = kind) -> File:
+                return {} if transcript is None else transcript_file(transcript, now, kind)
+
+            save = gr.Button(f"Save {kind}", size="sm", min_width=80)
+            wrote = save.click(write, [made, text], [file], **PAGE_EVENT)
+            wrote.then(None, [file], None, js=SAVE, **PAGE_EVENT)

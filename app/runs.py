@@ -21,11 +21,16 @@ MOST_KEPT = 64
 
 
 class Run:
-    """One transcription. id: whoever knows it may watch, so it cannot be guessed."""
+    """One transcription. id: whoever knows it may watch, so it cannot be guessed.
+
+    recording and engine: for a page that is loaded again; whoever began it may set them.
+    """
 
     def __init__(self, job: Job, *, grace_s: float = GRACE_S) -> None:
         self.id = secrets.token_urlsafe(24)
         self.job = job
+        self.recording = ""
+        self.engine = "eager"
         self.ended_at: float | None = None
         self._grace_s = grace_s
         self._watchers: set[str] = set()

@@ -13,11 +13,17 @@ import gradio as gr
 
 from app import model_wording, wording
 from app.events import PAGE_EVENT, Updates
+from app.loading_fields import LoadingFields, build_loading_fields
 from app.model_card import ModelCard
 from app.settings import AUTOMATIC, Settings
 from app.studio import Studio
 
 MAX_BEAMS, MAX_NEW_TOKENS = 8, 1000
+# Names of the inputs, in the order of :attr:`SettingsPanel.inputs`.
+FIELDS = (
+    *("model", "engine", "lora", "task", "language", "target", "keywords", "instruction"),
+    *("decoding", "beams", "temperature", "max_tokens", "device", "dtype", "quantize"),
+)
 
 
 @dataclass(frozen=True)
@@ -36,17 +42,18 @@ class SettingsPanel:
     beams: gr.Slider
     temperature: gr.Slider
     max_tokens: gr.Slider
+    loading: LoadingFields
     card: gr.HTML
     lora_note: gr.HTML
 
     @property
     def inputs(self) -> list[Any]:
         """What a handler passes on to :meth:`read`."""
-        return [
-            *(self.model, self.engine, self.lora, self.task, self.language, self.target),
-            *(self.keywords, self.instruction, self.decoding, self.beams, self.temperature),
-            self.max_tokens,
-        ]
+        return [self.field(name) for name in FIELDS]
+
+    def field(self, name: str) -> Any:
+        """The component of one of :data:`FIELDS`."""
+        return getattr(self.loading if hasattr(self.loading, name) else self, name)
 
     @property
     def outputs(self) -> list[Any]:
@@ -57,7 +64,7 @@ class SettingsPanel:
     def read(values: tuple[Any, ...]) -> Settings:
         """The values of ``inputs``, by name. LoRA on means: where the checkpoint has an adapter."""
         model, engine, lora, task, language, target, words, instruction, decoding, *rest = values
-        beams, temperature, max_tokens = rest
+        beams, temperature, max_tokens, device, dtype, quantize = rest
         return Settings(
             model=model or "",
             engine=engine,
@@ -71,6 +78,9 @@ class SettingsPanel:
             num_beams=beams,
             temperature=temperature,
             max_new_tokens=max_tokens,
+            device=device or "",
+            dtype=dtype or "",
+            quantize=quantize or "",
         )
 
     def fit(self, card: ModelCard, task: str) -> Updates:
@@ -86,14 +96,13 @@ class SettingsPanel:
     def refresh(self, card: ModelCard, task: str) -> Updates:
         """Show what the same model turned out to be able to do, once loaded; choices stay."""
         shown = self.fields_of(card, task)
-        targets = [(model_wording.language(code), code) for code in card.target_languages]
         return {
             self.card: model_wording.model_html(card),
             self.lora: gr.update(visible=card.has_adapter is not False),
             self.lora_note: wording.aside_html(model_wording.lora_note(card)),
             self.task: gr.update(choices=tasks_of(card), visible=len(card.tasks) > 1),
             self.language: gr.update(choices=languages_of(card), visible=shown[self.language]),
-            self.target: gr.update(choices=targets, visible=shown[self.target]),
+            self.target: gr.update(choices=targets_of(card), visible=shown[self.target]),
             self.keywords: gr.update(visible=shown[self.keywords]),
             self.instruction: gr.update(visible=shown[self.instruction]),
         }
@@ -102,6 +111,13 @@ class SettingsPanel:
         """Show the fields of a task."""
         shown = self.fields_of(card, task)
         return {field: gr.update(visible=visible) for field, visible in shown.items()}
+
+    def fit_decoding(self, decoding: str) -> Updates:
+        """Show the fields of a way of decoding."""
+        return {
+            self.beams: gr.update(visible=decoding == "beam"),
+            self.temperature: gr.update(visible=decoding == "sample"),
+        }
 
     def fields_of(self, card: ModelCard, task: str) -> dict[Any, bool]:
         """Which fields a task of this model has."""
@@ -140,9 +156,9 @@ def build_settings(studio: Studio) -> SettingsPanel:
     note = gr.HTML(wording.aside_html(model_wording.lora_note(card)), elem_id="lora-note")
     with gr.Accordion("More settings", open=False, elem_id="more"):
         task = gr.Radio(tasks_of(card), value="transcribe", label="Task", elem_id="task")
-        panel = SettingsPanel(
-            model, engine, lora, task, *_task_fields(card), *_decoding_fields(), about, note
-        )
+        speech, decoding = _task_fields(card), _decoding_fields()
+        loading = build_loading_fields()
+        panel = SettingsPanel(model, engine, lora, task, *speech, *decoding, loading, about, note)
     _wire(studio, panel)
     return panel
 
@@ -155,7 +171,7 @@ def _task_fields(card: ModelCard) -> tuple[gr.Dropdown, gr.Dropdown, gr.Textbox,
         visible=len(card.languages) > 1,
         elem_id="language",
     )
-    targets = [(model_wording.language(code), code) for code in card.target_languages]
+    targets = targets_of(card)
     target = gr.Dropdown(
         targets,
         value=targets[0][1] if targets else None,
@@ -204,21 +220,21 @@ def _wire(studio: Studio, panel: SettingsPanel) -> None:
     def fit_task(name: str | None, task: str) -> Updates:
         return panel.fit_task(studio.card(name or studio.model), task)
 
-    def fit_decoding(decoding: str) -> Updates:
-        return {
-            panel.beams: gr.update(visible=decoding == "beam"),
-            panel.temperature: gr.update(visible=decoding == "sample"),
-        }
-
     chosen = [panel.model, panel.task]
-    panel.model.change(fit_model, chosen, panel.outputs, **PAGE_EVENT)
+    # Not `change`: values put back when the page is loaded are fitted already.
+    panel.model.input(fit_model, chosen, panel.outputs, **PAGE_EVENT)
     panel.task.input(fit_task, chosen, panel.outputs, **PAGE_EVENT)
-    panel.decoding.input(fit_decoding, [panel.decoding], panel.outputs, **PAGE_EVENT)
+    panel.decoding.input(panel.fit_decoding, [panel.decoding], panel.outputs, **PAGE_EVENT)
 
 
 def tasks_of(card: ModelCard) -> list[tuple[str, str]]:
     """(title, task) of what the model can do."""
     return [(wording.TASKS[task], task) for task in card.tasks]
+
+
+def targets_of(card: ModelCard) -> list[tuple[str, str]]:
+    """(title, code) of what the model translates into."""
+    return [(model_wording.language(code), code) for code in card.target_languages]
 
 
 def languages_of(card: ModelCard) -> list[tuple[str, str]]:

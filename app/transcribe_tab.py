@@ -8,18 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from app import wording
 from app.ask_panel import AskPanel, build_ask
+from app.batch_panel import build_batch
 from app.events import MODEL_EVENT, PAGE_EVENT, Updates, session_of
 from app.examples import Example, read_examples
 from app.failures import spoken
+from app.heard_panel import build_heard
+from app.kept_settings import build_link
 from app.result_panel import ResultPanel, build_result
 from app.settings_panel import SettingsPanel, build_settings
 from app.studio import Studio
+
+RUN_KEY = "granite-speech-lab-run"
 
 # On a phone the text stands below what was just pressed; where it is in sight nothing moves.
 SHOW_TEXT = """() => {
@@ -30,13 +36,17 @@ SHOW_TEXT = """() => {
 
 @dataclass(frozen=True)
 class TranscribeTab:
-    """Its components. expected: what is said in the recording, where that is known."""
+    """Its components. expected: what is said in the recording, where that is known.
+
+    run: the number of the last transcription, which the browser keeps over a reload.
+    """
 
     recording: gr.Audio
     examples: gr.Dataset
     go: gr.Button
     stop: gr.Button
     expected: gr.State
+    run: gr.BrowserState
     settings: SettingsPanel
     result: ResultPanel
     ask: AskPanel
@@ -58,14 +68,20 @@ def build_transcribe_tab(studio: Studio) -> TranscribeTab:
             with gr.Row(elem_id="buttons"):
                 go = gr.Button("Transcribe", variant="primary", min_width=120, elem_id="go")
                 stop = gr.Button("Stop", interactive=False, min_width=120, elem_id="stop")
+            batch_here = gr.Column()
         with gr.Column(elem_id="result"):
             result = build_result()
             ask_here = gr.Column()
         with gr.Column(elem_id="settings"):
             settings = build_settings(studio)
+            build_link(settings)
+        with batch_here:
+            build_batch(studio, settings)
         with ask_here:
+            build_heard(studio, recording, settings)
             ask = build_ask(studio, settings.model, result.text)
-    tab = TranscribeTab(recording, chips, go, stop, gr.State(""), settings, result, ask)
+    run = gr.BrowserState("", storage_key=RUN_KEY, secret=RUN_KEY)
+    tab = TranscribeTab(recording, chips, go, stop, gr.State(""), run, settings, result, ask)
     _wire(studio, tab, examples)
     return tab
 
@@ -97,8 +113,12 @@ def _wire(studio: Studio, tab: TranscribeTab, examples: list[Example]) -> None:
         request: gr.Request, recording: str | None, expected: str, *values: Any
     ) -> Iterator[Updates]:
         chosen = settings.read(values)
+        session = session_of(request)
         try:
-            for update in studio.stream(session_of(request), recording, chosen):
+            begun = studio.start(session, recording, chosen)
+            begun.recording, begun.engine = recording or "", chosen.engine
+            yield {tab.run: begun.id}
+            for update in studio.watch(session, begun):
                 yield result.shown(update, engine=chosen.engine, expected=expected)
         except Exception as error:
             yield result.failed(wording.failure(error))
@@ -120,7 +140,7 @@ def _wire(studio: Studio, tab: TranscribeTab, examples: list[Example]) -> None:
         ran = begun.then(
             run,
             [tab.recording, tab.expected, *settings.inputs],
-            result.outputs,
+            [*result.outputs, tab.run],
             show_progress="full",
             show_progress_on=[result.status],
             api_visibility="private",
@@ -133,3 +153,33 @@ def _wire(studio: Studio, tab: TranscribeTab, examples: list[Example]) -> None:
     tab.stop.click(stop, None, [result.status], **PAGE_EVENT)
     for changed in (tab.recording.upload, tab.recording.stop_recording, tab.recording.clear):
         changed(lambda: "", None, [tab.expected], **PAGE_EVENT)
+
+
+def find_again(app: gr.Blocks, studio: Studio, tab: TranscribeTab) -> None:
+    """When the page is loaded, show the transcription it began before, running or done."""
+    result = tab.result
+
+    def resume(request: gr.Request, run_id: str | None) -> Iterator[Updates]:
+        session = session_of(request)
+        run = studio.resume(session, run_id) if run_id else None
+        if run is None:
+            yield {tab.stop: gr.skip()}
+            return
+        there = run.recording if Path(run.recording).is_file() else None
+        yield result.waiting() | {tab.stop: gr.update(interactive=True), tab.recording: there}
+        try:
+            for update in studio.watch(session, run):
+                yield result.shown(update, engine=run.engine, expected="")
+        except Exception as error:  # its own page has shown it as an error already
+            yield result.failed(wording.failure(error))
+        yield {tab.stop: gr.update(interactive=False)}
+
+    outputs = [tab.recording, tab.stop, *result.outputs]
+    app.load(
+        resume,
+        [tab.run],
+        outputs,
+        show_progress="hidden",
+        concurrency_limit=None,
+        api_visibility="private",
+    )

@@ -9,6 +9,7 @@ from app.compare_tab import build_compare_tab
 from app.deployment import Deployment
 from app.endpoints import build_endpoints
 from app.events import session_of
+from app.kept_settings import keep_settings
 from app.live_tab import Onward, build_live_tab
 from app.measure_endpoints import build_measure_endpoints
 from app.measuring import Measuring
@@ -17,7 +18,7 @@ from app.profile_tab import build_profile_tab
 from app.run_shelf import RunShelf
 from app.run_viewer import RunViewer
 from app.studio import Studio
-from app.transcribe_tab import build_transcribe_tab
+from app.transcribe_tab import build_transcribe_tab, find_again
 
 UPLOADS_KEPT_S = 3600
 
@@ -36,7 +37,7 @@ def build_app(studio: Studio, deployment: Deployment | None = None) -> gr.Blocks
         delete_cache=(UPLOADS_KEPT_S // 6, UPLOADS_KEPT_S),
     ) as app:
         gr.HTML(wording.HEADING_HTML, elem_id="heading")
-        with gr.Tabs() as tabs:
+        with gr.Tabs(overflow_behavior="wrap") as tabs:
             with gr.Tab("Transcribe", id="transcribe"):
                 page = build_transcribe_tab(studio)
             with gr.Tab("Live", id="live"):
@@ -57,4 +58,6 @@ def build_app(studio: Studio, deployment: Deployment | None = None) -> gr.Blocks
             live.room.leave(session_of(request))
 
         app.unload(left)
+        keep_settings(app, studio, page.settings)
+        find_again(app, studio, page)
     return app

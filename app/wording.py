@@ -9,6 +9,7 @@ from __future__ import annotations
 from html import escape
 
 from app.updates import NotBegun, Outcome, Paced, Update
+from core.hearing import LONGEST_S, Hearing
 from core.options import PartialText, PhaseStarted
 from core.transcribe import STOPPED
 from core.transcript import Transcript
@@ -19,6 +20,11 @@ HEADING_HTML = (
     "on and off, and see where every millisecond went.</p>"
 )
 READY = "Ready. Record something, choose a file, or click an example."
+HEARD_NOTE = (
+    "The sound as the model sees it, and the letters its encoder reads on its own, before the "
+    "language model writes. Drawing runs the encoder once more, over the first 12 seconds."
+)
+EDIT_NOTE = "You can correct the text here; downloads take it as it stands."
 WAITING = "Waiting for the model…"
 STOPPING = "Stopping at the next token…"
 STOPPED_WAITING = "Stopped before it began."
@@ -101,6 +107,16 @@ def _how_far(update: Paced) -> str:
     total = "" if update.total_s is None else f" of {clock(update.total_s)}"
     left = "" if update.left_s is None else f", about {seconds(max(1, update.left_s))} left"
     return f"Heard {clock(update.done_s)}{total}{left}"
+
+
+def progress_html(paced: Paced) -> str:
+    """How far a long recording has come: words, and a bar where its length is known."""
+    line = status_html(_how_far(paced))
+    if paced.total_s is None:
+        return line
+    share = 100 * min(1.0, paced.done_s / max(paced.total_s, 1e-9))
+    bar = f"<progress class='bar' max='100' value='{share:.0f}' aria-label='Progress'></progress>"
+    return line + bar
 
 
 def clock(value: float) -> str:
@@ -214,6 +230,13 @@ def status_html(text: str, kind: str = "") -> str:
 def aside_html(text: str) -> str:
     """A quiet remark under a control."""
     return f"<p class='note aside'>{escape(text)}</p>"
+
+
+def heard_html(hearing: Hearing) -> str:
+    """What the encoder read, as text: the picture's other half."""
+    read = f"The encoder alone reads: “{hearing.text}”" if hearing.text else "It reads no letters."
+    cut = f" Only the first {LONGEST_S:.0f} seconds are drawn." if hearing.cut else ""
+    return aside_html(read + cut)
 
 
 def failure(error: BaseException) -> str:

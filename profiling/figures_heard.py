@@ -50,6 +50,7 @@ def heard_figure(hearing: Hearing) -> go.Figure:
                 yaxis="y2",
                 mode="text",
                 textposition="top center",
+                textfont={"size": 12},
                 cliponaxis=False,
                 hovertemplate="%{text} at %{x:.2f} s: %{y:.0%}<extra></extra>",
             ),
@@ -59,10 +60,11 @@ def heard_figure(hearing: Hearing) -> go.Figure:
         figure,
         height=HEIGHT_PX,
         x=titled("seconds") | {"range": [0, length_s], "anchor": "y2", "zeroline": False},
-        y={"domain": [0.46, 1], "showticklabels": False, "showgrid": False},
+        y={"domain": [0.46, 1], "showticklabels": False, "showgrid": False, "ticks": ""},
     )
     likely = {"domain": [0, 0.32], "range": [0, 1.15], "tickmode": "array", "tickvals": [0, 1]}
-    figure.update_layout(yaxis2=likely | {"ticktext": ["0 %", "100 %"], "fixedrange": True})
+    figure.update_layout(yaxis2=likely | {"ticktext": ["0", "1 "], "fixedrange": True})
+    figure.update_layout(yaxis2_automargin=True, yaxis2_ticks="")
     figure.update_layout(yaxis2_gridcolor=figure.layout.yaxis.gridcolor, yaxis2_zeroline=False)
     return figure
 

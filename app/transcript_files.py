@@ -1,0 +1,55 @@
+"""Files that the browser makes itself: nothing of a transcript is written to this machine's disk.
+
+In: transcripts and, where a person corrected one, its text. Out: the object that :data:`SAVE` hands
+to the browser: a name, a type, and the content as text or as base64.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from base64 import b64encode
+from collections.abc import Sequence
+from pathlib import Path
+
+from core.edit import edited
+from core.export import EXPORTERS
+from core.transcript import Transcript
+
+File = dict[str, str]
+
+SAVE = """(file) => {
+  if (!file || !file.name) return;
+  const bytes = file.base64 && Uint8Array.from(atob(file.base64), (c) => c.charCodeAt(0));
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([bytes || file.text], { type: file.type }));
+  link.download = file.name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+}"""
+
+
+def transcript_file(transcript: Transcript, text: str, kind: str) -> File:
+    """One transcript in one format, named after its recording."""
+    content = EXPORTERS[kind](edited(transcript, text))
+    return {"name": f"{stem(transcript)}.{kind}", "type": "text/plain", "text": content}
+
+
+def archive(transcripts: Sequence[Transcript]) -> File:
+    """All transcripts in all formats as one zip; equal names are numbered."""
+    packed = io.BytesIO()
+    seen: dict[str, int] = {}
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as out:
+        for transcript in transcripts:
+            name = stem(transcript)
+            seen[name] = seen.get(name, 0) + 1
+            name = name if seen[name] == 1 else f"{name}-{seen[name]}"
+            for kind, write in EXPORTERS.items():
+                out.writestr(f"{name}.{kind}", write(transcript))
+    content = b64encode(packed.getvalue()).decode("ascii")
+    return {"name": "transcripts.zip", "type": "application/zip", "base64": content}
+
+
+def stem(transcript: Transcript) -> str:
+    """The recording's name without its ending."""
+    return Path(transcript.file).stem or "transcript"
