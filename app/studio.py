@@ -223,6 +223,7 @@ class Studio:
         Raises:
             ValueError: no recording, or an option nobody has.
         """
+        if recording:
+            self.limits.check(settings)  # before the file is opened
         path = self.limits.check_recording(recording)
-        self.limits.check(settings)
         return lambda: self._work.transcribe(cancelled, path, settings)

@@ -6,6 +6,7 @@ Run alone: ``python -m pytest tests/test_app_compare.py``.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from app.settings import Settings
 from app.studio import NotBegun, Studio
 from core.lab import Lab
 from measuring import RECORDING
+from profiling import session
 from profiling.ceilings import GPUS
 from profiling.run_file import RunError
 
@@ -150,6 +152,7 @@ def clip(tmp_path: Path) -> str:
 @pytest.fixture
 def measuring(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Measuring:
     monkeypatch.setattr(module, "measure_ceilings", lambda *_: GPUS["H200"])
+    monkeypatch.setattr(session, "capture", partial(session.capture, num_steps=1, tax_blocks=1))
     studio = Studio(model="random", loader=lambda *_, **__: lab)
     return Measuring(studio, RunShelf(None, shipped=tmp_path / "none"))
 
