@@ -425,12 +425,15 @@ class TestPage:
     def test_the_api_names(self) -> None:
         page = build_app(studio_of([]))
         public = {f.api_name for f in page.fns.values() if f.api_visibility == "public"}
-        assert public == {"transcribe", "models"}
+        assert public == {"transcribe", "models", "compare", "profile", "read_trace"}
 
     def test_model_events_share_one_place_in_the_queue(self) -> None:
         page = build_app(studio_of([]))
         shared = [f for f in page.fns.values() if f.concurrency_id == "model"]
-        assert {str(f.api_name).partition("_")[0] for f in shared} == {"run", "ask", "transcribe"}
+        # The page's own (run, ask, load, unload, look) and those of programs.
+        assert {str(f.api_name).partition("_")[0] for f in shared} >= {
+            *("run", "ask", "load", "unload", "look", "transcribe", "compare", "profile"),
+        }
         assert all(f.concurrency_limit == 1 for f in shared)
 
     def test_uploads_are_deleted(self) -> None:

@@ -47,7 +47,7 @@ def example(name: str) -> Path:
 
 def test_the_api_is_documented(client: Client) -> None:
     endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
-    assert set(endpoints) == {"/transcribe", "/models"}
+    assert set(endpoints) == {"/transcribe", "/models", "/compare", "/profile", "/read_trace"}
     parameters = endpoints["/transcribe"]["parameters"]
     assert [p["parameter_name"] for p in parameters] == [
         *("audio", "model", "engine", "lora", "decoding", "task", "language", "target_language"),

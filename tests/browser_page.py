@@ -1,0 +1,63 @@
+"""A real Chromium on a running app, and what went wrong on its pages.
+
+In: an address. Out: pages of a size and a colour scheme; at the end every page error, console error
+and request that left this machine.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+from playwright.sync_api import ConsoleMessage, Page, Request, sync_playwright
+
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
+SIZES = {"wide": (1280, 900), "phone": (390, 844)}
+PATIENT_MS = 60_000
+
+
+class Visitor:
+    """Opens pages of one app and remembers what went wrong on them."""
+
+    def __init__(self, browser: object, address: str) -> None:
+        self._browser, self._address = browser, address
+        self.wrong: list[str] = []
+
+    def open(self, size: str = "wide", scheme: str = "light") -> Page:
+        """The page of the app, ready to be used."""
+        width, height = SIZES[size]
+        context = self._browser.new_context(  # type: ignore[attr-defined]
+            viewport={"width": width, "height": height}, color_scheme=scheme
+        )
+        page: Page = context.new_page()
+        page.set_default_timeout(PATIENT_MS)
+        page.on("request", self._see_request)
+        page.on("console", self._see_console)
+        page.on("pageerror", lambda error: self.wrong.append(f"page: {error}"))
+        page.goto(self._address)
+        page.get_by_role("tab", name="Transcribe", exact=True).wait_for()
+        return page
+
+    def _see_request(self, request: Request) -> None:
+        host = urlsplit(request.url).hostname
+        if host not in ("127.0.0.1", None) and not request.url.startswith(("data:", "blob:")):
+            self.wrong.append(f"request to {request.url}")
+
+    def _see_console(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.wrong.append(f"console: {message.text}")
+
+
+@contextmanager
+def visitor(address: str) -> Iterator[Visitor]:
+    """A visitor of the app at ``address``."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        try:
+            yield Visitor(browser, address)
+        finally:
+            browser.close()

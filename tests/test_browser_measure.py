@@ -1,0 +1,234 @@
+"""Compare, Profile and Models in a real Chromium, every control once.
+
+Each test also fails on a page error, a console error, or a request that leaves this machine. Run
+alone: ``python -m pytest -m browser tests/test_browser_measure.py``.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import re
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from app_server import EXAMPLES, TINY, running_app
+from browser_page import CHROMIUM, PATIENT_MS, SIZES, Visitor, visitor
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium"),
+    pytest.mark.skipif(
+        not (TINY / "config.json").is_file(), reason="assets/tiny is not there: make demo-model"
+    ),
+]
+TRACE = Path(__file__).parent / "data" / "tiny_trace.json"
+SAID = "three six"
+LONG_MS = 300_000  # measuring on two slow cores
+SECTIONS = ("Phases", "Timeline", "Operators", "Memory", "Roofline", "Compiling", "Machine")
+
+
+@pytest.fixture(scope="module")
+def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visitor]:
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("GSL_RUNS", str(tmp_path_factory.mktemp("runs")))
+        with running_app("tiny") as address, visitor(address) as someone:
+            yield someone
+
+
+@pytest.fixture(autouse=True)
+def _nothing_goes_wrong(guest: Visitor) -> Iterator[None]:
+    guest.wrong.clear()
+    yield
+    assert guest.wrong == []
+
+
+def tab(page: Page, name: str) -> None:
+    page.get_by_role("tab", name=name, exact=True).click()
+
+
+def open_profile(page: Page) -> None:
+    tab(page, "Profile")
+    expect(page.locator("#profile-head .tiles")).to_be_visible(timeout=PATIENT_MS)
+
+
+def drop(page: Page, file: Path) -> None:
+    page.locator("#profile-drop input[type=file]").set_input_files(file)
+
+
+def is_drawn(plot: Locator, widest: int) -> None:
+    expect(plot).to_be_visible(timeout=PATIENT_MS)
+    width = plot.evaluate("e => e.getBoundingClientRect().width")
+    assert 200 < width <= widest
+
+
+def choose_clip(page: Page, part: str) -> None:
+    chips = page.locator(f"#{part}-examples")
+    chips.get_by_role("button", name=SAID, exact=True).click()
+    expect(page.locator(f"#{part}-recording").get_by_label("Clear")).to_be_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", list(SIZES))
+def test_the_first_visit_shows_a_whole_profile(guest: Visitor, size: str, scheme: str) -> None:
+    page = guest.open(size, scheme)
+    open_profile(page)
+    expect(page.locator("#profile-head")).to_contain_text("Recorded elsewhere")
+    for section in SECTIONS:
+        tab(page, section)
+        if section not in ("Compiling", "Machine"):
+            is_drawn(page.locator(f"#profile-{section.lower()}-0 .js-plotly-plot"), SIZES[size][0])
+        assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size][0], section
+    expect(page.get_by_text("What the metrics mean")).to_be_visible()
+
+
+def test_what_is_shown_can_be_saved(guest: Visitor) -> None:
+    page = guest.open()
+    open_profile(page)
+    saved = {}
+    for title in ("Trace, for Perfetto", "Tables (csv)", "Report (HTML)", "Run (zip)"):
+        with page.expect_download() as caught:
+            page.get_by_role("button", name=f"Save {title}").click()
+        content = Path(caught.value.path()).read_bytes()
+        saved[caught.value.suggested_filename.partition(".")[2]] = content
+    assert json.loads(gzip.decompress(saved["trace.json.gz"]))["traceEvents"]
+    assert saved["html"].startswith(b"<!DOCTYPE html>")
+    assert any(b"run.json" in content for name, content in saved.items() if name == "zip")
+
+
+def test_a_trace_from_elsewhere_is_laid_open(guest: Visitor) -> None:
+    page = guest.open()
+    open_profile(page)
+    drop(page, TRACE)
+    expect(page.locator("#profile-head")).to_contain_text("a trace without a run")
+    expect(page.locator("#profile-runs input")).to_have_value("tiny_trace.json")
+    tab(page, "Operators")
+    is_drawn(page.locator("#profile-operators-0 .js-plotly-plot"), 1280)
+    page.locator("#profile-runs input").click()
+    page.get_by_role("option", name=re.compile("an example")).first.click()
+    expect(page.locator("#profile-head")).to_contain_text("Recorded elsewhere")
+
+
+def test_files_that_are_no_traces_get_a_sentence_and_the_page_stays(
+    guest: Visitor, tmp_path: Path
+) -> None:
+    page = guest.open()
+    open_profile(page)
+    head = page.locator("#profile-head").inner_text()
+    outside = io.BytesIO()
+    with zipfile.ZipFile(outside, "w") as archive:
+        archive.writestr("../run.json", "{}")
+    for name, content, said in (
+        ("cut.json", TRACE.read_bytes()[:3000], "ends in the middle"),
+        ("cut.json.gz", gzip.compress(TRACE.read_bytes())[:300], "damaged or truncated"),
+        ("letter.json", b"dear sir or madam", "cut.json|letter.json|not JSON"),
+        ("out.zip", outside.getvalue(), "leads out of its folder"),
+        ("none.zip", b"PK\x03\x04 nothing", "no zip archive"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        drop(page, tmp_path / name)
+        alert = page.locator("#profile-status").get_by_role("alert")
+        expect(alert).to_contain_text(re.compile(said), timeout=PATIENT_MS)
+        page.locator("#profile-drop").get_by_label(re.compile("clear|remove", re.I)).first.click()
+    assert page.locator("#profile-head").inner_text() == head
+    drop(page, TRACE)
+    expect(page.locator("#profile-head")).to_contain_text("a trace without a run")
+
+
+@pytest.mark.parametrize(("size", "scheme"), [("wide", "light"), ("phone", "dark")])
+def test_two_ways_are_compared(guest: Visitor, size: str, scheme: str) -> None:
+    page = guest.open(size, scheme)
+    tab(page, "Compare")
+    choose_clip(page, "compare")
+    page.locator("#compare-preset").get_by_label("LoRA off against on").check()
+    page.locator("#compare-rounds input[type=number]").fill("6")
+    page.locator("#compare-go").click()
+    expect(page.locator("#compare-status progress")).to_be_visible(timeout=PATIENT_MS)
+    expect(page.locator("#compare-status")).to_contain_text("Done.", timeout=LONG_MS)
+    expect(page.locator("#compare-answer .verdict")).to_be_visible()
+    expect(page.locator("#compare-texts mark").first).to_be_visible()
+    expect(page.locator("#compare-texts .arm-a")).to_contain_text("LoRA on")
+    for name in ("phases", "ratios"):
+        is_drawn(page.locator(f"#compare-{name} .js-plotly-plot"), SIZES[size][0])
+    expect(page.locator("#compare-break-even")).to_be_hidden()
+    expect(page.locator("#compare-stop")).to_be_disabled()
+    assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size][0]
+    with page.expect_download() as caught:
+        page.locator("#compare-report").click()
+    assert caught.value.suggested_filename == "comparison.html"
+    open_profile(page)
+    expect(page.locator("#profile-runs input")).to_have_value(re.compile("LoRA"))
+
+
+def test_stop_keeps_what_was_measured(guest: Visitor) -> None:
+    page = guest.open()
+    tab(page, "Compare")
+    choose_clip(page, "compare")
+    page.locator("#compare-preset").get_by_label("Exact drafts against greedy").check()
+    page.locator("#compare-rounds input[type=number]").fill("40")
+    page.locator("#compare-go").click()
+    status = page.locator("#compare-status")
+    expect(status).to_contain_text(re.compile(r"Run (1\d|[2-9]\d) of"), timeout=LONG_MS)
+    page.locator("#compare-stop").click()
+    expect(status).to_contain_text("Stopped; this is what there was", timeout=LONG_MS)
+    expect(page.locator("#compare-answer")).to_contain_text("blocks; nothing was traced")
+
+
+def test_settings_that_are_alike_and_no_recording_get_a_sentence(guest: Visitor) -> None:
+    page = guest.open()
+    tab(page, "Compare")
+    alert = page.locator("#compare-status").get_by_role("alert")
+    page.locator("#compare-go").click()
+    expect(alert).to_contain_text("no recording came")
+    expect(page.locator("#compare-stop")).to_be_disabled()
+    choose_clip(page, "compare")
+    page.get_by_role("button", name="A and B in detail").click()
+    page.locator("#b-engine").get_by_label("Eager").check()
+    page.locator("#compare-go").click()
+    expect(alert).to_contain_text("set alike")
+
+
+def test_a_profile_is_recorded_and_opened(guest: Visitor) -> None:
+    page = guest.open()
+    open_profile(page)
+    page.get_by_role("button", name="Record a profile").click()
+    choose_clip(page, "record")
+    page.locator("#record-rounds input[type=number]").fill("1")
+    page.locator("#record-go").click()
+    expect(page.locator("#record-status")).to_contain_text("Recorded", timeout=LONG_MS)
+    expect(page.locator("#profile-head")).to_contain_text(EXAMPLES_NAME, timeout=PATIENT_MS)
+    expect(page.locator("#profile-head")).not_to_contain_text("Recorded elsewhere")
+
+
+EXAMPLES_NAME = next(file.name for file in EXAMPLES.glob("string_three_six.flac"))
+
+
+@pytest.mark.parametrize(("size", "scheme"), [("wide", "dark"), ("phone", "light")])
+def test_a_model_is_looked_into_unloaded_and_loaded(guest: Visitor, size: str, scheme: str) -> None:
+    page = guest.open(size, scheme)
+    tab(page, "Models")
+    page.locator("#models-inspect").click()
+    expect(page.locator("#models-facts")).to_contain_text("projector", timeout=PATIENT_MS)
+    expect(page.locator("#models-facts")).not_to_contain_text("/assets/")
+    page.locator("#models-unload").click()
+    expect(page.locator("#models-status")).to_contain_text("is unloaded", timeout=PATIENT_MS)
+    expect(page.locator("#models li").first).not_to_contain_text("Loaded")
+    page.locator("#models-load").click()
+    expect(page.locator("#models-status")).to_contain_text("is loaded", timeout=PATIENT_MS)
+    expect(page.locator("#models li").first).to_contain_text("Loaded (cpu")
+    assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size][0]
+
+
+def test_a_model_that_is_nowhere_gets_a_sentence(guest: Visitor) -> None:
+    page = guest.open()
+    tab(page, "Models")
+    page.locator("#models-name input").fill("no such model")
+    page.keyboard.press("Tab")
+    page.locator("#models-load").click()
+    alert = page.locator("#models-status").get_by_role("alert")
+    expect(alert).to_contain_text("neither a folder", timeout=PATIENT_MS)
