@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from benchmarks.moved import bytes_per_second, reachable
 from benchmarks.numbers import faster
 from benchmarks.systems import (
     COMPILE,
@@ -22,15 +23,9 @@ from benchmarks.systems import (
     PEER_EAGER,
     SYSTEMS,
 )
-from core.config import parse_config
-from core.features import num_audio_tokens
-from profiling.counts import Shape as Lengths
-from profiling.counts import count
 
 MET, MISSED, NOT_MEASURED = "met", "missed", "not measured"
 BASE_S = "10"
-FRAMES_A_SECOND = 50
-TEXT_TOKENS = 20  # of a prompt, beside the audio's
 
 Found = Mapping[str, Any]
 
@@ -107,22 +102,11 @@ def judge(found: Found) -> list[Bar]:
 
 def bandwidth(found: Found, shape: Found | None) -> float | None:
     """Bytes a second that the faster float32 engine's decode moved, over what the machine can."""
-    if shape is None or BASE_S not in shape["lengths"]:
+    if shape is None:
         return None
-    config = parse_config(shape["config"], source=shape["name"])
-    frames = round(float(BASE_S) * FRAMES_A_SECOND)
-    part = config.projector
-    audio = num_audio_tokens(frames, window=part.window_size, downsample=part.downsample_rate)
-    lengths = Lengths(frames, audio + TEXT_TOKENS, shape["num_tokens"])
-    cost = count(config, lengths, element_bytes=4)["decode"]
-    row = shape["lengths"][BASE_S]
-    times = [row[name]["ms_per_token"] for name in (EAGER, COMPILE) if name in row]
-    if not times or not min(times) or not cost.calls:
-        return None
-    ceilings = found["ceilings"]
-    float32 = next(entry for entry in ceilings["dtypes"] if entry["dtype"] == "float32")
-    reachable = max(ceilings["copy_bytes_per_s"], float32["gemv_bytes_per_s"])
-    return 1000 * cost.num_bytes / cost.calls / min(times) / reachable
+    rates = [bytes_per_second(shape, BASE_S, name) for name in (EAGER, COMPILE)]
+    known = [rate for rate in rates if rate is not None]
+    return max(known) / reachable(found["ceilings"]) if known else None
 
 
 def _tokens(shapes: list[Found]) -> Bar:

@@ -173,6 +173,7 @@ def test_the_page_says_everything_with_units():
     assert "TOKENS DIFFER from token 0" in text
     assert "not measured: ours, compiled: no compiler" in text
     assert "float32 weights 20.0 GB/s" in text
+    assert "reads 89.4 GB/s (447 %)" in text  # 22 M weights in a millisecond
 
 
 def test_an_interval_holds_no_difference_exactly_when_there_is_none():

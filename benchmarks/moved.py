@@ -1,0 +1,52 @@
+"""Bytes that a decode step must read, against what this machine was measured to read.
+
+In: a shape's JSON and the ceilings of the same run. Out: bytes a token, bytes a second, shares.
+Counted are the decoder's weights, each once, and the cache; int8 weights are a byte each, and their
+scales are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from benchmarks.systems import SYSTEMS
+from core.config import parse_config
+from core.features import num_audio_tokens
+from profiling.counts import Shape as Lengths
+from profiling.counts import count
+
+FRAMES_A_SECOND = 50
+TEXT_TOKENS = 20  # of a prompt, beside the audio's
+FLOAT_BYTES = 4
+
+Found = Mapping[str, Any]
+
+
+def bytes_per_token(shape: Found, seconds: float, *, int8: bool) -> float | None:
+    """Mean over the steps of one answer; None where there are no steps."""
+    config = parse_config(shape["config"], source=shape["name"])
+    frames, part = round(seconds * FRAMES_A_SECOND), config.projector
+    audio = num_audio_tokens(frames, window=part.window_size, downsample=part.downsample_rate)
+    lengths = Lengths(frames, audio + TEXT_TOKENS, shape["num_tokens"])
+    cost = count(config, lengths, element_bytes=FLOAT_BYTES)["decode"]
+    if not cost.calls:
+        return None
+    weights = cost.weight_bytes / (FLOAT_BYTES if int8 else 1)
+    return (weights + cost.cache_bytes) / cost.calls
+
+
+def bytes_per_second(shape: Found, seconds: str, system: str) -> float | None:
+    """What the system's decode steps read in a second; None if it was not measured."""
+    row = shape["lengths"].get(seconds, {}).get(system)
+    if row is None or not row["ms_per_token"]:
+        return None
+    int8 = SYSTEMS[system].quantize is not None
+    moved = bytes_per_token(shape, float(seconds), int8=int8)
+    return None if moved is None else 1000 * moved / row["ms_per_token"]
+
+
+def reachable(ceilings: Found) -> float:
+    """Bytes a second at which this machine reads float32 weights, or copies, if that is more."""
+    float32 = next(entry for entry in ceilings["dtypes"] if entry["dtype"] == "float32")
+    return float(max(ceilings["copy_bytes_per_s"], float32["gemv_bytes_per_s"]))
