@@ -94,3 +94,10 @@ def allocate_cache(
         )
 
     return KVCache(buffers(), buffers(), torch.arange(batch, device=device)[:, None])
+
+
+def cache_of(buffers: tuple[Tensor, ...]) -> KVCache:
+    """Keys, then values, as a cache; compiled code makes the row numbers itself."""
+    half = len(buffers) // 2
+    rows = torch.arange(buffers[0].shape[0], device=buffers[0].device)[:, None]
+    return KVCache(buffers[:half], buffers[half:], rows)

@@ -38,7 +38,7 @@ MOST_RECORDINGS = 16  # of one cache: widths of drafts
 WARM_RUNS = 2  # before recording: compiles, and lets libraries allocate their workspaces
 
 Replay = Callable[[], None]
-Record = Callable[[Callable[[], Any]], Replay]
+Record = Callable[[Callable[[], tuple[Tensor, ...]]], Replay]
 
 
 @dataclass
@@ -67,7 +67,7 @@ def power_of_two_bucket(length: int, smallest: int = SMALLEST_CACHE) -> int:
     return bucket
 
 
-def record_on_cuda(call: Callable[[], Any]) -> Replay:
+def record_on_cuda(call: Callable[[], tuple[Tensor, ...]]) -> Replay:
     """Record what ``call`` launches; the result launches it again, on the same addresses.
 
     The warm runs happen on a side stream, as capturing asks (torch.cuda.graphs, "make_graphed").
@@ -153,8 +153,9 @@ class Recorder:
         inputs = tuple(None if tensor is None else tensor.clone() for tensor in leading)
         outputs: list[Tensor] = []
 
-        def call() -> None:
+        def call() -> tuple[Tensor, ...]:
             outputs[:] = self._run(graph, (*inputs, *buffers))
+            return tuple(outputs)
 
         replay = self._record(call)
         return Recording(inputs, tuple(outputs), replay)

@@ -10,6 +10,8 @@ d head width, V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -138,6 +140,23 @@ class DecoderLayer(nn.Module):
         return x + self.mlp(self.post_attention_layernorm(x), lora) * self.residual_multiplier
 
 
+LayerRunner = Callable[..., Tensor]  # with the arguments of call_layer
+
+
+def call_layer(
+    layer: DecoderLayer,
+    x: Tensor,
+    rope: tuple[Tensor, Tensor],
+    mask: Tensor,
+    positions: Tensor,
+    cache: KVCache | None,
+    index: int,
+    lora: Tensor | None,
+) -> Tensor:
+    """A layer as it is."""
+    return layer(x, rope, mask, positions, cache, index, lora)
+
+
 class GraniteDecoder(nn.Module):
     """The language model. With tied embeddings ``lm_head`` is None and the table serves twice."""
 
@@ -159,6 +178,7 @@ class GraniteDecoder(nn.Module):
         positions: Tensor,
         cache: KVCache | None = None,
         lora: Tensor | None = None,
+        run_layer: LayerRunner = call_layer,
     ) -> Tensor:
         """Hidden states of new positions; writes their keys and values into ``cache``.
 
@@ -167,6 +187,7 @@ class GraniteDecoder(nn.Module):
             positions: [B, T] int64; also the cache slots that are written.
             cache: keys and values so far, or None to attend among these positions alone.
             lora: [B, 1, 1] adapter switch, or None for a model without an adapter.
+            run_layer: calls a layer with its arguments; compilers may do it in their own way.
 
         Returns:
             [B, T, E], normed, ready for :meth:`logits`.
@@ -176,7 +197,7 @@ class GraniteDecoder(nn.Module):
         rope = (cos.to(x.dtype), sin.to(x.dtype))
         mask = self._mask(positions, cache)
         for index, layer in enumerate(self.layers):
-            x = layer(x, rope, mask, positions, cache, index, lora)
+            x = run_layer(layer, x, rope, mask, positions, cache, index, lora)
         return self.norm(x)
 
     def logits(self, hidden: Tensor, lora: Tensor | None = None) -> Tensor:

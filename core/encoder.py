@@ -12,6 +12,7 @@ H heads, d head width, V CTC labels.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -160,6 +161,20 @@ class ConformerBlock(nn.Module):
         return self.post_norm(x)
 
 
+LayerRunner = Callable[..., Tensor]  # with the arguments of call_layer
+
+
+def call_layer(
+    layer: ConformerBlock,
+    x: Tensor,
+    frame_is_real: Tensor,
+    key_is_padding: Tensor,
+    lora: Tensor | None,
+) -> Tensor:
+    """A layer as it is."""
+    return layer(x, frame_is_real, key_is_padding, lora)
+
+
 class ConformerEncoder(nn.Module):
     """Features -> encoder frames, conditioning itself on its own mid-layer CTC posteriors."""
 
@@ -172,7 +187,11 @@ class ConformerEncoder(nn.Module):
         self.out_mid = AdaptableLinear(config.output_dim, config.hidden_dim)
 
     def forward(
-        self, features: Tensor, lengths: Tensor, lora: Tensor | None = None
+        self,
+        features: Tensor,
+        lengths: Tensor,
+        lora: Tensor | None = None,
+        run_layer: LayerRunner = call_layer,
     ) -> EncoderOutput:
         """Encode a padded batch.
 
@@ -180,12 +199,13 @@ class ConformerEncoder(nn.Module):
             features: [B, T, input_dim]; T at most one block, or a multiple of the block size.
             lengths: [B] int64, real frames of each clip.
             lora: [B, 1, 1] adapter switch, or None for a model without adapters here.
+            run_layer: calls a layer with its arguments; compilers may do it in their own way.
         """
         frame_is_real, key_is_padding = self._masks(features.shape[1], lengths, features.dtype)
         x = self.input_linear(features, lora)
         mid_logits = x.new_zeros(0)
         for index, layer in enumerate(self.layers, start=1):
-            x = layer(x, frame_is_real, key_is_padding, lora)
+            x = run_layer(layer, x, frame_is_real, key_is_padding, lora)
             if index == self.config.num_layers // 2:
                 mid_logits = self.out(x, lora)
                 x = x + self.out_mid(mid_logits.softmax(dim=-1), lora)

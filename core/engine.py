@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from core import decoder, encoder
 from core.cache import KVCache, allocate_cache
 from core.encoder import EncoderOutput, padded_length
 from core.model import GraniteSpeech
@@ -57,11 +58,13 @@ class Engine:
     new_cache: Callable[..., KVCache] = allocate_cache
 
 
-def encode_stage(model: GraniteSpeech) -> EncodeStage:
+def encode_stage(
+    model: GraniteSpeech, run_layer: encoder.LayerRunner = encoder.call_layer
+) -> EncodeStage:
     """The encoder as a plain function."""
 
     def encode(features: Tensor, lengths: Tensor, lora: Tensor | None) -> EncoderOutput:
-        return model.encoder(features, lengths, lora)
+        return model.encoder(features, lengths, lora, run_layer)
 
     return encode
 
@@ -75,7 +78,9 @@ def project_stage(model: GraniteSpeech) -> ProjectStage:
     return project
 
 
-def prefill_stage(model: GraniteSpeech) -> PrefillStage:
+def prefill_stage(
+    model: GraniteSpeech, run_layer: decoder.LayerRunner = decoder.call_layer
+) -> PrefillStage:
     """Splice, run the whole prompt, score only the places asked for."""
 
     def prefill(
@@ -83,19 +88,22 @@ def prefill_stage(model: GraniteSpeech) -> PrefillStage:
     ) -> Tensor:
         embeddings = model.splice(prompt_ids, audio)  # [B, P, E]
         positions = torch.arange(prompt_ids.shape[1], device=prompt_ids.device)
-        hidden = model.decoder(embeddings, positions.expand(prompt_ids.shape), cache, lora)
+        positions = positions.expand(prompt_ids.shape)
+        hidden = model.decoder(embeddings, positions, cache, lora, run_layer)
         wanted = hidden.gather(1, scored[..., None].expand(-1, -1, hidden.shape[-1]))
         return model.decoder.logits(wanted, lora)  # [B, Q, V]
 
     return prefill
 
 
-def decode_stage(model: GraniteSpeech) -> DecodeStage:
+def decode_stage(
+    model: GraniteSpeech, run_layer: decoder.LayerRunner = decoder.call_layer
+) -> DecodeStage:
     """More tokens per row, each at its own position."""
 
     def decode(token_ids: Tensor, positions: Tensor, cache: KVCache, lora: Tensor | None) -> Tensor:
         embeddings = model.embed_text(token_ids)  # [B, N, E]
-        hidden = model.decoder(embeddings, positions, cache, lora)
+        hidden = model.decoder(embeddings, positions, cache, lora, run_layer)
         return model.decoder.logits(hidden, lora)  # [B, N, V]
 
     return decode

@@ -28,6 +28,7 @@ TRACED = (
     "model",
     "projector",
     "quantize",
+    "regions",
 )
 _WORDS = {
     "structure": "another model or precision",

@@ -22,15 +22,18 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from core.cache import KVCache
+from core.cache import KVCache, cache_of
+from core.decoder import call_layer
 from core.encoder import EncoderOutput
-from core.engine import Engine, decode_stage, eager_engine, prefill_stage
+from core.engine import Engine, decode_stage, eager_engine, encode_stage, prefill_stage
 from core.model import GraniteSpeech
 from core.projector import split_into_windows
+from core.regions import decoder_layer, encoder_layer
 
 Arguments = tuple[Tensor | None, ...]
+LARGE_LAYER_BYTES = 16 * 2**20
 BUFFER_SIZES = {0: "B", 1: "S"}  # of every key and value buffer [B, S, K, d]
 
 
@@ -83,10 +86,15 @@ def variant(graph: Graph, arguments: Arguments) -> str:
 
 def graphs_of(model: GraniteSpeech) -> Graphs:
     """The graphs of ``model``; nothing is compiled here."""
-    prefill_with, decode_with = prefill_stage(model), decode_stage(model)
+    encode_with = encode_stage(model, encoder_layer)
+    prefill_with = prefill_stage(model, decoder_layer)
+    # Calling a region costs a step tens of microseconds a layer: nothing beside reading a large
+    # layer's weights, as much as the whole arithmetic of a small one.
+    large = bytes_of(model.decoder.layers[0]) >= LARGE_LAYER_BYTES
+    decode_with = decode_stage(model, decoder_layer if large else call_layer)
 
     def encode(blocks: Tensor, lengths: Tensor, lora: Tensor | None) -> tuple[Tensor, ...]:
-        return tuple(model.encoder(blocks.flatten(1, 2), lengths, lora))
+        return tuple(encode_with(blocks.flatten(1, 2), lengths, lora))
 
     def project(windows: Tensor, lora: Tensor | None) -> tuple[Tensor, ...]:
         return (model.projector(windows, lora),)  # a window is a clip to it: nothing crosses them
@@ -118,19 +126,22 @@ def graphs_of(model: GraniteSpeech) -> Graphs:
     )
 
 
-def cache_of(buffers: tuple[Tensor, ...]) -> KVCache:
-    """Keys, then values, as a cache; the row numbers are made inside the graph."""
-    half = len(buffers) // 2
-    rows = torch.arange(buffers[0].shape[0], device=buffers[0].device)[:, None]
-    return KVCache(buffers[:half], buffers[half:], rows)
+def bytes_of(module: nn.Module) -> int:
+    """Bytes of a module's weights and buffers."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
 
 
-def graph_engine(name: str, model: GraniteSpeech, run: Runner) -> Engine:
-    """The stages of ``model`` as graphs that ``run`` executes.
+def graph_engine(name: str, model: GraniteSpeech, runner: Runner) -> Engine:
+    """The stages of ``model`` as graphs that ``runner`` executes.
 
     Sizes are the eager engine's, exact, but for whole encoder blocks and prompts of two tokens.
     """
     graphs, context = graphs_of(model), model.config.encoder.context_size
+
+    def run(graph: Graph, arguments: Arguments) -> Any:
+        count = len(graph.sizes)
+        leading = tuple(_made_here(tensor) for tensor in arguments[:count])
+        return runner(graph, (*leading, *arguments[count:]))  # a cache is written, never copied
 
     def encode(features: Tensor, lengths: Tensor, lora: Tensor | None) -> EncoderOutput:
         blocks = features.unflatten(1, (-1, context))  # [B, n, C, F]
@@ -170,3 +181,10 @@ def graph_engine(name: str, model: GraniteSpeech, run: Runner) -> Engine:
 def _at_least_two(values: Tensor) -> Tensor:
     """values [B, 1, ...] twice, longer ones as they are. The copy is never read."""
     return values.repeat(1, 2, *[1] * (values.ndim - 2)) if values.shape[1] == 1 else values
+
+
+def _made_here(tensor: Tensor | None) -> Tensor | None:
+    """The tensor, or under inference mode a copy if it is older: compiled code tells them apart."""
+    if tensor is None or tensor.is_inference() or not torch.is_inference_mode_enabled():
+        return tensor
+    return tensor.clone()

@@ -23,7 +23,7 @@ from core.fingerprint import fingerprint
 from core.graphs import Arguments, Graph, graph_engine, variant
 from core.lora import is_merged
 from core.model import GraniteSpeech
-from core.packages import Manifest, load_package, package_name, packages_folder
+from core.packages import Manifest, Packaged, load_package, package_name, packages_folder
 from core.warmup import warm_up
 
 CONFIGURATION = {
@@ -82,13 +82,31 @@ def build_package(
             seconds[key] = round(time.perf_counter() - begin, 1)
             say(f"{key}: {seconds[key]} s")
         Manifest(here, seconds).write(work)
-        load_package(work, model, here)  # what cannot be loaded here is no package
+        say(f"ready in {_seconds_to_ready(work, model, batches):.2f} s from the package")
         if target.exists():
             shutil.rmtree(target)
         os.replace(work, target)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return target
+
+
+def _seconds_to_ready(folder: Path, model: GraniteSpeech, batches: bool) -> float:
+    """Seconds to load the package and run each of its graphs once.
+
+    Raises:
+        Refused: what cannot be loaded here is no package.
+    """
+    begin = time.perf_counter()
+    graphs = load_package(folder, model, fingerprint(model))
+    warm_up(
+        graph_engine("package", model, Packaged(graphs, model, _lacking)), model, batches=batches
+    )
+    return time.perf_counter() - begin
+
+
+def _lacking(graph: Graph, arguments: Arguments) -> Any:
+    raise AssertionError(f"the package lacks {variant(graph, arguments)}")
 
 
 def _examples(model: GraniteSpeech, batches: bool) -> dict[str, tuple[Graph, Arguments]]:

@@ -1,0 +1,226 @@
+"""Packages compiled ahead of time: used where they fit, refused with a reason where they do not.
+
+The slow test builds one and runs it.
+Run alone: ``python -m pytest tests/test_packages.py -m ""``.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from core import packaging
+from core.checkpoint import attach_adapter
+from core.compiling import CompileLedger
+from core.fingerprint import difference, fingerprint, structure_of
+from core.graphs import Graph
+from core.lab import Lab
+from core.loading import load
+from core.model import GraniteSpeech
+from core.packages import (
+    ENVIRONMENT,
+    MANIFEST,
+    Manifest,
+    Packaged,
+    Refused,
+    load_package,
+    package_name,
+    packages_folder,
+    ready_engine,
+)
+from core.packaging import build_package
+from core.quantize import quantise_decoder
+from tiny_models import random_model, write_adapter
+
+
+def adapted_model(folder: Path, seed: int = 0) -> GraniteSpeech:
+    model = random_model(seed=seed)
+    write_adapter(folder, model)
+    attach_adapter(model, folder / "adapter_config.json", folder / "adapter_model.safetensors")
+    return model
+
+
+def write_package(folder: Path, model: GraniteSpeech, **changes: str) -> Path:
+    """A package of no graphs, made for ``model`` but for ``changes``."""
+    here = fingerprint(model)
+    target = folder / package_name("toy", here.structure)
+    target.mkdir(parents=True)
+    Manifest(replace(here, **changes), {}).write(target)
+    return target
+
+
+def test_the_structure_is_shapes_and_constants_but_not_weights(tmp_path: Path):
+    first, second = adapted_model(tmp_path, seed=0), adapted_model(tmp_path, seed=1)
+    assert structure_of(first) == structure_of(second)
+    plain = random_model()
+    assert structure_of(plain) != structure_of(first)
+    rounded = adapted_model(tmp_path)
+    quantise_decoder(rounded, "int8")
+    weights_only = adapted_model(tmp_path)
+    quantise_decoder(weights_only, "int8-weight-only")
+    assert len({structure_of(m) for m in (first, rounded, weights_only, plain.bfloat16())}) == 4
+    next(second.decoder.layers[0].self_attn.q_proj.modules()).lora_scaling = 7.0
+    assert structure_of(first) != structure_of(second)
+
+
+def test_merging_lora_does_not_change_the_structure(tmp_path: Path):
+    model = adapted_model(tmp_path)
+    before = structure_of(model)
+    model.decoder.layers[0].self_attn.q_proj.merge()
+    assert structure_of(model) == before
+
+
+def test_a_difference_is_said_in_words():
+    here = fingerprint(random_model())
+    assert difference(here, here) is None
+    assert difference(replace(here, torch="2.0.0"), here) == (
+        f"it was made for torch 2.0.0, here is torch {torch.__version__}"
+    )
+    assert "processor AVX (1)" in str(difference(replace(here, processor="AVX (1)"), here))
+    assert difference(replace(here, code="x"), here) == (
+        "it was made for another version of this project's model"
+    )
+
+
+@pytest.mark.parametrize("field", ["torch", "processor", "code", "device"])
+def test_a_stale_package_is_refused_and_stages_compile_as_without_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, field: str
+):
+    monkeypatch.setenv(ENVIRONMENT, str(tmp_path))
+    model, ledger = random_model(), CompileLedger()
+    folder = write_package(tmp_path, model, **{field: "another"})
+    engine = ready_engine(model, ledger, name="toy")
+    assert engine.name == "compile"
+    assert ledger.packaged == ()
+    assert ledger.refused is not None
+    assert ledger.refused.startswith(f"the package in {folder} is not used: it was made for ")
+
+
+def test_a_package_beside_the_model_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(ENVIRONMENT, str(tmp_path / "nothing"))
+    model, ledger = random_model(), CompileLedger()
+    write_package(tmp_path / "checkpoint" / "packages", model, torch="2.0.0")
+    ready_engine(model, ledger, name="toy", beside=tmp_path / "checkpoint")
+    assert ledger.refused is not None
+    other = CompileLedger()
+    ready_engine(model, other, name="toy", beside=tmp_path / "elsewhere")
+    assert other.refused is None
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"graphs": {}}', '{"fingerprint": {"x": 1}}'])
+def test_a_damaged_manifest_is_refused(tmp_path: Path, content: str):
+    model = random_model()
+    (tmp_path / MANIFEST).write_text(content)
+    with pytest.raises(Refused, match="package.json cannot be read"):
+        load_package(tmp_path, model, fingerprint(model))
+
+
+@pytest.mark.parametrize("content", [None, b"", b"PK not a zip"])
+def test_a_damaged_graph_is_refused(tmp_path: Path, content: bytes | None):
+    model = random_model()
+    Manifest(fingerprint(model), {"decode-B1": 1.0}).write(tmp_path)
+    if content is not None:
+        (tmp_path / "decode-B1.pt2").write_bytes(content)
+    with pytest.raises(Refused, match=r"^decode-B1.pt2 cannot be loaded \(.+\)$"):
+        load_package(tmp_path, model, fingerprint(model))
+
+
+def test_what_a_package_lacks_is_compiled(tmp_path: Path):
+    model, asked = adapted_model(tmp_path), []
+
+    def otherwise(graph: Graph, arguments: tuple[Tensor | None, ...]) -> Any:
+        asked.append(graph.name)
+        return arguments
+
+    graph = Graph("decode", lambda *tensors: tensors, ({0: "B"}, {0: "B"}))
+    run = Packaged({"decode-B1": lambda tensors: tensors}, model, otherwise)
+    run(graph, (torch.ones(1, 1), torch.ones(1, 1, 1)))
+    assert asked == []
+    run(graph, (torch.ones(2, 1), torch.ones(2, 1, 1)))
+    assert asked == ["decode"]
+
+
+def test_while_lora_is_merged_a_package_adds_nothing_to_the_weights(tmp_path: Path):
+    model = adapted_model(tmp_path)
+    graph = Graph("decode", lambda *tensors: tensors, ({0: "B"}, {0: "B"}))
+    run = Packaged({"decode-B1": lambda tensors: tensors}, model, lambda graph, arguments: None)
+    arguments = (torch.ones(1, 1), torch.ones(1, 1, 1))
+    assert run(graph, arguments)[1].item() == 1
+    for layer in model.decoder.layers:
+        layer.self_attn.q_proj.merge()
+    assert run(graph, arguments)[1].item() == 0
+    assert run(graph, arguments)[0].item() == 1
+
+
+def test_a_build_that_fails_leaves_the_old_package_and_no_half_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    model = random_model()
+    old = write_package(tmp_path, model, torch="2.0.0")
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(packaging, "_compile", fail)
+    with pytest.raises(RuntimeError, match="no compiler"):
+        build_package(model, name="toy", into=tmp_path)
+    assert [entry.name for entry in tmp_path.iterdir()] == [old.name]
+    assert json.loads((old / MANIFEST).read_text())["fingerprint"]["torch"] == "2.0.0"
+
+
+def test_merged_weights_are_not_packaged(tmp_path: Path):
+    model = adapted_model(tmp_path)
+    model.decoder.layers[0].self_attn.q_proj.merge()
+    with pytest.raises(ValueError, match="unmerge it before packaging"):
+        build_package(model, name="toy", into=tmp_path / "packages")
+
+
+def test_the_folder_is_named_after_the_model_and_kept_where_one_says(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    assert package_name("ibm-granite/granite-4.0-1b-speech", "ab" * 32) == (
+        "granite-4.0-1b-speech-abababababab"
+    )
+    assert package_name("/home/me/my model", "cd" * 32) == "my-model-cdcdcdcdcdcd"
+    monkeypatch.setenv(ENVIRONMENT, str(tmp_path))
+    assert packages_folder() == tmp_path
+    monkeypatch.delenv(ENVIRONMENT)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert packages_folder() == tmp_path / "granite-speech-lab" / "packages"
+
+
+@pytest.mark.slow
+def test_a_package_gives_the_eager_tokens_compiles_nothing_and_reads_the_live_weights(
+    speech_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    noise: Callable[..., Tensor],
+):
+    monkeypatch.setenv(ENVIRONMENT, str(tmp_path))
+    lab: Lab = load(speech_folder, device="cpu", dtype="float32")
+    folder = build_package(lab.model, name=lab.entry.name)
+    options = {"max_new_tokens": 16, "ignore_eos": True}
+    for number, seconds in enumerate((0.2, 0.9, 2.3)):
+        clip = noise(seconds, seed=number)
+        for lora in (True, False):
+            for decoding in ("greedy", "speculative"):
+                eager = lab.transcribe(clip, lora=lora, **options)
+                found = lab.transcribe(
+                    clip, engine="compile", lora=lora, decoding=decoding, **options
+                )
+                assert found.token_ids == eager.token_ids
+    lab.merge_adapter()
+    merged = lab.transcribe(noise(0.9), engine="compile", **options)
+    assert merged.token_ids == lab.transcribe(noise(0.9), **options).token_ids
+    lab.unmerge_adapter()
+    assert lab.compile_ledger.graphs == {}
+    assert len(lab.compile_ledger.packaged) == 6
+    assert (
+        asdict(fingerprint(lab.model)) == json.loads((folder / MANIFEST).read_text())["fingerprint"]
+    )
+    assert not list(folder.glob("*.safetensors"))
