@@ -13,11 +13,14 @@ Shapes: T frames, W windows, D encoder width, V vocabulary.
 from __future__ import annotations
 
 from itertools import groupby
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from core.checkpoint import CheckpointError, open_safetensors
+from core.config import ModelConfig
 from core.heard import BLANK
 
 WINDOW = 4
@@ -52,3 +55,25 @@ def read_tokens(logits: Tensor) -> list[int]:
     """The best label of each window [W, V + 1], repeats merged, blanks dropped, as token ids."""
     labels = logits.argmax(dim=-1).tolist()
     return [label - 1 for label, _ in groupby(labels) if label != BLANK]
+
+
+def load_bpe_head(
+    file: Path, config: ModelConfig, *, dtype: torch.dtype, device: torch.device
+) -> BpeHead:
+    """The BPE CTC head of ``out_llm.safetensors``.
+
+    Raises:
+        CheckpointError: not a head for this model.
+    """
+    with open_safetensors(file) as handle:
+        stored = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118
+    shape = (config.encoder.hidden_dim,)
+    weight, bias = stored.get("weight"), stored.get("bias")
+    if set(stored) != {"weight", "bias"} or weight is None or bias is None:
+        raise CheckpointError(f"{file.name} holds {sorted(stored)}; expected weight and bias")
+    if weight.shape[1:] != shape or bias.shape != weight.shape[:1]:
+        raise CheckpointError(
+            f"{file.name}: weight {tuple(weight.shape)} and bias {tuple(bias.shape)}; expected "
+            f"[labels, {shape[0]}] and [labels]"
+        )
+    return BpeHead(weight.to(device, dtype), bias.to(device, dtype))

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
-from core.bpe_head import BpeHead
 from core.config import ModelConfig
 from core.lora import AdaptableLinear, LoRAWeights
 from core.model import GraniteSpeech
@@ -101,7 +100,7 @@ def attach_adapter(model: GraniteSpeech, config_file: Path, weights_file: Path) 
     settings = _read_settings(config_file)
     _refuse_variants(settings, config_file)
     halves: dict[str, dict[str, Tensor]] = {}
-    with _open(weights_file) as file:
+    with open_safetensors(weights_file) as file:
         for key in file.keys():  # noqa: SIM118 - a safetensors handle is no dict
             match = _ADAPTER_KEY.match(key)
             if match is None:
@@ -125,28 +124,6 @@ def attach_adapter(model: GraniteSpeech, config_file: Path, weights_file: Path) 
         except ValueError as error:
             raise CheckpointError(f"{weights_file.name}: {name}: {error}") from error
     return len(halves)
-
-
-def load_bpe_head(
-    file: Path, config: ModelConfig, *, dtype: torch.dtype, device: torch.device
-) -> BpeHead:
-    """The BPE CTC head of ``out_llm.safetensors``.
-
-    Raises:
-        CheckpointError: not a head for this model.
-    """
-    with _open(file) as handle:
-        stored = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118
-    shape = (config.encoder.hidden_dim,)
-    weight, bias = stored.get("weight"), stored.get("bias")
-    if set(stored) != {"weight", "bias"} or weight is None or bias is None:
-        raise CheckpointError(f"{file.name} holds {sorted(stored)}; expected weight and bias")
-    if weight.shape[1:] != shape or bias.shape != weight.shape[:1]:
-        raise CheckpointError(
-            f"{file.name}: weight {tuple(weight.shape)} and bias {tuple(bias.shape)}; expected "
-            f"[labels, {shape[0]}] and [labels]"
-        )
-    return BpeHead(weight.to(device, dtype), bias.to(device, dtype))
 
 
 def _read_settings(file: Path) -> dict[str, Any]:
@@ -239,7 +216,7 @@ def _read(stored: Mapping[str, tuple[str, Path]]) -> Iterator[tuple[str, Tensor]
     for name, (key, file) in stored.items():
         by_file.setdefault(file, []).append((name, key))
     for file, names in by_file.items():
-        with _open(file) as handle:
+        with open_safetensors(file) as handle:
             present = set(handle.keys())
             for name, key in names:
                 if key not in present:
@@ -250,7 +227,12 @@ def _read(stored: Mapping[str, tuple[str, Path]]) -> Iterator[tuple[str, Tensor]
                 yield name, handle.get_tensor(key)
 
 
-def _open(file: Path) -> Any:
+def open_safetensors(file: Path) -> Any:
+    """A handle on ``file``, memory-mapped; a context manager.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
     try:
         return safe_open(file, framework="pt")
     except (SafetensorError, OSError) as error:

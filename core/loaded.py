@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from core import lora as adapters
+from core.bpe_head import load_bpe_head
 from core.catalog import describe
-from core.checkpoint import LoadReport, attach_adapter, load_bpe_head
+from core.checkpoint import LoadReport, attach_adapter
 from core.compiling import CompileLedger
 from core.config import ModelConfig
 from core.engine import Engine, eager_engine

@@ -121,8 +121,10 @@ def time_once(lab: Lab, workload: Workload, recording: bytes | Tensor) -> Sample
 def sample_of(clock: PhaseClock, transcript: Transcript) -> Sample:
     """What the clock and the transcript of one request say."""
     prefills = [span for span in clock.spans if span.name == phases.PREFILL]
+    # Parts of a long recording may share a prefill, as one batch; each is a segment of the text.
+    num_passes = max(len(prefills), len(transcript.segments))
     # Beams have two spans a step and no single token; of several passes tokens do not follow on.
-    one_by_one = transcript.decoding != "beam" and len(prefills) == 1
+    one_by_one = transcript.decoding != "beam" and num_passes == 1
     steps = [span for span in clock.spans if span.name == phases.DECODE and one_by_one]
     ready = [_end_ms(span) for span in (*prefills[:1], *steps)]
     return Sample(
@@ -131,7 +133,7 @@ def sample_of(clock: PhaseClock, transcript: Transcript) -> Sample:
         step_ms=tuple(1000 * span.duration for span in steps),
         gap_ms=tuple(later - earlier for earlier, later in zip(ready, ready[1:], strict=False)),
         first_token_ms=ready[0] if ready and transcript.token_ids else None,
-        num_prefills=len(prefills),
+        num_prefills=num_passes,
         transcript=transcript,
     )
 

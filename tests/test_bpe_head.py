@@ -10,8 +10,8 @@ from torch import Tensor
 
 import core
 import tiny_models
-from core.bpe_head import WINDOW, BpeHead, pool, read_tokens
-from core.checkpoint import CheckpointError, load_bpe_head
+from core.bpe_head import WINDOW, BpeHead, load_bpe_head, pool, read_tokens
+from core.checkpoint import CheckpointError
 from core.config import parse_config
 from core.hub import _BESIDE_WEIGHTS
 
