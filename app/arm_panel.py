@@ -65,18 +65,15 @@ class ArmPanel:
 def build_arm(studio: Studio, deployment: Deployment, name: str, **chosen: Any) -> ArmPanel:
     """Lay the panel out inside the current column; ``name`` begins the ids of its parts."""
     card = studio.card(studio.model)
-    engines = dict(wording.ENGINES)
-    if deployment.no_compile:
-        engines.pop("compile")
     model = gr.Dropdown(
         [(c.title, c.name) for c in studio.cards()],
         value=card.name,
         label="Model",
-        allow_custom_value=not deployment.public,
+        allow_custom_value=studio.limits.only is None,
         elem_id=f"{name}-model",
     )
     engine = gr.Radio(
-        [(title, key) for key, title in engines.items()],
+        [(wording.ENGINES[key], key) for key in studio.limits.engines],
         value=chosen.get("engine", "eager"),
         label="Engine",
         info=deployment.no_compile,

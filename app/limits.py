@@ -12,7 +12,7 @@ from app.settings import Settings
 from app.shelf import plain_name
 from core.audio import probe
 from core.catalog import CATALOG
-from core.options import TranscribeOptions
+from core.options import ENGINES, TranscribeOptions
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,22 @@ class Limits:
         only = known if deployment.public or deployment.zero_gpu else None
         return cls(only, deployment.no_compile, deployment.max_audio_s)
 
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """The engines there are."""
+        return tuple(e for e in ENGINES if e != "compile" or self.no_compile is None)
+
+    def takes(self, name: str) -> bool:
+        """Whether a model of this name is run here."""
+        return self.only is None or plain_name(name) in self.only
+
     def check_model(self, name: str) -> None:
         """Raises:
         ValueError: no name, or a model that is not run here.
         """
         if not name.strip():
             raise ValueError("no model came; choose one, or type a repository id or a folder")
-        if self.only is not None and plain_name(name) not in self.only:
+        if not self.takes(name):
             raise ValueError(
                 f"{name.strip()!r} is not run on this public page; choose one from the list, or "
                 "run the app on your own machine, which takes any repository id or folder"

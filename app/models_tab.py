@@ -30,10 +30,8 @@ def build_models_tab(studio: Studio, tab: gr.Tab, deployment: Deployment) -> gr.
             [(c.title, c.name) for c in studio.cards()],
             value=studio.model,
             label="Model",
-            info=None
-            if deployment.public
-            else "Or type any Hugging Face repository id, or a folder on this machine.",
-            allow_custom_value=not deployment.public,
+            info=None if studio.limits.only else wording.MODEL_NOTE,
+            allow_custom_value=studio.limits.only is None,
             elem_id="models-name",
             scale=3,
             min_width=240,

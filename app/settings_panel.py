@@ -138,16 +138,16 @@ def build_settings(studio: Studio) -> SettingsPanel:
         names,
         value=card.name,
         label="Model",
-        info="Choose one, or type any Hugging Face repository id or a folder on this machine.",
-        allow_custom_value=True,
+        info=None if studio.limits.only else wording.MODEL_NOTE,
+        allow_custom_value=studio.limits.only is None,
         elem_id="model",
     )
     about = gr.HTML(model_wording.model_html(card), elem_id="model-card")
     engine = gr.Radio(
-        [(title, key) for key, title in wording.ENGINES.items()],
+        [(wording.ENGINES[key], key) for key in studio.limits.engines],
         value="eager",
         label="Engine",
-        info=wording.ENGINE_NOTE,
+        info=studio.limits.no_compile or wording.ENGINE_NOTE,
         elem_id="engine",
     )
     lora = gr.Checkbox(

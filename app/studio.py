@@ -65,8 +65,8 @@ class Studio:
         self._work = ModelWork(self.shelf, self.limits, lent)
 
     def cards(self) -> list[ModelCard]:
-        """The start model, the catalog, and whatever else is loaded."""
-        return self.shelf.cards()
+        """The start model, the catalog, and whatever else is loaded, as far as it is run here."""
+        return [card for card in self.shelf.cards() if self.limits.takes(card.name)]
 
     def card(self, name: str) -> ModelCard:
         """What is known of one model; loads nothing."""

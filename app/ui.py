@@ -41,8 +41,12 @@ def build_app(studio: Studio, deployment: Deployment | None = None) -> gr.Blocks
             with gr.Tab("Transcribe", id="transcribe"):
                 page = build_transcribe_tab(studio)
             with gr.Tab("Live", id="live"):
-                onward = Onward(tabs, page.recording, page.expected, page.result)
-                live = build_live_tab(studio, page.settings, onward)
+                live = None
+                if where.no_live:
+                    gr.HTML(wording.status_html(where.no_live))
+                else:
+                    onward = Onward(tabs, page.recording, page.expected, page.result)
+                    live = build_live_tab(studio, page.settings, onward)
             with gr.Tab("Compare", id="compare"):
                 build_compare_tab(measuring, where)
             with gr.Tab("Profile", id="profile") as tab:
@@ -55,7 +59,8 @@ def build_app(studio: Studio, deployment: Deployment | None = None) -> gr.Blocks
         def left(request: gr.Request) -> None:
             studio.leave(session_of(request))
             measuring.leave(session_of(request))
-            live.room.leave(session_of(request))
+            if live is not None:
+                live.room.leave(session_of(request))
 
         app.unload(left)
         keep_settings(app, studio, page.settings)
