@@ -35,6 +35,7 @@ from core.model import GraniteSpeech
 logger = logging.getLogger(__name__)
 
 ENVIRONMENT = "GRANITE_SPEECH_PACKAGES"
+OFF = "off"  # as its value: no package is used
 MANIFEST = "package.json"
 BESIDE_MODEL = "packages"  # folder inside a checkpoint's own
 PREFIX = "model."  # of a weight's name inside a package
@@ -62,7 +63,7 @@ class Manifest:
 def packages_folder() -> Path:
     """Where packages are kept: as the environment variable says, or in the user's cache."""
     chosen = os.environ.get(ENVIRONMENT)
-    if chosen:
+    if chosen and chosen != OFF:
         return Path(chosen)
     cache = os.environ.get("XDG_CACHE_HOME")
     return (Path(cache) if cache else Path.home() / ".cache") / "granite-speech-lab" / "packages"
@@ -85,6 +86,8 @@ def ready_engine(
         name: what the model is called.
         beside: the checkpoint's folder, which may hold packages of its own.
     """
+    if os.environ.get(ENVIRONMENT) == OFF:
+        return compiled_engine(model, ledger)
     here = fingerprint(model)
     wanted = package_name(name, here.structure)
     places = [packages_folder() / wanted]

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from core import packaging
+from core.__main__ import main
 from core.checkpoint import attach_adapter
 from core.compiling import CompileLedger
 from core.fingerprint import difference, fingerprint, structure_of
@@ -112,6 +113,14 @@ def test_a_package_beside_the_model_is_found(tmp_path: Path, monkeypatch: pytest
     assert other.refused is None
 
 
+def test_packages_can_be_turned_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(ENVIRONMENT, "off")
+    model, ledger = random_model(), CompileLedger()
+    write_package(tmp_path / "checkpoint" / "packages", model, torch="2.0.0")
+    ready_engine(model, ledger, name="toy", beside=tmp_path / "checkpoint")
+    assert ledger.refused is None
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"graphs": {}}', '{"fingerprint": {"x": 1}}'])
 def test_a_damaged_manifest_is_refused(tmp_path: Path, content: str):
     model = random_model()
@@ -192,6 +201,30 @@ def test_the_folder_is_named_after_the_model_and_kept_where_one_says(
     monkeypatch.delenv(ENVIRONMENT)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert packages_folder() == tmp_path / "granite-speech-lab" / "packages"
+
+
+def test_the_command_says_where_the_package_is(
+    speech_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    met = []
+
+    def note(model: GraniteSpeech, graph: Graph, arguments: tuple[Tensor | None, ...], file: Path):
+        met.append((file.stem, arguments[0].is_inference()))
+
+    monkeypatch.setattr(packaging, "_compile", note)
+    monkeypatch.setattr(packaging, "_seconds_to_ready", lambda *_: 0.25)
+    options = ["--device", "cpu", "--dtype", "float32", "--output-dir", str(tmp_path)]
+    assert main(["package", str(speech_folder), *options]) == 0
+    said = capsys.readouterr()
+    folder = Path(said.out.strip())
+    assert folder.parent == tmp_path
+    assert "ready in 0.25 s" in said.err
+    graphs = ["decode-B1", "encode-B1", "encode-B1-n1", "prefill-B1", "project", "verify-B1"]
+    assert sorted(json.loads((folder / MANIFEST).read_text())["graphs"]) == graphs
+    assert sorted(met) == [(name, False) for name in graphs]  # exporting refuses inference tensors
 
 
 @pytest.mark.slow
