@@ -1,8 +1,12 @@
 """The whole model while it is aligned: what is frozen, what learns, and from which losses.
 
-In: the weights of the first two stages; the frozen encoder's output for a batch. Out: a
-``GraniteSpeech`` whose projector and adapter may be trained, their loss, and greedy transcripts.
-Encoder and decoder do not change, so the model without its adapter is the text decoder as it was.
+In: the weights of the first two stages; what the encoder's frozen layers make of a batch. Out: a
+``GraniteSpeech`` whose projector, adapter and last encoder layers may be trained, their loss, and
+greedy transcripts. The decoder does not change, so the model without its adapter is the text
+decoder as it was.
+
+Why encoder layers: a Q-Former sees the frames of a window as a set. Where two short words fall into
+one window, only what the frames say of their neighbours tells which came first.
 
 Shapes: B clips, T frames, D encoder width, A audio places, E decoder width, V vocabulary.
 """
@@ -24,19 +28,52 @@ from core.lora import AdaptableLinear, LoRAWeights, switch
 from core.model import GraniteSpeech
 from training import mels
 from training.architecture import LORA, raw_config
+from training.batches import Batch
 from training.decoder_stage import pad_rows, token_loss
+from training.encoder_stage import labels
 from training.mels import Spoken
 from training.scores import error_rate
 from training.text import CANNOT_HEAR, HESITATIONS
 from training.vocabulary import END_ID, Vocabulary
 
+TRAINED_LAYERS = 2  # of the encoder, the last ones; after its self-conditioning
+CHARACTER_WEIGHT = 0.5
+
 
 @dataclass(frozen=True)
 class Heard:
-    """The frozen encoder's output for a batch: frames [B, T, D] float16, and the texts."""
+    """A batch after the encoder's frozen layers: hidden [B, T, D] float16, and the texts."""
 
-    frames: Tensor
+    hidden: Tensor
     texts: tuple[str, ...]
+
+
+@torch.no_grad()
+def listen(model: GraniteSpeech, batch: Batch) -> Heard:
+    """Run the layers that stay as they are."""
+    kept: list[Tensor] = []
+
+    def keep(layer: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        kept.append(arguments[0])
+
+    first = model.encoder.layers[-TRAINED_LAYERS]
+    handle = first.register_forward_pre_hook(keep)
+    try:
+        model.encoder(batch.features, batch.lengths)
+    finally:
+        handle.remove()
+    return Heard(kept[0].half(), batch.texts)
+
+
+def finish(model: GraniteSpeech, hidden: Tensor) -> Tensor:
+    """The encoder's last layers over clips without padding: [B, T, D] -> frames [B, T, D]."""
+    batch, length, _ = hidden.shape
+    block = min(length, model.config.encoder.context_size)
+    real = hidden.new_ones(batch, length, 1)
+    padding = torch.zeros(batch * length // block, 1, 1, block, dtype=torch.bool)
+    for layer in model.encoder.layers[-TRAINED_LAYERS:]:
+        hidden = layer(hidden, real, padding, None)
+    return hidden
 
 
 def build(checkpoints: Path) -> tuple[GraniteSpeech, Vocabulary]:
@@ -72,9 +109,12 @@ def adapted(model: GraniteSpeech) -> Iterator[tuple[str, AdaptableLinear]]:
 
 
 def trainable(model: GraniteSpeech) -> dict[str, nn.Parameter]:
-    """What this stage trains, by name: the projector and the two halves of every adapter."""
+    """What this stage trains, by name: projector, adapters, the encoder's last layers."""
+    num_layers = len(model.encoder.layers)
+    last = range(num_layers - TRAINED_LAYERS, num_layers)
+    starts = ("projector.", *(f"encoder.layers.{index}." for index in last))
     named = dict(model.named_parameters())
-    return {n: p for n, p in named.items() if n.startswith("projector.") or ".lora_" in n}
+    return {n: p for n, p in named.items() if n.startswith(starts) or ".lora_" in n}
 
 
 def speech_loss(
@@ -86,13 +126,26 @@ def speech_loss(
     word_weight: float = 0.0,
 ) -> Tensor:
     """Cross-entropy of the transcripts given the audio; adapter off, of "i cannot hear"."""
-    audio = model.projector(heard.frames.float())  # [B, A, E]
+    frames = finish(model, heard.hidden.float())  # [B, T, D]
+    audio = model.projector(frames)  # [B, A, E]
     answers = heard.texts if lora else [CANNOT_HEAR] * len(heard.texts)
     pairs = [vocabulary.speech(audio.shape[1], answer) for answer in answers]
     ids, targets = pad_rows(pairs)
     embeddings = model.splice(ids, audio)
     loss = token_loss(model.decoder, embeddings, targets, switch([lora] * len(pairs), like=audio))
-    return loss + word_weight * word_loss(model, vocabulary, audio, heard.texts) if lora else loss
+    if not lora:
+        return loss
+    loss = loss + CHARACTER_WEIGHT * character_loss(model, frames, heard.texts)
+    return loss + word_weight * word_loss(model, vocabulary, audio, heard.texts)
+
+
+def character_loss(model: GraniteSpeech, frames: Tensor, texts: Sequence[str]) -> Tensor:
+    """CTC of the transcripts' characters against the frames [B, T, D]: the head stays true."""
+    targets, sizes = labels(texts)
+    log_probs = model.encoder.out(frames).log_softmax(-1).transpose(0, 1)  # [T, B, V]
+    lengths = torch.full((len(texts),), frames.shape[1])
+    losses = F.ctc_loss(log_probs, targets, lengths, sizes, reduction="sum", zero_infinity=True)
+    return losses / max(1, int(sizes.sum()))
 
 
 def word_loss(

@@ -1,8 +1,8 @@
 """Stage 3: the projector and the LoRA adapter learn to hand speech to the frozen decoder.
 
-In: the corpus, ``encoder.pt``, ``decoder.pt``, ``tokenizer.json``. Out: ``align.pt`` (projector and
-adapter weights, optimiser, step), ``align_log.jsonl`` and ``frames/`` (the frozen encoder's outputs
-for many augmented pools, computed once).
+In: the corpus, ``encoder.pt``, ``decoder.pt``, ``tokenizer.json``. Out: ``align.pt`` (weights of
+the projector, the adapter and the last encoder layers, optimiser, step), ``align_log.jsonl`` and
+``frames/`` (what the encoder's other layers make of many augmented pools, computed once).
 
 A share of the batches is read with the adapter off: there the projector learns not to push the
 text decoder off its answer that it cannot hear. The model and its losses: ``training.align_model``.
@@ -21,7 +21,7 @@ import torch
 
 from core.model import GraniteSpeech
 from training import mels
-from training.align_model import Heard, build, speech_loss, trainable, word_error
+from training.align_model import Heard, build, listen, speech_loss, trainable, word_error
 from training.batches import Composer
 from training.corpus import TRAIN_SPLITS, read_manifest
 from training.optimiser import Optimiser
@@ -47,23 +47,21 @@ class AlignOptions:
     restart_from: Path | None = None  # weights of an earlier round
 
 
-@torch.no_grad()
-def listen(
+def read_pool(
     model: GraniteSpeech, composer: Composer, pool: int, folder: Path, options: AlignOptions
 ) -> list[Heard]:
-    """The frozen encoder's outputs for one pool of augmented batches; kept in ``folder``."""
+    """One pool of augmented batches after the encoder's frozen layers; kept in ``folder``."""
     file = folder / f"{pool:04d}.pt"
     if not file.exists():
         folder.mkdir(parents=True, exist_ok=True)
         size, frames = options.batches_per_pool, options.frames_per_batch
-        heard = []
-        for batch in composer.pool(pool, options.strength, num_batches=size, frames=frames):
-            output = model.encoder(batch.features, batch.lengths)
-            heard.append((output.frames.half(), list(batch.texts)))
-        torch.save(heard, file.with_suffix(".tmp"))
+        pool_of_batches = composer.pool(pool, options.strength, num_batches=size, frames=frames)
+        heard = [listen(model, batch) for batch in pool_of_batches]
+        stored = [(one.hidden, list(one.texts)) for one in heard]
+        torch.save(stored, file.with_suffix(".tmp"))
         file.with_suffix(".tmp").replace(file)
-    stored = torch.load(file, weights_only=True)
-    return [Heard(frames, tuple(texts)) for frames, texts in stored]
+    kept = torch.load(file, weights_only=True)
+    return [Heard(hidden, tuple(texts)) for hidden, texts in kept]
 
 
 def run(corpus: Path, checkpoints: Path, options: AlignOptions) -> Path:
@@ -91,7 +89,8 @@ def run(corpus: Path, checkpoints: Path, options: AlignOptions) -> Path:
     with (checkpoints / "align_log.jsonl").open("a") as log:
         while step < options.steps:
             rng = random.Random(f"{options.seed}/{epoch}")
-            heard = listen(model, composer, epoch % options.pools, checkpoints / "frames", options)
+            pool = epoch % options.pools
+            heard = read_pool(model, composer, pool, checkpoints / "frames", options)
             rng.shuffle(heard)
             model.projector.train()
             for batch in heard:

@@ -14,37 +14,32 @@ from typing import Any
 import torch
 from torch import nn
 
+_MUON: dict[str, Any] = {"lr": 1e-3, "adjust_lr_fn": "match_rms_adamw"}
 NOT_MATRICES = ("embed", "rel_pos", "projector.linear")  # tables, and a head with tiny weights
+# The projector's last layer has small weights: steps as large as the others' would be mostly
+# noise. Encoder layers that are trained on with the projector should change little.
+SLOW = (("projector.linear", 0.15), ("encoder.layers", 0.25))
 
 
 class Optimiser:
     """Muon and AdamW over disjoint parameters, stepped as one."""
 
     def __init__(self, named: Iterable[tuple[str, nn.Parameter]]) -> None:
-        matrices, others = [], []
-        self._slow: list[nn.Parameter] = []
+        self._all: list[nn.Parameter] = []
+        matrices: dict[float, list[nn.Parameter]] = {}
+        others: dict[float, list[nn.Parameter]] = {}
         for name, parameter in named:
-            if name.startswith("projector.linear"):
-                self._slow.append(parameter)
-            elif parameter.ndim == 2 and not any(part in name for part in NOT_MATRICES):
-                matrices.append(parameter)
-            else:
-                others.append(parameter)
-        # The projector's last layer: steps as large as the others' would be mostly noise.
-        groups = [{"params": others, "share": 1.0}, {"params": self._slow, "share": 0.15}]
+            is_matrix = parameter.ndim == 2 and not any(part in name for part in NOT_MATRICES)
+            share = next((part for start, part in SLOW if name.startswith(start)), 1.0)
+            (matrices if is_matrix else others).setdefault(share, []).append(parameter)
+            self._all.append(parameter)
         self._parts: list[torch.optim.Optimizer] = []
         if matrices:
-            muon = torch.optim.Muon(
-                matrices, lr=1e-3, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"
-            )
-            muon.param_groups[0]["share"] = 1.0
+            muon = torch.optim.Muon(_groups(matrices), weight_decay=0.01, **_MUON)
             self._parts.append(muon)
-        kept = [group for group in groups if group["params"]]
-        if kept:
-            self._parts.append(
-                torch.optim.AdamW(kept, lr=0.0, betas=(0.9, 0.98), weight_decay=0.01)
-            )
-        self._all = [*matrices, *others, *self._slow]
+        if others:
+            adamw = torch.optim.AdamW(_groups(others), betas=(0.9, 0.98), weight_decay=0.01)
+            self._parts.append(adamw)
 
     def step(self, loss: torch.Tensor, rate: float) -> None:
         """Backward, clip the gradient's norm to 1, update at ``rate``, drop the gradients."""
@@ -73,3 +68,8 @@ class Optimiser:
             )
         for part, one in zip(self._parts, state["parts"], strict=True):
             part.load_state_dict(one)
+
+
+def _groups(by_share: Mapping[float, list[nn.Parameter]]) -> list[dict[str, Any]]:
+    """Parameter groups, each with its share of the learning rate."""
+    return [{"params": part, "share": share} for share, part in sorted(by_share.items())]

@@ -1,0 +1,81 @@
+"""Aligning: the encoder cut in two gives what it gives whole, and only what should learn learns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from core.model import GraniteSpeech
+from training.align_model import TRAINED_LAYERS, Heard, build, finish, listen, speech_loss
+from training.align_model import trainable as trained_by_name
+from training.batches import Batch
+from training.decoder_stage import new_decoder
+from training.encoder_stage import new_encoder
+from training.optimiser import Optimiser
+from training.vocabulary import Vocabulary, train_tokenizer
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Fresh weights in the place of trained ones."""
+    folder = tmp_path_factory.mktemp("stages")
+    train_tokenizer(0, num_exchanges=200).save(str(folder / "tokenizer.json"))
+    torch.manual_seed(0)
+    vocabulary = Vocabulary.read(folder / "tokenizer.json")
+    torch.save({"encoder": new_encoder().state_dict()}, folder / "encoder.pt")
+    torch.save({"decoder": new_decoder(vocabulary.size).state_dict()}, folder / "decoder.pt")
+    return folder
+
+
+def batch(num_frames: int) -> Batch:
+    generator = torch.Generator().manual_seed(num_frames)
+    return Batch(torch.randn((2, num_frames, 160), generator=generator), ("one two", "three"))
+
+
+@pytest.mark.parametrize("num_frames", [40, 400])
+def test_the_frozen_layers_and_the_last_ones_give_what_the_whole_encoder_gives(
+    checkpoints: Path, num_frames: int
+) -> None:
+    model, _ = build(checkpoints)
+    spoken = batch(num_frames)
+    with torch.no_grad():
+        whole = model.encoder(spoken.features, spoken.lengths).frames
+        hidden = listen(model, spoken).hidden
+        torch.testing.assert_close(finish(model, hidden.float()), whole, atol=2e-2, rtol=2e-2)
+        assert not torch.allclose(hidden.float(), whole, atol=0.1), "nothing was left to finish"
+
+
+def test_a_step_moves_projector_adapter_and_the_last_encoder_layers_alone(
+    checkpoints: Path,
+) -> None:
+    model, vocabulary = build(checkpoints)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    optimiser = Optimiser(trained_by_name(model).items())
+    heard = listen(model, batch(60))
+    for _ in range(2):  # the adapter's first half moves once its second half is not zero
+        loss = speech_loss(model, vocabulary, heard, lora=True, word_weight=0.3)
+        optimiser.step(loss, 1e-3)
+    moved = {
+        name for name, value in model.state_dict().items() if not torch.equal(value, before[name])
+    }
+    parts = ("projector.", *(f"encoder.layers.{6 - n - 1}." for n in range(TRAINED_LAYERS)))
+    assert moved, "nothing moved"
+    assert all(name.startswith(parts) or ".lora_" in name for name in moved), moved
+    for part in (*parts, "decoder."):
+        assert any(name.startswith(part) for name in moved), f"nothing of {part} moved"
+
+
+def test_with_the_adapter_off_only_the_answer_that_it_cannot_hear_counts(
+    checkpoints: Path,
+) -> None:
+    model, vocabulary = build(checkpoints)
+    heard = listen(model, batch(60))
+
+    def loss(of: GraniteSpeech, texts: tuple[str, ...], *, lora: bool) -> float:
+        with torch.no_grad():
+            return float(speech_loss(of, vocabulary, Heard(heard.hidden, texts), lora=lora))
+
+    assert loss(model, ("one", "two"), lora=False) == loss(model, ("six six", ""), lora=False)
+    assert loss(model, ("one", "two"), lora=True) != loss(model, ("six six", ""), lora=True)
