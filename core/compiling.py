@@ -36,6 +36,14 @@ COMPILING_FAILED = (
     "compiling failed: {why}; a run that was killed while compiling may have left broken files in "
     "{cache}: delete that folder and try again, or use the eager engine"
 )
+# What the system's loader says of a file that was not written to its end.
+_SIGNS = (
+    "file too short",
+    "invalid ELF",
+    "ELF load command",
+    "cannot read file data",
+    "undefined symbol",
+)
 _LIBRARY = re.compile(r"[^\s'\"()]+\.so\b")
 _PHASES = {
     "encode": phases.ENCODER,
@@ -176,7 +184,7 @@ def _cache_folder() -> Path:
 def broken_library(error: BaseException) -> Path | None:
     """The library in the compiler's cache that could not be loaded, if that is what went wrong."""
     text = str(error)
-    if not any(sign in text for sign in ("file too short", "invalid ELF", "undefined symbol")):
+    if not any(sign in text for sign in _SIGNS):
         return None
     cache = _cache_folder()
     for found in _LIBRARY.findall(text):

@@ -4,6 +4,9 @@ The default tests trace with cheap backends; the ones marked slow compile for re
 Run alone: ``python -m pytest tests/test_compiling.py -m ""``.
 """
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -162,6 +165,41 @@ def test_a_half_written_library_is_removed_and_compiled_again(
 
     assert without_broken_libraries(load) == "loaded"
     assert not broken.exists()
+
+
+COMPILE_ONCE = """
+import torch
+from core.compiling import CompileLedger, Compiler
+from core.graphs import Graph
+
+def double(values, switch):
+    return (values * 2 + values.cos(),)
+
+graph = Graph("decode", double, ({0: "B"}, {}))
+print(Compiler(CompileLedger())(graph, (torch.zeros(3), None))[0].tolist())
+"""
+
+
+@pytest.mark.slow
+def test_after_a_killed_compilation_the_next_process_compiles_again(tmp_path: Path):
+    def run_it() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", COMPILE_ONCE],
+            env={**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)},
+            cwd=Path(core.__file__).parents[1],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+
+    assert run_it().stdout.splitlines()[-1] == "[1.0, 1.0, 1.0]"
+    libraries = [file for file in tmp_path.rglob("*.so") if file.stat().st_size > 10_000]
+    assert libraries
+    for library in libraries:
+        library.write_bytes(library.read_bytes()[:3_000])
+    again = run_it()
+    assert again.stdout.splitlines()[-1] == "[1.0, 1.0, 1.0]"
+    assert "is no whole library: removed" in again.stderr
 
 
 def test_a_library_outside_the_compilers_cache_is_never_touched(
