@@ -192,3 +192,19 @@ def test_without_the_package_for_mcp_the_start_says_how_to_get_it(
 def test_what_spaces_lends_is_imported_before_anything_of_ours() -> None:
     source = (ROOT / "app.py").read_text(encoding="utf-8")
     assert source.index("import spaces") < source.index("from app.")
+
+
+def test_the_page_of_a_zero_gpu_space_offers_what_works_there() -> None:
+    where = Deployment(public=True, zero_gpu=True, runs=None)
+    page = build_app(Studio(limits=Limits.of(where)), where)
+    said = " ".join(str(block.value) for block in page.blocks.values() if hasattr(block, "value"))
+    assert "no live text on ZeroGPU" in said
+    assert "Nothing is timed on ZeroGPU" in said
+    ids = {getattr(block, "elem_id", None): block for block in page.blocks.values()}
+    assert [value for _, value in ids["engine"].choices] == ["eager"]
+    assert "process" in ids["engine"].info
+    assert [value for _, value in ids["model"].choices] == ["tiny"]
+    assert not ids["model"].allow_custom_value
+    assert ids["profile-runs"] is not None
+    assert "compare-go" not in ids
+    assert "record-go" not in ids
