@@ -102,11 +102,7 @@ class Recorder:
         dtype: torch.dtype,
         device: torch.device,
     ) -> KVCache:
-        """A fixed cache of these sizes if one is free or may be made, else one like any other.
-
-        A leased cache is not cleared: what an earlier request wrote is finite, and no query sees a
-        slot before its own request wrote it.
-        """
+        """An empty fixed cache of these sizes if one is free or may be made, else any other."""
         with self._lock:
             fixed = self._find(batch, num_slots, dtype, device)
             if fixed is None:
@@ -120,6 +116,9 @@ class Recorder:
                 fixed = FixedCache(made)
                 self._fixed.append(fixed)
             fixed.leased = True
+            with torch.inference_mode():
+                for buffer in (*fixed.cache.keys, *fixed.cache.values):
+                    buffer.zero_()  # an unwritten slot is masked, but 0 * NaN would still be NaN
             # A cache of the request's own: when the request lets go of it, the lease ends.
             lease = KVCache(fixed.cache.keys, fixed.cache.values, fixed.cache.rows)
         weakref.finalize(lease, self._end, fixed)
@@ -183,7 +182,7 @@ class Recorder:
             return None
         first = arguments[len(graph.sizes)]
         assert first is not None
-        for fixed in self._fixed:
+        for fixed in tuple(self._fixed):
             own = fixed.cache.keys[0]
             if fixed.leased and own.data_ptr() == first.data_ptr() and own.shape == first.shape:
                 return fixed

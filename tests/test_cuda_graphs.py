@@ -87,6 +87,14 @@ def test_a_cache_let_go_is_leased_again(model: GraniteSpeech):
     assert cache_of(recorder, model).keys[0].data_ptr() == address
 
 
+def test_a_cache_leased_again_is_empty(model: GraniteSpeech):
+    recorder = Recorder(run_plainly, by_calling_again)
+    first = cache_of(recorder, model)
+    first.keys[0].fill_(float("nan"))
+    del first
+    assert cache_of(recorder, model).keys[0].eq(0).all()
+
+
 def test_a_request_that_finds_no_cache_free_runs_unrecorded(model: GraniteSpeech):
     recorded = []
     recorder = Recorder(run_plainly, lambda call: recorded.append(call) or by_calling_again(call))
