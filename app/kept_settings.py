@@ -72,9 +72,11 @@ def keep_settings(app: gr.Blocks, studio: Studio, panel: SettingsPanel) -> None:
 
 def restored(studio: Studio, panel: SettingsPanel, wanted: Mapping[str, Any]) -> Updates:
     """The panel as it was: every value that this app still offers, and what depends on it."""
-    model = str(wanted.get("model") or studio.model)[:LONGEST_TEXT]
+    model = _model(studio, str(wanted.get("model") or "")[:LONGEST_TEXT])
     card = studio.card(model)
     values = {"model": model} | accepted(card, wanted)
+    if studio.limits.no_compile is not None:
+        values.pop("engine", None)
     task = str(values.get("task", card.tasks[0]))
     changes = panel.fit(card, task) | panel.fit_decoding(str(values.get("decoding", "")))
     for name, value in values.items():
@@ -112,6 +114,15 @@ def accepted(card: ModelCard, wanted: Mapping[str, Any]) -> dict[str, Any]:
             value = min(max(number, least), most)
             values[name] = value if name == "temperature" else round(value)
     return values
+
+
+def _model(studio: Studio, name: str) -> str:
+    """The model, where it is run here; else the one the app started with."""
+    try:
+        studio.limits.check_model(name)
+    except ValueError:
+        return studio.model
+    return name
 
 
 def _number(value: Any) -> float | None:

@@ -66,9 +66,10 @@ def build_live_tab(studio: Studio, settings: SettingsPanel, onward: Onward) -> L
             server_functions=[speak],
             elem_id="live-panel",
         )
-        # The script presses this: Gradio alone knows the settings.
-        begin = gr.Button("Begin", elem_id="live-begin", elem_classes="never-shown")
-        token = gr.Textbox(label="Recording", elem_classes="never-shown")
+        with gr.Column(elem_classes="never-shown"):
+            # The script presses this: Gradio alone knows the settings.
+            begin = gr.Button("Begin", elem_id="live-begin")
+            token = gr.Textbox(label="Recording")
         move = gr.Button("Open in Transcribe", elem_id="live-onward")
     tab = LiveTab(room, panel, begin, token, move)
     _wire(tab, settings, onward)

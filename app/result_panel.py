@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 
-from app import wording
+from app import result_wording, wording
 from app.events import PAGE_EVENT, Updates
 from app.transcript_files import SAVE, File, transcript_file
 from app.updates import Outcome, Paced, Update
@@ -78,12 +78,12 @@ class ResultPanel:
     def _finished(self, outcome: Outcome, expected: str) -> Updates:
         transcript = outcome.transcript
         return {
-            self.status: wording.status_html(wording.summary(outcome)),
+            self.status: wording.status_html(result_wording.summary(outcome)),
             self.text: gr.update(value=transcript.text, interactive=True),
             self.words: words_html(transcript.words),
-            self.notes: wording.notes_html(outcome, expected),
+            self.notes: result_wording.notes_html(outcome, expected),
             self.cost: gr.update(visible=True),
-            self.numbers: wording.figures_html(outcome),
+            self.numbers: result_wording.figures_html(outcome),
             self.chart: phase_bars(transcript.phases, transcript.end_to_end_ms),
             self.details: transcript.to_dict(),
             self.made: transcript,

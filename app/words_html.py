@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from app.wording import UNSURE_BELOW
+from app.result_wording import UNSURE_BELOW
 from core.transcript import Word
 
 MOST_WORDS = 4000  # more buttons than that make a page slow

@@ -17,8 +17,14 @@ const say = (text, kind) => {
   line.setAttribute("role", kind === "error" ? "alert" : "status");
   line.textContent = text;
   at("status").replaceChildren(line);
+  drawn.status = null;
 };
-const set = (name, html) => { if (at(name).innerHTML !== html) at(name).innerHTML = html; };
+const drawn = {}; // what stands there already is not drawn again: screen readers would repeat it
+const set = (name, html) => {
+  if (drawn[name] === html) return;
+  drawn[name] = html;
+  at(name).innerHTML = html;
+};
 const buttons = (recording) => {
   at("record").disabled = recording;
   at("stop").disabled = !recording;

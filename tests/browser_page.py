@@ -7,7 +7,7 @@ and request that left this machine.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
@@ -52,11 +52,22 @@ class Visitor:
             self.wrong.append(f"console: {message.text}")
 
 
+def microphone(wav: str) -> list[str]:
+    """Arguments that make Chromium's microphone play ``wav`` (48 kHz, mono) once."""
+    return [
+        "--use-fake-ui-for-media-stream",
+        "--use-fake-device-for-media-stream",
+        f"--use-file-for-fake-audio-capture={wav}%noloop",
+    ]
+
+
 @contextmanager
-def visitor(address: str) -> Iterator[Visitor]:
-    """A visitor of the app at ``address``."""
+def visitor(address: str, arguments: Sequence[str] = ()) -> Iterator[Visitor]:
+    """A visitor of the app at ``address``. arguments: more of Chromium's own."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", *arguments]
+        )
         try:
             yield Visitor(browser, address)
         finally:

@@ -14,7 +14,7 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from app import model_wording, wording
+from app import model_wording, result_wording, wording
 from app.examples import read_examples
 from app.failures import plain_errors
 from app.jobs import Job, Worker
@@ -323,27 +323,27 @@ class TestWording:
     outcome = Outcome(TRANSCRIPT, compile_s=0.0, load_s=0.0, card=card_of_name("tiny"))
 
     def test_a_fast_run(self) -> None:
-        said = wording.summary(self.outcome)
+        said = result_wording.summary(self.outcome)
         assert said == "3.0 s of sound became text in 100 ms, 30.3 times faster than real time."
 
     def test_compiling_and_loading_are_told(self) -> None:
-        said = wording.summary(replace(self.outcome, compile_s=21.34, load_s=1.5))
+        said = result_wording.summary(replace(self.outcome, compile_s=21.34, load_s=1.5))
         assert "21.3 s built compiled graphs" in said
         assert "Loading the model took 1.5 s" in said
 
     def test_silence(self) -> None:
         nothing = replace(TRANSCRIPT, text="", warnings=("no speech was heard in this recording",))
-        said = wording.summary(replace(self.outcome, transcript=nothing))
+        said = result_wording.summary(replace(self.outcome, transcript=nothing))
         assert said.startswith("No speech was heard in this recording.")
 
     def test_a_stopped_run_keeps_its_text_and_says_so_once(self) -> None:
         stopped = replace(self.outcome, transcript=replace(TRANSCRIPT, warnings=(STOPPED,)))
-        assert wording.summary(stopped).startswith("Stopped after 100 ms.")
-        assert "Stopped" not in wording.notes_html(stopped, "")
+        assert result_wording.summary(stopped).startswith("Stopped after 100 ms.")
+        assert "Stopped" not in result_wording.notes_html(stopped, "")
 
     def test_warnings_stand_under_the_text(self) -> None:
         cut = replace(TRANSCRIPT, warnings=("the text was cut",))
-        html = wording.notes_html(replace(self.outcome, transcript=cut), "")
+        html = result_wording.notes_html(replace(self.outcome, transcript=cut), "")
         assert "<p class='note warning'>The text was cut.</p>" in html
 
     def test_everything_from_outside_is_escaped(self) -> None:
@@ -351,17 +351,19 @@ class TestWording:
         for html in (model_wording.model_html(card), model_wording.models_html([card])):
             assert "<script>" not in html
             assert "<i>" not in html
-        assert "<x>" not in wording.status_html("<x>") + wording.notes_html(self.outcome, "<x>")
+        assert "<x>" not in wording.status_html("<x>") + result_wording.notes_html(
+            self.outcome, "<x>"
+        )
 
     def test_unsure_words_are_named_gently(self) -> None:
-        assert wording.unsure(TRANSCRIPT) == "Least sure of: “one” (41 %)"
+        assert result_wording.unsure(TRANSCRIPT) == "Least sure of: “one” (41 %)"
 
     def test_agreement_with_what_was_said(self) -> None:
-        assert wording.agreement("three one", "Three  one")[0] == "right"
-        assert wording.agreement("three one", "three")[0] == "aside"
+        assert result_wording.agreement("three one", "Three  one")[0] == "right"
+        assert result_wording.agreement("three one", "three")[0] == "aside"
 
     def test_numbers_have_an_equivalent_for_screen_readers(self) -> None:
-        html = wording.figures_html(self.outcome)
+        html = result_wording.figures_html(self.outcome)
         assert "<th scope='row'>encoder</th><td>60.0 ms</td>" in html
         assert "<th scope='row'>other</th><td>10.0 ms</td>" in html
 
@@ -400,7 +402,7 @@ class TestWording:
 
     def test_drafts_are_counted(self) -> None:
         drafted = replace(TRANSCRIPT, draft=DraftReport(drafted=9, accepted=7, passes=2))
-        rows = wording.figures(replace(self.outcome, transcript=drafted))
+        rows = result_wording.figures(replace(self.outcome, transcript=drafted))
         assert ("Drafts kept", "7 of 9", "in 2 passes of the decoder") in rows
 
 

@@ -235,7 +235,7 @@ def test_the_transcript_can_be_saved(visit: Visit) -> None:
     expect_text(page, SAID)
     with page.expect_download() as caught:
         page.get_by_role("button", name="Save json").click()
-    assert caught.value.suggested_filename == "transcript.json"
+    assert caught.value.suggested_filename == FILE.replace(".flac", ".json")
     assert json.loads(Path(caught.value.path()).read_text())["text"] == SAID
 
 

@@ -1,0 +1,145 @@
+"""The Live tab in a real Chromium whose microphone plays a minute of digits.
+
+Each test also fails on a page error, a console error, or a request that leaves this machine. Run
+alone, on a machine that does nothing else: ``python -m pytest -m browser tests/test_browser_live.py
+-s``; the second test prints how far the text was behind.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from difflib import SequenceMatcher
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from playwright.sync_api import Page, expect
+from torchaudio.functional import resample
+
+from app_server import EXAMPLES, TINY, running_app
+from browser_page import CHROMIUM, PATIENT_MS, Visitor, microphone, visitor
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium"),
+    pytest.mark.skipif(
+        not (TINY / "config.json").is_file(), reason="assets/tiny is not there: make demo-model"
+    ),
+]
+TRANSCRIPTS: dict[str, str] = json.loads((EXAMPLES / "transcripts.json").read_text())
+MIC_RATE, PAUSE_S, SPOKEN_S = 48_000, 0.5, 60.0
+MOST_BEHIND_S = 2.0
+RIGHT = 0.8  # of the words; the bundled model's card says how many it hears wrong
+
+
+@pytest.fixture(scope="module")
+def minute(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """A wav of a minute of digit strings with pauses, and the words in it."""
+    names = [name for name in TRANSCRIPTS if name.startswith("string")]
+    quiet = np.zeros(round(PAUSE_S * MIC_RATE), np.float32)
+    parts, words, number = [quiet, quiet], list[str](), 0
+    while sum(map(len, parts)) < SPOKEN_S * MIC_RATE:
+        name = names[number % len(names)]
+        samples, rate = soundfile.read(EXAMPLES / name, dtype="float32")
+        parts += [resample(torch.from_numpy(samples), rate, MIC_RATE).numpy(), quiet]
+        words += TRANSCRIPTS[name].split()
+        number += 1
+    wav = tmp_path_factory.mktemp("microphone") / "minute.wav"
+    soundfile.write(wav, np.concatenate([*parts, quiet, quiet]), MIC_RATE, subtype="PCM_16")
+    return wav, words
+
+
+@pytest.fixture
+def guest(minute: tuple[Path, list[str]]) -> Iterator[Visitor]:
+    """A browser of its own: its microphone plays from the start once."""
+    with running_app("tiny") as address, visitor(address, microphone(str(minute[0]))) as someone:
+        yield someone
+        assert someone.wrong == []
+
+
+def live(page: Page) -> Page:
+    page.get_by_role("tab", name="Live", exact=True).click()
+    page.locator("#live-panel").get_by_role("button", name="Record", exact=True).click()
+    expect(page.locator("[data-live=status]")).to_contain_text("Listening")
+    return page
+
+
+def stop(page: Page) -> str:
+    """Stop and wait for the last words; the sentence about how it went."""
+    page.locator("#live-panel").get_by_role("button", name="Stop", exact=True).click()
+    line = page.locator("[data-live=status]")
+    expect(line).to_contain_text("nothing was dropped", timeout=PATIENT_MS)
+    return line.inner_text()
+
+
+def words(page: Page) -> list[str]:
+    return page.locator("[data-live=text] .committed").inner_text().split()
+
+
+def test_words_come_while_one_speaks_and_go_to_transcribe(
+    guest: Visitor, minute: tuple[Path, list[str]]
+) -> None:
+    page = live(guest.open("phone", "dark"))
+    first = minute[1][0]
+    expect(page.locator("[data-live=text]")).to_contain_text(first, timeout=PATIENT_MS)
+    expect(page.locator("[data-live=text] .committed")).to_contain_text(first, timeout=PATIENT_MS)
+    stop(page)
+    expect(page.locator("[data-live=text] .tentative")).to_have_count(0)
+    said = words(page)
+    page.get_by_role("button", name="Open in Transcribe").click()
+    expect(page.locator("#text textarea")).to_have_value(" ".join(said))
+    expect(
+        page.locator("#recording").get_by_role("button", name="Play", exact=True)
+    ).to_be_visible()
+    expect(page.locator("#words button")).to_have_count(len(said))
+    live(page)  # and it starts again, from nothing
+    expect(page.locator("[data-live=text] .live-text")).to_have_class(re.compile("empty"))
+    page.locator("#live-panel").get_by_role("button", name="Stop", exact=True).click()
+    record = page.locator("#live-panel").get_by_role("button", name="Record", exact=True)
+    expect(record).to_be_enabled(timeout=PATIENT_MS)
+
+
+def test_a_minute_of_speech_is_kept_up_with_and_nothing_is_dropped(
+    guest: Visitor, minute: tuple[Path, list[str]]
+) -> None:
+    wav, spoken = minute
+    page = live(guest.open())
+    length_s = soundfile.info(wav).duration
+    page.wait_for_timeout(1000 * length_s)
+    how = stop(page)
+    print(how, page.locator("[data-live=numbers]").inner_text().replace("\n", " "))
+    heard_minutes, heard_seconds = re.findall(r"(\d+):(\d\d) of sound", how)[0]
+    assert 60 * int(heard_minutes) + int(heard_seconds) >= length_s - 1
+    right = sum(
+        block.size for block in SequenceMatcher(None, spoken, words(page)).get_matching_blocks()
+    )
+    assert right >= RIGHT * len(spoken), (spoken, words(page))
+    (value, unit) = re.findall(r"at most ([\d.]+) (ms|s) behind", how)[0]
+    assert float(value) / (1000 if unit == "ms" else 1) <= MOST_BEHIND_S
+
+
+def test_a_microphone_that_is_refused_gets_a_sentence(guest: Visitor) -> None:
+    page = guest.open()
+    page.evaluate(
+        "() => { navigator.mediaDevices.getUserMedia ="
+        " () => Promise.reject(new DOMException('no', 'NotAllowedError')) }"
+    )
+    page.get_by_role("tab", name="Live", exact=True).click()
+    record = page.locator("#live-panel").get_by_role("button", name="Record", exact=True)
+    record.click()
+    expect(page.locator("[data-live=status]").get_by_role("alert")).to_contain_text("allow it")
+    expect(record).to_be_enabled()
+
+
+def test_sound_is_kept_while_the_app_does_not_answer(guest: Visitor) -> None:
+    page = live(guest.open())
+    page.route("**/component_server*", lambda route: route.abort())
+    expect(page.locator("[data-live=status]")).to_contain_text("kept here", timeout=PATIENT_MS)
+    page.unroute("**/component_server*")
+    expect(page.locator("[data-live=text] .committed")).not_to_be_empty(timeout=PATIENT_MS)
+    assert "nothing was dropped" in stop(page)
+    guest.wrong.clear()  # the browser logs the requests that were made to fail

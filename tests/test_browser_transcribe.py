@@ -1,0 +1,223 @@
+"""The Transcribe tab beyond its first click, in a real Chromium.
+
+Each test also fails on a page error, a console error, or a request that leaves this machine. Run
+alone: ``python -m pytest -m browser tests/test_browser_transcribe.py``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import soundfile
+from playwright.sync_api import Page, expect
+
+from app_server import EXAMPLES, TINY, running_app
+from browser_page import CHROMIUM, PATIENT_MS, SIZES, Visitor, visitor
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium"),
+    pytest.mark.skipif(
+        not (TINY / "config.json").is_file(), reason="assets/tiny is not there: make demo-model"
+    ),
+]
+SAID, FILE = "three one eight", EXAMPLES / "string_three_one_eight.flac"
+CODECS = {
+    "wav": "pcm_s16le",
+    "flac": "flac",
+    "mp3": "libmp3lame",
+    "ogg": "libvorbis",
+    "opus": "libopus",
+    "webm": "libopus",
+    "m4a": "aac",
+    "mp4": "aac",
+}
+PLAYER = """() => [...document.querySelectorAll("#recording *")]
+  .map((part) => part.shadowRoot?.querySelector("audio")).find(Boolean)"""
+
+
+@pytest.fixture(scope="module")
+def guest() -> Iterator[Visitor]:
+    with running_app("tiny") as address, visitor(address) as someone:
+        yield someone
+
+
+@pytest.fixture(autouse=True)
+def _nothing_goes_wrong(guest: Visitor) -> Iterator[None]:
+    guest.wrong.clear()
+    yield
+    assert guest.wrong == []
+
+
+def transcribed(page: Page, said: str = SAID) -> Page:
+    """The page with an example transcribed."""
+    page.locator("#examples").get_by_role("button", name=said, exact=True).click()
+    finished(page)
+    return page
+
+
+def finished(page: Page) -> str:
+    """Wait for the end of a transcription; its text."""
+    expect(page.locator("#status")).to_contain_text("became text", timeout=PATIENT_MS)
+    return page.locator("#text textarea").input_value()
+
+
+def test_a_word_that_is_pressed_is_played_and_lit(guest: Visitor) -> None:
+    page = transcribed(guest.open())
+    word = page.locator("#words button").nth(1)
+    expect(word).to_have_text("one")
+    word.click()
+    start = float(str(word.get_attribute("data-start")))
+    expect(page.locator("#words .heard")).not_to_have_count(0)
+    assert page.evaluate(f"({PLAYER})().currentTime") >= start - 0.05
+
+
+def test_the_word_being_heard_is_lit(guest: Visitor) -> None:
+    page = transcribed(guest.open())
+    last = page.locator("#words button").last
+    middle = (float(str(last.get_attribute("data-start"))) + 0.01,)
+    page.evaluate(f"([at]) => {{ const a = ({PLAYER})(); a.pause(); a.currentTime = at; }}", middle)
+    expect(last).to_have_class(re.compile("heard"))
+    expect(last).to_have_attribute("aria-current", "true")
+    expect(page.locator("#words .heard")).to_have_count(1)
+
+
+def test_arrow_keys_move_among_the_words(guest: Visitor) -> None:
+    page = transcribed(guest.open())
+    page.locator("#words button").first.focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#words button").nth(1)).to_be_focused()
+    page.keyboard.press("End")
+    expect(page.locator("#words button").last).to_be_focused()
+    page.keyboard.press("Home")
+    expect(page.locator("#words button").first).to_be_focused()
+
+
+def test_a_correction_is_in_the_download(guest: Visitor) -> None:
+    page = transcribed(guest.open())
+    page.locator("#text textarea").fill("three one ate")
+    with page.expect_download() as caught:
+        page.get_by_role("button", name="Save json").click()
+    saved = json.loads(Path(caught.value.path()).read_text())
+    assert saved["text"] == "three one ate"
+    assert [word["text"] for word in saved["words"]] == ["three", "one", "ate"]
+    assert saved["words"][2]["start"] is not None
+
+
+def test_what_the_encoder_heard_is_drawn(guest: Visitor) -> None:
+    page = transcribed(guest.open())
+    page.get_by_role("button", name="What the encoder heard").click()
+    page.get_by_role("button", name="Draw").click()
+    plot = page.locator("#heard-picture .js-plotly-plot")
+    expect(plot).to_be_visible()
+    assert plot.evaluate("e => e._fullData.map((d) => d.type)") == [
+        "heatmap",
+        "scatter",
+        "scatter",
+    ]
+    expect(page.locator("#heard-text")).to_contain_text("The encoder alone reads")
+
+
+def test_several_files_fill_one_table_and_one_archive(guest: Visitor, tmp_path: Path) -> None:
+    page = guest.open("phone", "dark")
+    (tmp_path / "letter.wav").write_text("dear sir")
+    files = [FILE, tmp_path / "letter.wav", EXAMPLES / "digit_five.flac"]
+    page.get_by_role("button", name="Several files at once").click()
+    page.locator("#batch-files input[type=file]").set_input_files(files)
+    expect(page.locator("#batch-files")).to_contain_text("letter")
+    page.get_by_role("button", name="Transcribe all").click()
+    table = page.locator("#batch-table")
+    expect(table).to_contain_text("3 of 3 files finished", timeout=PATIENT_MS)
+    expect(table.locator("tbody tr").nth(0)).to_contain_text(SAID)
+    expect(table.locator("tbody tr").nth(1)).to_contain_text("not a recording that can be read")
+    assert page.evaluate("document.documentElement.scrollWidth") <= SIZES["phone"][0]
+    with page.expect_download() as caught:
+        page.get_by_role("button", name="Download all").click()
+    with zipfile.ZipFile(caught.value.path()) as archive:
+        assert len(archive.namelist()) == 10
+        assert archive.read("digit_five.txt").decode().strip()
+
+
+def test_a_reload_finds_the_text_and_the_settings_again(guest: Visitor) -> None:
+    page = guest.open()
+    page.get_by_role("button", name="More settings").click()
+    page.get_by_label("Exact drafts").check()
+    transcribed(page)
+    page.reload()
+    assert finished(page) == SAID
+    expect(
+        page.locator("#recording").get_by_role("button", name="Play", exact=True)
+    ).to_be_visible()
+    page.get_by_role("button", name="More settings").click()
+    expect(page.get_by_label("Exact drafts")).to_be_checked()
+
+
+def test_a_long_recording_survives_a_reload_and_shows_how_far_it_is(
+    guest: Visitor, tmp_path: Path
+) -> None:
+    samples, rate = soundfile.read(FILE, dtype="float32")
+    soundfile.write(tmp_path / "long.wav", np.tile(samples, 60), rate)  # three minutes
+    page = guest.open()
+    page.locator("#recording input[type=file]").set_input_files(tmp_path / "long.wav")
+    expect(page.locator("#recording").get_by_label("Clear")).to_be_visible()
+    page.get_by_role("button", name="Transcribe", exact=True).click()
+    expect(page.locator("#status progress")).to_be_visible(timeout=PATIENT_MS)
+    expect(page.locator("#status")).to_contain_text("left")
+    page.reload()
+    expect(page.locator("#text textarea")).to_have_value(re.compile("three"), timeout=PATIENT_MS)
+    page.get_by_role("button", name="Stop", exact=True).last.click()
+    expect(page.locator("#status")).to_contain_text("Stopped after", timeout=PATIENT_MS)
+
+
+def test_a_link_brings_the_settings(guest: Visitor) -> None:
+    page = guest.open()
+    page.get_by_role("button", name="More settings").click()
+    page.get_by_label("Beam search").check()
+    page.get_by_role("button", name="Make a link").click()
+    box = page.get_by_label("Link to these settings")
+    expect(box).to_have_value(re.compile("decoding=beam"))
+    other = guest.open()
+    other.goto(re.sub(r"beams=\d", "beams=3", box.input_value()))
+    other.get_by_role("button", name="More settings").click()
+    expect(other.get_by_label("Beam search")).to_be_checked()
+    expect(other.locator("#beams input[type=number]")).to_have_value("3")
+
+
+def test_the_model_can_be_loaded_in_another_way_for_one_request(guest: Visitor) -> None:
+    page = guest.open()
+    page.get_by_role("button", name="More settings").click()
+    page.get_by_label("Smaller weights").click()
+    page.get_by_role("option", name="int8 weights only").click()
+    transcribed(page)
+    expect(page.locator("#status")).to_contain_text("became text")
+
+
+@pytest.mark.parametrize("kind", list(CODECS))
+def test_every_format_can_be_uploaded(guest: Visitor, tmp_path: Path, kind: str) -> None:
+    file = tmp_path / f"said.{kind}"
+    encode(FILE, file, CODECS[kind])
+    page = guest.open()
+    page.locator("#recording input[type=file]").set_input_files(file)
+    expect(page.locator("#recording").get_by_label("Clear")).to_be_visible()
+    page.get_by_role("button", name="Transcribe", exact=True).click()
+    # A lossy codec may cost the bundled model a digit.
+    assert len(set(finished(page).split()) & set(SAID.split())) >= 2
+
+
+def encode(source: Path, target: Path, codec: str) -> None:
+    """Write a recording anew in another format."""
+    rate = 48_000 if codec in ("libopus", "libmp3lame") else 16_000
+    with av.open(str(source)) as given, av.open(str(target), "w") as made:
+        stream = made.add_stream(codec, rate=rate, layout="mono")
+        resampler = av.AudioResampler(stream.format, "mono", rate, stream.codec_context.frame_size)
+        for frame in [*given.decode(audio=0), None]:
+            for part in resampler.resample(frame):
+                made.mux(stream.encode(part))
+        made.mux(stream.encode(None))

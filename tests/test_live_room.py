@@ -1,0 +1,148 @@
+"""Live sessions without a browser: order, stopping, errors, and who may see what."""
+
+from __future__ import annotations
+
+import time
+from base64 import b64encode
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from app.live import LiveRoom, live_settings
+from app.live_tab import answer
+from app.live_wording import status, text_html
+from app.settings import Settings
+from app.studio import Studio
+from core.live import LiveState
+from core.transcript import Word
+from test_app import TRANSCRIPT
+
+RATE = 16_000
+SETTINGS = Settings(model="tiny", engine="compile", decoding="beam")
+
+
+class Ears:
+    """Stands in for a model: one word a pass."""
+
+    entry = SimpleNamespace(reliable_s=10.0)
+
+    def __init__(self) -> None:
+        self.asked: list[dict[str, Any]] = []
+
+    def transcribe(self, waveform: Any, **options: Any) -> Any:
+        self.asked.append(options)
+        return replace(TRANSCRIPT, text="word", words=(Word("word", 0.1, 0.4, 0.9),))
+
+
+def room_of(ears: Ears) -> LiveRoom:
+    return LiveRoom(Studio(loader=lambda name, **_: ears))
+
+
+def speech(seconds: float) -> np.ndarray:
+    """Something the speech detector takes for speech: an example, as often as needed."""
+    soundfile = pytest.importorskip("soundfile")
+    samples, rate = soundfile.read("assets/examples/digit_five.flac", dtype="int16")
+    assert rate == RATE
+    return np.resize(samples, round(seconds * RATE))
+
+
+def until_over(room: LiveRoom, token: str) -> Any:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        moment = room.speak(token, np.zeros(0, np.int16), RATE, last=True)
+        if moment.over:
+            return moment
+        time.sleep(0.02)
+    raise AssertionError("live text did not end")
+
+
+def test_what_is_said_before_the_model_is_there_is_kept_and_everything_ends():
+    ears = Ears()
+    room = room_of(ears)
+    token = room.start("page", SETTINGS)
+    for block in np.array_split(speech(2.0), 20):
+        room.speak(token, block, RATE, last=False)
+    moment = until_over(room, token)
+    assert moment.state is not None
+    assert moment.state.heard_s == pytest.approx(2.0)
+    assert moment.state.tentative == ()
+    made = room.result(token)
+    assert made is not None
+    outcome, samples = made
+    assert outcome.transcript.text.startswith("word")
+    assert len(samples) == 2 * RATE
+    assert {options["engine"] for options in ears.asked} == {"eager"}
+
+
+def test_live_text_is_greedy_whatever_was_chosen():
+    assert live_settings(SETTINGS).decoding == "greedy"
+    assert live_settings(replace(SETTINGS, decoding="speculative")).decoding == "speculative"
+    assert live_settings(replace(SETTINGS, task="instruct")).task == "transcribe"
+
+
+def test_an_error_is_told_to_the_page_that_speaks():
+    def load(name: str, **_: Any) -> Ears:
+        raise ValueError("no such model")
+
+    room = LiveRoom(Studio(loader=load))
+    token = room.start("page", SETTINGS)
+    moment = until_over(room, token)
+    assert status(moment) == "No such model."
+
+
+def test_a_page_that_starts_again_or_leaves_is_forgotten():
+    room = room_of(Ears())
+    first = room.start("page", SETTINGS)
+    second = room.start("page", SETTINGS)
+    assert first != second
+    with pytest.raises(ValueError, match="record again"):
+        room.result(first)
+    room.leave("page")
+    with pytest.raises(ValueError, match="record again"):
+        room.result(second)
+
+
+@pytest.mark.parametrize(
+    ("piece", "said"),
+    [
+        ({}, "load the page again"),
+        ({"rate": 16000, "sound": "§", "token": "x", "last": False}, "load the page again"),
+        ({"rate": 16000, "sound": "", "token": "x", "last": False}, "record again"),
+        ({"rate": -1, "sound": "", "token": "x", "last": False}, "samples a second"),
+        ({"rate": 16000, "sound": "AA==", "token": "x", "last": False}, "load the page again"),
+    ],
+)
+def test_a_piece_that_is_none_gets_a_sentence(piece: dict[str, Any], said: str):
+    reply = answer(room_of(Ears()), piece)
+    assert said in reply["status"]
+    assert reply["over"]
+
+
+def test_pieces_of_any_size_are_taken():
+    room = room_of(Ears())
+    token = room.start("page", SETTINGS)
+    sound = b64encode(speech(3.0).astype("<i2").tobytes()).decode()
+    reply = answer(room, {"rate": RATE, "sound": sound, "token": token, "last": False})
+    assert not reply["over"]
+    assert until_over(room, token).state.heard_s == pytest.approx(3.0)
+
+
+def test_certain_and_tentative_words_are_told_apart_and_escaped():
+    state = LiveState((Word("<a>", 0, 1, 1),), (Word("b", 1, 2, 1),), 2.0, 2.0, 0.1, 0.1, 1, False)
+    html = text_html(state)
+    assert "<span class='committed'>&lt;a&gt;</span> <i class='tentative'>b</i>" in html
+
+
+def test_falling_behind_is_said():
+    moment = SimpleNamespace(
+        error=None,
+        over=False,
+        full=False,
+        stopping=False,
+        state=LiveState((), (), 9.0, 3.0, 6.0, 9.0, 3, False),
+    )
+    assert "6 s behind" in status(moment)
+    assert "Nothing is lost" in status(moment)

@@ -1,0 +1,186 @@
+"""Parts of the Transcribe tab without a browser: words, files, many recordings, kept settings."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from app.batch_panel import DONE, FAILED, LEFT_OUT, rows_html, transcribed
+from app.kept_settings import accepted, restored
+from app.limits import Limits
+from app.model_card import card_of_name
+from app.settings_panel import FIELDS, SettingsPanel, build_settings
+from app.studio import Studio
+from app.transcript_files import archive, transcript_file
+from app.updates import Paced
+from app.wording import progress_html
+from app.words_html import MOST_WORDS, words_html
+from core.transcript import Word
+from test_app import SETTINGS, TRANSCRIPT, StubLab, studio_of
+
+WORDS = (Word("three", 0.1, 0.5, 0.99), Word("<one>", 0.9, 1.2, 0.41), Word("eight", 3.0, 3.3, 0.9))
+
+
+class TestWords:
+    def test_each_is_a_button_with_its_time_lit_until_the_next(self) -> None:
+        html = words_html(WORDS)
+        assert html.count("<button") == 3
+        assert "data-start='0.100' data-until='0.900'" in html
+        assert "data-start='0.900' data-until='1.700'" in html  # not through the silence after it
+
+    def test_only_one_is_in_the_tab_order(self) -> None:
+        assert words_html(WORDS).count("tabindex='0'") == 1
+
+    def test_doubt_is_told_and_what_came_from_outside_is_escaped(self) -> None:
+        html = words_html(WORDS)
+        assert html.count("class='unsure'") == 1
+        assert "title='41 % sure'>&lt;one&gt;" in html
+
+    def test_words_without_times_are_not_offered(self) -> None:
+        assert words_html([Word("un", None, None, 0.9)]) == ""
+
+    def test_very_many_words_do_not_make_the_page_slow(self) -> None:
+        many = [Word("a", float(n), n + 0.5, None) for n in range(MOST_WORDS + 7)]
+        assert words_html(many).count("<button") == MOST_WORDS
+        assert "7 more words" in words_html(many)
+
+
+class TestFiles:
+    def test_a_file_is_named_after_its_recording_and_has_the_corrected_text(self) -> None:
+        file = transcript_file(TRANSCRIPT, "three one ate", "json")
+        assert file["name"] == "clip.json"
+        assert json.loads(file["text"])["text"] == "three one ate"
+
+    def test_the_archive_has_every_format_of_every_recording(self) -> None:
+        file = archive([TRANSCRIPT, TRANSCRIPT])
+        names = zipfile.ZipFile(io.BytesIO(base64.b64decode(file["base64"]))).namelist()
+        assert sorted(names) == sorted(
+            f"{name}.{kind}"
+            for name in ("clip", "clip-2")
+            for kind in ("txt", "srt", "vtt", "tsv", "json")
+        )
+
+
+@pytest.fixture
+def recordings(tmp_path: Path) -> list[str]:
+    """Three readable recordings of one second."""
+    sound = (Path(__file__).parent.parent / "assets/examples/digit_five.flac").read_bytes()
+    files = [tmp_path / name for name in ("a.flac", "b.flac", "c.flac")]
+    for file in files:
+        file.write_bytes(sound)
+    return [str(file) for file in files]
+
+
+class TestSeveralFiles:
+    def test_every_file_gets_its_own_row(self, recordings: list[str]) -> None:
+        *_, rows = transcribed(studio_of([]), "a", recordings, SETTINGS)
+        assert [(row.name, row.text, row.state) for row in rows] == [
+            (name, name, DONE) for name in ("a.flac", "b.flac", "c.flac")
+        ]
+        assert "3 of 3 files finished" in rows_html(rows)
+
+    def test_one_bad_file_does_not_stop_the_others(self, recordings: list[str]) -> None:
+        Path(recordings[1]).write_text("dear sir")
+
+        class Picky(StubLab):
+            def stream(self, path: str, *, cancelled: Callable[[], bool], **_: Any) -> Iterator:
+                if path == recordings[1]:
+                    raise ValueError("b.flac: not a recording")
+                return super().stream(path, cancelled=cancelled)
+
+        studio = Studio(loader=lambda name, **_: Picky(name))
+        *_, rows = transcribed(studio, "a", recordings, SETTINGS)
+        assert [row.state for row in rows] == [DONE, FAILED, DONE]
+        assert "not a recording" in rows[1].text
+        assert rows[1].transcript is None
+
+    def test_stop_leaves_out_the_rest(self, recordings: list[str]) -> None:
+        studio = studio_of([])
+        studio.begin("a")
+        studio.stop("a")
+        *_, rows = transcribed(studio, "a", recordings, SETTINGS)
+        assert [row.state for row in rows] == [LEFT_OUT] * 3
+
+    def test_the_table_escapes_and_no_files_get_a_sentence(self) -> None:
+        rows = next(transcribed(studio_of([]), "a", ["/x/<b>.wav"], SETTINGS))
+        assert "<b>" not in rows_html(rows)
+        assert "choose some first" in rows_html([])
+
+
+@pytest.fixture
+def studio() -> Studio:
+    return studio_of([])
+
+
+@pytest.fixture
+def panel(studio: Studio) -> SettingsPanel:
+    with gr.Blocks():
+        return build_settings(studio)
+
+
+class TestKeptSettings:
+    def test_the_panel_reads_what_it_shows_in_order(self, panel: SettingsPanel) -> None:
+        values = tuple(panel.field(name).value for name in FIELDS)
+        chosen = panel.read(values)
+        assert (chosen.model, chosen.engine, chosen.decoding) == ("tiny", "eager", "greedy")
+        assert (chosen.device, chosen.dtype, chosen.quantize) == ("", "", "")
+
+    def test_what_was_chosen_comes_back(self, studio: Studio, panel: SettingsPanel) -> None:
+        kept = {"model": "tiny", "decoding": "beam", "beams": 3, "lora": False, "dtype": "bfloat16"}
+        changes = restored(studio, panel, kept)
+        assert changes[panel.decoding]["value"] == "beam"
+        assert changes[panel.beams]["value"] == 3
+        assert changes[panel.beams]["visible"]
+        assert changes[panel.lora]["value"] is False
+        assert changes[panel.loading.dtype]["value"] == "bfloat16"
+
+    @pytest.mark.parametrize(
+        "wanted",
+        [
+            {"decoding": "magic"},
+            {"task": "translate"},  # the bundled model cannot
+            {"device": "cuda:99", "dtype": "float8"},
+            {"beams": "many", "temperature": "nan"},
+            {"keywords": ["a"], "language": None},
+        ],
+    )
+    def test_what_this_app_does_not_offer_is_left_out(self, wanted: dict[str, Any]) -> None:
+        assert accepted(card_of_name("tiny"), wanted) == {}
+
+    def test_a_link_has_words_for_numbers_and_they_are_bounded(self) -> None:
+        wanted = {"beams": "99", "temperature": "0.30", "lora": "false", "max_tokens": "-5"}
+        assert accepted(card_of_name("tiny"), wanted) == {
+            "lora": False,
+            "beams": 8,
+            "temperature": 0.3,
+            "max_tokens": 10,
+        }
+
+    def test_a_link_cannot_choose_a_model_that_is_not_run_here(self) -> None:
+        studio = studio_of([], limits=Limits(only=frozenset({"tiny"}), no_compile="not here"))
+        with gr.Blocks():
+            panel = build_settings(studio)
+        changes = restored(studio, panel, {"model": "someone/else", "engine": "compile"})
+        assert changes[panel.model]["value"] == "tiny"
+        assert panel.engine not in changes
+
+
+def test_a_long_recording_shows_a_bar_where_its_length_is_known():
+    html = progress_html(Paced(done_s=30.0, total_s=120.0, spent_s=10.0))
+    assert "value='25'" in html
+    assert "about 30.0 s left" in html
+    assert "<progress" not in progress_html(Paced(30.0, None, 10.0))
+
+
+def test_times_of_edited_words_reach_every_format():
+    heard = replace(TRANSCRIPT, words=WORDS, text="three <one> eight")
+    assert "three two eight" in transcript_file(heard, "three two eight", "srt")["text"]
