@@ -30,7 +30,7 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "int8": ("int8 weights against full", {"quantize": "int8"}),
     "own": ("My own choice", {}),
 }
-ROUNDS, MOST_ROUNDS, TOKENS = 10, 40, 200
+BLOCKS, MOST_BLOCKS, TOKENS = 10, 40, 200
 SHOW_RESULT = """() => {
   document.querySelector("#compare-status").scrollIntoView({ block: "nearest" });
   return [];
@@ -39,13 +39,13 @@ SHOW_RESULT = """() => {
 
 @dataclass(frozen=True)
 class CompareTab:
-    """Its components. preset sets the arms; rounds, tokens and fixed say how thoroughly."""
+    """Its components. preset sets the arms; blocks, tokens and fixed say how thoroughly."""
 
     recording: gr.Audio
     preset: gr.Radio
     a: ArmPanel
     b: ArmPanel
-    rounds: gr.Slider
+    blocks: gr.Slider
     tokens: gr.Slider
     fixed: gr.Checkbox
     go: gr.Button
@@ -55,7 +55,7 @@ class CompareTab:
     @property
     def inputs(self) -> list[Any]:
         """What the handler of the button needs."""
-        thorough = [self.rounds, self.tokens, self.fixed]
+        thorough = [self.blocks, self.tokens, self.fixed]
         return [self.recording, *thorough, *self.a.inputs, *self.b.inputs]
 
 
@@ -119,14 +119,14 @@ def _build_choice(
         with gr.Column(min_width=150):
             gr.HTML("<h3>B</h3>")
             b = build_arm(measuring.studio, deployment, "b", **offered[first][1])
-    rounds = gr.Slider(
+    blocks = gr.Slider(
         FEWEST_BLOCKS,
-        MOST_ROUNDS,
-        ROUNDS,
+        MOST_BLOCKS,
+        BLOCKS,
         step=1,
-        label="Rounds",
+        label="Blocks",
         info="Two runs of A, of B, and of A again in each.",
-        elem_id="compare-rounds",
+        elem_id="compare-blocks",
     )
     with gr.Accordion("Length of the text", open=False, elem_id="compare-length"):
         tokens = gr.Slider(
@@ -139,7 +139,7 @@ def _build_choice(
             "its end, so only the times mean something.",
             elem_id="compare-fixed",
         )
-    return preset, a, b, rounds, tokens, fixed
+    return preset, a, b, blocks, tokens, fixed
 
 
 def _wire(measuring: Measuring, tab: CompareTab) -> None:
@@ -155,14 +155,14 @@ def _wire(measuring: Measuring, tab: CompareTab) -> None:
     def run(
         request: gr.Request,
         recording: str | None,
-        rounds: int,
+        blocks: int,
         tokens: int,
         fixed: bool,
         *rest: Any,
     ) -> Iterator[Updates]:
         try:
             a, b = (tab.a.read(tuple(own), tokens) for own in (rest[:arm], rest[arm:]))
-            how = How(int(rounds), fixed)
+            how = How(int(blocks), fixed)
             for report in measuring.compare(session_of(request), recording, a, b, how):
                 yield result.shown(report)
         except Exception as error:

@@ -23,12 +23,12 @@ EMPTY = (
     "whether the difference is more than noise."
 )
 NOTE = (
-    "Each round runs A, B, and A once more, forwards and backwards, so that whatever slows the "
+    "Each block runs A, B, and A once more, forwards and backwards, so that whatever slows the "
     "machine slows all of them. Equal runs (A and A again) show what no difference looks like. "
-    "Six rounds are the fewest that allow a verdict; more make it sharper."
+    "Six blocks are the fewest that allow a verdict; more make it sharper."
 )
 WAITING = "Waiting for the model…"
-STOPPING = "Stopping after this run; the rounds that are done stay."
+STOPPING = "Stopping after this run; the blocks that are done stay."
 NOT_BEGUN = "Stopped before it began."
 KEPT = "Both runs, with their traces, are in the list of the Profile tab."
 ENGINES = {"eager": "eager", "compile": "compiled"}
@@ -85,9 +85,8 @@ def verdict(measured: Measured) -> str:
     if whole["shown"]:
         return f"{_capital(b)} is {said}, than {a}: {times} from end to end."
     if said.startswith("too few"):
-        return f"{_capital(said)}. So far: {a} {format_ms(whole['a_ms'])}, {b} " + format_ms(
-            whole["b_ms"]
-        )
+        so_far = f"{a} {format_ms(whole['a_ms'])}, {b} {format_ms(whole['b_ms'])}"
+        return f"{_capital(said)}. So far: {so_far}."
     return f"{_capital(said)} between {a} and {b}: {times} from end to end."
 
 

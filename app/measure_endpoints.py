@@ -36,23 +36,23 @@ def build_measure_endpoints(measuring: Measuring, max_json_bytes: int = MAX_JSON
         a: dict[str, Any],
         b: dict[str, Any],
         model: str,
-        rounds: int,
+        blocks: int,
         fixed: bool,
     ) -> dict[str, Any]:
         """Time two ways of transcribing one recording; ratios below 1 mean that b is faster."""
         with plain_errors(on_page=False), tempfile.TemporaryDirectory() as folder:
             arms = (settings_of(model, a or {}), settings_of(model, b or {}))
-            found = measuring.once(audio, arms, How(int(rounds), fixed), Path(folder))
+            found = measuring.once(audio, arms, How(int(blocks), fixed), Path(folder))
             first, second = found.runs
             return {"comparison": found.comparison, "a": first, "b": second}
 
     def profile(
-        audio: str | None, settings: dict[str, Any], model: str, rounds: int
+        audio: str | None, settings: dict[str, Any], model: str, blocks: int
     ) -> dict[str, Any]:
         """Time and trace one way of transcribing a recording; returns the run as JSON."""
         with plain_errors(on_page=False), tempfile.TemporaryDirectory() as folder:
             arms = (settings_of(model, settings or {}),)
-            return measuring.once(audio, arms, How(int(rounds)), Path(folder)).runs[0]
+            return measuring.once(audio, arms, How(int(blocks)), Path(folder)).runs[0]
 
     def read(trace: str | None) -> dict[str, Any]:
         """Tables of a Chrome trace, whoever recorded it; no model is needed."""
@@ -65,7 +65,7 @@ def build_measure_endpoints(measuring: Measuring, max_json_bytes: int = MAX_JSON
     with gr.Column(visible=False):
         audio = gr.Audio(type="filepath", label="audio: the recording, any common format")
         model = gr.Textbox(measuring.studio.model, label="model: used where settings name none")
-        rounds = gr.Slider(1, MOST, 10, step=1, label="rounds: of two runs each")
+        blocks = gr.Slider(1, MOST, 10, step=1, label="blocks: of two runs each")
         a = gr.JSON({"engine": "eager"}, label=f"a: the baseline's settings, {SETTINGS}")
         b = gr.JSON({"engine": "compile"}, label="b: the other's settings")
         one = gr.JSON({}, label=f"settings: {SETTINGS}")
@@ -73,9 +73,9 @@ def build_measure_endpoints(measuring: Measuring, max_json_bytes: int = MAX_JSON
         trace = gr.File(type="filepath", label="trace: .json or .json.gz")
         out = gr.JSON(label="Result")
         gr.Button().click(
-            compare, [audio, a, b, model, rounds, fixed], [out], api_name="compare", **MODEL_EVENT
+            compare, [audio, a, b, model, blocks, fixed], [out], api_name="compare", **MODEL_EVENT
         )
         gr.Button().click(
-            profile, [audio, one, model, rounds], [out], api_name="profile", **MODEL_EVENT
+            profile, [audio, one, model, blocks], [out], api_name="profile", **MODEL_EVENT
         )
         gr.Button().click(read, [trace], [out], api_name="read_trace", **READ_EVENT)

@@ -169,7 +169,7 @@ class Measuring:
             raise ValueError(self.refusal)
         path = self.studio.limits.check_recording(recording)
         if not FEWEST <= how.blocks <= MOST:
-            raise ValueError(f"{how.blocks} repeats came; expected {FEWEST} to {MOST}")
+            raise ValueError(f"{how.blocks} blocks came; expected {FEWEST} to {MOST}")
         for one in settings:
             self.studio.limits.check(one)
             if one.quantize and one.quantize not in quantisers(one.device or None):
@@ -247,7 +247,7 @@ class Measuring:
             ids = measure(labs, plans, store, plan, progress=progress, cancelled=job.cancelled)
         except Cancelled:
             raise ValueError(
-                "stopped before one round of runs was done; there is nothing to show yet"
+                "stopped before one block of runs was done; there is nothing to show yet"
             ) from None
         return ids, job.cancelled()
 

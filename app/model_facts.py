@@ -51,6 +51,6 @@ def _pairs(facts: Mapping[str, Any]) -> str:
         "Tensors": f"{tensors['used']} used{left}",
         "Tasks": ", ".join(can["tasks"]),
         "Hears": ", ".join(model_wording.language(code) for code in can["languages"]),
-        "Recordings": f"up to {can['max_audio_s']:.0f} s in one pass; longer ones are cut",
+        "Recordings": f"one pass holds {can['max_audio_s']:.0f} s; longer ones are cut at pauses",
     }
     return "".join(f"<dt>{escape(k)}</dt><dd>{escape(str(v))}</dd>" for k, v in said.items())

@@ -23,9 +23,9 @@ from app.examples import read_examples
 from app.failures import spoken
 from app.measuring import Doing, How, Measured, Measuring
 
-ROUNDS, MOST_ROUNDS, TOKENS = 6, 40, 200
+BLOCKS, MOST_BLOCKS, TOKENS = 6, 40, 200
 NOTE = (
-    "Each round runs the recording twice with the profiler off; those are the times. Then it runs "
+    "Each block runs the recording twice with the profiler off; those are the times. Then it runs "
     "with the profiler on, which makes the trace."
 )
 RECORDED = "Recorded; it is the run shown above."
@@ -58,8 +58,8 @@ def build_record(measuring: Measuring, deployment: Deployment) -> RecordPanel | 
             chips = build_chips(examples, "record-examples")
         with gr.Column():
             arm = build_arm(measuring.studio, deployment, "record")
-            rounds = gr.Slider(
-                1, MOST_ROUNDS, ROUNDS, step=1, label="Rounds", elem_id="record-rounds"
+            blocks = gr.Slider(
+                1, MOST_BLOCKS, BLOCKS, step=1, label="Blocks", elem_id="record-blocks"
             )
             with gr.Row():
                 go = gr.Button("Record", variant="primary", min_width=120, elem_id="record-go")
@@ -72,10 +72,10 @@ def build_record(measuring: Measuring, deployment: Deployment) -> RecordPanel | 
         measuring.begin(session_of(request))
         return {status: wording.status_html(words.WAITING), stop: gr.update(interactive=True)}
 
-    def run(request: gr.Request, sound: str | None, rounds: int, *values: Any) -> Iterator[Updates]:
+    def run(request: gr.Request, sound: str | None, blocks: int, *values: Any) -> Iterator[Updates]:
         try:
             settings = arm.read(values, TOKENS)
-            how = How(int(rounds))
+            how = How(int(blocks))
             for report in measuring.profile(session_of(request), sound, settings, how):
                 if isinstance(report, Doing):
                     yield {status: words.progress_html(report)}
@@ -93,7 +93,7 @@ def build_record(measuring: Measuring, deployment: Deployment) -> RecordPanel | 
 
     ran = go.click(begin, None, [status, stop], **PAGE_EVENT).then(
         run,
-        [recording, rounds, *arm.inputs],
+        [recording, blocks, *arm.inputs],
         [status, keys],
         show_progress="full",
         show_progress_on=[status],

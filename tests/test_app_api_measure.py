@@ -43,7 +43,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_two_ways_are_compared_and_nothing_stays(client: tuple[Client, Path], clip: Any) -> None:
     caller, runs = client
     drafts = {**SHORT, "decoding": "speculative"}
-    answer = caller.predict(clip, SHORT, drafts, rounds=1, api_name="/compare")
+    answer = caller.predict(clip, SHORT, drafts, blocks=1, api_name="/compare")
     assert set(answer) == {"comparison", "a", "b"}
     assert answer["comparison"]["end_to_end"]["ratio"] > 0
     assert answer["comparison"]["tokens_identical"] is True
@@ -54,7 +54,7 @@ def test_two_ways_are_compared_and_nothing_stays(client: tuple[Client, Path], cl
 
 
 def test_a_profile_is_the_run_as_json(client: tuple[Client, Path], clip: Any) -> None:
-    run = client[0].predict(clip, {**SHORT, "lora": False}, rounds=1, api_name="/profile")
+    run = client[0].predict(clip, {**SHORT, "lora": False}, blocks=1, api_name="/profile")
     assert run["workload"]["lora"] is False
     assert {phase["name"] for phase in run["phases"]} >= {"encoder", "prefill", "decode"}
     assert run["trace"]["num_bytes"] > 0
@@ -68,7 +68,7 @@ def test_a_trace_is_read_without_a_model(client: tuple[Client, Path]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("a", "b", "rounds", "message"),
+    ("a", "b", "blocks", "message"),
     [
         ({}, {}, 6, "set alike"),
         ({"engin": "eager"}, {}, 6, "have engin"),
@@ -78,10 +78,10 @@ def test_a_trace_is_read_without_a_model(client: tuple[Client, Path]) -> None:
     ],
 )
 def test_wrong_settings_get_a_sentence(
-    client: tuple[Client, Path], clip: Any, a: Any, b: Any, rounds: int, message: str
+    client: tuple[Client, Path], clip: Any, a: Any, b: Any, blocks: int, message: str
 ) -> None:
     with pytest.raises(AppError) as caught:
-        client[0].predict(clip, a, b, rounds=rounds, api_name="/compare")
+        client[0].predict(clip, a, b, blocks=blocks, api_name="/compare")
     assert message in str(caught.value)
 
 

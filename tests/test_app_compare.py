@@ -79,7 +79,7 @@ class TestWords:
         assert said.startswith("Compiled is 2.0x faster, 1.7 to 2.5, than eager: ")
         assert "20.0 ms against 10.0 ms" in said
 
-    def test_no_difference_and_too_few_rounds_claim_nothing(self) -> None:
+    def test_no_difference_and_too_few_blocks_claim_nothing(self) -> None:
         none = words.verdict(measured(shown=False, verdict="no difference shown"))
         assert none.startswith("No difference shown between eager and compiled")
         few = words.verdict(measured(shown=False, verdict="too few blocks (2) to say; ..."))
@@ -177,7 +177,7 @@ class TestMeasuring:
         measuring.leave("me")
         assert measuring.shelf.choices("me") == []
 
-    def test_stopping_keeps_the_rounds_that_are_done(self, measuring: Measuring, clip: str) -> None:
+    def test_stopping_keeps_the_blocks_that_are_done(self, measuring: Measuring, clip: str) -> None:
         measuring.begin("me")
         last: Any = None
         for last in measuring.compare("me", clip, GREEDY, PLAIN, How(blocks=40)):
@@ -188,7 +188,7 @@ class TestMeasuring:
         assert 1 <= last.comparison["num_blocks"] < 40
         assert "nothing was traced" in last.runs[0]["warnings"][0]
 
-    def test_stopping_before_a_round_is_done_says_so(self, measuring: Measuring, clip: str) -> None:
+    def test_stopping_before_a_block_is_done_says_so(self, measuring: Measuring, clip: str) -> None:
         measuring.begin("me")
 
         def stop_while_warming_up() -> None:
@@ -196,7 +196,7 @@ class TestMeasuring:
                 if isinstance(report, Doing) and "warming up" in report.text:
                     measuring.stop("me")
 
-        with pytest.raises(ValueError, match="before one round"):
+        with pytest.raises(ValueError, match="before one block"):
             stop_while_warming_up()
 
     def test_stopping_reaches_what_waits(self, measuring: Measuring, clip: str) -> None:
@@ -218,7 +218,7 @@ class TestMeasuring:
         [
             (lambda m, clip: m.compare("me", clip, GREEDY, GREEDY, QUICK), SAME),
             (lambda m, clip: m.compare("me", None, GREEDY, PLAIN, QUICK), "no recording came"),
-            (lambda m, clip: m.profile("me", clip, GREEDY, How(blocks=0)), "0 repeats came"),
+            (lambda m, clip: m.profile("me", clip, GREEDY, How(blocks=0)), "0 blocks came"),
             (
                 lambda m, clip: m.profile("me", clip, Settings(model="x", quantize="int2"), QUICK),
                 "int2",
