@@ -31,6 +31,7 @@ from core.ctc_drafts import (
     taken_outright,
 )
 from core.drafting import speculate
+from core.encode_batch import encode_in_groups
 from core.encoder import EncoderOutput
 from core.engine import Engine
 from core.features import pad_features
@@ -123,8 +124,7 @@ class Job:
             return
         yield PhaseStarted(0, phases.ENCODER)
         with self.clock.mark(phases.ENCODER):
-            real = torch.tensor(lengths, device=parts.device)
-            encoded = self.engine.encode(values, real, self._switch(len(clips)))
+            encoded = encode_in_groups(self.engine, values, lengths, self._switch(len(clips)))
         yield self._done(phases.ENCODER)
         speaking = [
             row
