@@ -62,3 +62,19 @@ def test_no_tracked_file_is_too_large() -> None:
     files = [ROOT / name for name in listing.split("\0") if name]
     large = [str(file) for file in files if file.is_file() and file.stat().st_size > MAX_FILE_BYTES]
     assert large == []
+
+
+def test_the_builder_gets_packages_of_an_index_and_nothing_optional() -> None:
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    found = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    assert all(one.url is None and one.specifier and not one.extras for one in found)
+    # `spaces` is ZeroGPU's own to bring, MCP needs an older pydantic, and torch is chosen there.
+    assert not {"spaces", "mcp"} & {one.name for one in found}
+    assert requirement("torch").specifier.contains("2.11.0")
+
+
+def test_what_the_first_visit_shows_is_in_the_repository() -> None:
+    for folder in ("tiny", "examples", "runs"):
+        assert any((ROOT / "assets" / folder).iterdir()), folder
+    ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+    assert "runs/" not in ignored, "it would hide assets/runs; write /runs/"
