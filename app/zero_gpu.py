@@ -23,6 +23,10 @@ TRANSCRIBE, ASK = "transcribe", "ask"
 LEAST_S, MOST_S = 15, 120
 SECONDS_PER_SECOND = 0.5  # of recording; a lent GPU begins cold
 UNKNOWN_LENGTH_S = 60.0
+NO_GPU = (
+    "ZeroGPU lent no GPU: {said} Sign in to Hugging Face for a larger daily share, come back "
+    "tomorrow, or run the app on your own machine."
+)
 
 Decorator = Callable[..., Callable[..., Iterator[Any]]]
 
@@ -56,12 +60,19 @@ class LentGpu:
         """
         with tempfile.TemporaryDirectory(prefix="granite-speech-lab-") as folder:
             stop = Path(folder) / "stop"
-            for event in self._borrowed(kind, str(stop), *values):
-                if isinstance(event, Failed):
-                    raise (ValueError if event.callers else RuntimeError)(event.message)
-                yield event
-                if cancelled():
-                    stop.touch()
+            try:
+                for event in self._borrowed(kind, str(stop), *values):
+                    if isinstance(event, Failed):
+                        raise (ValueError if event.callers else RuntimeError)(event.message)
+                    yield event
+                    if cancelled():
+                        stop.touch()
+            except Exception as error:
+                # What the lender says (quota, queue) comes as Gradio's error, with a message.
+                said = getattr(error, "message", None)
+                if said is None:
+                    raise
+                raise ValueError(NO_GPU.format(said=" ".join(str(said).split()))) from error
 
     def _work(self, kind: str, stop: str, *values: Any) -> Iterator[Any]:
         """In the process with the GPU."""

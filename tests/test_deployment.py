@@ -176,6 +176,21 @@ class TestLentGpu:
             monkeypatch.setattr("app.zero_gpu.probe", lambda _, found=found: found)
             assert seconds_needed(TRANSCRIBE, "stop", recording) == seconds
 
+    def test_a_quota_that_is_used_up_says_what_to_do(self, recording: str) -> None:
+        class Lender(Exception):
+            message = "You have exceeded your GPU quota."
+
+        def borrow(work: Any, duration: Any) -> Callable[..., Iterator[Any]]:
+            def call(*values: Any) -> Iterator[Any]:
+                raise Lender
+                yield
+
+            return call
+
+        lent = LentGpu(Shelf("tiny", None, None), borrow)
+        with pytest.raises(ValueError, match="exceeded your GPU quota. Sign in"):
+            list(lent(TRANSCRIBE, lambda: False, recording, Settings(model="tiny")))
+
     def test_a_failure_can_be_pickled(self) -> None:
         assert pickle.loads(pickle.dumps(Failed("x", True))) == Failed("x", True)
 
