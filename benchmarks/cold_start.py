@@ -26,6 +26,7 @@ from dataclasses import asdict, dataclass
 from statistics import median
 
 import torch
+from torch import Tensor
 
 import core
 from benchmarks.shapes import SHAPES
@@ -69,9 +70,10 @@ def measure_compiling(way: str, shape: str, num_layers: int) -> Row:
     model = GraniteSpeech(parse_config(raw, source=shape)).requires_grad_(False).eval()
     step_with = decode_stage(model, WAYS[way])
 
-    def decode(*tensors: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
-        ids, positions, lora, *buffers = tensors
-        return (step_with(ids, positions, cache_of(tuple(buffers)), lora),)
+    def decode(
+        ids: Tensor, positions: Tensor, lora: Tensor | None, *buffers: Tensor
+    ) -> tuple[Tensor, ...]:
+        return (step_with(ids, positions, cache_of(buffers), lora),)
 
     graph = Graph("decode", decode, ({0: "B"}, {0: "B"}, {0: "B"}))
     compiled = torch.compile(graph.run, fullgraph=True, dynamic=False)

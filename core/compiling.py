@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from typing import Any
 import torch
 
 from core import phases
+from core.compiler_cache import blamed, cache_folder, half_written
 from core.cuda_graphs import Recorder, recorded_engine
 from core.engine import Engine
 from core.graphs import Arguments, Graph, Runner, graph_engine, variant
@@ -36,15 +36,6 @@ COMPILING_FAILED = (
     "compiling failed: {why}; a run that was killed while compiling may have left broken files in "
     "{cache}: delete that folder and try again, or use the eager engine"
 )
-# What the system's loader says of a file that was not written to its end.
-_SIGNS = (
-    "file too short",
-    "invalid ELF",
-    "ELF load command",
-    "cannot read file data",
-    "undefined symbol",
-)
-_LIBRARY = re.compile(r"[^\s'\"()]+\.so\b")
 _PHASES = {
     "encode": phases.ENCODER,
     "project": phases.PROJECTOR,
@@ -144,24 +135,30 @@ def mark_varying(graph: Graph, arguments: Arguments) -> None:
 def without_broken_libraries(call: Callable[[], Any]) -> Any:
     """The result of ``call``, which may compile.
 
-    A process that was killed while compiling can leave a half-written library in the compiler's
-    cache, and every later run would load it. Such a file is removed, and the call made again.
+    Libraries in the compiler's cache that a killed process left half-written are removed, and the
+    call made again (see ``core.compiler_cache``).
 
     Raises:
         CompileError: it still cannot be compiled.
     """
+    for library in half_written(cache_folder()):
+        _remove(library)
     for _ in range(MOST_BROKEN):
         try:
             return call()
         except (RuntimeError, ImportError, OSError) as error:
             if not _is_compilers(error):
                 raise
-            library = broken_library(error)
-            if library is None:
+            broken = blamed(error)
+            if broken is None:
                 raise CompileError(_failure(str(error))) from error
-            logger.warning("%s is no whole library: removed, and compiled again", library)
-            library.unlink(missing_ok=True)
+            _remove(broken)
     raise CompileError(_failure("too many broken files"))
+
+
+def _remove(library: Path) -> None:
+    logger.warning("%s is no whole library: removed, and compiled again", library)
+    library.unlink(missing_ok=True)
 
 
 def _is_compilers(error: Exception) -> bool:
@@ -173,25 +170,7 @@ def _is_compilers(error: Exception) -> bool:
 
 def _failure(said: str) -> str:
     why = next((line.strip() for line in said.splitlines() if line.strip()), "no reason given")
-    return COMPILING_FAILED.format(why=why, cache=_cache_folder())
-
-
-def _cache_folder() -> Path:
-    # torch loads its compiler when it is first asked for; importing it here would slow every start.
-    return Path(torch._inductor.runtime.cache_dir_utils.cache_dir()).resolve()
-
-
-def broken_library(error: BaseException) -> Path | None:
-    """The library in the compiler's cache that could not be loaded, if that is what went wrong."""
-    text = str(error)
-    if not any(sign in text for sign in _SIGNS):
-        return None
-    cache = _cache_folder()
-    for found in _LIBRARY.findall(text):
-        path = Path(found).resolve()
-        if path.is_relative_to(cache) and path.is_file():
-            return path
-    return None
+    return COMPILING_FAILED.format(why=why, cache=cache_folder())
 
 
 def _room_for_variants() -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import platform
 from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -102,8 +103,9 @@ def processor(device: torch.device) -> str:
     return f"{torch.backends.cpu.get_cpu_capability()} ({short})"
 
 
+@cache
 def code_of_model() -> str:
-    """A hash of the source files that compilers read."""
+    """A hash of the source files that compilers read, as they are when first asked."""
     digest = hashlib.sha256()
     for name in TRACED:
         digest.update((Path(__file__).parent / f"{name}.py").read_bytes())

@@ -7,6 +7,7 @@ Run alone: ``python -m pytest tests/test_compiling.py -m ""``.
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -195,8 +196,10 @@ def test_after_a_killed_compilation_the_next_process_compiles_again(tmp_path: Pa
     assert run_it().stdout.splitlines()[-1] == "[1.0, 1.0, 1.0]"
     libraries = [file for file in tmp_path.rglob("*.so") if file.stat().st_size > 10_000]
     assert libraries
+    past = time.time() - 60
     for library in libraries:
         library.write_bytes(library.read_bytes()[:3_000])
+        os.utime(library, (past, past))
     again = run_it()
     assert again.stdout.splitlines()[-1] == "[1.0, 1.0, 1.0]"
     assert "is no whole library: removed" in again.stderr

@@ -1,0 +1,79 @@
+"""The compiler's cache of libraries on disk, and what a killed process leaves in it.
+
+In: a cache folder, or the error of a library that could not be loaded. Out: which files are broken.
+
+A process that is killed while a library is being written leaves half of it. Every later run that
+needs it would load it: some halves are refused with an ``ImportError``, others end the process with
+a bus error, as their pages lie past the end of the file. The first kind is recognised by what the
+loader says, the second must be found before anything is loaded.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import time
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
+STILL_WRITTEN_S = 10.0  # a younger file may be another process's, on its way
+_LIBRARY = re.compile(r"[^\s'\"()]+\.so\b")
+# What the system's loader says of a file that was not written to its end.
+_SIGNS = (
+    "file too short",
+    "invalid ELF",
+    "ELF load command",
+    "cannot read file data",
+    "undefined symbol",
+)
+_ELF_64_LITTLE = b"\x7fELF\x02\x01"
+_HEADER = struct.Struct("<16x HHI QQQ I HHHHHH")  # ELF-64 specification, figure 2
+
+
+def cache_folder() -> Path:
+    """Where the compiler keeps its libraries."""
+    # torch loads its compiler when it is first asked for; importing it here would slow every start.
+    return Path(import_module("torch._inductor.runtime.cache_dir_utils").cache_dir()).resolve()
+
+
+def is_whole(library: Path) -> bool:
+    """Whether a library was written to its end: its last part is the table of sections.
+
+    True for kinds of libraries that this cannot judge.
+    """
+    size = library.stat().st_size
+    with library.open("rb") as file:
+        head = file.read(_HEADER.size)
+    if len(head) < _HEADER.size:
+        return False  # no kind of library is this short
+    if not head.startswith(_ELF_64_LITTLE):
+        return True
+    *_, table, _flags, _own, _entry, _entries, section_bytes, sections, _names = _HEADER.unpack(
+        head
+    )
+    return table > 0 and table + section_bytes * sections <= size
+
+
+def half_written(folder: Path) -> Iterator[Path]:
+    """The libraries below ``folder`` that are not whole and that nobody is writing now."""
+    for library in folder.rglob("*.so"):
+        try:
+            old = time.time() - library.stat().st_mtime > STILL_WRITTEN_S
+            if old and not is_whole(library):
+                yield library
+        except OSError:
+            continue  # gone, or not ours to read: then it is not ours to load either
+
+
+def blamed(error: BaseException) -> Path | None:
+    """The library in the cache that ``error`` says could not be loaded, if that went wrong."""
+    text = str(error)
+    if not any(sign in text for sign in _SIGNS):
+        return None
+    cache = cache_folder()
+    for found in _LIBRARY.findall(text):
+        path = Path(found).resolve()
+        if path.is_relative_to(cache) and path.is_file():
+            return path
+    return None

@@ -1,0 +1,63 @@
+"""Libraries that a killed process left half-written are found before they are loaded.
+
+Run alone: ``python -m pytest tests/test_compiler_cache.py``.
+"""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from core import compiler_cache
+from core.compiler_cache import blamed, half_written, is_whole
+
+
+@pytest.fixture
+def library() -> bytes:
+    """A real library of this machine's."""
+    file = next((Path(torch.__file__).parent).glob("_C.*.so"), None)
+    if file is None or not file.read_bytes().startswith(b"\x7fELF"):
+        pytest.skip("this system's libraries are of another kind")
+    return file.read_bytes()
+
+
+def test_a_library_is_whole_only_to_its_last_byte(tmp_path: Path, library: bytes):
+    file = tmp_path / "kernel.so"
+    file.write_bytes(library)
+    assert is_whole(file)
+    for length in (len(library) - 1, len(library) // 2, 100, 40, 3, 0):
+        file.write_bytes(library[:length])
+        assert not is_whole(file), length
+
+
+def test_other_kinds_of_files_are_not_judged(tmp_path: Path):
+    file = tmp_path / "kernel.so"
+    file.write_bytes(b"\xcf\xfa\xed\xfe" + bytes(60))  # macOS
+    assert is_whole(file)
+
+
+def test_a_file_that_may_still_be_written_is_left_alone(tmp_path: Path, library: bytes):
+    old, young, good = (tmp_path / name / f"{name}.so" for name in ("old", "young", "good"))
+    for file, content in ((old, library[:500]), (young, library[:500]), (good, library)):
+        file.parent.mkdir()
+        file.write_bytes(content)
+    past = time.time() - 60
+    os.utime(old, (past, past))
+    os.utime(good, (past, past))
+    assert list(half_written(tmp_path)) == [old]
+
+
+def test_a_folder_that_is_not_there_has_no_broken_files(tmp_path: Path):
+    assert list(half_written(tmp_path / "nothing")) == []
+
+
+def test_only_a_library_in_the_cache_is_blamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(compiler_cache, "cache_folder", lambda: tmp_path.resolve())
+    mine = tmp_path / "a" / "kernel.so"
+    mine.parent.mkdir()
+    mine.touch()
+    assert blamed(ImportError(f"{mine}: file too short")) == mine.resolve()
+    assert blamed(ImportError(f"{mine}: permission denied")) is None
+    assert blamed(ImportError("/usr/lib/libm.so: invalid ELF header")) is None
