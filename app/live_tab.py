@@ -8,13 +8,13 @@ there is to show.
 
 from __future__ import annotations
 
-import binascii
 from base64 import b64decode
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 import numpy as np
+from numpy.typing import NDArray
 
 from app import live_wording, wording
 from app.events import PAGE_EVENT, Updates, session_of
@@ -25,7 +25,7 @@ from app.settings_panel import SettingsPanel
 from app.studio import Studio
 from core.catalog import ASSETS
 from core.live import MAX_LIVE_S
-from core.samples import MAX_RATE, SAMPLE_RATE
+from core.samples import SAMPLE_RATE, check_rate
 
 SCRIPT = ASSETS / "live.js"
 
@@ -84,15 +84,10 @@ def answer(room: LiveRoom, piece: dict[str, Any]) -> dict[str, Any]:
         piece: token, rate in Hz, sound (base64 of 16-bit samples), and whether it is the last.
     """
     try:
-        rate = int(piece["rate"])
-        if not 0 < rate <= MAX_RATE:
-            raise ValueError(f"{rate} samples a second came; expected at most {MAX_RATE}")
-        samples = np.frombuffer(b64decode(piece["sound"], validate=True), dtype="<i2")
-        if len(samples) > MAX_LIVE_S * rate:
-            raise ValueError(f"more than {MAX_LIVE_S:.0f} s of sound came at once")
-        moment = room.speak(str(piece["token"]), samples, rate, last=bool(piece["last"]))
-    except (KeyError, TypeError, ValueError, binascii.Error) as error:
-        moment = Moment(None, stopping=True, full=False, error=_said(error))
+        samples, rate = _sound(piece)
+        moment = room.speak(str(piece.get("token")), samples, rate, last=bool(piece.get("last")))
+    except ValueError as error:
+        moment = Moment(None, stopping=True, full=False, error=error)
     return {
         "status": live_wording.status_line_html(moment),
         "text": live_wording.text_html(moment.state),
@@ -102,9 +97,21 @@ def answer(room: LiveRoom, piece: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _said(error: Exception) -> Exception:
-    known = isinstance(error, ValueError) and not isinstance(error, binascii.Error)
-    return error if known else ValueError("that was no piece of sound; load the page again")
+def _sound(piece: dict[str, Any]) -> tuple[NDArray[np.int16], int]:
+    """The samples [n] of a piece and their rate.
+
+    Raises:
+        ValueError: it is no piece of sound.
+    """
+    try:
+        rate = int(piece["rate"])
+        samples = np.frombuffer(b64decode(piece["sound"], validate=True), dtype="<i2")
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError("that was no piece of sound; load the page again") from error
+    check_rate("microphone", rate)
+    if len(samples) > MAX_LIVE_S * rate:
+        raise ValueError(f"more than {MAX_LIVE_S:.0f} s of sound came at once; record again")
+    return samples, rate
 
 
 def _wire(tab: LiveTab, settings: SettingsPanel, onward: Onward) -> None:

@@ -18,18 +18,17 @@ from app.settings import Settings
 from app.studio import Studio
 from core.live import LiveState
 from core.transcript import Word
-from test_app import TRANSCRIPT
+from test_app import TRANSCRIPT, StubLab
 
 RATE = 16_000
 SETTINGS = Settings(model="tiny", engine="compile", decoding="beam")
 
 
-class Ears:
+class Ears(StubLab):
     """Stands in for a model: one word a pass."""
 
-    entry = SimpleNamespace(reliable_s=10.0)
-
     def __init__(self) -> None:
+        super().__init__("tiny")
         self.asked: list[dict[str, Any]] = []
 
     def transcribe(self, waveform: Any, **options: Any) -> Any:
