@@ -83,6 +83,7 @@ def test_the_word_being_heard_is_lit(guest: Visitor) -> None:
     page = transcribed(guest.open())
     last = page.locator("#words button").last
     middle = (float(str(last.get_attribute("data-start"))) + 0.01,)
+    page.wait_for_function(f"({PLAYER})()?.readyState >= 3")  # moved earlier, it fails to load
     page.evaluate(f"([at]) => {{ const a = ({PLAYER})(); a.pause(); a.currentTime = at; }}", middle)
     expect(last).to_have_class(re.compile("heard"))
     expect(last).to_have_attribute("aria-current", "true")
