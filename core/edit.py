@@ -79,7 +79,7 @@ def _carried_over(old: Sequence[_Owned], wanted: Sequence[str]) -> list[_Owned]:
 
 
 def _replaced(old: Sequence[_Owned], begin: int, end: int, texts: Sequence[str]) -> list[_Owned]:
-    """New words in the place of ``old[begin:end]``; where that is nothing, between its neighbours."""
+    """New words in the place of ``old[begin:end]``; where that is nothing, beside a neighbour."""
     here = old[begin:end] or old[max(0, begin - 1) : begin] or old[:1]
     segment = here[0].segment if here else 0
     if begin < end:

@@ -144,7 +144,11 @@ def test_the_tokenizer_has_its_special_tokens_where_they_belong() -> None:
     assert vocabulary.tokenizer.decode(answer) == "four one"
 
 
-def test_every_stage_runs_resumes_and_packs_a_loadable_folder(corpus: Path, tmp_path: Path) -> None:
+def test_every_stage_runs_resumes_and_packs_a_loadable_folder(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoder_stage, "NUM_CHECKS", 1)
+
     def steps(name: str) -> list[int]:
         lines = (tmp_path / f"{name}_log.jsonl").read_text().splitlines()
         return [json.loads(line)["step"] for line in lines]

@@ -90,7 +90,7 @@ def build(checkpoints: Path) -> tuple[GraniteSpeech, Vocabulary]:
         a = torch.empty(rank, layer.in_features)
         nn.init.kaiming_uniform_(a, a=math.sqrt(5))
         layer.attach(LoRAWeights(a, torch.zeros(layer.out_features, rank), scaling))
-    # Audio embeddings start as large as those of words: larger ones drown the decoder's layers.
+    # Audio embeddings start as large as the table's rows: larger ones drown the decoder's layers.
     linear, table = model.projector.linear, model.decoder.embed_tokens.weight
     size = float(table.norm(dim=-1).median())
     nn.init.normal_(linear.weight, std=size / (linear.in_features * linear.out_features) ** 0.5)

@@ -32,6 +32,7 @@ from training.vocabulary import END_ID, Vocabulary, train_tokenizer
 
 LOG = logging.getLogger(__name__)
 IGNORE = -100
+NUM_CHECKS = 60  # exchanges answered now and then, to see how many are exactly right
 
 
 @dataclass(frozen=True)
@@ -193,7 +194,7 @@ def run(checkpoints: Path, options: DecoderOptions) -> Path:
             line = {"step": step, "loss": round(loss.item(), 4), "lr": round(rate, 7)}
             last = step >= options.steps
             if step % 250 == 0 or last:
-                line["exact"] = round(exact(decoder, vocabulary, 60, seed=-1), 3)
+                line["exact"] = round(exact(decoder, vocabulary, NUM_CHECKS, seed=-1), 3)
                 LOG.info("decoder: %s", line)
             log.write(json.dumps(line) + "\n")
             log.flush()
