@@ -14,6 +14,7 @@ from training.batches import Batch
 from training.decoder_stage import new_decoder
 from training.encoder_stage import new_encoder
 from training.optimiser import Optimiser
+from training.pack import averaged
 from training.vocabulary import Vocabulary, train_tokenizer
 
 
@@ -79,3 +80,14 @@ def test_with_the_adapter_off_only_the_answer_that_it_cannot_hear_counts(
 
     assert loss(model, ("one", "two"), lora=False) == loss(model, ("six six", ""), lora=False)
     assert loss(model, ("one", "two"), lora=True) != loss(model, ("six six", ""), lora=True)
+
+
+def test_rounds_are_averaged_weight_by_weight_and_strangers_refused(tmp_path: Path) -> None:
+    for name, value in (("a", 1.0), ("b", 3.0)):
+        weights = {"projector.norm.weight": torch.full((2,), value)}
+        torch.save({"weights": weights}, tmp_path / f"{name}.pt")
+    torch.save({"weights": {"other": torch.zeros(2)}}, tmp_path / "c.pt")
+    mean = averaged([tmp_path / "a.pt", tmp_path / "b.pt"])
+    assert mean["projector.norm.weight"].tolist() == [2.0, 2.0]
+    with pytest.raises(ValueError, match=r"c\.pt holds other weights"):
+        averaged([tmp_path / "a.pt", tmp_path / "c.pt"])

@@ -82,7 +82,8 @@ def _pack(arguments: argparse.Namespace) -> None:
     from training import pack
 
     dtype = getattr(torch, arguments.dtype)
-    print(pack.run(arguments.checkpoints, arguments.out, dtype))
+    others = arguments.average_with
+    print(pack.run(arguments.checkpoints, arguments.out, dtype, others))
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
@@ -137,6 +138,9 @@ def main(argv: list[str] | None = None) -> int:
     stage = stages.add_parser("pack", help="write the checkpoint folder")
     stage.add_argument("--out", type=Path, default=Path("assets/tiny"))
     stage.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
+    stage.add_argument(
+        "--average-with", type=Path, nargs="*", default=[], help="align.pt files of other rounds"
+    )
     stage.set_defaults(run=_pack)
     stage = stages.add_parser("evaluate", help="word error rates on recordings never trained on")
     stage.add_argument("--model", default="tiny")

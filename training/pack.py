@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -124,10 +124,32 @@ def _write_small_files(folder: Path, checkpoints: Path, config: Mapping[str, Any
     shutil.copyfile(checkpoints / "tokenizer.json", folder / "tokenizer.json")
 
 
-def run(checkpoints: Path, folder: Path, dtype: torch.dtype = torch.bfloat16) -> Path:
-    """Write the folder; earlier weights in it are replaced. Returns it."""
+def averaged(files: Sequence[Path]) -> dict[str, Tensor]:
+    """The mean of several rounds' weights: rounds that follow each other err in different places.
+
+    Raises:
+        ValueError: the files hold different weights.
+    """
+    rounds = [torch.load(file, weights_only=True)["weights"] for file in files]
+    names = set(rounds[0])
+    for file, weights in zip(files, rounds, strict=True):
+        if set(weights) != names:
+            raise ValueError(f"{file} holds other weights than {files[0]}; average like with like")
+    return {name: torch.stack([one[name] for one in rounds]).mean(0) for name in rounds[0]}
+
+
+def run(
+    checkpoints: Path,
+    folder: Path,
+    dtype: torch.dtype = torch.bfloat16,
+    average_with: Sequence[Path] = (),
+) -> Path:
+    """Write the folder; earlier weights in it are replaced. Returns it.
+
+    average_with: further ``align.pt`` files of the same stages, to take the mean with.
+    """
     model, vocabulary = build(checkpoints)
-    weights = torch.load(checkpoints / "align.pt", weights_only=True)["weights"]
+    weights = averaged([checkpoints / "align.pt", *average_with])
     unknown = model.load_state_dict(weights, strict=False).unexpected_keys
     if unknown:
         raise ValueError(f"align.pt holds {unknown[:3]}, which are not of this model; align again")
