@@ -43,7 +43,7 @@ def build_measure_endpoints(measuring: Measuring, max_json_bytes: int = MAX_JSON
         with plain_errors(on_page=False), tempfile.TemporaryDirectory() as folder:
             arms = (settings_of(model, a or {}), settings_of(model, b or {}))
             found = measuring.once(audio, arms, How(int(blocks), fixed), Path(folder))
-            first, second = found.runs
+            first, second = map(_told, found.runs)
             return {"comparison": found.comparison, "a": first, "b": second}
 
     def profile(
@@ -52,7 +52,7 @@ def build_measure_endpoints(measuring: Measuring, max_json_bytes: int = MAX_JSON
         """Time and trace one way of transcribing a recording; returns the run as JSON."""
         with plain_errors(on_page=False), tempfile.TemporaryDirectory() as folder:
             arms = (settings_of(model, settings or {}),)
-            return measuring.once(audio, arms, How(int(blocks)), Path(folder)).runs[0]
+            return _told(measuring.once(audio, arms, How(int(blocks)), Path(folder)).runs[0])
 
     def read(trace: str | None) -> dict[str, Any]:
         """Tables of a Chrome trace, whoever recorded it; no model is needed."""
@@ -79,3 +79,10 @@ def build_measure_endpoints(measuring: Measuring, max_json_bytes: int = MAX_JSON
             profile, [audio, one, model, blocks], [out], api_name="profile", **MODEL_EVENT
         )
         gr.Button().click(read, [trace], [out], api_name="read_trace", **READ_EVENT)
+
+
+def _told(run: dict[str, Any]) -> dict[str, Any]:
+    """A run as an answer: without its clip's "path", which clients take for a file to fetch."""
+    workload = run["workload"]
+    clip = {key: value for key, value in workload["clip"].items() if key != "path"}
+    return {**run, "workload": {**workload, "clip": clip}}
