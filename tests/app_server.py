@@ -5,6 +5,7 @@ In: a model. Out: the address, for as long as the ``with`` block lasts.
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -32,8 +33,15 @@ def running_app(model: str) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "app.py", "--model", model, "--port", str(port), "--device", "cpu"]
+    # One thread, as in conftest.py: the other core is Chromium's.
+    one_thread = {"OMP_NUM_THREADS": "1", **os.environ}
     process = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        cwd=ROOT,
+        env=one_thread,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     address = f"http://127.0.0.1:{port}"
     try:
