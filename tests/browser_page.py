@@ -11,28 +11,47 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
-from playwright.sync_api import ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    Request,
+    expect,
+    sync_playwright,
+)
 
 CHROMIUM = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 )
 SIZES = {"wide": (1280, 900), "phone": (390, 844)}
 PATIENT_MS = 60_000
+expect.set_options(timeout=PATIENT_MS)  # no test is about speed; a slow machine is waited for
 
 
 class Visitor:
     """Opens pages of one app and remembers what went wrong on them."""
 
-    def __init__(self, browser: object, address: str) -> None:
+    def __init__(self, browser: Browser, address: str) -> None:
         self._browser, self._address = browser, address
+        self._contexts: list[BrowserContext] = []
         self.wrong: list[str] = []
+
+    def check(self) -> None:
+        """Fail on whatever went wrong since the last check; the pages opened since then close."""
+        wrong, self.wrong[:] = list(self.wrong), []
+        while self._contexts:
+            self._contexts.pop().close()
+        assert wrong == []
 
     def open(self, size: str = "wide", scheme: str = "light") -> Page:
         """The page of the app, ready to be used."""
         width, height = SIZES[size]
-        context = self._browser.new_context(  # type: ignore[attr-defined]
-            viewport={"width": width, "height": height}, color_scheme=scheme
+        context = self._browser.new_context(
+            viewport={"width": width, "height": height},
+            color_scheme=scheme,  # type: ignore[arg-type]
         )
+        self._contexts.append(context)
         page: Page = context.new_page()
         page.set_default_timeout(PATIENT_MS)
         page.on("request", self._see_request)

@@ -51,9 +51,8 @@ def guest() -> Iterator[Visitor]:
 
 @pytest.fixture(autouse=True)
 def _nothing_goes_wrong(guest: Visitor) -> Iterator[None]:
-    guest.wrong.clear()
     yield
-    assert guest.wrong == []
+    guest.check()
 
 
 def transcribed(page: Page, said: str = SAID) -> Page:
@@ -81,12 +80,13 @@ def test_a_word_that_is_pressed_is_played_and_lit(guest: Visitor) -> None:
 
 def test_the_word_being_heard_is_lit(guest: Visitor) -> None:
     page = transcribed(guest.open())
-    last = page.locator("#words button").last
-    middle = (float(str(last.get_attribute("data-start"))) + 0.01,)
+    # Not the last word: Chromium cannot seek near the end of a short FLAC ("demuxer seek failed").
+    word = page.locator("#words button").nth(1)
+    middle = (float(str(word.get_attribute("data-start"))) + 0.01,)
     page.wait_for_function(f"({PLAYER})()?.readyState >= 3")  # moved earlier, it fails to load
     page.evaluate(f"([at]) => {{ const a = ({PLAYER})(); a.pause(); a.currentTime = at; }}", middle)
-    expect(last).to_have_class(re.compile("heard"))
-    expect(last).to_have_attribute("aria-current", "true")
+    expect(word).to_have_class(re.compile("heard"))
+    expect(word).to_have_attribute("aria-current", "true")
     expect(page.locator("#words .heard")).to_have_count(1)
 
 
