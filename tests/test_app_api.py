@@ -120,7 +120,7 @@ def test_other_files_of_this_machine_stay_here(client: Client) -> None:
 def test_every_example_is_heard_right(client: Client) -> None:
     heard = {name: transcribe(client, EXAMPLES / name)["text"] for name in TRANSCRIPTS}
     wrong = {name: text for name, text in heard.items() if text != TRANSCRIPTS[name]}
-    assert len(wrong) <= len(heard) / 4, wrong  # the model card says how many to expect
+    assert len(wrong) <= 1, wrong  # of a dozen; the model card promises 95 % of the words
 
 
 @needs_tiny

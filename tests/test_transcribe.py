@@ -389,7 +389,7 @@ def test_the_bundled_model_is_far_worse_without_its_adapter(tiny: Lab):
         for state in (True, False)
     }
     num_words = sum(len(text.split()) for text in said)
-    assert errors[True] <= num_words / 8  # real recordings it never saw; its card says how many
+    assert errors[True] <= 0.05 * num_words  # real recordings it never saw
     assert errors[False] > num_words / 2
 
 
