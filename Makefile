@@ -14,7 +14,7 @@ test: $(STAMP)  ## the default suite
 	$(PY) -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 test-all: $(STAMP)  ## also the slow tests and those in a browser
-	$(PY) -m pytest -m "not gpu and not checkpoint" $(PYTEST_ARGS)
+	$(PY) -m pytest -m "not gpu and not checkpoint and not long" $(PYTEST_ARGS)
 
 check: $(STAMP)  ## formatting, lint, types
 	$(PY) -m ruff format --check . && $(PY) -m ruff check . && $(PY) -m mypy $(sort $(dir $(wildcard core/*.py profiling/*.py benchmarks/*.py)))

@@ -227,7 +227,7 @@ def test_the_command_says_where_the_package_is(
     assert sorted(met) == [(name, False) for name in graphs]  # exporting refuses inference tensors
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_package_gives_the_eager_tokens_compiles_nothing_and_reads_the_live_weights(
     speech_folder: Path,
     tmp_path: Path,
