@@ -42,7 +42,7 @@ class Visitor:
         wrong, self.wrong[:] = list(self.wrong), []
         while self._contexts:
             self._contexts.pop().close()
-        assert wrong == []
+        assert not wrong, wrong
 
     def open(self, size: str = "wide", scheme: str = "light") -> Page:
         """The page of the app, ready to be used."""
