@@ -173,6 +173,9 @@ def test_a_long_recording_survives_a_reload_and_shows_how_far_it_is(
     expect(page.locator("#status")).to_contain_text("left")
     page.reload()
     expect(page.locator("#text textarea")).to_have_value(re.compile("three"), timeout=PATIENT_MS)
+    # Gradio logs the requests that a reload ends; whatever else went wrong still counts.
+    ended = ("signal is aborted", "Connection errored out")
+    guest.wrong[:] = [line for line in guest.wrong if not any(part in line for part in ended)]
     page.get_by_role("button", name="Stop", exact=True).last.click()
     expect(page.locator("#status")).to_contain_text("Stopped after", timeout=PATIENT_MS)
 
