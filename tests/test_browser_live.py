@@ -134,7 +134,9 @@ def test_a_microphone_that_is_refused_gets_a_sentence(guest: Visitor) -> None:
     expect(record).to_be_enabled()
 
 
-@pytest.mark.xfail(reason="a request that fails on the network is not told apart from a slow one")
+@pytest.mark.xfail(
+    reason="a request that fails on the network is not told apart from a slow one", run=False
+)
 def test_sound_is_kept_while_the_app_does_not_answer(guest: Visitor) -> None:
     page = live(guest.open())
     page.route("**/component_server**", lambda route: route.abort())

@@ -203,7 +203,9 @@ def test_the_model_can_be_loaded_in_another_way_for_one_request(guest: Visitor) 
     expect(page.locator("#status")).to_contain_text("became text")
 
 
-VIDEO = pytest.mark.xfail(reason="Gradio's audio field turns away what the browser calls a video")
+VIDEO = pytest.mark.xfail(
+    reason="Gradio's audio field turns away what the browser calls a video", run=False
+)
 
 
 @pytest.mark.parametrize(
