@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from core.cache import KVCache, cache_of
 from core.decoder import call_layer
 from core.encoder import EncoderOutput
-from core.engine import Engine, decode_stage, eager_engine, encode_stage, prefill_stage
+from core.engine import Engine, decode_stage, eager_engine, prefill_stage
 from core.model import GraniteSpeech
 from core.projector import split_into_windows
 from core.regions import decoder_layer, encoder_layer
@@ -86,7 +86,6 @@ def variant(graph: Graph, arguments: Arguments) -> str:
 
 def graphs_of(model: GraniteSpeech) -> Graphs:
     """The graphs of ``model``; nothing is compiled here."""
-    encode_with = encode_stage(model, encoder_layer)
     prefill_with = prefill_stage(model, decoder_layer)
     # Calling a region costs a step tens of microseconds a layer: nothing beside reading a large
     # layer's weights, as much as the whole arithmetic of a small one.
@@ -94,7 +93,8 @@ def graphs_of(model: GraniteSpeech) -> Graphs:
     decode_with = decode_stage(model, decoder_layer if large else call_layer)
 
     def encode(blocks: Tensor, lengths: Tensor, lora: Tensor | None) -> tuple[Tensor, ...]:
-        return tuple(encode_with(blocks.flatten(1, 2), lengths, lora))
+        size, features = blocks.shape[2], blocks.flatten(1, 2)  # [B, T, F]
+        return tuple(model.encoder(features, lengths, lora, encoder_layer, block=size))
 
     def project(windows: Tensor, lora: Tensor | None) -> tuple[Tensor, ...]:
         return (model.projector(windows, lora),)  # a window is a clip to it: nothing crosses them
