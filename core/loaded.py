@@ -131,7 +131,7 @@ class Loaded:
             )
         if not self.has_adapter:
             return None
-        if adapters.is_merged(self.model) and not on:
+        if not on and adapters.is_merged(self.model):  # in this order: looking takes a millisecond
             raise ValueError("LoRA is merged into the weights; unmerge it to turn it off")
         return on
 

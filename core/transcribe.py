@@ -79,7 +79,9 @@ class Job:
         """
         reset_peak_memory(self.parts.device)
         clips = yield from self._decode_audio(sources)
-        loud = [c for c in clips if not (self.options.skip_silence and is_silent(c.waveform))]
+        with self.clock.mark(phases.DECODE_AUDIO):
+            skipping = self.options.skip_silence
+            loud = [clip for clip in clips if not (skipping and is_silent(clip.waveform))]
         if loud and not self._stop_asked():
             yield from self._hear(loud)
         elapsed_ms = 1000 * self.clock.elapsed()
@@ -112,7 +114,10 @@ class Job:
         return clips
 
     def _hear(self, clips: list[Clip]) -> Iterator[Event]:
-        """Features and encoder; then the clips in which there is speech are written."""
+        """Features and encoder; then the clips in which there is speech are written.
+
+        Whether there is speech is read from the encoder's CTC logits and counted as its time.
+        """
         parts = self.parts
         with self.clock.mark(phases.FEATURES):
             features = [parts.front_end(clip.waveform.to(parts.device)) for clip in clips]
@@ -125,12 +130,12 @@ class Job:
         yield PhaseStarted(0, phases.ENCODER)
         with self.clock.mark(phases.ENCODER):
             encoded = encode_in_groups(self.engine, values, lengths, self._switch(len(clips)))
+            speaking = [
+                row
+                for row, length in enumerate(lengths)
+                if not self.options.skip_silence or hears_speech(encoded.ctc_logits[row, :length])
+            ]
         yield self._done(phases.ENCODER)
-        speaking = [
-            row
-            for row, length in enumerate(lengths)
-            if not self.options.skip_silence or hears_speech(encoded.ctc_logits[row, :length])
-        ]
         if not speaking or self._stop_asked():
             return
         for row in speaking:
