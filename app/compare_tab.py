@@ -18,9 +18,9 @@ from app.arm_panel import ArmPanel, build_arm
 from app.compare_result import CompareResult, build_compare_result
 from app.deployment import Deployment
 from app.events import MODEL_EVENT, PAGE_EVENT, Updates, session_of
-from app.examples import Example, read_examples
 from app.failures import spoken
 from app.measuring import How, Measuring
+from app.recording_field import build_recording
 from profiling.intervals import FEWEST_BLOCKS
 
 PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -64,41 +64,19 @@ def build_compare_tab(measuring: Measuring, deployment: Deployment) -> CompareTa
     if measuring.refusal is not None:
         gr.HTML(wording.status_html(measuring.refusal), elem_id="compare-status")
         return None
-    examples = read_examples()
     with gr.Row(elem_id="compare", elem_classes="two-columns"):
         with gr.Column():
-            recording = gr.Audio(
-                sources=["upload", "microphone"],
-                type="filepath",
-                label="Recording",
-                buttons=[],
-                elem_id="compare-recording",
-            )
-            chips = build_chips(examples, "compare-examples")
+            field = build_recording("compare-", "Or an example")
+            field.fill_from_examples()
             parts = _build_choice(measuring, deployment)
             with gr.Row():
                 go = gr.Button("Compare", variant="primary", min_width=120, elem_id="compare-go")
                 stop = gr.Button("Stop", interactive=False, min_width=120, elem_id="compare-stop")
         with gr.Column():
             result = build_compare_result(measuring)
-    tab = CompareTab(recording, *parts, go, stop, result)
-    chips.click(lambda i: examples[i].path, [chips], [recording], **PAGE_EVENT)
+    tab = CompareTab(field.audio, *parts, go, stop, result)
     _wire(measuring, tab)
     return tab
-
-
-def build_chips(examples: list[Example], name: str) -> gr.Dataset:
-    """One button per recording, named by what is said in it."""
-    return gr.Dataset(
-        components=[gr.Textbox(visible=False)],
-        samples=[[example.text] for example in examples],
-        type="index",
-        label="Or an example",
-        samples_per_page=20,
-        visible=bool(examples),
-        elem_id=name,
-        elem_classes="chips",
-    )
 
 
 def _build_choice(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from app.deployment import Deployment
+from app.playable import given
 from app.settings import Settings
 from app.shelf import plain_name
 from core.audio import probe
@@ -67,13 +68,14 @@ class Limits:
         TranscribeOptions(**settings.options())
 
     def check_recording(self, recording: str | None) -> str:
-        """The recording's path, if there is one and it is not too long.
+        """The path of the recording that was given, if there is one and it is not too long.
 
         Raises:
             ValueError: it is missing, unreadable or too long.
         """
         if not recording:
             raise ValueError("no recording came; record something, or choose a file or an example")
+        recording = given(recording)
         if self.max_audio_s is not None:
             seconds = probe(recording).duration_s
             if seconds is not None and seconds > self.max_audio_s:

@@ -16,12 +16,11 @@ from gradio.events import Dependency
 from app import compare_wording as words
 from app import wording
 from app.arm_panel import build_arm
-from app.compare_tab import build_chips
 from app.deployment import Deployment
 from app.events import MODEL_EVENT, PAGE_EVENT, Updates, session_of
-from app.examples import read_examples
 from app.failures import spoken
 from app.measuring import Doing, How, Measured, Measuring
+from app.recording_field import build_recording
 
 BLOCKS, MOST_BLOCKS, TOKENS = 6, 40, 200
 NOTE = (
@@ -44,18 +43,11 @@ def build_record(measuring: Measuring, deployment: Deployment) -> RecordPanel | 
     if measuring.refusal is not None:
         gr.HTML(wording.status_html(measuring.refusal), elem_id="record-status")
         return None
-    examples = read_examples()
     gr.HTML(wording.aside_html(NOTE))
     with gr.Row(elem_classes="two-columns"):
         with gr.Column():
-            recording = gr.Audio(
-                sources=["upload", "microphone"],
-                type="filepath",
-                label="Recording",
-                buttons=[],
-                elem_id="record-recording",
-            )
-            chips = build_chips(examples, "record-examples")
+            field = build_recording("record-", "Or an example")
+            field.fill_from_examples()
         with gr.Column():
             arm = build_arm(measuring.studio, deployment, "record")
             blocks = gr.Slider(
@@ -66,7 +58,6 @@ def build_record(measuring: Measuring, deployment: Deployment) -> RecordPanel | 
                 stop = gr.Button("Stop", interactive=False, min_width=120, elem_id="record-stop")
     status = gr.HTML(elem_id="record-status")
     keys = gr.State([])
-    chips.click(lambda i: examples[i].path, [chips], [recording], **PAGE_EVENT)
 
     def begin(request: gr.Request) -> Updates:
         measuring.begin(session_of(request))
@@ -93,7 +84,7 @@ def build_record(measuring: Measuring, deployment: Deployment) -> RecordPanel | 
 
     ran = go.click(begin, None, [status, stop], **PAGE_EVENT).then(
         run,
-        [recording, blocks, *arm.inputs],
+        [field.audio, blocks, *arm.inputs],
         [status, keys],
         show_progress="full",
         show_progress_on=[status],

@@ -19,6 +19,7 @@ NO_MCP = (
     "MCP needs a package more: pip install 'gradio[mcp]'. It asks for an older pydantic than the "
     "rest of this app is tested with, which is why it is not installed with it"
 )
+SCRIPT = ASSETS / "upload.js"  # before Gradio's fields see a file
 MAX_WAITING = 64  # requests in the queue; the next is told to come back
 
 
@@ -55,6 +56,7 @@ def serve(
         prevent_thread_lock=not block,
         theme=theme(),
         css_paths=[ASSETS / "style.css", ASSETS / "measure.css"],
+        js=SCRIPT.read_text(encoding="utf-8"),
         footer_links=["api", "settings"],
         run_history=False,
         enable_monitoring=False,

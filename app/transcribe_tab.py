@@ -17,10 +17,10 @@ from app import wording
 from app.ask_panel import AskPanel, build_ask
 from app.batch_panel import build_batch
 from app.events import MODEL_EVENT, PAGE_EVENT, Updates, session_of
-from app.examples import Example, read_examples
 from app.failures import spoken
 from app.heard_panel import build_heard
 from app.kept_settings import build_link
+from app.recording_field import RecordingField, build_recording
 from app.result_panel import ResultPanel, build_result
 from app.settings_panel import SettingsPanel, build_settings
 from app.studio import Studio
@@ -41,8 +41,7 @@ class TranscribeTab:
     run: the number of the last transcription, which the browser keeps over a reload.
     """
 
-    recording: gr.Audio
-    examples: gr.Dataset
+    field: RecordingField
     go: gr.Button
     stop: gr.Button
     expected: gr.State
@@ -51,20 +50,17 @@ class TranscribeTab:
     result: ResultPanel
     ask: AskPanel
 
+    @property
+    def recording(self) -> gr.Audio:
+        """What is transcribed."""
+        return self.field.audio
+
 
 def build_transcribe_tab(studio: Studio) -> TranscribeTab:
     """Lay the tab out: recording and settings on the left, text and times on the right."""
-    examples = read_examples()
     with gr.Row(elem_id="transcribe"):
         with gr.Column(elem_id="sound"):
-            recording = gr.Audio(
-                sources=["upload", "microphone"],
-                type="filepath",
-                label="Recording",
-                buttons=[],
-                elem_id="recording",
-            )
-            chips = build_examples(examples)
+            field = build_recording("", "Or click an example to hear it transcribed")
             with gr.Row(elem_id="buttons"):
                 go = gr.Button("Transcribe", variant="primary", min_width=120, elem_id="go")
                 stop = gr.Button("Stop", interactive=False, min_width=120, elem_id="stop")
@@ -78,32 +74,16 @@ def build_transcribe_tab(studio: Studio) -> TranscribeTab:
         with batch_here:
             build_batch(studio, settings)
         with ask_here:
-            build_heard(studio, recording, settings)
+            build_heard(studio, field.audio, settings)
             ask = build_ask(studio, settings.model, result.text)
     run = gr.BrowserState("", storage_key=RUN_KEY, secret=RUN_KEY)
-    tab = TranscribeTab(recording, chips, go, stop, gr.State(""), run, settings, result, ask)
-    _wire(studio, tab, examples)
+    tab = TranscribeTab(field, go, stop, gr.State(""), run, settings, result, ask)
+    _wire(studio, tab)
     return tab
 
 
-def build_examples(examples: list[Example]) -> gr.Dataset:
-    """One button per recording, named by what is said in it."""
-    return gr.Dataset(
-        components=[gr.Textbox(visible=False)],
-        samples=[[example.text] for example in examples],
-        type="index",
-        label="Or click an example to hear it transcribed",
-        samples_per_page=20,
-        visible=bool(examples),
-        elem_id="examples",
-    )
-
-
-def _wire(studio: Studio, tab: TranscribeTab, examples: list[Example]) -> None:
+def _wire(studio: Studio, tab: TranscribeTab) -> None:
     result, settings = tab.result, tab.settings
-
-    def pick(index: int) -> tuple[str, str]:
-        return examples[index].path, examples[index].text
 
     def begin(request: gr.Request) -> Updates:
         studio.begin(session_of(request))
@@ -134,7 +114,8 @@ def _wire(studio: Studio, tab: TranscribeTab, examples: list[Example]) -> None:
         said = wording.status_html(wording.STOPPING) if running else gr.skip()
         return {result.status: said}
 
-    picked = tab.examples.click(pick, [tab.examples], [tab.recording, tab.expected], **PAGE_EVENT)
+    chips = tab.field.chips
+    picked = chips.click(tab.field.example, [chips], [tab.recording, tab.expected], **PAGE_EVENT)
     for start in (tab.go.click, picked.then):
         begun = start(begin, None, [*result.outputs, tab.stop], js=SHOW_TEXT, **PAGE_EVENT)
         ran = begun.then(

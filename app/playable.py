@@ -1,0 +1,64 @@
+"""A recording as a browser's player can move about in it.
+
+In: the path of an upload. Out: a path to play. Chromium cannot seek in a short FLAC file (its
+player fails for good), so FLAC is played as WAV with the same samples, which lies beside the file;
+:func:`given` finds back to the file that was given, and that one is transcribed. No Gradio.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from pathlib import Path
+
+import soundfile
+
+logger = logging.getLogger(__name__)
+
+UNSEEKABLE = (".flac",)
+PLAYED = ".wav"
+MOST_FRAMES = 2 * 3600 * 48_000  # of a longer one no copy is made: it would fill the disk
+BLOCK_FRAMES = 1 << 18
+
+
+def playable(path: str) -> str:
+    """The file to play in place of this one; itself where a browser can seek in it.
+
+    A file that cannot be read is left to the request that reads it, which then says why.
+    """
+    source = Path(path)
+    if source.suffix.lower() not in UNSEEKABLE:
+        return path
+    target = source.with_name(source.name + PLAYED)
+    if not target.is_file():
+        try:
+            _copy(source, target)
+        except (OSError, RuntimeError, ValueError) as error:  # soundfile raises all three
+            logger.info("no copy to play was made: %s", error)
+            return path
+    return str(target)
+
+
+def given(path: str) -> str:
+    """The file that was given, of one that is played in its place; any other path as it is."""
+    played = Path(path)
+    source = played.with_suffix("")
+    made_here = played.suffix == PLAYED and source.suffix.lower() in UNSEEKABLE
+    return str(source) if made_here and source.is_file() else path
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Write the same samples as WAV; appears whole or not at all."""
+    with soundfile.SoundFile(source) as sound:
+        if sound.frames > MOST_FRAMES:
+            raise OSError(f"{sound.frames} frames are too many")
+        part = target.with_suffix(f".{secrets.token_hex(4)}.part")
+        try:
+            with soundfile.SoundFile(
+                part, "w", sound.samplerate, sound.channels, sound.subtype, format="WAV"
+            ) as copy:
+                for block in sound.blocks(BLOCK_FRAMES, dtype="int32", always_2d=True):
+                    copy.write(block)
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)

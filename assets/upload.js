@@ -1,0 +1,42 @@
+// Runs once when the page is loaded. Gradio's audio fields take only what the browser calls audio,
+// and browsers call every webm and mp4 a video, also one that holds nothing but sound. So the file
+// gets the name of a sound before the field sees it; the app reads the sound of either.
+() => {
+  const KINDS = {
+    webm: "audio/webm", mp4: "audio/mp4", m4a: "audio/mp4", opus: "audio/ogg", ogg: "audio/ogg",
+    flac: "audio/flac", mp3: "audio/mpeg", aac: "audio/aac", wav: "audio/wav",
+  };
+  const kind = (file) => KINDS[file.name.toLowerCase().split(".").pop()];
+  const isField = (input) => input?.type === "file" && input.accept.includes("audio/");
+  const needed = (files) => [...files].some((file) => !file.type.startsWith("audio/") && kind(file));
+  const relabelled = (files) => {
+    const all = new DataTransfer();
+    for (const file of files) {
+      const type = file.type.startsWith("audio/") ? file.type : kind(file) || file.type;
+      all.items.add(new File([file], file.name, { type }));
+    }
+    return all.files;
+  };
+  // The first to hear of it: Gradio listens at the field itself.
+  document.addEventListener("change", (event) => {
+    const input = event.target;
+    if (isField(input) && needed(input.files)) input.files = relabelled(input.files);
+  }, true);
+  document.addEventListener("drop", (event) => {
+    const area = event.target.closest?.(".upload-container");
+    const input = area?.querySelector("input[type=file]");
+    if (!isField(input) || !needed(event.dataTransfer.files)) return;
+    event.preventDefault();
+    event.stopPropagation();
+    area.dispatchEvent(new DragEvent("dragleave")); // else the field goes on looking dragged over
+    input.files = relabelled(event.dataTransfer.files);
+    input.dispatchEvent(new Event("change"));
+  }, true);
+  // The system's own window offers these files too.
+  document.addEventListener("click", (event) => {
+    const input = event.target;
+    if (isField(input) && !input.accept.includes(".webm")) {
+      input.accept += "," + Object.keys(KINDS).map((ending) => "." + ending).join(",");
+    }
+  }, true);
+}
