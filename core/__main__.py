@@ -70,6 +70,7 @@ def _add_transcribe(parser: argparse.ArgumentParser) -> None:
     add("--engine", choices=ENGINES, default="eager")
     add("--lora", choices=("on", "off"), help="default: on where the checkpoint has an adapter")
     drafts = "speculative: the greedy text in fewer passes; fast-draft: quicker, and lossy"
+    add("--adapter", type=Path, metavar="FOLDER", help="transcribe with this adapter (PEFT format)")
     add("--decoding", choices=DECODINGS, default="greedy", help=drafts)
     add("--task", choices=TASKS, default="transcribe")
     add("--language", choices=sorted(LANGUAGES), help="what is spoken")
@@ -83,9 +84,7 @@ def _add_transcribe(parser: argparse.ArgumentParser) -> None:
     add("--format", choices=sorted(EXPORTERS), default="txt")
     add("--output-dir", type=Path, help="write FILE's result as OUTPUT_DIR/FILE.FORMAT")
     add("--batch-size", type=int, default=1, help="files (or spans of a long one) at once")
-    add(
-        "--resume", type=Path, metavar="FOLDER", help="go on where a stopped run of a long file was"
-    )
+    add("--resume", type=Path, metavar="FOLDER", help="go on with a long file that was stopped")
     add("--device", help="cpu, cuda, cuda:1, mps")
     add("--dtype", choices=("float32", "bfloat16", "float16"))
     add("--quantize", choices=("none", *MODES), default="none", help="int8 decoder weights")
@@ -137,6 +136,9 @@ def run_transcribe(parsed: argparse.Namespace) -> int:
         revision=parsed.revision,
         quantize=None if parsed.quantize == "none" else parsed.quantize,
     )
+    if parsed.adapter is not None:
+        name = options["adapter"] = parsed.adapter.resolve().name
+        lab.add_adapter(name, parsed.adapter)
     lab.check(**options)  # and what this model cannot do, once and not for every file
     done: list[Transcript] = []
     for file, result in _results(lab, parsed.files, parsed.batch_size, parsed.resume, options):

@@ -1,49 +1,32 @@
 """Stored tensors -> the model, strictly. Names and layout are those of ``core.stored_names``.
 
 In: the paths of a resolved checkpoint (see ``core.hub``). Out: a :class:`GraniteSpeech` on its
-device in its dtype, adapter attached, with a report of what was used. Reads safetensors only,
+device in its dtype, with a report of what was used. Reads safetensors only,
 memory-mapped, one tensor at a time; a missing, surplus or misshapen tensor is an error.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from core.adapter_files import attach_adapter as attach_adapter
 from core.config import ModelConfig
-from core.lora import AdaptableLinear, LoRAWeights
 from core.model import GraniteSpeech
 from core.stored_names import POINTWISE
 from core.stored_names import native_name as native_name
 from core.stored_names import stored_name as stored_name
 from core.stored_names import to_stored as to_stored
+from core.tensor_files import CheckpointError as CheckpointError
+from core.tensor_files import open_safetensors as open_safetensors
 
 _DROPPED = re.compile(r"(rotary_emb\.inv_freq|attention_dists|position_ids)$")
 _OLD_3_2 = "encoder.rnn_tr."
-_ADAPTER_KEY = re.compile(r"^(?:base_model\.model\.)?(.+)\.lora_(A|B)(?:\.\w+)?\.weight$")
-_ADAPTER_UNSUPPORTED = (
-    "use_dora",
-    "use_qalora",
-    "alora_invocation_tokens",
-    "fan_in_fan_out",
-    "lora_bias",
-    "modules_to_save",
-    "layer_replication",
-    "target_parameters",
-    "trainable_token_indices",
-)
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that does not fit; the message names tensors and what was expected."""
 
 
 @dataclass(frozen=True)
@@ -87,81 +70,6 @@ def load_model(
     model.load_state_dict(state, strict=True, assign=True)
     model.requires_grad_(False).eval()
     return model, LoadReport(len(state), 0, unused)
-
-
-def attach_adapter(model: GraniteSpeech, config_file: Path, weights_file: Path) -> int:
-    """Attach a PEFT LoRA adapter to the layers it names; returns how many layers took one.
-
-    Accepts names written before and after transformers 5.
-
-    Raises:
-        CheckpointError: a variant of LoRA that is not supported, or layers that do not exist.
-    """
-    settings = _read_settings(config_file)
-    _refuse_variants(settings, config_file)
-    halves: dict[str, dict[str, Tensor]] = {}
-    with open_safetensors(weights_file) as file:
-        for key in file.keys():  # noqa: SIM118 - a safetensors handle is no dict
-            match = _ADAPTER_KEY.match(key)
-            if match is None:
-                raise CheckpointError(f"{weights_file.name}: {key!r} is not a LoRA tensor")
-            halves.setdefault(match[1], {})[match[2]] = _flat(file.get_tensor(key))
-    if not halves:
-        raise CheckpointError(
-            f"{weights_file.name} holds no LoRA tensors; expected an adapter of this model"
-        )
-    modules = dict(model.named_modules())
-    for stored, pair in halves.items():
-        name = native_name(stored + ".").removesuffix(".")
-        layer = modules.get(name)
-        if not isinstance(layer, AdaptableLinear) or set(pair) != {"A", "B"}:
-            raise CheckpointError(
-                f"{weights_file.name}: the adapter names {name!r}, which is not a linear layer of "
-                "this model with both halves; expected an adapter made for this checkpoint"
-            )
-        try:
-            layer.attach(LoRAWeights(pair["A"], pair["B"], _scaling(settings, stored, pair["A"])))
-        except ValueError as error:
-            raise CheckpointError(f"{weights_file.name}: {name}: {error}") from error
-    return len(halves)
-
-
-def _read_settings(file: Path) -> dict[str, Any]:
-    try:
-        raw = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"{file.name}: not valid JSON ({error}); load it again") from error
-    if not isinstance(raw, dict):
-        raise CheckpointError(f"{file.name}: not a JSON object; load it again")
-    return raw
-
-
-def _flat(half: Tensor) -> Tensor:
-    """An adapter of a pointwise convolution, which is a linear layer here."""
-    return half.squeeze(-1) if half.ndim == 3 else half
-
-
-def _scaling(settings: Mapping[str, Any], module: str, a: Tensor) -> float:
-    """alpha / r (or alpha / sqrt r); the first of PEFT's patterns to end ``module`` sets alpha."""
-    rank, alpha = a.shape[0], settings.get("lora_alpha", 8)
-    for pattern, value in (settings.get("alpha_pattern") or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", module):
-            alpha = value
-            break
-    return float(alpha) / (rank**0.5 if settings.get("use_rslora") else rank)
-
-
-def _refuse_variants(settings: Mapping[str, Any], source: Path) -> None:
-    kind = settings.get("peft_type", "LORA")
-    if kind != "LORA":
-        raise CheckpointError(
-            f"{source.name}: peft_type {kind!r} is not supported; expected 'LORA'"
-        )
-    for key in _ADAPTER_UNSUPPORTED:
-        if settings.get(key):
-            raise CheckpointError(f"{source.name}: {key!r} is not supported; expected plain LoRA")
-    if settings.get("bias", "none") != "none":
-        raise CheckpointError(f"{source.name}: trained biases are not supported; expected 'none'")
 
 
 def _by_native_name(
@@ -225,18 +133,3 @@ def _read(stored: Mapping[str, tuple[str, Path]]) -> Iterator[tuple[str, Tensor]
                         "expected a complete download: delete the file and load again"
                     )
                 yield name, handle.get_tensor(key)
-
-
-def open_safetensors(file: Path) -> Any:
-    """A handle on ``file``, memory-mapped; a context manager.
-
-    Raises:
-        CheckpointError: it cannot be read.
-    """
-    try:
-        return safe_open(file, framework="pt")
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{file.name} cannot be read as safetensors ({error}); expected a complete download: "
-            "delete the file and load again"
-        ) from error

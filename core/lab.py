@@ -46,7 +46,7 @@ class Lab(Loaded):
             TypeError: an option nobody has.
         """
         chosen = TranscribeOptions(**options)
-        self._lora_state(chosen.lora)
+        self._lora_state(chosen.lora, chosen.adapter)
         self._parts.prompts.speech(chosen.request(), 1)
         return chosen
 
@@ -104,17 +104,20 @@ class Lab(Loaded):
         if not sources:
             raise ValueError("no recordings came; expected at least one")
         chosen = self.check(**options)  # a wrong request fails before a recording is opened
-        lora = self._lora_state(chosen.lora)
+        lora = self._lora_state(chosen.lora, chosen.adapter)
+        adapter = self._adapter(lora, chosen.adapter)
         parts, stages = self._parts, self.engine(chosen.engine)
         timer = clock or PhaseClock(self.device)
         with timer.mark(phases.DECODE_AUDIO):  # reading a header is part of reading the recording
             lengths = [seconds_of(source) for source in sources]
         longest_s = min(self.entry.reliable_s, self.max_audio_s)
         if all(length is not None and length <= longest_s for length in lengths):
-            return stream(
+            events = stream(
                 parts, stages, sources, chosen, lora=lora, cancelled=cancelled, clock=timer
             )
-        return self._stream_long(stages, sources, chosen, lora, cancelled, timer, resume)
+        else:
+            events = self._stream_long(stages, sources, chosen, lora, cancelled, timer, resume)
+        return self.adapters.over(adapter, events)
 
     def _stream_long(
         self,
@@ -128,13 +131,7 @@ class Lab(Loaded):
     ) -> Iterator[Event]:
         """Recordings that one pass is not trusted with, one after another."""
         longest_s = min(self.entry.reliable_s, self.max_audio_s)
-        identity = {
-            "source": self.files.source,
-            "num_bytes": self.files.num_bytes,
-            "dtype": str(self.dtype),
-            "quantize": self.quantize,
-            "lora": lora,
-        }
+        identity = self._identity(lora, options.adapter)
         for index, source in enumerate(sources):
             journal = None if resume is None else open_journal(resume, source, identity, options)
             job = LongJob(self._parts, stages, options, lora, cancelled, clock, longest_s, journal)
@@ -184,26 +181,34 @@ class Lab(Loaded):
             options=GenerationOptions(max_new_tokens=max_new_tokens, temperature=temperature),
             cancelled=cancelled,
         )
-        return within_memory(pieces, self.device)
+        return self.adapters.over(None, within_memory(pieces, self.device))
 
     def logits_along(
-        self, waveform: Tensor, token_ids: Sequence[int], *, engine: str = "eager"
+        self,
+        waveform: Tensor,
+        token_ids: Sequence[int],
+        *,
+        adapter: str | None = None,
+        engine: str = "eager",
     ) -> Tensor:
         """Scores [Q, V] that the model gives along a transcript's tokens; Q is one more than these.
 
         Args:
             waveform: [N] at 16 kHz.
             token_ids: what the model is taken to have written.
+            adapter: one that was added, or None for the checkpoint's own.
             engine: "eager" or "compile".
         """
-        return logits_along(
-            self._parts,
-            self.engine(engine),
-            waveform,
-            token_ids,
-            request=TranscribeOptions().request(),
-            lora=self._switch(self._lora_state(None), 1),
-        )
+        state = self._lora_state(None, adapter)
+        with self.adapters.using(self._adapter(state, adapter)):
+            return logits_along(
+                self._parts,
+                self.engine(engine),
+                waveform,
+                token_ids,
+                request=TranscribeOptions().request(),
+                lora=self._switch(state, 1),
+            )
 
     def generate_ids(
         self,
@@ -229,15 +234,16 @@ class Lab(Loaded):
         spoken = waveforms is not None
         state = self._lora_state(lora if lora is not None or spoken else False)
         stages, chosen = self.engine(engine), options or GenerationOptions()
-        return run_within_memory(
-            lambda: continue_prompts(
-                self.model,
-                self.front_end,
-                stages,
-                [list(ids) for ids in prompt_ids],
-                waveforms,
-                lora=self._switch(state, len(prompt_ids)),
-                options=chosen,
-            ),
-            self.device,
-        )
+        with self.adapters.using(self._adapter(state, None)):
+            return run_within_memory(
+                lambda: continue_prompts(
+                    self.model,
+                    self.front_end,
+                    stages,
+                    [list(ids) for ids in prompt_ids],
+                    waveforms,
+                    lora=self._switch(state, len(prompt_ids)),
+                    options=chosen,
+                ),
+                self.device,
+            )

@@ -6,22 +6,28 @@ something to ask. The weights are shared by all callers and never change while a
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from core import lora as adapters
+from core.adapter_files import CONFIG, WEIGHTS, AdapterWeights, adapter_files, read_adapter
+from core.adapters import DEFAULT, Adapters
 from core.bpe_head import load_bpe_head
 from core.catalog import describe
-from core.checkpoint import LoadReport, attach_adapter
+from core.checkpoint import LoadReport
 from core.compiling import CompileLedger
 from core.config import ModelConfig
 from core.engine import Engine, eager_engine
 from core.features import LogMel
 from core.hub import CheckpointFiles
 from core.model import GraniteSpeech
+from core.options import TranscribeOptions
 from core.packages import ready_engine
 from core.parts import Parts
 from core.prompts import PromptBuilder
@@ -57,6 +63,9 @@ class Loaded:
         self.load_ms = 0.0
         self.quantize: str | None = None
         self.compile_ledger = CompileLedger()
+        self._engines: dict[str, Engine] = {"eager": eager_engine(model)}
+        self.adapters = Adapters(model)
+        self._digests: dict[str, str] = {}
         self.num_adapted_layers = self._attach()
         self.front_end = front_end.to(device)
         self.entry = describe(
@@ -71,12 +80,11 @@ class Loaded:
         )
         tokenizer = files.find("tokenizer.json")
         self.tokenizer = None if tokenizer is None else Tokenizer(tokenizer)
-        self._engines: dict[str, Engine] = {"eager": eager_engine(model)}
 
     @property
     def has_adapter(self) -> bool:
-        """Whether a LoRA adapter is attached."""
-        return self.num_adapted_layers > 0
+        """Whether the checkpoint came with an adapter; see ``adapters`` for those added to it."""
+        return DEFAULT in self.adapters.names
 
     @property
     def max_audio_s(self) -> float:
@@ -108,9 +116,45 @@ class Loaded:
         """Restore the base weights exactly; LoRA can be switched per request again."""
         adapters.unmerge(self.model)
 
+    def prompt_ids(self, num_frames: int) -> list[int]:
+        """The prompt that asks for a transcript of ``num_frames`` feature frames, as token ids."""
+        return self._parts.prompt(TranscribeOptions().request(), num_frames)
+
+    def add_adapter(self, name: str, folder: str | Path) -> None:
+        """Take in one more adapter; requests choose it with ``adapter=name``.
+
+        Args:
+            name: what requests call it.
+            folder: holds adapter_config.json and adapter_model.safetensors, in PEFT's format.
+
+        Raises:
+            CheckpointError: no adapter of this model.
+            ValueError: the name is taken, a request runs, or LoRA is merged into the weights.
+        """
+        config, weights = adapter_files(Path(folder))
+        self._take(name, read_adapter(self.model, config, weights))
+        with weights.open("rb") as file:
+            self._digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
+
+    def _identity(self, lora: bool | None, adapter: str | None) -> dict[str, Any]:
+        """What decides a text, besides the recording and the options."""
+        return {
+            "source": self.files.source,
+            "num_bytes": self.files.num_bytes,
+            "dtype": str(self.dtype),
+            "quantize": self.quantize,
+            "lora": lora,
+            "adapter": None if adapter is None else self._digests.get(adapter),
+        }
+
+    def _take(self, name: str, weights: AdapterWeights) -> None:
+        if self.adapters.add(name, weights):
+            # Compiled code and packages were made for layers of other shapes.
+            self._engines = {"eager": self._engines["eager"]}
+
     def _attach(self) -> int:
-        config = self.files.find("adapter_config.json")
-        weights = self.files.find("adapter_model.safetensors")
+        """The checkpoint's own adapter; returns how many layers took it."""
+        config, weights = self.files.find(CONFIG), self.files.find(WEIGHTS)
         if config is None or weights is None:
             if self.config.has_lora_adapter:
                 logger.warning(
@@ -119,19 +163,32 @@ class Loaded:
                     self.files.source,
                 )
             return 0
-        return attach_adapter(self.model, config, weights)
+        own = read_adapter(self.model, config, weights)
+        self._take(DEFAULT, own)
+        return len(own.lora)
 
-    def _lora_state(self, wanted: bool | None) -> bool | None:
+    def _adapter(self, lora: bool | None, wanted: str | None) -> str | None:
+        """Which adapter a request runs with; None where LoRA is off."""
+        if wanted is not None:
+            return wanted
+        return DEFAULT if lora else None
+
+    def _lora_state(self, wanted: bool | None, adapter: str | None = None) -> bool | None:
         """On or off for this request; None where there is no adapter to switch."""
+        if adapter is not None:
+            self.adapters.check(adapter)
+            if wanted is False:
+                raise ValueError(f"adapter {adapter!r} came with LoRA off; give one or the other")
+            return True
         on = (self.has_adapter or self.config.has_lora_adapter) if wanted is None else wanted
         if on and not self.has_adapter:
             raise ValueError(
                 f"LoRA was asked for, but {self.files.source} has no adapter_model.safetensors; "
                 "add the adapter's files to its folder, or turn LoRA off"
             )
-        if not self.has_adapter:
+        if not self.adapters.names:
             return None
-        if not on and adapters.is_merged(self.model):  # in this order: looking takes a millisecond
+        if adapters.is_merged(self.model) and not on:
             raise ValueError("LoRA is merged into the weights; unmerge it to turn it off")
         return on
 

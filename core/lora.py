@@ -50,8 +50,8 @@ class AdaptableLinear(nn.Linear):
         """x [..., I] -> [..., O] without the adapter."""
         return F.linear(x, self.weight, self.bias)
 
-    def attach(self, weights: LoRAWeights) -> None:
-        """Give the layer its adapter.
+    def check(self, weights: LoRAWeights) -> None:
+        """See that an adapter fits.
 
         Raises:
             ValueError: the shapes do not fit this layer.
@@ -63,9 +63,40 @@ class AdaptableLinear(nn.Linear):
                 f"adapter shapes {tuple(weights.a.shape)} and {tuple(weights.b.shape)} do not fit "
                 f"a layer that needs {want_a} and {want_b}"
             )
-        self.lora_a = nn.Parameter(weights.a.to(self.weight), requires_grad=False)
-        self.lora_b = nn.Parameter(weights.b.to(self.weight), requires_grad=False)
+
+    def attach(self, weights: LoRAWeights, *, like: Tensor | None = None) -> None:
+        """Give the layer its adapter, in the dtype and on the device of ``like`` or the weight.
+
+        Raises:
+            ValueError: the shapes do not fit this layer.
+        """
+        self.check(weights)
+        like = self.weight if like is None else like
+        self.lora_a = nn.Parameter(weights.a.to(like), requires_grad=False)
+        self.lora_b = nn.Parameter(weights.b.to(like), requires_grad=False)
         self.lora_scaling = weights.scaling
+
+    @torch.no_grad()
+    def replace(self, weights: LoRAWeights | None) -> None:
+        """Put another adapter's values in the place of these; None: an update of zero.
+
+        Addresses, shapes and scaling stay, so compiled code goes on as it is. A smaller rank is
+        filled up with zeros, another scaling becomes part of ``b``.
+
+        Raises:
+            ValueError: there is no adapter here, or one of too small a rank.
+        """
+        if self.lora_a is None or self.lora_b is None:
+            raise ValueError("this layer has no room for an adapter; attach one first")
+        rank = 0 if weights is None else weights.a.shape[0]
+        if rank > self.lora_a.shape[0]:
+            raise ValueError(f"rank {rank} does not fit into rank {self.lora_a.shape[0]}")
+        self.lora_a[rank:].zero_()
+        self.lora_b[:, rank:].zero_()
+        if weights is not None:
+            self.lora_a[:rank].copy_(weights.a)
+            ratio = weights.scaling / self.lora_scaling
+            self.lora_b[:, :rank].copy_(weights.b if ratio == 1.0 else weights.b.float() * ratio)
 
     @property
     def has_adapter(self) -> bool:

@@ -30,6 +30,7 @@ class OptionFields(TypedDict, total=False):
     keywords: Sequence[str]
     instruction: str | None
     lora: bool | None
+    adapter: str | None
     engine: str
     decoding: str
     max_new_tokens: int
@@ -49,7 +50,8 @@ class OptionFields(TypedDict, total=False):
 class TranscribeOptions:
     """How to transcribe.
 
-    lora: on, off, or None for on exactly if the checkpoint is made for it. decoding "speculative"
+    lora: on, off, or None for on exactly if the checkpoint is made for it. adapter: one of those
+    that were added to the model, by name; None for the one it came with. decoding "speculative"
     gives the greedy text in fewer passes, from drafts of the encoder's CTC head; "fast-draft" lets
     likely drafts pass as they are, which is quicker and changes some words; "beam" uses
     ``num_beams`` (4), "sample" uses ``temperature`` (0.7) and ``top_p``. skip_silence: a recording
@@ -64,6 +66,7 @@ class TranscribeOptions:
     keywords: Sequence[str] = ()
     instruction: str | None = None
     lora: bool | None = None
+    adapter: str | None = None
     engine: str = "eager"
     decoding: str = "greedy"
     max_new_tokens: int = 200
