@@ -16,13 +16,16 @@ def _corpus(arguments: argparse.Namespace) -> None:
     if "recordings" in parts:
         from training import recordings as rec
 
-        if rec.ASTERISK_TEXTS.exists():
-            count = rec.make_asterisk(folder, rec.ASTERISK_SOUNDS, rec.ASTERISK_TEXTS, 120)
+        if corpus.ASTERISK_TEXTS.exists():
+            count = rec.make_asterisk(folder, rec.ASTERISK_SOUNDS, corpus.ASTERISK_TEXTS, 120)
             print(f"asterisk: {count} clips")
+            if arguments.domain == "menu":
+                count = rec.make_prompts(folder, rec.ASTERISK_SOUNDS, corpus.ASTERISK_TEXTS)
+                print(f"prompts: {count} clips")
         if arguments.fsdd is not None:
             print(f"fsdd: {rec.make_fsdd(folder, arguments.fsdd)} clips")
     if "synthetic" in parts:
-        count = corpus.make_synthetic(folder, arguments.clips, arguments.workers)
+        count = corpus.make_synthetic(folder, arguments.clips, arguments.workers, arguments.domain)
         print(f"synthetic: {count} clips")
 
 
@@ -112,6 +115,7 @@ def main(argv: list[str] | None = None) -> int:
     stages = parser.add_subparsers(dest="stage", required=True)
     stage = stages.add_parser("corpus", help="synthesise and collect recordings")
     stage.add_argument("--parts", default="recordings,synthetic")
+    stage.add_argument("--domain", choices=sorted(corpus.DOMAINS), default="digits")
     stage.add_argument("--fsdd", type=Path, help="folder of the Free Spoken Digit Dataset")
     stage.add_argument("--clips", type=int, default=5213)
     stage.add_argument("--workers", type=int, default=2)

@@ -14,9 +14,10 @@ import json
 import logging
 import random
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import cache
 from math import gcd
 from pathlib import Path
 
@@ -24,10 +25,13 @@ import numpy as np
 import soundfile
 from scipy.signal import resample_poly
 
-from training import synthesis, text
+from training import menu_grammar, prompt_texts, synthesis, text
+from training.menu_grammar import Line
 
 LOG = logging.getLogger(__name__)
 RATE = 16_000
+ASTERISK_TEXTS = Path("/usr/share/doc/asterisk-core-sounds-en/core-sounds-en.txt.gz")
+PROMPT_SHARE = 0.10
 TRAIN_SPLITS = ("train",)
 
 
@@ -88,16 +92,36 @@ def seeded(*parts: object) -> random.Random:
     return random.Random(zlib.crc32("/".join(map(str, parts)).encode()))
 
 
-def _say(folder: Path, voice: synthesis.Voice, index: int) -> Clip | None:
+def digit_line(rng: random.Random) -> Line:
+    """A line of the digits domain."""
+    said = text.spoken(rng, longest=14)
+    return Line(said, text.transcript(said))
+
+
+def menu_line(rng: random.Random) -> Line:
+    """A line of voice-menu English; a tenth are texts of real prompts that may be met."""
+    known = _prompt_texts() if rng.random() < PROMPT_SHARE else ()
+    return menu_grammar.plain(rng.choice(known)) if known else menu_grammar.line(rng)
+
+
+@cache
+def _prompt_texts() -> tuple[str, ...]:
+    return tuple(prompt_texts.readable_texts(ASTERISK_TEXTS))
+
+
+DOMAINS: dict[str, Callable[[random.Random], Line]] = {"digits": digit_line, "menu": menu_line}
+
+
+def _say(folder: Path, voice: synthesis.Voice, index: int, domain: str) -> Clip | None:
     """Make the ``index``-th clip of a voice; None where the engine fails on it."""
     rng = seeded(voice.name, index)
-    said = text.spoken(rng, longest=14)
+    line = DOMAINS[domain](rng)
     split = "dev" if voice.split == "train" and index % 40 == 0 else voice.split
     name = f"audio/{voice.name}/{index:05d}.wav"
-    clip = Clip(name, text.transcript(said), "en", voice.name, voice.licence, split)
+    clip = Clip(name, line.text, "en", voice.name, voice.licence, split)
     if not (folder / name).exists():
         try:
-            samples, rate = synthesis.speak(voice, said, rng)
+            samples, rate = synthesis.speak(voice, line.said, rng)
         except Exception as error:  # a voice's package may raise anything; one clip is no loss
             LOG.warning("%s %d: %s", voice.name, index, error)
             return None
@@ -107,27 +131,30 @@ def _say(folder: Path, voice: synthesis.Voice, index: int) -> Clip | None:
     return clip
 
 
-def _say_some(job: tuple[Path, synthesis.Voice, range]) -> list[Clip]:
-    folder, voice, indices = job
-    made = (_say(folder, voice, index) for index in indices)
+def _say_some(job: tuple[Path, synthesis.Voice, range, str]) -> list[Clip]:
+    folder, voice, indices, domain = job
+    made = (_say(folder, voice, index, domain) for index in indices)
     return [clip for clip in made if clip is not None]
 
 
-def make_synthetic(folder: Path, num_clips: int, workers: int) -> int:
-    """Read texts of the grammar with every installed voice, in proportion to the voices' weights.
+def make_synthetic(folder: Path, num_clips: int, workers: int, domain: str = "digits") -> int:
+    """Read texts of a domain with every installed voice, in proportion to the voices' weights.
+
+    Voices of other languages know the digits alone, and are left out of other domains.
 
     Returns:
         The number of clips in ``synthetic.jsonl``. Voices that are not installed are logged.
     """
-    voices = [voice for voice in synthesis.VOICES if synthesis.available(voice)]
-    for voice in synthesis.VOICES:
+    able = [v for v in synthesis.VOICES if domain == "digits" or v.engine != "pico_accent"]
+    voices = [voice for voice in able if synthesis.available(voice)]
+    for voice in able:
         if voice not in voices:
             LOG.warning("voice %s is not installed here: left out", voice.name)
     total = sum(voice.weight for voice in voices) or 1
     jobs = []
     for voice in voices:
         count = max(1, round(num_clips * voice.weight / total))
-        jobs += [(folder, voice, range(i, min(i + 25, count))) for i in range(0, count, 25)]
+        jobs += [(folder, voice, range(i, min(i + 25, count)), domain) for i in range(0, count, 25)]
     clips: list[Clip] = []
     with ProcessPoolExecutor(workers) as pool:
         for done, made in enumerate(pool.map(_say_some, jobs), start=1):

@@ -15,14 +15,13 @@ import av
 import numpy as np
 import soundfile
 
-from training import text
+from training import prompt_texts, text
 from training.corpus import RATE, Clip, resample, seeded, write_manifest, write_wav
 
 FSDD_HELD_OUT = "theo"
 FSDD_LICENCE = "CC-BY-SA-4.0 (Free Spoken Digit Dataset)"
 ASTERISK_LICENCE = "CC-BY-SA-3.0 (Asterisk core sounds, Allison Smith)"
 ASTERISK_SOUNDS = Path("/usr/share/asterisk/sounds/en_US_f_Allison")
-ASTERISK_TEXTS = Path("/usr/share/doc/asterisk-core-sounds-en/core-sounds-en.txt.gz")
 
 
 def make_fsdd(folder: Path, source: Path) -> int:
@@ -56,6 +55,29 @@ def asterisk_prompts(sounds: Path, texts: Path) -> Iterator[tuple[str, str]]:
             known = words and text.VOCABULARY.issuperset(words)
             if not key.startswith(";") and known and (sounds / f"{key}.g722").exists():
                 yield key, " ".join(words)
+
+
+def make_prompts(folder: Path, sounds: Path, texts: Path) -> int:
+    """All recorded prompts with words, for testing only, in splits by what training met of them.
+
+    "prompts_met": the text was read by synthetic voices; "prompts_unmet": its words are known, the
+    text is not; "prompts_letters": letters and the NATO alphabet; "prompts_outside": words that
+    the grammar lacks.
+    """
+    met, clips = prompt_texts.texts_met(texts), []
+    for key, said in prompt_texts.read_prompts(texts).items():
+        if not (sounds / f"{key}.g722").exists():
+            continue
+        if not prompt_texts.is_known(said):
+            split = "prompts_outside"
+        elif key.startswith(("letters/", "phonetic/")):
+            split = "prompts_letters"
+        else:
+            split = "prompts_met" if said in met else "prompts_unmet"
+        name = f"audio/prompts/{key.replace('/', '_')}.wav"
+        write_wav(folder / name, _read_g722(sounds / f"{key}.g722"))
+        clips.append(Clip(name, said, "en", "asterisk-allison", ASTERISK_LICENCE, split))
+    return write_manifest(folder, "prompts", clips)
 
 
 def make_asterisk(folder: Path, sounds: Path, texts: Path, num_strings: int) -> int:
