@@ -48,6 +48,7 @@ class _Session:
     settings: Settings
     live: Live | None = None
     early: list[tuple[NDArray[Any], int]] = field(default_factory=list)  # before the model is there
+    taken: int = 0  # samples that have come
     scheduled: bool = False
     stopping: bool = False
     full: bool = False
@@ -55,8 +56,23 @@ class _Session:
     error: Exception | None = None
     lock: Lock = field(default_factory=Lock)
 
-    def take(self, samples: NDArray[Any], rate: int) -> None:
-        """Hand a block on; one too many ends the recording."""
+    def take(self, samples: NDArray[Any], rate: int, place: int | None) -> None:
+        """Hand on what is new in a block; one too many ends the recording.
+
+        place: of its first sample in the recording, None for the next.
+
+        Raises:
+            ValueError: what came before it never did.
+        """
+        known = 0 if place is None else self.taken - place
+        if known < 0:
+            raise ValueError("a piece of sound was lost on its way; record again")
+        fresh = samples[known:]
+        if len(fresh) and not self.stopping:
+            self.taken += len(fresh)
+            self._hand_on(fresh, rate)
+
+    def _hand_on(self, samples: NDArray[Any], rate: int) -> None:
         if self.live is None:
             self.early.append((samples, rate))
             return
@@ -72,7 +88,7 @@ class _Session:
                 self.live = Live(reliable_s=lab.entry.reliable_s)
                 early, self.early = self.early, []
                 for samples, rate in early:
-                    self.take(samples, rate)
+                    self._hand_on(samples, rate)
             if self.stopping:
                 self.live.end()
             return self.live
@@ -100,16 +116,26 @@ class LiveRoom:
         self._schedule(session)  # loads the model, if need be, before the first words
         return token
 
-    def speak(self, token: str, samples: NDArray[Any], rate: int, *, last: bool) -> Moment:
+    def speak(
+        self,
+        token: str,
+        samples: NDArray[Any],
+        rate: int,
+        *,
+        last: bool,
+        place: int | None = None,
+    ) -> Moment:
         """Take the next block, which may be empty; says what there is to show.
 
+        A page that got no answer sends the same sound again, with more behind it: ``place`` is
+        that of its first sample, and what came already is not taken twice.
+
         Raises:
-            ValueError: an unknown token.
+            ValueError: an unknown token, or sound is missing.
         """
         session = self._session(token)
         with session.lock:
-            if len(samples) and not session.stopping:
-                session.take(samples, rate)
+            session.take(samples, rate, place)
             session.stopping |= last
             if session.stopping and session.live is not None:
                 session.live.end()

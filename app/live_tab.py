@@ -81,11 +81,14 @@ def answer(room: LiveRoom, piece: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         room: who speaks.
-        piece: token, rate in Hz, sound (base64 of 16-bit samples), and whether it is the last.
+        piece: token, rate in Hz, sound (base64 of 16-bit samples), the place of its first sample
+            in the recording, and whether it is the last.
     """
     try:
-        samples, rate = _sound(piece)
-        moment = room.speak(str(piece.get("token")), samples, rate, last=bool(piece.get("last")))
+        samples, rate, place = _sound(piece)
+        moment = room.speak(
+            str(piece.get("token")), samples, rate, last=bool(piece.get("last")), place=place
+        )
     except ValueError as error:
         moment = Moment(None, stopping=True, full=False, error=error)
     return {
@@ -97,21 +100,21 @@ def answer(room: LiveRoom, piece: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _sound(piece: dict[str, Any]) -> tuple[NDArray[np.int16], int]:
-    """The samples [n] of a piece and their rate.
+def _sound(piece: dict[str, Any]) -> tuple[NDArray[np.int16], int, int]:
+    """The samples [n] of a piece, their rate, and the place of the first.
 
     Raises:
         ValueError: it is no piece of sound.
     """
     try:
-        rate = int(piece["rate"])
+        rate, place = int(piece["rate"]), int(piece["place"])
         samples = np.frombuffer(b64decode(piece["sound"], validate=True), dtype="<i2")
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError("that was no piece of sound; load the page again") from error
     check_rate("microphone", rate)
     if len(samples) > MAX_LIVE_S * rate:
         raise ValueError(f"more than {MAX_LIVE_S:.0f} s of sound came at once; record again")
-    return samples, rate
+    return samples, rate, place
 
 
 def _wire(tab: LiveTab, settings: SettingsPanel, onward: Onward) -> None:

@@ -4,6 +4,7 @@
 const GAP_MS = 250; // between an answer and the next piece
 const RETRY_MS = 1000;
 const TELL_MS = 2500; // without an answer for this long, the page says so
+const LOST_MS = 6000; // and after this long, and the length of the sound sent, it is sent again
 const CAPTURE = `registerProcessor("capture", class extends AudioWorkletProcessor {
   process(inputs) { if (inputs[0][0]) this.port.postMessage(inputs[0][0].slice()); return true; }
 });`;
@@ -71,8 +72,15 @@ const encoded = (blocks) => { // float32 blocks -> base64 of int16, little-endia
 };
 
 const wait = (ms) => new Promise((done) => setTimeout(done, ms));
+// Undefined where no answer came: Gradio's call does not fail where the network does, and waits
+// without an end for an app that hangs.
+const spoken = (piece, patience) => Promise.race([
+  server.speak(piece).catch(() => undefined),
+  wait(patience),
+]);
 const run = async (mine) => {
   let kept = [];
+  let place = 0; // of the first kept sample: the app knows by it what it has already
   let answered = Date.now();
   const watch = setInterval(() => {
     if (Date.now() - answered > TELL_MS) {
@@ -83,14 +91,15 @@ const run = async (mine) => {
     while (capture === mine) {
       const last = mine.last;
       kept = kept.concat(mine.blocks.splice(0));
-      let answer;
-      try {
-        answer = await server.speak({ token: mine.token, rate: mine.rate, sound: encoded(kept), last });
-      } catch (error) {
+      const count = kept.reduce((sum, block) => sum + block.length, 0);
+      const piece = { token: mine.token, rate: mine.rate, sound: encoded(kept), place, last };
+      const answer = await spoken(piece, LOST_MS + 1000 * count / mine.rate);
+      if (!answer) {
         await wait(RETRY_MS);
         continue;
       }
       kept = [];
+      place += count;
       answered = Date.now();
       if (capture !== mine) return;
       set("status", answer.status);

@@ -22,6 +22,7 @@ from test_app import TRANSCRIPT, StubLab
 
 RATE = 16_000
 SETTINGS = Settings(model="tiny", engine="compile", decoding="beam")
+PIECE = {"rate": RATE, "sound": "", "token": "nobody's", "place": 0, "last": False}
 
 
 class Ears(StubLab):
@@ -108,10 +109,11 @@ def test_a_page_that_starts_again_or_leaves_is_forgotten():
     ("piece", "said"),
     [
         ({}, "load the page again"),
-        ({"rate": 16000, "sound": "§", "token": "x", "last": False}, "load the page again"),
-        ({"rate": 16000, "sound": "", "token": "x", "last": False}, "record again"),
-        ({"rate": -1, "sound": "", "token": "x", "last": False}, "samples a second"),
-        ({"rate": 16000, "sound": "AA==", "token": "x", "last": False}, "load the page again"),
+        ({**PIECE, "sound": "§"}, "load the page again"),
+        (PIECE, "record again"),
+        ({**PIECE, "rate": -1}, "samples a second"),
+        ({**PIECE, "sound": "AA=="}, "load the page again"),
+        ({**PIECE, "place": None}, "load the page again"),
     ],
 )
 def test_a_piece_that_is_none_gets_a_sentence(piece: dict[str, Any], said: str):
@@ -124,9 +126,32 @@ def test_pieces_of_any_size_are_taken():
     room = room_of(Ears())
     token = room.start("page", SETTINGS)
     sound = b64encode(speech(3.0).astype("<i2").tobytes()).decode()
-    reply = answer(room, {"rate": RATE, "sound": sound, "token": token, "last": False})
+    piece = {"rate": RATE, "sound": sound, "token": token, "place": 0, "last": False}
+    reply = answer(room, piece)
     assert not reply["over"]
     assert until_over(room, token).state.heard_s == pytest.approx(3.0)
+
+
+def test_sound_that_is_sent_again_is_taken_once():
+    room = room_of(Ears())
+    token = room.start("page", SETTINGS)
+    sound = speech(3.0)
+    room.speak(token, sound[:RATE], RATE, last=False, place=0)
+    room.speak(token, sound[: 2 * RATE], RATE, last=False, place=0)  # its answer was lost
+    room.speak(token, sound[:RATE], RATE, last=False, place=0)  # late on its way
+    room.speak(token, sound[2 * RATE :], RATE, last=False, place=2 * RATE)
+    until_over(room, token)
+    made = room.result(token)
+    assert made is not None
+    assert len(made[1]) == len(sound)
+    assert np.abs(made[1].astype(int) - sound).max() <= 1  # rounded once on its way
+
+
+def test_a_hole_in_the_sound_is_told():
+    room = room_of(Ears())
+    token = room.start("page", SETTINGS)
+    with pytest.raises(ValueError, match="lost on its way; record again"):
+        room.speak(token, speech(1.0), RATE, last=False, place=1)
 
 
 def test_certain_and_tentative_words_are_told_apart_and_escaped():
