@@ -44,7 +44,13 @@ if __name__ == "__main__":
         device=chosen.device or here.device,
         mcp=chosen.mcp or here.mcp,
     )
-    studio = Studio(model=here.model, device=here.device, dtype=here.dtype, limits=Limits.of(here))
+    studio = Studio(
+        model=here.model,
+        device=here.device,
+        dtype=here.dtype,
+        limits=Limits.of(here),
+        borrow=spaces.GPU if here.zero_gpu and spaces is not None else None,
+    )
     studio.warm()
     app = build_app(studio, here)
     try:

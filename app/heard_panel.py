@@ -6,7 +6,6 @@ panel: it costs a pass of the encoder, which nobody should pay who does not look
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,11 +14,8 @@ import gradio as gr
 from app import wording
 from app.events import MODEL_EVENT
 from app.failures import plain_errors
-from app.jobs import Job
-from app.settings import Settings
 from app.settings_panel import SettingsPanel
 from app.studio import Studio
-from core.hearing import Hearing, hear
 from profiling.figures_heard import heard_figure
 
 
@@ -42,7 +38,7 @@ def build_heard(studio: Studio, recording: gr.Audio, settings: SettingsPanel) ->
 
     def draw(path: str | None, *values: Any) -> tuple[Any, str]:
         with plain_errors():
-            hearing = listen(studio, path, settings.read(values))
+            hearing = studio.hear(path, settings.read(values))
         return heard_figure(hearing), wording.heard_html(hearing)
 
     again.click(
@@ -53,18 +49,3 @@ def build_heard(studio: Studio, recording: gr.Audio, settings: SettingsPanel) ->
         **MODEL_EVENT,
     )
     return HeardPanel(group, picture, read)
-
-
-def listen(studio: Studio, recording: str | None, settings: Settings) -> Hearing:
-    """One pass of the encoder, in its turn on the model's thread.
-
-    Raises:
-        ValueError: no readable recording, or no such model.
-    """
-    path = studio.limits.check_recording(recording)
-
-    def work() -> Iterator[Hearing]:
-        yield hear(studio.lab(settings), path, lora=settings.lora)
-
-    (hearing,) = studio.worker.stream(Job(), work)
-    return hearing

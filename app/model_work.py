@@ -15,8 +15,9 @@ from app.limits import Limits
 from app.settings import Settings
 from app.shelf import Shelf
 from app.updates import Outcome, Paced, Update
-from app.zero_gpu import ASK, TRANSCRIBE, LentGpu
+from app.zero_gpu import ASK, HEAR, TRANSCRIBE, LentGpu
 from core import Lab
+from core.hearing import Hearing, hear
 from core.options import Event, Finished, PhaseStarted, Progress
 from core.phases import LOAD
 
@@ -69,6 +70,16 @@ class ModelWork:
         for piece in pieces:
             text += piece
             yield text
+
+    def hear(
+        self, cancelled: Callable[[], bool], recording: str, settings: Settings
+    ) -> Iterator[Hearing]:
+        """What the encoder makes of a recording; one value."""
+        lab = self.lab(settings)
+        if self.lent is not None:
+            yield from self.lent(HEAR, cancelled, recording, settings)
+        else:
+            yield hear(lab, recording, lora=settings.lora)
 
     def _events(
         self, lab: Lab, cancelled: Callable[[], bool], recording: str, settings: Settings

@@ -21,6 +21,7 @@ from app.shelf import Loader, Shelf, plain_name
 from app.updates import NotBegun, Outcome, Paced, Update
 from app.zero_gpu import Decorator, LentGpu
 from core import Lab, Transcript, load
+from core.hearing import Hearing
 
 __all__ = ["NotBegun", "Outcome", "Paced", "Studio", "Update", "plain_name"]
 
@@ -181,6 +182,16 @@ class Studio:
             )
         finally:
             self.forget(session + ASKING, job)
+
+    def hear(self, recording: str | None, settings: Settings) -> Hearing:
+        """What the encoder makes of a recording, in its turn.
+
+        Raises:
+            ValueError: no readable recording, or no such model.
+        """
+        path, job = self.limits.check_recording(recording), Job()
+        (hearing,) = self.worker.stream(job, lambda: self._work.hear(job.cancelled, path, settings))
+        return hearing
 
     def lab(self, settings: Settings) -> Lab:
         """The model of these settings, loaded if need be. For work on the worker's thread only.

@@ -17,9 +17,11 @@ from typing import Any
 from app import wording
 from app.settings import Settings
 from app.shelf import Shelf
+from core import Lab
 from core.audio import probe
+from core.hearing import hear
 
-TRANSCRIBE, ASK = "transcribe", "ask"
+TRANSCRIBE, ASK, HEAR = "transcribe", "ask", "hear"
 LEAST_S, MOST_S = 15, 120
 SECONDS_PER_SECOND = 0.5  # of recording; a lent GPU begins cold
 UNKNOWN_LENGTH_S = 60.0
@@ -80,14 +82,19 @@ class LentGpu:
         try:
             if kind == TRANSCRIBE:
                 recording, settings = values
-                lab = self._shelf.lab(self._shelf.wanted(settings))
+                lab = self._lab(settings)
                 yield from lab.stream(recording, cancelled=stopped, **settings.options())
+            elif kind == HEAR:
+                recording, settings = values
+                yield hear(self._lab(settings), recording, lora=settings.lora)
             else:
                 model, message = values
-                lab = self._shelf.lab(self._shelf.wanted(Settings(model=model)))
-                yield from lab.stream_chat(message, cancelled=stopped)
+                yield from self._lab(Settings(model=model)).stream_chat(message, cancelled=stopped)
         except Exception as error:
             yield Failed(wording.failure(error), wording.is_callers(error))
+
+    def _lab(self, settings: Settings) -> Lab:
+        return self._shelf.lab(self._shelf.wanted(settings))
 
 
 def seconds_needed(kind: str, stop: str, *values: Any) -> int:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pickle
+import runpy
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +20,8 @@ from app.settings import Settings
 from app.shelf import Shelf
 from app.studio import Studio
 from app.ui import build_app
-from app.zero_gpu import LEAST_S, MOST_S, TRANSCRIBE, Failed, LentGpu, seconds_needed
+from app.zero_gpu import HEAR, LEAST_S, MOST_S, TRANSCRIBE, Failed, LentGpu, seconds_needed
+from core.lab import Lab as RealLab
 from measuring import RECORDING
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -193,6 +197,64 @@ class TestLentGpu:
 
     def test_a_failure_can_be_pickled(self) -> None:
         assert pickle.loads(pickle.dumps(Failed("x", True))) == Failed("x", True)
+
+
+class Lender:
+    """``spaces``, as far as the app uses it; remembers what it was asked to do and where."""
+
+    def __init__(self) -> None:
+        self.kinds: list[str] = []
+        self.lending = False
+
+    def GPU(self, work: Callable[..., Iterator[Any]], duration: Any) -> Callable[..., Any]:  # noqa: N802
+        borrowed = other_process(work, duration)
+
+        def call(kind: str, *values: Any) -> Iterator[Any]:
+            self.kinds.append(kind)
+            self.lending = True
+            try:
+                yield from borrowed(kind, *values)
+            finally:
+                self.lending = False
+
+        return call
+
+
+def test_what_the_encoder_heard_is_computed_where_the_gpu_is(
+    lab: RealLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "noise.wav").write_bytes(RECORDING)
+    lender = Lender()
+    encode = lab.model.encoder.forward
+    lent: list[bool] = []
+
+    def watched(*values: Any, **named: Any) -> Any:
+        lent.append(lender.lending)
+        return encode(*values, **named)
+
+    monkeypatch.setattr(lab.model.encoder, "forward", watched)
+    studio = Studio(loader=lambda *_, **__: lab, borrow=lender.GPU)
+    hearing = studio.hear(str(tmp_path / "noise.wav"), Settings(model="tiny"))
+    assert hearing.mel.shape[0] > 100
+    assert lender.kinds == [HEAR]
+    assert lent
+    assert all(lent)
+
+
+@pytest.mark.parametrize("zero_gpu", ["true", ""])
+def test_the_app_borrows_the_gpu_on_zero_gpu_and_only_there(
+    zero_gpu: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lender, made = Lender(), []
+    monkeypatch.setitem(sys.modules, "spaces", SimpleNamespace(GPU=lender.GPU))
+    monkeypatch.setattr("app.studio.Studio.warm", lambda self: made.append(self))
+    monkeypatch.setattr("app.serving.serve", lambda *_, **__: "")
+    monkeypatch.setenv("SPACE_ID", "me/lab")
+    monkeypatch.setenv("SPACES_ZERO_GPU", zero_gpu)
+    monkeypatch.setattr(sys, "argv", ["app.py"])
+    runpy.run_path(str(ROOT / "app.py"), run_name="__main__")
+    (studio,) = made
+    assert (studio._work.lent is not None) is bool(zero_gpu)
 
 
 def test_without_the_package_for_mcp_the_start_says_how_to_get_it(
