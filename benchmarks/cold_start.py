@@ -32,7 +32,7 @@ import core
 from benchmarks.shapes import SHAPES
 from core.cache import allocate_cache, cache_of
 from core.compiling import mark_varying
-from core.config import parse_config
+from core.config_file import parse_config
 from core.decoder import call_layer
 from core.engine import decode_stage
 from core.graphs import Arguments, Graph

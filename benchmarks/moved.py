@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.systems import SYSTEMS
-from core.config import parse_config
+from core.config_file import parse_config
 from core.features import num_audio_tokens
 from profiling.counts import Shape as Lengths
 from profiling.counts import count

@@ -29,7 +29,7 @@ from benchmarks.clips import clip_of
 from benchmarks.ours import CPU, graphs_so_far
 from benchmarks.systems import Answer, System
 from core.catalog import describe
-from core.config import parse_config
+from core.config_file import parse_config
 from core.hub import resolve
 from core.memory import peak_memory_bytes
 from core.options import TranscribeOptions

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from core.catalog import CATALOG
 from core.checkpoint import to_stored
-from core.config import parse_config
+from core.config_file import parse_config
 from core.model import GraniteSpeech
 
 END, AUDIO = "<|end_of_text|>", "<|audio|>"

@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 
 from core.checkpoint import load_model
-from core.config import ConfigError, ModelConfig, parse_config
+from core.config import ConfigError, ModelConfig
+from core.config_file import parse_config
 from core.features import FeatureConfig, LogMel
 from core.hub import CheckpointFiles, resolve
 from core.lab import Lab

@@ -12,7 +12,7 @@ import core
 import tiny_models
 from core.bpe_head import WINDOW, BpeHead, load_bpe_head, pool, read_tokens
 from core.checkpoint import CheckpointError
-from core.config import parse_config
+from core.config_file import parse_config
 from core.hub import _BESIDE_WEIGHTS
 
 WIDTH, LABELS = 32, tiny_models.VOCABULARY + 1

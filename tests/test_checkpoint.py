@@ -16,7 +16,7 @@ from torch import Tensor
 import core
 import tiny_models
 from core.checkpoint import CheckpointError, load_model, native_name, stored_name, to_stored
-from core.config import parse_config
+from core.config_file import parse_config
 from core.hub import resolve
 from core.model import GraniteSpeech
 

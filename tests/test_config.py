@@ -10,7 +10,8 @@ import pytest
 from transformers import GraniteSpeechConfig
 
 from core.activations import ACTIVATIONS, activation
-from core.config import COMING, ConfigError, ModelConfig, parse_config
+from core.config import ConfigError, ModelConfig
+from core.config_file import COMING, parse_config
 from core.loading import with_end_tokens
 from core.reference_defaults import LEFT_OUT
 from tiny_models import random_model, raw_config

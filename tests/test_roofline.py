@@ -13,7 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import tiny_models
 from core.cache import allocate_cache
-from core.config import ModelConfig, parse_config
+from core.config import ModelConfig
+from core.config_file import parse_config
 from core.engine import eager_engine
 from core.lab import Lab
 from core.phases import DECODE, ENCODER, PREFILL, PROJECTOR

@@ -17,7 +17,7 @@ from tokenizers.models import BPE
 from torch import Tensor, nn
 
 from core.checkpoint import to_stored
-from core.config import parse_config
+from core.config_file import parse_config
 from core.model import GraniteSpeech
 
 END, ROLE, END_ROLE, AUDIO = "<|end_of_text|>", "<|start_of_role|>", "<|end_of_role|>", "<|audio|>"

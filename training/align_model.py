@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.config import parse_config
+from core.config_file import parse_config
 from core.encoder import padded_length
 from core.lora import AdaptableLinear, LoRAWeights, switch
 from core.model import GraniteSpeech

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.config import parse_config
+from core.config_file import parse_config
 from core.decoder import GraniteDecoder
 from training.architecture import raw_config
 from training.optimiser import Optimiser

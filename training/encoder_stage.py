@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.config import parse_config
+from core.config_file import parse_config
 from core.encoder import ConformerEncoder, padded_length
 from training import mels
 from training.architecture import raw_config
