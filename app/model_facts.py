@@ -25,6 +25,9 @@ def facts_html(facts: Mapping[str, Any]) -> str:
         adapter = facts["adapter"]
         where = f"on {adapter['layers']} layers"
         part_rows += _row("LoRA adapter", f"{adapter['parameters']:,}", where)
+    if facts["bpe_ctc_head"]:
+        head = facts["bpe_ctc_head"]
+        part_rows += _row("BPE CTC head", f"{head['parameters']:,}", num_bytes(head["bytes"]))
     return (
         f"<h2>{escape(str(facts['title']))}</h2>"
         "<div class='scroll'><table><thead><tr><th scope='col'>part</th>"

@@ -203,6 +203,11 @@ def run_inspect(parsed: argparse.Namespace) -> int:
     if facts["adapter"]:
         adapter = facts["adapter"]
         print(f"  {'LoRA':<11} {adapter['parameters']:>13,} parameters, {adapter['layers']} layers")
+    if facts["bpe_ctc_head"]:
+        head = facts["bpe_ctc_head"]
+        print(
+            f"  {'BPE CTC':<11} {head['parameters']:>13,} parameters {head['bytes'] / 2**20:>9.1f} MiB"
+        )
     stored, shards = facts["stored_bytes"] / 2**20, len(facts["shards"])
     tensors = facts["tensors"]
     print(f"  stored      {stored:.1f} MiB in {shards} file{'s' if shards > 1 else ''}")

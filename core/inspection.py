@@ -44,6 +44,7 @@ def inspect(lab: Lab) -> dict[str, Any]:
         }
         if lab.has_adapter
         else None,
+        "bpe_ctc_head": None if lab.bpe_head is None else count(lab.bpe_head),
         "stored_bytes": lab.files.num_bytes,
         "shards": sorted({file.name for file in lab.files.shards.values()}),
         "tensors": {"used": lab.report.num_tensors, "unused": list(lab.report.unused)},

@@ -10,10 +10,12 @@ from torch import Tensor
 
 import core
 import tiny_models
+from core.__main__ import main
 from core.bpe_head import WINDOW, BpeHead, load_bpe_head, pool, read_tokens
 from core.checkpoint import CheckpointError
 from core.config_file import parse_config
 from core.hub import _BESIDE_WEIGHTS
+from core.inspection import inspect
 
 WIDTH, LABELS = 32, tiny_models.VOCABULARY + 1
 
@@ -111,3 +113,12 @@ def test_the_head_drafts_the_tokens_it_reads(
     )
     lab.transcribe(noise(0.985), decoding="speculative", skip_silence=False)
     assert heard == ["zero one"]
+
+
+def test_inspect_counts_the_head(folder: Path, capsys: pytest.CaptureFixture[str]):
+    lab = core.load(folder, device="cpu", dtype="float32")
+    assert lab.bpe_head is not None
+    count = sum(tensor.numel() for tensor in lab.bpe_head.parameters())
+    assert inspect(lab)["bpe_ctc_head"] == {"parameters": count, "bytes": 4 * count}
+    assert main(["inspect", str(folder)]) == 0
+    assert f"{count:,} parameters" in capsys.readouterr().out
