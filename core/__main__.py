@@ -204,9 +204,9 @@ def run_inspect(parsed: argparse.Namespace) -> int:
         adapter = facts["adapter"]
         print(f"  {'LoRA':<11} {adapter['parameters']:>13,} parameters, {adapter['layers']} layers")
     if facts["bpe_ctc_head"]:
-        head = facts["bpe_ctc_head"]
+        head, name = facts["bpe_ctc_head"], "BPE CTC"
         print(
-            f"  {'BPE CTC':<11} {head['parameters']:>13,} parameters {head['bytes'] / 2**20:>9.1f} MiB"
+            f"  {name:<11} {head['parameters']:>13,} parameters {head['bytes'] / 2**20:>9.1f} MiB"
         )
     stored, shards = facts["stored_bytes"] / 2**20, len(facts["shards"])
     tensors = facts["tensors"]
