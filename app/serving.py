@@ -19,7 +19,7 @@ NO_MCP = (
     "MCP needs a package more: pip install 'gradio[mcp]'. It asks for an older pydantic than the "
     "rest of this app is tested with, which is why it is not installed with it"
 )
-SCRIPT = ASSETS / "upload.js"  # before Gradio's fields see a file
+SCRIPT = ASSETS / "page.js"  # before Gradio's fields see a file
 MAX_WAITING = 64  # requests in the queue; the next is told to come back
 
 

@@ -1,7 +1,8 @@
-// Runs once when the page is loaded. Gradio's audio fields take only what the browser calls audio,
-// and browsers call every webm and mp4 a video, also one that holds nothing but sound. So the file
-// gets the name of a sound before the field sees it; the app reads the sound of either.
+// What Gradio's own fields lack. Runs once when the page is loaded.
 () => {
+  // Gradio's audio fields take only what the browser calls audio, and browsers call every webm and
+  // mp4 a video, also one that holds nothing but sound. So the file gets the type of a sound before
+  // the field sees it; the app reads the sound of either.
   const KINDS = {
     webm: "audio/webm", mp4: "audio/mp4", m4a: "audio/mp4", opus: "audio/ogg", ogg: "audio/ogg",
     flac: "audio/flac", mp3: "audio/mpeg", aac: "audio/aac", wav: "audio/wav",
@@ -39,4 +40,19 @@
       input.accept += "," + Object.keys(KINDS).map((ending) => "." + ending).join(",");
     }
   }, true);
+
+  // A label names the first control in it, which is the copy button where a text box has one.
+  const name = () => {
+    for (const box of document.querySelectorAll("label textarea:not([aria-label])")) {
+      const title = box.closest("label").querySelector("[data-testid=block-info]");
+      if (title) box.setAttribute("aria-label", title.textContent.trim());
+    }
+  };
+  let waits = false;
+  new MutationObserver(() => {
+    if (waits) return;
+    waits = true;
+    requestAnimationFrame(() => { waits = false; name(); });
+  }).observe(document.body, { childList: true, subtree: true });
+  name();
 }
