@@ -38,6 +38,7 @@ COMPILING_FAILED = (
 )
 _PHASES = {
     "encode": phases.ENCODER,
+    "encode_blocks": phases.ENCODER,
     "project": phases.PROJECTOR,
     "prefill": phases.PREFILL,
     "decode": phases.DECODE,

@@ -1,6 +1,6 @@
 """What compilers are given: each stage as one function of plain tensors.
 
-In: a model. Out: five :class:`Graph` functions, and :func:`graph_engine`, which turns the stages'
+In: a model. Out: six :class:`Graph` functions, and :func:`graph_engine`, which turns the stages'
 own arguments into theirs and hands them to whoever runs graphs: the compiler, a package built
 ahead of time, or eager Python.
 
@@ -8,11 +8,13 @@ Every size that a recording, a prompt, a draft or a batch decides is *varying*: 
 compiled code instead of a number, so one graph serves all lengths. A size of one is the exception.
 It stands for other arithmetic (a matrix product becomes a matrix-vector product), and compilers
 treat it as a case of its own, so :func:`variant` names it: ``decode`` and ``decode-B1`` are two.
-Where one would be a needless case (one scored place, one audio embedding) it is padded to two.
+Where one would be a needless case (one window, one scored place) it is padded to two.
+A clip within one attention block of the encoder has a graph of its own, in which the block is as
+long as the clip; padded to a whole block, most commands would cost twice their time.
 
-Shapes: B batch, n encoder blocks of C frames, F features, W projector windows, P prompt length,
-A audio embeddings, Q scored places, N tokens verified at once, S cache slots, E width,
-V vocabulary.
+Shapes: B batch, T frames of a short clip, n encoder blocks of C frames, F features, W projector
+windows, P prompt length, A audio embeddings, Q scored places, N tokens verified at once, S cache
+slots, E width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from torch import Tensor, nn
 
 from core.cache import KVCache, cache_of
 from core.decoder import call_layer
-from core.encoder import EncoderOutput
+from core.encoder import EncoderOutput, padded_length
 from core.engine import Engine, decode_stage, eager_engine, prefill_stage
 from core.model import GraniteSpeech
 from core.projector import split_into_windows
@@ -62,9 +64,10 @@ class Graph:
 
 @dataclass(frozen=True)
 class Graphs:
-    """The five graphs of a model."""
+    """The six graphs of a model. encode_blocks: clips of more than one attention block."""
 
     encode: Graph
+    encode_blocks: Graph
     project: Graph
     prefill: Graph
     decode: Graph
@@ -75,7 +78,7 @@ Runner = Callable[[Graph, Arguments], Any]
 
 
 def variant(graph: Graph, arguments: Arguments) -> str:
-    """The graph's name, with the letters of the varying sizes that are one: ``encode-B1-n1``."""
+    """The graph's name, with the letters of the varying sizes that are one: ``prefill-B1``."""
     ones: list[str] = []
     for tensor, sizes in zip(arguments, graph.sizes, strict=False):
         for dimension, letter in sizes.items():
@@ -92,7 +95,11 @@ def graphs_of(model: GraniteSpeech) -> Graphs:
     large = bytes_of(model.decoder.layers[0]) >= LARGE_LAYER_BYTES
     decode_with = decode_stage(model, decoder_layer if large else call_layer)
 
-    def encode(blocks: Tensor, lengths: Tensor, lora: Tensor | None) -> tuple[Tensor, ...]:
+    def encode(features: Tensor, lengths: Tensor, lora: Tensor | None) -> tuple[Tensor, ...]:
+        size = features.shape[1]
+        return tuple(model.encoder(features, lengths, lora, encoder_layer, block=size))
+
+    def encode_blocks(blocks: Tensor, lengths: Tensor, lora: Tensor | None) -> tuple[Tensor, ...]:
         size, features = blocks.shape[2], blocks.flatten(1, 2)  # [B, T, F]
         return tuple(model.encoder(features, lengths, lora, encoder_layer, block=size))
 
@@ -116,7 +123,8 @@ def graphs_of(model: GraniteSpeech) -> Graphs:
 
     batch = {0: "B"}
     return Graphs(
-        encode=Graph("encode", encode, ({0: "B", 1: "n"}, batch, batch)),
+        encode=Graph("encode", encode, ({0: "B", 1: "T"}, batch, batch)),
+        encode_blocks=Graph("encode_blocks", encode_blocks, ({0: "B", 1: "n"}, batch, batch)),
         project=Graph("project", project, ({0: "W"}, {0: "W"})),
         prefill=Graph(
             "prefill", prefill, ({0: "B", 1: "P"}, {0: "B", 1: "A"}, {0: "B", 1: "Q"}, batch)
@@ -134,7 +142,7 @@ def bytes_of(module: nn.Module) -> int:
 def graph_engine(name: str, model: GraniteSpeech, runner: Runner) -> Engine:
     """The stages of ``model`` as graphs that ``runner`` executes.
 
-    Sizes are the eager engine's, exact, but for whole encoder blocks and prompts of two tokens.
+    Sizes are the eager engine's, but for clips and prompts of one, which become two.
     """
     graphs, context = graphs_of(model), model.config.encoder.context_size
 
@@ -144,15 +152,19 @@ def graph_engine(name: str, model: GraniteSpeech, runner: Runner) -> Engine:
         return runner(graph, (*leading, *arguments[count:]))  # a cache is written, never copied
 
     def encode(features: Tensor, lengths: Tensor, lora: Tensor | None) -> EncoderOutput:
+        if features.shape[1] <= context:
+            return EncoderOutput(*run(graphs.encode, (features.contiguous(), lengths, lora)))
         blocks = features.unflatten(1, (-1, context))  # [B, n, C, F]
-        return EncoderOutput(*run(graphs.encode, (blocks.contiguous(), lengths, lora)))
+        return EncoderOutput(*run(graphs.encode_blocks, (blocks.contiguous(), lengths, lora)))
 
     def project(frames: Tensor, lora: Tensor | None) -> Tensor:
         windows = split_into_windows(frames, model.config.projector.window_size)  # [W, F, D]
-        per_clip = windows.shape[0] // frames.shape[0]
-        rows = None if lora is None else lora.repeat_interleave(per_clip, dim=0)  # [W, 1, 1]
+        count = windows.shape[0]
+        rows = None if lora is None else lora.repeat_interleave(count // frames.shape[0], dim=0)
+        if count == 1:  # not a case of its own; the copy is never read
+            windows, rows = windows.repeat(2, 1, 1), None if rows is None else rows.repeat(2, 1, 1)
         (embeddings,) = run(graphs.project, (windows.contiguous(), rows))
-        return embeddings.reshape(frames.shape[0], -1, embeddings.shape[-1])  # [B, A, E]
+        return embeddings[:count].reshape(frames.shape[0], -1, embeddings.shape[-1])  # [B, A, E]
 
     def prefill(
         prompt_ids: Tensor, audio: Tensor, scored: Tensor, cache: KVCache, lora: Tensor | None
@@ -173,7 +185,7 @@ def graph_engine(name: str, model: GraniteSpeech, runner: Runner) -> Engine:
         project=project,
         prefill=prefill,
         decode=decode,
-        frames_bucket=lambda frames: -(-frames // context) * context,
+        frames_bucket=lambda frames: max(2, padded_length(frames, context)),
         prompt_bucket=lambda length: max(2, length),
     )
 

@@ -19,6 +19,7 @@ from core.lora import has_adapter, switch
 from core.model import GraniteSpeech
 
 # Any number but one stands for all of them, but compilers weigh loops by the sizes they see first.
+TYPICAL_SHORT = 0.75  # of an attention block
 TYPICAL_BLOCKS = 3
 TYPICAL_PROMPT = 128
 TYPICAL_BATCH = 4
@@ -50,8 +51,8 @@ def _clips(model: GraniteSpeech, rows: int) -> Iterator[tuple[Tensor, Tensor]]:
     The tensors are new each time: a compiler reads notes that were made on them before.
     """
     config, like = model.config.encoder, model.decoder.embed_tokens.weight
-    for num_blocks in (1, TYPICAL_BLOCKS):
-        num_frames = num_blocks * config.context_size
+    for num_blocks in (TYPICAL_SHORT, TYPICAL_BLOCKS):
+        num_frames = max(2, int(num_blocks * config.context_size))
         features = like.new_zeros(rows, num_frames, config.input_dim)
         yield features, torch.tensor([num_frames] * rows, device=like.device)
 

@@ -22,12 +22,14 @@ import torch._dynamo.utils as dynamo
 
 from core import phases
 
-# The compiled callables of core.engine, by the names of their functions.
+# The compiled callables of core.graphs, by the names of their functions.
 STAGES = {
     "encode": phases.ENCODER,
+    "encode_blocks": phases.ENCODER,
     "project": phases.PROJECTOR,
     "prefill": phases.PREFILL,
     "decode": phases.DECODE,
+    "verify": phases.VERIFY,
 }
 CACHES = {  # counter group -> (what it caches, hits, misses, bypassed)
     "inductor": ("kernels", "fxgraph_cache_hit", "fxgraph_cache_miss", "fxgraph_cache_bypass"),

@@ -222,7 +222,7 @@ def test_the_command_says_where_the_package_is(
     folder = Path(said.out.strip())
     assert folder.parent == tmp_path
     assert "ready in 0.25 s" in said.err
-    graphs = ["decode-B1", "encode-B1", "encode-B1-n1", "prefill-B1", "project", "verify-B1"]
+    graphs = ["decode-B1", "encode-B1", "encode_blocks-B1", "prefill-B1", "project", "verify-B1"]
     assert sorted(json.loads((folder / MANIFEST).read_text())["graphs"]) == graphs
     assert sorted(met) == [(name, False) for name in graphs]  # exporting refuses inference tensors
 

@@ -115,11 +115,13 @@ def test_text_alone_meets_no_new_graph(fresh: Lab, counter: CompileCounter):
 
 def test_a_variant_names_the_sizes_that_are_one(fresh: Lab):
     graphs = graphs_of(fresh.model)
-    blocks, lengths, switch = torch.zeros(1, 1, 20, 160), torch.zeros(1), torch.zeros(1, 1, 1)
-    assert variant(graphs.encode, (blocks, lengths, switch)) == "encode-B1-n1"
-    assert variant(graphs.encode, (blocks.repeat(1, 4, 1, 1), lengths, None)) == "encode-B1"
-    many = (blocks.repeat(3, 4, 1, 1), lengths.repeat(3), None)
-    assert variant(graphs.encode, many) == "encode"
+    short, lengths, switch = torch.zeros(1, 20, 160), torch.zeros(1), torch.zeros(1, 1, 1)
+    blocks = torch.zeros(1, 4, 20, 160)
+    assert variant(graphs.encode, (short, lengths, switch)) == "encode-B1"
+    assert variant(graphs.encode, (short[:, :1], lengths, switch)) == "encode-B1-T1"
+    assert variant(graphs.encode_blocks, (blocks, lengths, None)) == "encode_blocks-B1"
+    many = (blocks.repeat(3, 1, 1, 1), lengths.repeat(3), None)
+    assert variant(graphs.encode_blocks, many) == "encode_blocks"
 
 
 @pytest.mark.slow
