@@ -2,8 +2,9 @@
 
 Each test also fails on a page error, a console error, or a request that leaves this machine. Run
 alone, on a machine that does nothing else: ``python -m pytest -m browser tests/test_browser_live.py
--s``; the second test prints how far the text was behind, at most 2 s there. On a
-shared machine that says more about the neighbours, so the test only asks that nothing is lost.
+-s``; the second test prints how far the text was behind. It must be at most 2 s, unless other
+programs took a good part of a processor meanwhile: then the text may fall further behind, but has
+to catch up.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from difflib import SequenceMatcher
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import soundfile
 import torch
@@ -34,6 +36,9 @@ pytestmark = [
 ]
 TRANSCRIPTS: dict[str, str] = json.loads((EXAMPLES / "transcripts.json").read_text())
 MIC_RATE, PAUSE_S, SPOKEN_S = 48_000, 0.5, 60.0
+BEHIND_S = 2.0  # the promise, on two processors of our own
+BUSY_S = 20.0  # when we have less than that
+OTHERS = 0.15  # of one processor: an idle system's own share is a third of it
 RIGHT = 0.8  # of the words; the bundled model's card says how many it hears wrong
 
 
@@ -77,6 +82,21 @@ def stop(page: Page) -> str:
     return line.inner_text()
 
 
+def behind_s(how: str) -> float:
+    """How far the text was behind at most, by the page's own sentence."""
+    number, unit = re.findall(r"at most ([\d.]+) (ms|s) behind", how)[0]
+    return float(number) / (1000 if unit == "ms" else 1)
+
+
+def others_s() -> float:
+    """Processor time that was not spent on this test, its app and its browser, since the start."""
+    whole = psutil.cpu_times()
+    ours = psutil.Process()
+    family = [ours, *ours.children(recursive=True)]
+    own = sum(sum(one.cpu_times()[:2]) for one in family)
+    return sum(whole) - whole.idle - getattr(whole, "iowait", 0.0) - own
+
+
 def words(page: Page) -> list[str]:
     return page.locator("[data-live=text] .committed").inner_text().split()
 
@@ -110,16 +130,19 @@ def test_a_minute_of_speech_is_kept_up_with_and_nothing_is_dropped(
     wav, spoken = minute
     page = live(guest.open())
     length_s = soundfile.info(wav).duration
+    before_s, begun = others_s(), time.monotonic()
     page.wait_for_timeout(1000 * length_s)
+    others = (others_s() - before_s) / (time.monotonic() - begun)
     how = stop(page)
     print(how, page.locator("[data-live=numbers]").inner_text().replace("\n", " "))
+    print(f"others used {100 * others:.0f} % of a processor")
     heard_minutes, heard_seconds = re.findall(r"(\d+):(\d\d) of sound", how)[0]
     assert 60 * int(heard_minutes) + int(heard_seconds) >= length_s - 1
     right = sum(
         block.size for block in SequenceMatcher(None, spoken, words(page)).get_matching_blocks()
     )
     assert right >= RIGHT * len(spoken), (spoken, words(page))
-    assert re.search(r"at most [\d.]+ (ms|s) behind", how)
+    assert behind_s(how) <= (BEHIND_S if others < OTHERS else BUSY_S), (how, others)
 
 
 def test_a_microphone_that_is_refused_gets_a_sentence(guest: Visitor) -> None:
