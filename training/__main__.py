@@ -1,5 +1,7 @@
 # ruff: noqa: PLC0415 - a stage imports only what it needs: where voices are, torch may not be
-"""python -m training corpus | encoder | decoder | align | pack | evaluate | examples"""
+"""python -m training corpus | encoder | decoder | align | pack | evaluate | examples, and for one's
+own recordings speak | manifest | finetune | score | preview
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ import logging
 import sys
 from pathlib import Path
 
-from training import corpus
+from training import commands, corpus
 
 
 def _corpus(arguments: argparse.Namespace) -> None:
@@ -154,10 +156,10 @@ def main(argv: list[str] | None = None) -> int:
     stage = stages.add_parser("examples", help="write the example recordings")
     stage.add_argument("--out", type=Path, default=Path("assets/examples"))
     stage.set_defaults(run=_examples)
+    commands.add_commands(stages)
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(message)s")
-    arguments.run(arguments)
-    return 0
+    return commands.run_or_say_why(arguments.run, arguments)
 
 
 if __name__ == "__main__":

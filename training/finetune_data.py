@@ -1,0 +1,281 @@
+"""Manifest rows -> batches for fine-tuning: features, prompts, answers.
+
+In: rows of a manifest and a loaded checkpoint. Out: :class:`SpeechBatch`, which depends on the seed
+and the batch's number alone, so a run that was stopped goes on with what it would have drawn.
+
+Sound is augmented as power mels (``training.augment``). Clips of one batch are of like length; what
+is padded is masked by the encoder. Prompts are the checkpoint's own, through ``core.prompts``.
+
+Shapes: B clips, T frames at 50 Hz, F features, P prompt and answer length, M mel frames at 100 Hz.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from core.audio import load_audio
+from core.encoder import padded_length
+from core.features import log_compress, pad_features, stack_frames
+from core.heard import label_of
+from core.lab import Lab
+from core.samples import SAMPLE_RATE
+from training.augment import augment, stretch
+from training.manifest import MAX_SECONDS, Row
+
+IGNORE = -100
+KEPT_BYTES = 2**30  # of power mels in memory; what does not fit is read again each time
+FLOOR = 1e-10
+TEMPO = 0.15  # how much faster or slower at full strength
+
+
+@dataclass(frozen=True)
+class SpeechBatch:
+    """features [B, T, F], lengths [B], ids [B, P], targets [B, P] (IGNORE where nothing counts).
+
+    labels: the texts' characters one after the other; label_counts [B]; num_tokens of the answers.
+    """
+
+    features: Tensor
+    lengths: Tensor
+    ids: Tensor
+    targets: Tensor
+    labels: Tensor
+    label_counts: Tensor
+    num_tokens: int
+    num_characters: int
+
+
+class Recordings:
+    """Reads rows as power mels [M, mels], and keeps as many as fit in memory."""
+
+    def __init__(self, lab: Lab, max_seconds: float = MAX_SECONDS) -> None:
+        self._lab, self._max_seconds = lab, max_seconds
+        self._kept: dict[Row, Tensor] = {}
+        self._free = KEPT_BYTES
+
+    def power(self, row: Row) -> Tensor:
+        """The power mel of a row's recording, float32.
+
+        Raises:
+            ManifestError: the recording cannot be read.
+        """
+        if row in self._kept:
+            return torch.pow(10.0, self._kept[row].float())
+        mel = self._lab.front_end.mel
+        samples = waveform_of(row, self._max_seconds)
+        power = mel(samples.to(self._lab.device)).T.clamp(min=FLOOR).cpu()
+        log = power.log10().half()
+        if log.numel() * 2 <= self._free:
+            self._kept[row] = log
+            self._free -= log.numel() * 2
+        return torch.pow(10.0, log.float())
+
+
+def waveform_of(row: Row, max_seconds: float = MAX_SECONDS) -> Tensor:
+    """The samples [N] of a row at 16 kHz, cut to its start and end.
+
+    Raises:
+        ManifestError: not a readable recording, nothing between start and end, or longer than
+            ``max_seconds``.
+    """
+    whole = row.start is None and row.end is None
+    try:
+        # A whole clip that is too long is refused by its header, before it is decoded.
+        samples = load_audio(row.audio, max_seconds=max_seconds if whole else None)
+    except (ValueError, OSError) as error:
+        raise row.error(str(error)) from error
+    begin = round((row.start or 0.0) * SAMPLE_RATE)
+    end = None if row.end is None else round(row.end * SAMPLE_RATE)
+    part = samples[begin:end]
+    if part.shape[0] < SAMPLE_RATE // 20:
+        raise row.error(
+            f"{part.shape[0] / SAMPLE_RATE:.2f} s of sound between start and end, of "
+            f"{samples.shape[0] / SAMPLE_RATE:.2f} s; expected at least 0.05 s"
+        )
+    if part.shape[0] > max_seconds * SAMPLE_RATE:
+        raise row.error(
+            f"{part.shape[0] / SAMPLE_RATE:.1f} s between start and end; expected at most "
+            f"{max_seconds:g} s: cut it into shorter rows"
+        )
+    return part
+
+
+def order(seconds: Sequence[float], size: Size, rng: random.Random) -> list[list[int]]:
+    """Row numbers in batches: shuffled, then of like length within sixteen batches."""
+    shuffled = rng.sample(range(len(seconds)), len(seconds))
+    groups = []
+    for start in range(0, len(shuffled), 16 * size.clips):
+        pool = sorted(shuffled[start : start + 16 * size.clips], key=lambda index: seconds[index])
+        group: list[int] = []
+        for index in pool:
+            full = len(group) == size.clips or (len(group) + 1) * seconds[index] > size.seconds
+            if group and full:
+                groups.append(group)
+                group = []
+            group.append(index)
+        groups.append(group)
+    rng.shuffle(groups)
+    return groups
+
+
+@dataclass(frozen=True)
+class Size:
+    """The largest batch: clips, and seconds of sound with padding."""
+
+    clips: int
+    seconds: float
+
+    def __post_init__(self) -> None:
+        if self.clips < 1 or not self.seconds > 0:
+            raise ValueError(
+                f"a batch of {self.clips} clips and {self.seconds:g} s; expected at least 1 clip"
+            )
+
+
+@dataclass(frozen=True)
+class Source:
+    """Rows to draw from, and how long each is."""
+
+    rows: Sequence[Row]
+    seconds: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One clip of a step: its row, and what its augmentation is drawn from."""
+
+    row: Row
+    seed: str
+
+
+class Schedule:
+    """Which rows a batch takes: new ones in epochs; a share of the batches are of older rows.
+
+    Old and new do not share batches: their clips differ in length, and padding costs time. A batch
+    has at most ``size.clips`` clips and, padded, ``size.seconds`` of sound.
+    """
+
+    def __init__(
+        self, new: Source, keep: Source | None, *, size: Size, keep_share: float, seed: int
+    ) -> None:
+        if not 0.0 <= keep_share < 1.0:
+            raise ValueError(f"--keep-share is {keep_share}; expected 0 to less than 1")
+        self._new, self._keep, self._size, self._seed = new, keep, size, seed
+        self._share = keep_share if keep is not None else 0.0
+        self._epochs: dict[str, tuple[list[list[list[int]]], int]] = {}
+
+    def batch(self, number: int) -> list[Draw]:
+        """The draws of the ``number``-th batch of the run, from 0."""
+        before, now = int(number * self._share), int((number + 1) * self._share)
+        if self._keep is not None and now > before:
+            rows, group = self._keep.rows, self._group("keep", self._keep, before)
+        else:
+            rows, group = self._new.rows, self._group("new", self._new, number - now)
+        return [
+            Draw(rows[row], f"{self._seed}/{number}/{place}") for place, row in enumerate(group)
+        ]
+
+    def epochs(self, batches: int) -> float:
+        """How often ``batches`` batches go through the new rows."""
+        per_epoch = len(order(self._new.seconds, self._size, random.Random(0)))
+        return (batches - int(batches * self._share)) / per_epoch
+
+    def batches_of(self, epochs: float) -> int:
+        """How many batches, old rows' included, go ``epochs`` times through the new rows."""
+        per_epoch = len(order(self._new.seconds, self._size, random.Random(0)))
+        return max(1, round(epochs * per_epoch / (1.0 - self._share)))
+
+    def _group(self, name: str, source: Source, place: int) -> list[int]:
+        """The ``place``-th batch of a source, over all its epochs."""
+        made, count = self._epochs.get(name, ([], 0))
+        while count <= place:
+            rng = random.Random(f"{self._seed}/{name}/{len(made)}")
+            made.append(order(source.seconds, self._size, rng))
+            count += len(made[-1])
+        self._epochs[name] = (made, count)
+        for epoch in made:
+            if place < len(epoch):
+                return epoch[place]
+            place -= len(epoch)
+        raise AssertionError("a place within the epochs that were made")
+
+
+class Batcher:
+    """Draws -> tensors on the model's device.
+
+    lead: what stands between the prompt and the text, "" or " "; strength: of the augmentation.
+    """
+
+    def __init__(self, lab: Lab, recordings: Recordings, *, strength: float, lead: str) -> None:
+        self._lab, self._recordings = lab, recordings
+        self.strength, self._lead = strength, lead
+
+    def batch(self, draws: Sequence[Draw]) -> SpeechBatch:
+        """The batch of some draws."""
+        lab = self._lab
+        features = [self._features(draw) for draw in draws]
+        longest = max(clip.shape[0] for clip in features)
+        padded = pad_features(features, padded_length(longest, lab.config.encoder.context_size))
+        texts = [draw.row.text for draw in draws]
+        pairs = [
+            (lab.prompt_ids(frames), self.answer(text))
+            for frames, text in zip(padded.lengths, texts, strict=True)
+        ]
+        ids, targets = pad_rows(pairs, lab.config.decoder.pad_token_id)
+        spelt = [ctc_labels(text, lab.config.encoder.output_dim) for text in texts]
+        to = lab.device
+        return SpeechBatch(
+            features=padded.values.to(to),
+            lengths=torch.tensor(padded.lengths, device=to),
+            ids=ids.to(to),
+            targets=targets.to(to),
+            labels=torch.tensor([one for each in spelt for one in each], device=to),
+            label_counts=torch.tensor([len(each) for each in spelt], device=to),
+            num_tokens=sum(len(answer) for _, answer in pairs),
+            num_characters=sum(len(each) for each in spelt),
+        )
+
+    def answer(self, text: str) -> list[int]:
+        """Ids of a transcript and the token that ends it."""
+        tokenizer = self._lab.tokenizer
+        assert tokenizer is not None
+        end = self._lab.config.decoder.eos_token_ids[0]
+        return [*tokenizer.encode_continuation(self._lead + text), end]
+
+    def _features(self, draw: Draw) -> Tensor:
+        """[T, F] of one draw."""
+        power = self._recordings.power(draw.row)
+        if self.strength > 0:
+            power = changed(power, self.strength, draw.seed)
+        return stack_frames(log_compress(power))
+
+
+def changed(power: Tensor, strength: float, seed: str) -> Tensor:
+    """A power mel [M, mels] augmented, its tempo included, as ``seed`` decides."""
+    rng = random.Random(seed)
+    tempo = 1.0 + TEMPO * strength * rng.uniform(-1.0, 1.0)
+    noise = torch.Generator().manual_seed(rng.randrange(2**62))
+    return augment(stretch(power, tempo), strength, noise)
+
+
+def pad_rows(pairs: Sequence[tuple[list[int], list[int]]], pad: int) -> tuple[Tensor, Tensor]:
+    """(prompt, answer) ids -> ids [B, P] and next-token targets [B, P]; prompts do not count."""
+    longest = max(len(prompt) + len(answer) for prompt, answer in pairs)
+    ids = torch.full((len(pairs), longest), pad)
+    targets = torch.full((len(pairs), longest), IGNORE)
+    for row, (prompt, answer) in enumerate(pairs):
+        whole = torch.tensor(prompt + answer)
+        ids[row, : len(whole)] = whole
+        targets[row, len(prompt) - 1 : len(whole) - 1] = torch.tensor(answer)
+    return ids, targets
+
+
+def ctc_labels(text: str, num_labels: int) -> list[int]:
+    """The CTC labels of a text's characters; characters that the head lacks are left out."""
+    found = (label_of(character) for character in text)
+    return [label for label in found if label is not None and label < num_labels]
