@@ -15,7 +15,8 @@ from app import wording
 from app.downloads import FETCH_FILE, build_fetched, write_file
 from app.events import PAGE_EVENT, Updates, session_of
 from app.failures import plain_errors
-from app.measuring import Doing, Measured, Measuring, Report
+from app.measure_work import Doing, Measured, Report
+from app.measuring import Measuring
 from profiling.compare import compare
 from profiling.figures_compare import break_even_lines, comparison_bars, ratio_intervals
 from profiling.report import comparison_report

@@ -19,7 +19,8 @@ from app.compare_result import CompareResult, build_compare_result
 from app.deployment import Deployment
 from app.events import MODEL_EVENT, PAGE_EVENT, Updates, session_of
 from app.failures import spoken
-from app.measuring import How, Measuring
+from app.measure_work import How
+from app.measuring import Measuring
 from app.recording_field import build_recording
 from profiling.intervals import FEWEST_BLOCKS
 

@@ -12,7 +12,8 @@ from html import escape
 from typing import Any
 
 from app import wording
-from app.measuring import Doing, Measured
+from app.measure_work import Doing, Measured
+from profiling.agreement import agreement_said
 from profiling.figures_style import END_TO_END, format_ms
 from profiling.report_columns import COMPARISON_COLUMNS
 from profiling.report_page import Page
@@ -95,7 +96,7 @@ def answer_html(measured: Measured) -> str:
     found = measured.comparison or {}
     lines = [
         f"<p class='verdict'>{escape(verdict(measured))}</p>",
-        f"<p>{escape(tokens(found))}</p>",
+        f"<p>{escape(agreement_said(found))}</p>",
     ]
     if found.get("compile_seconds") is not None:
         lines.append(f"<p>{escape(wording.sentence(found['break_even']))}</p>")
@@ -103,17 +104,6 @@ def answer_html(measured: Measured) -> str:
     for warning in (*warned, *found.get("warnings", ())):
         lines.append(f"<p class='note warning'>{escape(wording.sentence(str(warning)))}</p>")
     return "".join(lines)
-
-
-def tokens(found: Mapping[str, Any]) -> str:
-    """Whether both made the same tokens, and how many words are wrong where that is known."""
-    same = "Both made the same tokens."
-    if not found["tokens_identical"]:
-        same = f"The tokens differ from the {_ordinal(found['first_difference'] + 1)} on."
-    a, b = found.get("wer_a"), found.get("wer_b")
-    if a is not None and b is not None:
-        same += f" Words wrong: {100 * a:.0f} % for A, {100 * b:.0f} % for B."
-    return same
 
 
 def texts_html(measured: Measured) -> str:
@@ -153,8 +143,3 @@ def table_html(found: Mapping[str, Any]) -> str:
 
 def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
-
-
-def _ordinal(number: int) -> str:
-    ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
-    return f"{number}{'th' if 10 <= number % 100 <= 20 else ending}"

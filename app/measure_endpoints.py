@@ -17,7 +17,8 @@ from app import wording
 from app.asked import settings_of
 from app.events import MODEL_EVENT
 from app.failures import plain_errors
-from app.measuring import MOST, How, Measuring
+from app.measure_work import How
+from app.measuring import MOST, Measuring
 from profiling.trace import MAX_JSON_BYTES, read_trace
 from profiling.trace_tables import trace_json
 

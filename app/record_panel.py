@@ -19,7 +19,8 @@ from app.arm_panel import build_arm
 from app.deployment import Deployment
 from app.events import MODEL_EVENT, PAGE_EVENT, Updates, session_of
 from app.failures import spoken
-from app.measuring import Doing, How, Measured, Measuring
+from app.measure_work import Doing, How, Measured
+from app.measuring import Measuring
 from app.recording_field import build_recording
 
 BLOCKS, MOST_BLOCKS, TOKENS = 6, 40, 200

@@ -1,12 +1,13 @@
 """Whether two runs said the same: token by token, and against what was really said.
 
-In: token ids, or texts. Out: where they part, and how many words are wrong.
+In: token ids, or texts. Out: where they part, how many words are wrong, and both in words.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 def first_difference(a: Sequence[int], b: Sequence[int]) -> int | None:
@@ -31,3 +32,23 @@ def word_errors(reference: str, heard: str) -> tuple[int, int]:
                 min(row[j] + 1, row[j - 1] + 1, corner + (word != other)),
             )
     return row[-1], len(want)
+
+
+def agreement_said(comparison: Mapping[str, Any]) -> str:
+    """Whether two runs made the same tokens, and how many words are wrong where that is known.
+
+    Args:
+        comparison: as its JSON states it.
+    """
+    said = "Both made the same tokens."
+    if not comparison["tokens_identical"]:
+        said = f"The tokens differ from the {_ordinal(comparison['first_difference'] + 1)} on."
+    a, b = comparison.get("wer_a"), comparison.get("wer_b")
+    if a is not None and b is not None:
+        said += f" Words wrong: {100 * a:.1f} % for A, {100 * b:.1f} % for B."
+    return said
+
+
+def _ordinal(number: int) -> str:
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{'th' if 10 <= number % 100 <= 20 else ending}"

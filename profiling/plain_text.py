@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from profiling.agreement import agreement_said
 from profiling.baseline import PEAK_MB, PUBLISHED
 from profiling.length_table import LengthRow
 
@@ -118,13 +119,7 @@ def comparison_text(found: Mapping[str, Any]) -> str:
     if "end_to_end" in found["noise_floor"]:
         low, high = found["noise_floor"]["end_to_end"]
         lines.append(f"  noise floor (the same arm twice): {low:.3f} to {high:.3f}")
-    same = "identical" if found["tokens_identical"] else "differ"
-    at = "" if found["tokens_identical"] else f" from token {found['first_difference']} on"
-    lines.append(f"  tokens: {same}{at}")
-    if found["wer_a"] is not None:
-        lines.append(
-            f"  word error rate: {100 * found['wer_a']:.1f} % and {100 * found['wer_b']:.1f} %"
-        )
+    lines.append(f"  {agreement_said(found)}")
     lines.append(f"  {found['break_even']}")
     return "\n".join(lines + [f"  warning: {text}" for text in found["warnings"]])
 

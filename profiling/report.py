@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from profiling import report_sections as sections
+from profiling.agreement import agreement_said
 from profiling.figures_compare import break_even_lines, comparison_bars, ratio_intervals
 from profiling.figures_run import acceptance_bars, token_latency
 from profiling.figures_style import END_TO_END
@@ -73,7 +74,7 @@ def comparison_report(a: Run, b: Run, comparison: Mapping[str, Any]) -> str:
     if comparison.get("break_even"):
         sentence = str(comparison["break_even"])
         page.parts.append(f"<p>{text(sentence[:1].upper() + sentence[1:])}.</p>")
-    page.parts.append(f"<p>{text(_tokens(comparison))}</p>")
+    page.parts.append(f"<p>{text(agreement_said(comparison))}</p>")
     sections.warnings(page, comparison.get("warnings") or ())
     page.heading("Time per phase", DEFINITIONS["phase_ms"][2])
     page.figure(comparison_bars(comparison), "Phases of A and B")
@@ -94,14 +95,3 @@ def comparison_report(a: Run, b: Run, comparison: Mapping[str, Any]) -> str:
         sections.transcript(page, run)
     sections.circumstances(page, {" (A)": a, " (B)": b})
     return page.html()
-
-
-def _tokens(comparison: Mapping[str, Any]) -> str:
-    """Whether both runs said the same, in words."""
-    words = "Both runs made the same tokens."
-    if not comparison["tokens_identical"]:
-        words = f"The tokens differ from token {comparison.get('first_difference')} on."
-    a, b = comparison.get("wer_a"), comparison.get("wer_b")
-    if a is not None and b is not None:
-        words += f" Word error rate: {100 * a:.1f} % for A, {100 * b:.1f} % for B."
-    return words

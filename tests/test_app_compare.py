@@ -13,16 +13,18 @@ from typing import Any
 import pytest
 
 from app import compare_wording as words
-from app import measuring as module
+from app import measure_work as module
 from app.asked import known_text, settings_of
 from app.examples import read_examples
-from app.measuring import SAME, SAME_HERE, Doing, How, Measured, Measuring
+from app.measure_work import SAME_HERE, Doing, How, Measured
+from app.measuring import SAME, Measuring
 from app.run_shelf import RunShelf
 from app.settings import Settings
 from app.studio import NotBegun, Studio
 from core.lab import Lab
 from measuring import RECORDING
 from profiling import session
+from profiling.agreement import agreement_said
 from profiling.ceilings import GPUS
 from profiling.run_file import RunError
 
@@ -106,7 +108,7 @@ class TestWords:
     )
     def test_the_first_token_that_differs_is_counted_from_one(self, index: int, said: str) -> None:
         found = {**comparison(), "tokens_identical": False, "first_difference": index}
-        assert f"from the {said} on" in words.tokens(found)
+        assert f"from the {said} on" in agreement_said(found)
 
     def test_progress_says_what_how_far_and_how_long(self) -> None:
         html = words.progress_html(Doing(0.5, "run 3 of 6 <b>", 12.0))

@@ -115,8 +115,8 @@ def test_comparing_prints_verdicts_and_says_that_tokens_differ(
     status = main(["compare", on["id"], str(runs / off["id"]), "--out", str(runs)])
     out = capsys.readouterr().out
     assert status == 1  # the adapter changes the text
-    assert "tokens: differ from token" in out
-    assert "word error rate: 100.0 % and 100.0 %" in out
+    assert "The tokens differ from the" in out
+    assert "Words wrong: 100.0 % for A, 100.0 % for B." in out
     assert "noise floor" in out
 
 
