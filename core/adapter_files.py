@@ -2,7 +2,8 @@
 
 In: ``adapter_config.json`` and ``adapter_model.safetensors``, and the model they are made for. Out:
 :class:`AdapterWeights`: low-rank updates of linear layers and, where the adapter says so
-(``modules_to_save``), whole tensors of the encoder or the projector that it was trained with.
+(``modules_to_save``), whole tensors that it was trained with: of the encoder, the projector, or
+the decoder's table of tokens and head.
 Names written before and after transformers 5 are accepted.
 """
 
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from core.lora import AdaptableLinear, LoRAWeights
@@ -22,7 +24,8 @@ from core.stored_names import POINTWISE, native_name
 from core.tensor_files import CheckpointError, open_safetensors, read_settings
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-WHOLE_PARTS = ("encoder.", "projector.")  # what an adapter may bring whole
+TABLE, HEAD = "decoder.embed_tokens.", "decoder.lm_head."
+WHOLE_PARTS = ("encoder.", "projector.", TABLE, HEAD)  # what an adapter may bring whole
 
 _LORA_KEY = re.compile(r"^(?:base_model\.model\.)?(.+)\.lora_(A|B)(?:\.\w+)?\.weight$")
 _PREFIX = re.compile(r"^base_model\.model\.")
@@ -68,7 +71,7 @@ def read_adapter(model: GraniteSpeech, config_file: Path, weights_file: Path) ->
         CheckpointError: a variant of LoRA that is not supported, or parts that do not exist.
     """
     settings = read_settings(config_file)
-    saved = _modules_to_save(settings, config_file)
+    saved = _modules_to_save(settings)
     _refuse_variants(settings, config_file)
     halves: dict[str, dict[str, Tensor]] = {}
     whole: dict[str, Tensor] = {}
@@ -79,9 +82,16 @@ def read_adapter(model: GraniteSpeech, config_file: Path, weights_file: Path) ->
                 halves.setdefault(match[1], {})[match[2]] = _flat(file.get_tensor(key))
                 continue
             name = native_name(_PREFIX.sub("", key))
-            if not saved or not name.startswith(WHOLE_PARTS):
+            if not name.startswith(WHOLE_PARTS) or not name.startswith(tuple(saved.values())):
                 raise CheckpointError(f"{weights_file.name}: {key!r} is not a LoRA tensor")
             whole[name] = file.get_tensor(key)
+    for said, start in saved.items():
+        if not any(name.startswith(start) for name in whole):
+            raise CheckpointError(
+                f"{config_file.name}: 'modules_to_save' with {said!r} is not supported where "
+                f"{weights_file.name} has nothing of it; expected plain LoRA, or whole parts of "
+                "the encoder, the projector or the table of tokens"
+            )
     if not halves and not whole:
         raise CheckpointError(
             f"{weights_file.name} holds no LoRA tensors; expected an adapter of this model"
@@ -134,6 +144,7 @@ def _updates(
 def _fitting(model: GraniteSpeech, whole: Mapping[str, Tensor], source: Path) -> dict[str, Tensor]:
     """Whole tensors in our layout, if the model has them in these shapes."""
     own, found = model.state_dict(), {}
+    whole = _without_tied_head(model, whole, source)
     for name, tensor in whole.items():
         value = tensor.squeeze(-1) if POINTWISE.match(name) and tensor.ndim == 3 else tensor
         if name not in own or own[name].shape != value.shape:
@@ -144,6 +155,26 @@ def _fitting(model: GraniteSpeech, whole: Mapping[str, Tensor], source: Path) ->
             )
         found[name] = value
     return found
+
+
+def _without_tied_head(
+    model: GraniteSpeech, whole: Mapping[str, Tensor], source: Path
+) -> dict[str, Tensor]:
+    """The tensors without a head that is the table over again, where one table serves as both."""
+    table, head = f"{TABLE}weight", f"{HEAD}weight"
+    if not model.config.decoder.tie_word_embeddings or not {table, head} & whole.keys():
+        return dict(whole)
+    if model.decoder.lm_head is not None:
+        raise CheckpointError(
+            f"{source.name}: the adapter has a table of tokens of its own, which does not reach "
+            "the quantised head; load the model without quantisation"
+        )
+    if table not in whole or head not in whole or not torch.equal(whole[table], whole[head]):
+        raise CheckpointError(
+            f"{source.name}: the adapter's table of tokens and its head differ; this model has one "
+            "for both: expected both in the file, alike"
+        )
+    return {name: value for name, value in whole.items() if name != head}
 
 
 def _flat(half: Tensor) -> Tensor:
@@ -161,16 +192,13 @@ def _scaling(settings: Mapping[str, Any], module: str, a: Tensor) -> float:
     return float(alpha) / (rank**0.5 if settings.get("use_rslora") else rank)
 
 
-def _modules_to_save(settings: Mapping[str, Any], source: Path) -> list[str]:
-    """Modules the adapter brings whole; only those of the encoder and the projector can be."""
-    names = settings.get("modules_to_save") or []
-    for name in names:
-        if not re.match(r"^(?:(?:base_model\.)?model\.)*(encoder|projector)(\.|$)", str(name)):
-            raise CheckpointError(
-                f"{source.name}: 'modules_to_save' with {name!r} is not supported; expected plain "
-                "LoRA, or with it parts of the encoder and the projector"
-            )
-    return list(names)
+def _modules_to_save(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Modules the adapter brings whole, as it names them, and how their tensors begin here."""
+    found = {}
+    for said in settings.get("modules_to_save") or []:
+        name = _PREFIX.sub("", str(said))
+        found[said] = TABLE if name == "embed_tokens" else native_name(f"{name}.")
+    return found
 
 
 def _refuse_variants(settings: Mapping[str, Any], source: Path) -> None:

@@ -251,3 +251,26 @@ def test_whole_tensors_reach_the_model_in_its_own_layout(base: Path, tmp_path: P
             state["encoder.layers.1.ff1.up_proj.weight"],
             layer["encoder.layers.1.ff1.up_proj.weight"],
         )
+
+
+def test_a_table_of_tokens_reaches_the_head_that_is_tied_to_it(base: Path, tmp_path: Path):
+    folder = tmp_path / "table"
+    folder.mkdir()
+    other = tiny_models.random_model(seed=9)
+    prefix, table = "base_model.model.", other.decoder.embed_tokens.weight
+    names = ["model.language_model.embed_tokens", "lm_head"]
+    tensors = tiny_models.write_adapter(folder, other, modules_to_save=names)
+    whole = {f"{prefix}{name}.weight": table.clone() for name in names}
+    save_file(tensors | whole, folder / WEIGHTS)
+    lab = load(base)
+    lab.add_adapter("table", folder)
+    with lab.adapters.using("table"):
+        assert torch.equal(lab.model.decoder.embed_tokens.weight, table)
+    with lab.adapters.using(None):
+        assert not torch.equal(lab.model.decoder.embed_tokens.weight, table)
+    small = core.load(base, device="cpu", dtype="float32", quantize="int8-weight-only")
+    with pytest.raises(CheckpointError, match="load the model without quantisation"):
+        small.add_adapter("table", folder)
+    save_file(tensors | whole | {f"{prefix}lm_head.weight": -table}, folder / WEIGHTS)
+    with pytest.raises(CheckpointError, match="table of tokens and its head differ"):
+        load(base).add_adapter("table", folder)

@@ -80,7 +80,7 @@ def _add_finetune(parser: argparse.ArgumentParser) -> None:
     add("--keep-share", type=float, default=0.3, help="of the batches")
     add("--out", type=Path, required=True, help="folder for the adapter and the run's state")
     add("--resume", action="store_true", help="go on where the run in --out was stopped")
-    add("--train", default="lora,projector", help="some of lora, projector, encoder")
+    add("--train", default="lora,projector", help="some of lora, projector, encoder, embeddings")
     add("--rank", type=int, default=16, help="of the columns added to the adapter")
     add("--alpha", type=float, help="the update is scaled by alpha / rank (default: the rank)")
     add("--modules", default=MODULES, help="layers of the decoder that get LoRA")

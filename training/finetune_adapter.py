@@ -2,9 +2,9 @@
 
 In: the model with what was trained in its place. Out: ``adapter_config.json`` and
 ``adapter_model.safetensors``. Low-rank updates are LoRA tensors. What was trained whole (projector,
-encoder layers) are PEFT's ``modules_to_save`` in the same file: one folder holds all of it, peft
-puts it in place of the base's modules by itself, and both take it out again with the adapter, so
-the base model stays what it was. Tensors are float32, as they were trained.
+encoder layers, the table of tokens) are PEFT's ``modules_to_save`` in the same file: one folder
+holds all of it, peft puts it in place of the base's modules by itself, and both take it out again
+with the adapter, so the base model stays what it was. Tensors are float32, as they were trained.
 
 Names are those of transformers 5, as peft 0.21 writes them.
 """
@@ -33,7 +33,10 @@ _PREFIX = "base_model.model."
 
 def peft_name(native: str) -> str:
     """A module or tensor of ours by the name it has in transformers 5."""
-    stored = stored_name(native + ".").removesuffix(".")
+    return _from_stored(stored_name(native + ".").removesuffix("."))
+
+
+def _from_stored(stored: str) -> str:
     if stored.startswith("language_model.lm_head"):
         return stored.removeprefix("language_model.")
     if stored.startswith("language_model.model."):
@@ -75,9 +78,15 @@ def adapter_tensors(model: GraniteSpeech, whole: Sequence[str]) -> dict[str, Ten
         found[f"{peft_name(name)}.lora_B.weight"] = layer.lora_b
     state = model.state_dict()
     mine = {key: state[key] for key in state if key.startswith(tuple(f"{n}." for n in whole))}
-    for key, value in to_stored(mine).items():  # the encoder's and the projector's names only
-        found[f"model.{key}"] = value
+    found |= {_from_stored(key): value for key, value in to_stored(mine).items()}
+    if _brings_tied_table(model, whole):
+        # peft keeps the two apart once an adapter brings them, so both have to be there.
+        found["lm_head.weight"] = model.decoder.embed_tokens.weight
     return found
+
+
+def _brings_tied_table(model: GraniteSpeech, whole: Sequence[str]) -> bool:
+    return "decoder.embed_tokens" in whole and model.config.decoder.tie_word_embeddings
 
 
 def adapter_settings(model: GraniteSpeech, whole: Sequence[str], base: str) -> dict[str, Any]:
@@ -88,6 +97,8 @@ def adapter_settings(model: GraniteSpeech, whole: Sequence[str], base: str) -> d
         ranks[name] = layer.lora_a.shape[0]
         alphas[name] = layer.lora_scaling * ranks[name]
     short = _short_names(model, ranks)
+    saved = [peft_name(name) for name in whole]
+    saved += ["lm_head"] if _brings_tied_table(model, whole) else []
     rank, alpha = _usual(ranks), _usual(alphas)
     return {
         "alpha_pattern": _patterns(alphas, alpha, short),
@@ -98,7 +109,7 @@ def adapter_settings(model: GraniteSpeech, whole: Sequence[str], base: str) -> d
         "init_lora_weights": True,
         "lora_alpha": alpha,
         "lora_dropout": 0.0,
-        "modules_to_save": [f"model.{name}" for name in whole] or None,
+        "modules_to_save": saved or None,
         "peft_type": "LORA",
         "r": rank,
         "rank_pattern": _patterns(ranks, rank, short),
@@ -137,4 +148,4 @@ def _patterns(
 
 
 def _plain(value: Tensor) -> Tensor:
-    return value.detach().float().cpu().contiguous()
+    return value.detach().float().cpu().clone().contiguous()

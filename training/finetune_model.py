@@ -26,7 +26,7 @@ from core.lora import AdaptableLinear, LoRAWeights, switch
 from core.model import GraniteSpeech
 from training.finetune_data import IGNORE, SpeechBatch
 
-PARTS = ("lora", "projector", "encoder")
+PARTS = ("lora", "projector", "encoder", "embeddings")
 BLANK = 0  # the CTC head's label; the others are code points
 
 
@@ -110,6 +110,9 @@ def _grown(layer: AdaptableLinear, plan: Plan | None, generator: torch.Generator
 def full_modules(model: GraniteSpeech, plan: Plan) -> list[str]:
     """Names of the modules that are trained whole, beside the adapter."""
     names = ["projector"] if "projector" in plan.parts else []
+    if "embeddings" in plan.parts:
+        names.append("decoder.embed_tokens")
+        names += [] if model.decoder.lm_head is None else ["decoder.lm_head"]
     if "encoder" in plan.parts:
         total = len(model.encoder.layers)
         count = total if plan.encoder_layers is None else min(plan.encoder_layers, total)
