@@ -30,7 +30,7 @@ example-run: $(STAMP)  ## record again the run that the Profile tab opens with
 	$(PY) -m profiling run --engine eager,compile --repeats 10 --out assets/runs
 
 demo-model: $(STAMP)  ## train the bundled model from nothing
-	for stage in corpus encoder decoder align pack evaluate; do $(PY) -m training $$stage || exit 1; done
+	for stage in corpus encoder decoder align joint pack evaluate; do $(PY) -m training $$stage || exit 1; done
 
 venv: $(STAMP)  ## only make the environment
 

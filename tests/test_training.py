@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 import core
 from core.features import FeatureConfig, LogMel
-from training import align_stage, decoder_stage, encoder_stage, mels, pack, text
+from training import align_stage, decoder_stage, encoder_stage, joint_stage, mels, pack, text
 from training.augment import augment, mel_centres, stretch, telephone
 from training.batches import Composer
 from training.corpus import RATE, Clip, read_manifest, write_manifest, write_wav
@@ -127,6 +128,23 @@ def test_batches_are_unpadded_seeded_and_hold_every_text(corpus: Path) -> None:
         assert said <= set(WORDS)
 
 
+def test_joined_strings_are_of_one_voice_and_longer(corpus: Path) -> None:
+    spoken = [one for one in mels.load(corpus, read_manifest(corpus, ["train"]))]
+    renamed = [
+        replace(one, speaker=f"voice-{n % 2}", text=f"v{n % 2}") for n, one in enumerate(spoken)
+    ]
+
+    def texts(*, joined: bool) -> list[str]:
+        composer = Composer(renamed, real_share=0.0, seed=3, joined=joined)
+        batches = composer.pool(0, 0.5, num_batches=16, frames=300)
+        short = [batch for batch in batches if batch.features.shape[1] <= 200]
+        return [said for batch in short for said in batch.texts if said]
+
+    alone, together = texts(joined=False), texts(joined=True)
+    assert max(len(said.split()) for said in alone) == 1 < max(len(s.split()) for s in together)
+    assert all(len(set(said.split())) == 1 for said in together)
+
+
 def test_chat_prompts_equal_the_template() -> None:
     template = ImmutableSandboxedEnvironment().from_string(CHAT_TEMPLATE)
     turn = [{"role": "user", "content": "repeat: one"}]
@@ -161,6 +179,9 @@ def test_every_stage_runs_resumes_and_packs_a_loadable_folder(
     for wanted in (2, 3):
         align_stage.run(corpus, tmp_path, align_options(wanted))
     assert steps("align") == [1, 2, 3]
+    for wanted in (1, 2):
+        joint_stage.run(corpus, tmp_path, joint_options(wanted))
+    assert steps("joint") == [1, 2]
 
     folder = pack.run(tmp_path, tmp_path / "packed")
     index = json.loads((folder / "model.safetensors.index.json").read_text())["weight_map"]
@@ -173,6 +194,13 @@ def test_every_stage_runs_resumes_and_packs_a_loadable_folder(
     assert isinstance(lab.transcribe(str(wave), lora=False).text, str)
     kept = lab.model.decoder.embed_tokens.weight
     assert torch.allclose(kept, before["embed_tokens.weight"], atol=1e-2), "the decoder moved"
+    learned = torch.load(tmp_path / "joint.pt", weights_only=True)["weights"]
+    heard = lab.model.encoder.layers[0].ff1.up_proj.weight
+    assert torch.allclose(heard, learned["encoder.layers.0.ff1.up_proj.weight"], atol=1e-2)
+    earlier = torch.load(tmp_path / "encoder.pt", weights_only=True)["encoder"]
+    assert not torch.equal(
+        learned["encoder.layers.0.ff1.up_proj.weight"], earlier["layers.0.ff1.up_proj.weight"]
+    ), "the last stage did not train the encoder"
 
 
 def encoder_options(steps: int) -> encoder_stage.EncoderOptions:
@@ -184,6 +212,18 @@ def encoder_options(steps: int) -> encoder_stage.EncoderOptions:
 def decoder_options(steps: int) -> decoder_stage.DecoderOptions:
     return decoder_stage.DecoderOptions(
         steps=steps, texts_per_batch=4, learning_rate=1e-3, warmup=2, save_every_s=0.0, seed=0
+    )
+
+
+def joint_options(steps: int) -> joint_stage.JointOptions:
+    return joint_stage.JointOptions(
+        steps=steps,
+        frames_per_batch=200,
+        learning_rate=1e-3,
+        warmup=2,
+        deaf_share=0.3,
+        save_every_s=0.0,
+        seed=0,
     )
 
 

@@ -1,6 +1,6 @@
 # ruff: noqa: PLC0415 - a stage imports only what it needs: where voices are, torch may not be
-"""python -m training corpus | encoder | decoder | align | pack | evaluate | examples, and for one's
-own recordings speak | manifest | finetune | score | preview
+"""python -m training corpus | encoder | decoder | align | joint | pack | evaluate | examples, and
+for one's own recordings speak | manifest | finetune | score | preview
 """
 
 from __future__ import annotations
@@ -81,6 +81,22 @@ def _align(arguments: argparse.Namespace) -> None:
     print(align_stage.run(arguments.corpus, arguments.checkpoints, options))
 
 
+def _joint(arguments: argparse.Namespace) -> None:
+    from training import joint_stage
+
+    smoke = arguments.smoke
+    options = joint_stage.JointOptions(
+        steps=2 if smoke else arguments.steps,
+        frames_per_batch=400 if smoke else 2000,
+        learning_rate=arguments.learning_rate,
+        warmup=100,
+        deaf_share=0.07,
+        save_every_s=150.0,
+        seed=arguments.seed,
+    )
+    print(joint_stage.run(arguments.corpus, arguments.checkpoints, options))
+
+
 def _pack(arguments: argparse.Namespace) -> None:
     import torch
 
@@ -141,6 +157,11 @@ def main(argv: list[str] | None = None) -> int:
     stage.add_argument("--restart-from", type=Path, help="weights of an earlier round")
     stage.add_argument("--smoke", action="store_true")
     stage.set_defaults(run=_align)
+    stage = stages.add_parser("joint", help="train all but the decoder on audio always new")
+    stage.add_argument("--steps", type=int, default=4400)
+    stage.add_argument("--learning-rate", type=float, default=1e-3)
+    stage.add_argument("--smoke", action="store_true")
+    stage.set_defaults(run=_joint)
     stage = stages.add_parser("pack", help="write the checkpoint folder")
     stage.add_argument("--out", type=Path, default=Path("assets/tiny"))
     stage.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")

@@ -75,7 +75,10 @@ def tighten(power: Tensor, rng: random.Random) -> Tensor:
 class Composer:
     """Draws clips: synthetic strings as they are, real digits joined to strings, and silence."""
 
-    def __init__(self, spoken: Sequence[Spoken], *, real_share: float, seed: int) -> None:
+    def __init__(
+        self, spoken: Sequence[Spoken], *, real_share: float, seed: int, joined: bool = False
+    ) -> None:
+        """joined: also several strings of one synthetic voice in a clip, for longer texts."""
         self.synthetic = [s for s in spoken if not s.speaker.startswith("fsdd-")]
         self.real: dict[str, list[Spoken]] = defaultdict(list)
         for one in spoken:
@@ -85,6 +88,9 @@ class Composer:
         self.synthetic += 4 * [s for s in self.synthetic if s.text == OH]
         if not self.synthetic and not self.real:
             raise ValueError("the corpus has no training clips; run `python -m training corpus`")
+        self.voices: dict[str, list[Spoken]] = defaultdict(list)
+        for one in self.synthetic if joined else ():
+            self.voices[one.speaker].append(one)
         self.real_share = real_share if self.real and self.synthetic else float(bool(self.real))
         self.seed = seed
 
@@ -100,7 +106,7 @@ class Composer:
                 rng.choice((5, 20, 45)),
             )
         else:
-            speaker, wanted, pace = self.synthetic, 1, 40
+            speaker, wanted, pace = self._voice(rng)
         if room > BLOCK:
             wanted = 99  # as many as fit
         tempo = 1.0
@@ -112,6 +118,14 @@ class Composer:
         if rng.random() < 0.6:
             parts.append(quiet(rng.randint(1, 40), parts[-1], chance))
         return torch.cat(parts), " ".join(texts)
+
+    def _voice(self, rng: random.Random) -> tuple[list[Spoken], int, int]:
+        """Strings to draw from, how many of them to join, and the longest pause between them."""
+        if not self.voices:
+            return self.synthetic, 1, 40
+        names = sorted(self.voices)
+        (name,) = rng.choices(names, [len(self.voices[name]) for name in names])
+        return self.voices[name], rng.choice((1, 1, 1, 1, 2, 2, 3)), 40
 
     def _join(
         self,

@@ -8,7 +8,7 @@ Source: Jordan et al. 2024, "Muon"; the scaling is of arXiv 2502.16982.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -24,13 +24,18 @@ SLOW = (("projector.linear", 0.15), ("encoder.layers", 0.25))
 class Optimiser:
     """Muon and AdamW over disjoint parameters, stepped as one."""
 
-    def __init__(self, named: Iterable[tuple[str, nn.Parameter]]) -> None:
+    def __init__(
+        self,
+        named: Iterable[tuple[str, nn.Parameter]],
+        slow: Sequence[tuple[str, float]] = SLOW,
+    ) -> None:
+        """slow: (start of a name, share of the learning rate) of parameters that change less."""
         self._all: list[nn.Parameter] = []
         matrices: dict[float, list[nn.Parameter]] = {}
         others: dict[float, list[nn.Parameter]] = {}
         for name, parameter in named:
             is_matrix = parameter.ndim == 2 and not any(part in name for part in NOT_MATRICES)
-            share = next((part for start, part in SLOW if name.startswith(start)), 1.0)
+            share = next((part for start, part in slow if name.startswith(start)), 1.0)
             (matrices if is_matrix else others).setdefault(share, []).append(parameter)
             self._all.append(parameter)
         self._parts: list[torch.optim.Optimizer] = []

@@ -135,7 +135,10 @@ def averaged(files: Sequence[Path]) -> dict[str, Tensor]:
     for file, weights in zip(files, rounds, strict=True):
         if set(weights) != names:
             raise ValueError(f"{file} holds other weights than {files[0]}; average like with like")
-    return {name: torch.stack([one[name] for one in rounds]).mean(0) for name in rounds[0]}
+    return {
+        name: torch.stack([one[name].float() for one in rounds]).mean(0).to(value.dtype)
+        for name, value in rounds[0].items()
+    }
 
 
 def run(
@@ -146,13 +149,16 @@ def run(
 ) -> Path:
     """Write the folder; earlier weights in it are replaced. Returns it.
 
-    average_with: further ``align.pt`` files of the same stages, to take the mean with.
+    average_with: further files of the last stage, to take the mean with.
     """
     model, vocabulary = build(checkpoints)
-    weights = averaged([checkpoints / "align.pt", *average_with])
+    joint = checkpoints / "joint.pt"
+    weights = averaged([joint if joint.exists() else checkpoints / "align.pt", *average_with])
     unknown = model.load_state_dict(weights, strict=False).unexpected_keys
     if unknown:
-        raise ValueError(f"align.pt holds {unknown[:3]}, which are not of this model; align again")
+        raise ValueError(
+            f"the weights hold {unknown[:3]}, which are not of this model; align again"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.safetensors"):
         old.unlink()

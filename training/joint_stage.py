@@ -1,0 +1,152 @@
+"""Stage 4: everything but the decoder learns together, on audio that is new in every batch.
+
+In: the corpus and what stages 1 to 3 left. Out: ``joint.pt`` (weights of encoder, projector and
+adapter, optimiser, step) and ``joint_log.jsonl``. ``pack`` prefers it to ``align.pt``.
+
+Stage 3 reads the same encoder outputs again and again, which makes a step cheap and in the end
+teaches those clips by heart: its loss on them went to nothing, on other voices it did not. A step
+here costs twice as much and meets every clip once. The decoder stays frozen, so the model without
+its adapter is still the text decoder as it was.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from core.lora import switch
+from core.model import GraniteSpeech
+from training import mels
+from training.align_model import build, trainable, word_error, word_loss
+from training.batches import Batch, Composer
+from training.corpus import TRAIN_SPLITS, read_manifest
+from training.decoder_stage import pad_rows, token_loss
+from training.encoder_stage import BLANK, labels
+from training.optimiser import Optimiser
+from training.schedule import cosine
+from training.text import CANNOT_HEAR
+from training.vocabulary import Vocabulary
+
+LOG = logging.getLogger(__name__)
+CHARACTERS, MIDDLE_CHARACTERS, WORDS = 0.5, 0.25, 0.02  # weights beside the transcripts' loss
+NUM_DEV = 60
+SLOW = (("projector.linear", 0.15), ("encoder.", 0.4))
+
+
+@dataclass(frozen=True)
+class JointOptions:
+    """How long and how fast to train. deaf_share: of the batches read with the adapter off."""
+
+    steps: int
+    frames_per_batch: int
+    learning_rate: float
+    warmup: int
+    deaf_share: float
+    save_every_s: float
+    seed: int
+
+
+def learned(model: GraniteSpeech) -> dict[str, nn.Parameter]:
+    """What this stage trains, by name: the encoder, the projector, the adapters."""
+    encoder = {f"encoder.{name}": value for name, value in model.encoder.named_parameters()}
+    return encoder | trainable(model)
+
+
+def joint_loss(
+    model: GraniteSpeech, vocabulary: Vocabulary, batch: Batch, *, lora: bool
+) -> dict[str, Tensor]:
+    """Losses by name; "total" is what is minimised. Adapter off: the answer "i cannot hear"."""
+    output = model.encoder(batch.features, batch.lengths)
+    audio = model.projector(output.frames)  # [B, A, E]
+    answers = batch.texts if lora else [CANNOT_HEAR] * len(batch.texts)
+    ids, targets = pad_rows([vocabulary.speech(audio.shape[1], answer) for answer in answers])
+    embeddings = model.splice(ids, audio)
+    on = switch([lora] * len(answers), like=audio)
+    text = token_loss(model.decoder, embeddings, targets, on)
+    characters = _characters(output.ctc_logits, batch)
+    middle = _characters(output.mid_ctc_logits, batch)
+    total = text + CHARACTERS * characters + MIDDLE_CHARACTERS * middle
+    if lora:
+        total = total + WORDS * word_loss(model, vocabulary, audio, batch.texts)
+    return {"total": total, "text": text, "characters": characters}
+
+
+def _characters(logits: Tensor, batch: Batch) -> Tensor:
+    """CTC of the transcripts' characters, per character: logits [B, T, V]."""
+    targets, sizes = labels(batch.texts)
+    log_probs = logits.log_softmax(-1).transpose(0, 1)
+    losses = F.ctc_loss(
+        log_probs, targets, batch.lengths, sizes, BLANK, reduction="sum", zero_infinity=True
+    )
+    return losses / max(1, int(sizes.sum()))
+
+
+def run(corpus: Path, checkpoints: Path, options: JointOptions) -> Path:
+    """Train from where ``joint.pt`` (or else ``align.pt``) stands; returns ``joint.pt``."""
+    cache = corpus / "mels.pt"
+    train = mels.load(corpus, read_manifest(corpus, TRAIN_SPLITS), cache)
+    dev = mels.load(corpus, read_manifest(corpus, ["dev"]), cache)[:NUM_DEV]
+    composer = Composer(train, real_share=0.4, seed=options.seed + 2000, joined=True)
+    torch.manual_seed(options.seed)
+    model, vocabulary = build(checkpoints)
+    aligned = torch.load(checkpoints / "align.pt", weights_only=True)["weights"]
+    model.load_state_dict(aligned, strict=False)
+    learning = learned(model)
+    for parameter in learning.values():
+        parameter.requires_grad_(True)
+    optimiser = Optimiser(learning.items(), SLOW)
+    file, step, pool = checkpoints / "joint.pt", 0, 0
+    if file.exists():
+        saved = torch.load(file, weights_only=True)
+        model.load_state_dict(saved["weights"], strict=False)
+        optimiser.load_state_dict(saved["optimiser"])
+        step, pool = saved["step"], saved["pool"]
+        LOG.info("joint: going on from step %d", step)
+    saved_at = time.monotonic()
+    with (checkpoints / "joint_log.jsonl").open("a") as log:
+        while step < options.steps:
+            rng = random.Random(f"{options.seed}/{pool}")
+            strength, frames = rng.uniform(0.6, 1.0), options.frames_per_batch
+            _listen(model)
+            for batch in composer.pool(pool, strength, num_batches=32, frames=frames):
+                rate = cosine(step, options.steps, options.warmup, options.learning_rate)
+                hears = rng.random() >= options.deaf_share
+                losses = joint_loss(model, vocabulary, batch, lora=hears)
+                optimiser.step(losses["total"], rate)
+                step += 1
+                line = {"step": step, "lr": round(rate, 7), "lora": hears}
+                line |= {name: round(loss.item(), 4) for name, loss in losses.items()}
+                if dev and (step % 300 == 0 or step == options.steps):
+                    line["dev_wer"] = round(word_error(model, vocabulary, dev, lora=True), 2)
+                    LOG.info("joint: %s", line)
+                    _listen(model)
+                log.write(json.dumps(line) + "\n")
+                log.flush()
+                if step >= options.steps:
+                    break
+            pool += 1
+            if step >= options.steps or time.monotonic() - saved_at > options.save_every_s:
+                state = {"weights": _weights(model, learning), "optimiser": optimiser.state_dict()}
+                torch.save(state | {"step": step, "pool": pool}, file.with_suffix(".tmp"))
+                file.with_suffix(".tmp").replace(file)
+                saved_at = time.monotonic()
+    return file
+
+
+def _listen(model: GraniteSpeech) -> None:
+    model.encoder.train()
+    model.projector.train()
+
+
+def _weights(model: GraniteSpeech, learning: dict[str, nn.Parameter]) -> dict[str, Tensor]:
+    """What was trained, and the statistics that the encoder's batch norms gathered."""
+    gathered = {f"encoder.{name}": value for name, value in model.encoder.named_buffers()}
+    return {name: value.detach() for name, value in learning.items()} | gathered
