@@ -16,10 +16,12 @@ from typing import Any
 import pytest
 import soundfile
 import torch
+from peft import PeftModel
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import core
+import reference
 import tiny_models
 from core.lab import Lab
 from training import finetune as running
@@ -375,3 +377,38 @@ def test_a_model_without_an_adapter_can_be_taught(
     lab.add_adapter("mine", tmp_path / "out")
     assert torch.equal(lab.logits_along(noise(1.0), [5]), plain)
     assert not torch.allclose(lab.logits_along(noise(1.0), [5], adapter="mine"), plain)
+
+
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+def test_peft_gives_the_same_logits_with_a_trained_adapter(
+    tied: bool, data: Path, tmp_path: Path, tokenizer_file: Path, noise: Noise
+):
+    raw = tiny_models.raw_config(tie_word_embeddings=tied)
+    adapter = {"r": 4, "lora_alpha": 2, "target_modules": ["q_proj", "v_proj"]}
+    pair = reference.make_pair(tmp_path / "base", raw, adapter=adapter)
+    (pair.folder / "tokenizer.json").write_bytes(tokenizer_file.read_bytes())
+    plan = Plan(ALL.parts, 3, 6.0, ("q_proj", "k_proj", "up_proj"), 1)
+    run(pair.folder, data, tmp_path / "out", plan=plan)
+    lab = core.load(pair.folder, device="cpu", dtype="float32")
+    lab.add_adapter("mine", tmp_path / "out")
+
+    plain = reference.Reference.from_pretrained(pair.folder, dtype=torch.float32)
+    plain.delete_adapter("default")  # the checkpoint's own, which transformers loads with it
+    model = PeftModel.from_pretrained(plain, tmp_path / "out").eval()
+    clip, written = noise(1.3, seed=4), [5, 6, 7]
+    features = pair.extractor(clip[None], device="cpu")
+    frames = lab.front_end(clip).shape[0]
+    ids = torch.tensor([lab.prompt_ids(frames) + written])
+    places = torch.ones(1, lab.model.num_audio_tokens(frames), dtype=torch.bool)
+    with torch.inference_mode():
+        output = model(
+            input_ids=ids,
+            input_features=features["input_features"],
+            input_features_mask=places,
+            attention_mask=torch.ones_like(ids),
+        )
+    scaling = reference.undivided_scaling(plain)
+    theirs = output.logits[0, -len(written) - 1 :] / scaling
+    ours = lab.logits_along(clip, written, adapter="mine")
+    torch.testing.assert_close(ours, theirs, atol=2e-4, rtol=2e-4)
+    assert not torch.allclose(ours, lab.logits_along(clip, written), atol=1e-2)
