@@ -47,6 +47,9 @@ class Adapters:
         """Every adapter, in the order they came."""
         return tuple(self._known)
 
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
     def check(self, name: str) -> None:
         """See that there is an adapter of that name.
 

@@ -108,9 +108,15 @@ class Loaded:
         """Compile every graph that single clips meet (with ``batches`` also several at once)."""
         warm_up(self.engine("compile"), self.model, batches=batches)
 
-    def merge_adapter(self) -> None:
-        """Fold LoRA into the weights: fastest while only audio is served."""
-        adapters.merge(self.model)
+    def merge_adapter(self, adapter: str | None = None) -> None:
+        """Fold LoRA into the weights: fastest while only audio is served.
+
+        Args:
+            adapter: one that was added, or None for the checkpoint's own.
+        """
+        state = self._lora_state(None, adapter)
+        with self.adapters.using(self._adapter(state, adapter)):
+            adapters.merge(self.model)
 
     def unmerge_adapter(self) -> None:
         """Restore the base weights exactly; LoRA can be switched per request again."""

@@ -88,7 +88,7 @@ def test_each_request_gets_what_its_adapter_gives_alone(base: Path, tmp_path: Pa
     assert len({*expected.values(), off}) == 5
     for name, folder in adapters.items():
         lab.add_adapter(name, folder)
-    assert lab.adapters.names == ("default", *adapters)
+    assert list(lab.adapters) == ["default", *adapters]
     for name in ("one", None, "heard", "heard", "wide", "one", None, "wide", "heard"):
         assert ids(lab, clip, adapter=name) == expected[name]
         assert ids(lab, clip, lora=False) == off
@@ -158,7 +158,12 @@ def test_merged_weights_keep_their_adapter(base: Path, tmp_path: Path, noise: No
     with pytest.raises(ValueError, match="unmerge"):
         lab.transcribe(noise(1.0), adapter="words")
     lab.unmerge_adapter()
-    assert ids(lab, noise(1.0), adapter="words") != on
+    words = ids(lab, noise(1.0), adapter="words")
+    assert words != on
+    lab.merge_adapter("words")
+    assert ids(lab, noise(1.0), adapter="words") == words
+    with pytest.raises(ValueError, match="unmerge"):
+        lab.transcribe(noise(1.0))
 
 
 def test_an_adapter_fits_int8_weights(base: Path, tmp_path: Path, noise: Noise):

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-SHARES = (("encoder.", 0.5),)  # the encoder hears already: it should change less
+SHARES = (("encoder.", 0.3),)  # the encoder hears already: it should change less
 CLIP = 1.0
 
 
