@@ -207,6 +207,31 @@ def test_a_long_recording_survives_a_reload_and_shows_how_far_it_is(
     expect(page.locator("#status")).to_contain_text("Stopped after", timeout=PATIENT_MS)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("letter.wav", b"dear sir or madam", "not a recording"),
+        ("letter.flac", b"dear sir or madam", "not a recording"),
+        ("empty.wav", b"", "0 bytes"),
+        ("clip.webm", b"\x1a\x45\xdf\xa3" + bytes(500), "not a recording"),
+    ],
+)
+def test_a_file_that_is_no_recording_gets_a_sentence_and_the_page_goes_on(
+    guest: Visitor, tmp_path: Path, name: str, content: bytes, said: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    page = guest.open()
+    page.locator("#recording input[type=file]").set_input_files(tmp_path / name)
+    page.wait_for_timeout(1500)
+    page.get_by_role("button", name="Transcribe", exact=True).click()
+    expect(page.locator("#status").get_by_role("alert")).to_contain_text(said)
+    # Gradio's player logs that it cannot play the file; whatever else went wrong still counts.
+    unplayable = ("Waveform load error", "Range Not Satisfiable", "RANGE_NOT_SATISFIABLE")
+    guest.wrong[:] = [w for w in guest.wrong if not any(part in w for part in unplayable)]
+    page.locator("#recording").get_by_label("Clear").click()
+    transcribed(page)
+
+
 def test_a_link_brings_the_settings(guest: Visitor) -> None:
     page = guest.open()
     page.get_by_role("button", name="More settings").click()
