@@ -27,10 +27,11 @@ from core.lab import Lab
 from training import finetune as running
 from training.__main__ import main
 from training.finetune import finetune, prepare
-from training.finetune_data import IGNORE, Batcher, Draw, Recordings, Schedule, Size, Source
+from training.finetune_data import IGNORE, Batcher, Recordings
 from training.finetune_material import answer_lead, divide
 from training.finetune_model import Plan, losses, trainable
 from training.finetune_options import FinetuneOptions
+from training.finetune_schedule import Draw, Schedule, Size, Source
 from training.finetune_state import SaveError
 from training.manifest import Row, read_manifest
 

@@ -105,9 +105,9 @@ def _add_finetune(parser: argparse.ArgumentParser) -> None:
 
 def _finetune(arguments: argparse.Namespace) -> None:
     from training.finetune import finetune
-    from training.finetune_data import Size
     from training.finetune_model import Plan
     from training.finetune_options import FinetuneOptions
+    from training.finetune_schedule import Size
 
     alpha = float(arguments.rank if arguments.alpha is None else arguments.alpha)
     parts, modules = _names(arguments.train), _names(arguments.modules)
@@ -229,6 +229,8 @@ def run_or_say_why(run: Callable[[argparse.Namespace], Any], arguments: argparse
         return int(run(arguments) or 0)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
+    except OSError as error:
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
     return 2

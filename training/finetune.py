@@ -22,12 +22,14 @@ from torch import Tensor, nn
 import core
 from core.adapter_files import AdapterWeights
 from core.lab import Lab
+from core.memory import run_within_memory
 from training import finetune_model as tuned
 from training.finetune_adapter import write_adapter
-from training.finetune_data import Batcher, Recordings, Schedule
+from training.finetune_data import Batcher, Recordings
 from training.finetune_material import Material, answer_lead, gather
 from training.finetune_optimiser import Optimiser
 from training.finetune_options import FinetuneOptions
+from training.finetune_schedule import Schedule
 from training.finetune_state import (
     STATE,
     Progress,
@@ -161,7 +163,7 @@ def _train(run: Run) -> None:
     options, say = run.options, run.say
     began, said, done = time.monotonic(), 0.0, 0
     while run.progress.step < run.steps:
-        found = run.step()
+        found = run_within_memory(run.step, run.lab.device)
         done += 1
         step, elapsed = run.progress.step, time.monotonic() - began
         log_line(options.out, {"step": step} | {k: round(v, 6) for k, v in found.items()})

@@ -1,7 +1,7 @@
 """Manifest rows -> batches for fine-tuning: features, prompts, answers.
 
-In: rows of a manifest and a loaded checkpoint. Out: :class:`SpeechBatch`, which depends on the seed
-and the batch's number alone, so a run that was stopped goes on with what it would have drawn.
+In: draws (rows of manifests, see ``training.finetune_schedule``) and a loaded checkpoint. Out:
+:class:`SpeechBatch`, which depends on its draws alone, so a run that was stopped goes on alike.
 
 Sound is augmented as power mels (``training.augment``). Clips of one batch are of like length; what
 is padded is masked by the encoder. Prompts are the checkpoint's own, through ``core.prompts``.
@@ -25,6 +25,7 @@ from core.heard import label_of
 from core.lab import Lab
 from core.samples import SAMPLE_RATE
 from training.augment import augment, stretch
+from training.finetune_schedule import Draw
 from training.manifest import MAX_SECONDS, Row
 
 IGNORE = -100
@@ -103,106 +104,6 @@ def waveform_of(row: Row, max_seconds: float = MAX_SECONDS) -> Tensor:
             f"{max_seconds:g} s: cut it into shorter rows"
         )
     return part
-
-
-def order(seconds: Sequence[float], size: Size, rng: random.Random) -> list[list[int]]:
-    """Row numbers in batches: shuffled, then of like length within sixteen batches."""
-    shuffled = rng.sample(range(len(seconds)), len(seconds))
-    groups = []
-    for start in range(0, len(shuffled), 16 * size.clips):
-        pool = sorted(shuffled[start : start + 16 * size.clips], key=lambda index: seconds[index])
-        group: list[int] = []
-        for index in pool:
-            full = len(group) == size.clips or (len(group) + 1) * seconds[index] > size.seconds
-            if group and full:
-                groups.append(group)
-                group = []
-            group.append(index)
-        groups.append(group)
-    rng.shuffle(groups)
-    return groups
-
-
-@dataclass(frozen=True)
-class Size:
-    """The largest batch: clips, and seconds of sound with padding."""
-
-    clips: int
-    seconds: float
-
-    def __post_init__(self) -> None:
-        if self.clips < 1 or not self.seconds > 0:
-            raise ValueError(
-                f"a batch of {self.clips} clips and {self.seconds:g} s; expected at least 1 clip"
-            )
-
-
-@dataclass(frozen=True)
-class Source:
-    """Rows to draw from, and how long each is."""
-
-    rows: Sequence[Row]
-    seconds: Sequence[float]
-
-
-@dataclass(frozen=True)
-class Draw:
-    """One clip of a step: its row, and what its augmentation is drawn from."""
-
-    row: Row
-    seed: str
-
-
-class Schedule:
-    """Which rows a batch takes: new ones in epochs; a share of the batches are of older rows.
-
-    Old and new do not share batches: their clips differ in length, and padding costs time. A batch
-    has at most ``size.clips`` clips and, padded, ``size.seconds`` of sound.
-    """
-
-    def __init__(
-        self, new: Source, keep: Source | None, *, size: Size, keep_share: float, seed: int
-    ) -> None:
-        if not 0.0 <= keep_share < 1.0:
-            raise ValueError(f"--keep-share is {keep_share}; expected 0 to less than 1")
-        self._new, self._keep, self._size, self._seed = new, keep, size, seed
-        self._share = keep_share if keep is not None else 0.0
-        self._epochs: dict[str, tuple[list[list[list[int]]], int]] = {}
-
-    def batch(self, number: int) -> list[Draw]:
-        """The draws of the ``number``-th batch of the run, from 0."""
-        before, now = int(number * self._share), int((number + 1) * self._share)
-        if self._keep is not None and now > before:
-            rows, group = self._keep.rows, self._group("keep", self._keep, before)
-        else:
-            rows, group = self._new.rows, self._group("new", self._new, number - now)
-        return [
-            Draw(rows[row], f"{self._seed}/{number}/{place}") for place, row in enumerate(group)
-        ]
-
-    def epochs(self, batches: int) -> float:
-        """How often ``batches`` batches go through the new rows."""
-        per_epoch = len(order(self._new.seconds, self._size, random.Random(0)))
-        return (batches - int(batches * self._share)) / per_epoch
-
-    def batches_of(self, epochs: float) -> int:
-        """How many batches, old rows' included, go ``epochs`` times through the new rows."""
-        per_epoch = len(order(self._new.seconds, self._size, random.Random(0)))
-        return max(1, round(epochs * per_epoch / (1.0 - self._share)))
-
-    def _group(self, name: str, source: Source, place: int) -> list[int]:
-        """The ``place``-th batch of a source, over all its epochs."""
-        made, count = self._epochs.get(name, ([], 0))
-        while count <= place:
-            rng = random.Random(f"{self._seed}/{name}/{len(made)}")
-            made.append(order(source.seconds, self._size, rng))
-            count += len(made[-1])
-        self._epochs[name] = (made, count)
-        for epoch in made:
-            if place < len(epoch):
-                return epoch[place]
-            place -= len(epoch)
-        raise AssertionError("a place within the epochs that were made")
 
 
 class Batcher:

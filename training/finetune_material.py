@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from core.lab import Lab
-from training.finetune_data import Schedule, Source, waveform_of
+from training.finetune_data import waveform_of
 from training.finetune_options import FinetuneOptions
+from training.finetune_schedule import Schedule, Source
 from training.manifest import DEV, TRAIN, ManifestError, Row, read_manifest, with_splits
 from training.manifest_check import check_rows
 from training.manifest_score import hear, word_error

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from training.finetune_data import Size
 from training.finetune_model import Plan
+from training.finetune_schedule import Size
 from training.manifest import MAX_SECONDS
 
 
