@@ -19,7 +19,7 @@ from app.events import MODEL_EVENT
 from app.failures import plain_errors
 from app.measure_work import How
 from app.measuring import MOST, Measuring
-from profiling.trace import MAX_JSON_BYTES, read_trace
+from profiling import trace as traces
 from profiling.trace_tables import trace_json
 
 READ_EVENT: dict[str, Any] = {"concurrency_id": "reading", "concurrency_limit": 1}
@@ -29,7 +29,9 @@ SETTINGS = (
 )
 
 
-def build_measure_endpoints(measuring: Measuring, max_json_bytes: int = MAX_JSON_BYTES) -> None:
+def build_measure_endpoints(
+    measuring: Measuring, max_json_bytes: int = traces.MAX_JSON_BYTES
+) -> None:
     """Add the API names to the current Blocks."""
 
     def compare(
@@ -55,13 +57,14 @@ def build_measure_endpoints(measuring: Measuring, max_json_bytes: int = MAX_JSON
             arms = (settings_of(model, settings or {}),)
             return _told(measuring.once(audio, arms, How(int(blocks)), Path(folder)).runs[0])
 
-    def read(trace: str | None) -> dict[str, Any]:
+    # Its name is the tool's of MCP.
+    def read_trace(trace: str | None) -> dict[str, Any]:
         """Tables of a Chrome trace, whoever recorded it; no model is needed."""
         with plain_errors(on_page=False):
             if not trace:
                 raise ValueError("no trace came; send a .json or .json.gz of torch.profiler")
             with measuring.quiet:
-                return trace_json(read_trace(trace, max_json_bytes=max_json_bytes))
+                return trace_json(traces.read_trace(trace, max_json_bytes=max_json_bytes))
 
     with gr.Column(visible=False):
         audio = gr.Audio(type="filepath", label="audio: the recording, any common format")
@@ -79,7 +82,7 @@ def build_measure_endpoints(measuring: Measuring, max_json_bytes: int = MAX_JSON
         gr.Button().click(
             profile, [audio, one, model, blocks], [out], api_name="profile", **MODEL_EVENT
         )
-        gr.Button().click(read, [trace], [out], api_name="read_trace", **READ_EVENT)
+        gr.Button().click(read_trace, [trace], [out], api_name="read_trace", **READ_EVENT)
 
 
 def _told(run: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ analytics, no run history in the visitor's browser, fonts and scripts from Gradi
 
 from __future__ import annotations
 
+import socket
 from importlib.util import find_spec
 
 import gradio as gr
@@ -43,11 +44,13 @@ def serve(
         deployment: limits on uploads, and whether the API is also offered as MCP tools.
 
     Raises:
-        ValueError: MCP was asked for, but what it needs is not installed.
+        ValueError: MCP was asked for, but what it needs is not installed; the port is taken.
     """
     where = deployment or Deployment()
     if where.mcp and find_spec("mcp") is None:
         raise ValueError(NO_MCP)
+    if port is not None and _is_taken(host, port):
+        raise ValueError(f"port {port} is taken; choose another with --port, or leave it out")
     app.queue(default_concurrency_limit=None, max_size=MAX_WAITING)
     _, local, _ = app.launch(
         server_name=host,
@@ -68,3 +71,12 @@ def serve(
         mcp_server=where.mcp,
     )
     return local
+
+
+def _is_taken(host: str | None, port: int) -> bool:
+    """Whether somebody listens there already."""
+    with socket.socket() as caller:
+        caller.settimeout(1)
+        return (
+            caller.connect_ex((host if host not in (None, "0.0.0.0") else "127.0.0.1", port)) == 0
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import runpy
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -264,6 +265,13 @@ def test_without_the_package_for_mcp_the_start_says_how_to_get_it(
     page = build_app(Studio())
     with pytest.raises(ValueError, match=r"pip install 'gradio\[mcp\]'"):
         serve(page, deployment=replace(Deployment(), mcp=True), block=False)
+
+
+def test_a_port_that_is_taken_is_told() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(ValueError, match=f"port {port} is taken; choose another"):
+            serve(build_app(Studio()), port=port, block=False)
 
 
 def test_what_spaces_lends_is_imported_before_anything_of_ours() -> None:
