@@ -380,6 +380,23 @@ def test_a_model_without_an_adapter_can_be_taught(
     assert not torch.allclose(lab.logits_along(noise(1.0), [5], adapter="mine"), plain)
 
 
+def test_words_that_are_kept_keep_their_rows_of_the_table(
+    speech_folder: Path, data: Path, tmp_path: Path
+):
+    old = data.with_name("old.jsonl")
+    rows = [json.loads(line) for line in data.read_text().splitlines()]
+    old.write_text("".join(json.dumps({**row, "text": "!!"}) + "\n" for row in rows))
+    work = prepare(options(speech_folder, data, tmp_path / "out", keep=old), lambda line: None)
+    table = work.lab.model.decoder.embed_tokens.weight
+    before = table.detach().clone()
+    for _ in range(3):
+        work.step()
+    changed = {row for row in range(table.shape[0]) if not torch.equal(table[row], before[row])}
+    held = {*work.lab.prompt_ids(1), *work.batcher.answer("!!")}
+    assert changed == set(range(table.shape[0])) - held
+    assert set(work.batcher.answer("##")) & changed
+
+
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 def test_peft_gives_the_same_logits_with_a_trained_adapter(
     tied: bool, data: Path, tmp_path: Path, tokenizer_file: Path, noise: Noise

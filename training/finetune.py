@@ -212,6 +212,9 @@ def prepare(options: FinetuneOptions, say: Say = print) -> Run:
         optimiser.load_state_dict(state.optimiser)
         say(f"going on from step {progress.step}")
     recordings = Recordings(lab, options.max_seconds)
+    batcher = Batcher(lab, recordings, strength=options.strength, lead=lead)
+    if material.keep is not None:
+        tuned.hold_rows(learning, batcher.ids_of(material.keep.rows))
     schedule = material.schedule(options)
     per_step = options.accumulate
     epochs = 10.0 if options.epochs is None else options.epochs
@@ -221,7 +224,7 @@ def prepare(options: FinetuneOptions, say: Say = print) -> Run:
         options=options,
         material=material,
         schedule=schedule,
-        batcher=Batcher(lab, recordings, strength=options.strength, lead=lead),
+        batcher=batcher,
         learning=learning,
         optimiser=optimiser,
         progress=progress,

@@ -148,6 +148,13 @@ class Batcher:
         end = self._lab.config.decoder.eos_token_ids[0]
         return [*tokenizer.encode_continuation(self._lead + text), end]
 
+    def ids_of(self, rows: Sequence[Row]) -> set[int]:
+        """Every token of these rows' answers, and of the prompt."""
+        found = set(self._lab.prompt_ids(1))
+        for row in rows:
+            found.update(self.answer(row.text))
+        return found
+
     def _features(self, draw: Draw) -> Tensor:
         """[T, F] of one draw."""
         power = self._recordings.power(draw.row)

@@ -12,7 +12,7 @@ Shapes: B clips, T frames at 50 Hz, F features, P prompt and answer length, V vo
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,6 +135,17 @@ def trainable(model: GraniteSpeech, plan: Plan) -> dict[str, nn.Parameter]:
     for parameter in chosen.values():
         parameter.requires_grad_(True)
     return chosen
+
+
+def hold_rows(learning: Mapping[str, nn.Parameter], ids: Collection[int]) -> None:
+    """Keep the table's (and the head's) rows of these tokens as they are, whatever else learns.
+
+    Words the model writes already are where the rest of the decoder expects them.
+    """
+    for name in ("decoder.embed_tokens.weight", "decoder.lm_head.weight"):
+        if name in learning and ids:
+            rows = torch.tensor(sorted(ids), device=learning[name].device)
+            learning[name].register_hook(lambda grad, rows=rows: grad.index_fill(0, rows, 0.0))
 
 
 def training_mode(model: GraniteSpeech, plan: Plan) -> None:

@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
-SHARES = (("encoder.", 0.3),)  # the encoder hears already: it should change less
-CLIP = 1.0
+# What hears already should change less than what is new.
+SHARES = (("encoder.", 0.25), ("projector.", 0.25))
+TABLES = ("decoder.embed_tokens.weight", "decoder.lm_head.weight")
+CLIP, DECAY = 1.0, 0.01
 
 
 class Optimiser:
@@ -20,14 +22,17 @@ class Optimiser:
 
     def __init__(self, named: Mapping[str, nn.Parameter]) -> None:
         self._all = list(named.values())
-        groups: dict[float, list[nn.Parameter]] = {}
+        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
         for name, parameter in named.items():
             share = next((part for start, part in SHARES if name.startswith(start)), 1.0)
-            groups.setdefault(share, []).append(parameter)
+            decay = 0.0 if name in TABLES else DECAY  # rows without a gradient stay as they are
+            groups.setdefault((share, decay), []).append(parameter)
         self._inner = torch.optim.AdamW(
-            [{"params": part, "share": share} for share, part in sorted(groups.items())],
+            [
+                {"params": part, "share": share, "weight_decay": decay}
+                for (share, decay), part in sorted(groups.items(), key=lambda item: item[0])
+            ],
             betas=(0.9, 0.98),
-            weight_decay=0.01,
         )
 
     def step(self, rate: float) -> None:
