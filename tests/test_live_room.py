@@ -16,9 +16,9 @@ from app.live_tab import answer
 from app.live_wording import status, text_html
 from app.settings import Settings
 from app.studio import Studio
+from app_stubs import TRANSCRIPT, StubLab
 from core.live import LiveState
 from core.transcript import Word
-from test_app import TRANSCRIPT, StubLab
 
 RATE = 16_000
 SETTINGS = Settings(model="tiny", engine="compile", decoding="beam")
