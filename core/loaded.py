@@ -194,7 +194,7 @@ class Loaded:
             )
         if not self.adapters.names:
             return None
-        if adapters.is_merged(self.model) and not on:
+        if not on and adapters.is_merged(self.model):  # in this order: looking takes a millisecond
             raise ValueError("LoRA is merged into the weights; unmerge it to turn it off")
         return on
 
