@@ -20,6 +20,7 @@ from core.activations import activation
 from core.cache import KVCache
 from core.config import DecoderConfig
 from core.lora import AdaptableLinear
+from core.products import linear
 
 
 class RMSNorm(nn.Module):
@@ -203,7 +204,7 @@ class GraniteDecoder(nn.Module):
     def logits(self, hidden: Tensor, lora: Tensor | None = None) -> Tensor:
         """Scores [B, T, V] in float32 of hidden states [B, T, E]."""
         if self.lm_head is None:
-            scores = F.linear(hidden, self.embed_tokens.weight)
+            scores = linear(hidden, self.embed_tokens.weight)
         else:
             scores = self.lm_head(hidden, lora)
         return scores.float() / self.config.logits_scaling

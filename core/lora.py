@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from core.products import linear
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,11 @@ class AdaptableLinear(nn.Linear):
         y = self.base(x)
         if self.lora_a is None or self.lora_b is None or lora is None or self.is_merged:
             return y
-        return y + F.linear(F.linear(x, self.lora_a), self.lora_b) * (lora * self.lora_scaling)
+        return y + linear(linear(x, self.lora_a), self.lora_b) * (lora * self.lora_scaling)
 
     def base(self, x: Tensor) -> Tensor:
         """x [..., I] -> [..., O] without the adapter."""
-        return F.linear(x, self.weight, self.bias)
+        return linear(x, self.weight, self.bias)
 
     def check(self, weights: LoRAWeights) -> None:
         """See that an adapter fits.
