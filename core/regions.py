@@ -3,7 +3,7 @@
 In: a layer and its arguments. Out: the layer's result. Under ``torch.compile`` the first layer is
 traced and lowered, and its code reused for the others, which are the same but for their weights;
 everywhere else these are plain calls. Compiling takes as long as for a few layers, however many
-there are, and the code is as fast as that of the whole stack.
+there are, and the code is as fast as that of the whole stack but for the call of each region.
 
 A region takes tensors: a layer's own key and value buffers instead of the whole cache and a number.
 """

@@ -232,7 +232,7 @@ def _warnings(
         found.append(
             "the runs made {} and {} tokens: decoding is not equal work".format(*num_tokens)
         )
-    for name, run in (("a", a), ("b", b)):
+    for name, run in (("A", a), ("B", b)):
         share = (run.get("machine") or {}).get("others_cpu_share")
         if share is not None and share > BUSY_SHARE:
             found.append(BUSY.format(share=share, name=name))

@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 
 OTHER = "other"  # time outside every phase
 END_TO_END = "end_to_end"
+AFTER_PREFILL = "after_prefill"  # whatever makes the tokens: decode, or draft and verify
 
 PHASE_TITLES = {
     "load": "load model",
@@ -27,6 +28,7 @@ PHASE_TITLES = {
     "detokenize": "detokenize",
     OTHER: OTHER,
     END_TO_END: "end to end",
+    AFTER_PREFILL: "all after prefill",
 }
 
 # Okabe and Ito (2008), told apart with every common colour blindness; the order puts unlike colours

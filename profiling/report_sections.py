@@ -138,11 +138,18 @@ def over_time(page: Page, run: Run, trace: Trace, *, calls: pd.DataFrame | None 
     """What ran when, and the trace's own table of phases."""
     page.heading("Inside the phases", TRACE_LEAD)
     if run.get("profiler_tax"):
-        page.note(f"The profiler made this run {run['profiler_tax']:.2f} times as slow.")
+        page.note(_tax_said(run["profiler_tax"]))
     for absent in trace.lacks:
         page.note(f"The trace has {absent}.")
     page.figure(timeline(trace.events, calls=calls), "Phases and calls over time")
     page.table(phase_table(trace.events, calls=calls).to_dict("records"), TRACE_COLUMNS)
+
+
+def _tax_said(tax: float) -> str:
+    """What watching cost; within a tenth it is less than runs differ among themselves."""
+    if tax < 1.1:
+        return f"Watching cost nothing that could be told apart from noise ({tax:.2f}x the time)."
+    return f"Watching made this run take {tax:.2f} times as long; the timings above are without it."
 
 
 def operators(page: Page, trace: Trace, *, calls: pd.DataFrame | None = None) -> None:

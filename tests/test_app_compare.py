@@ -61,7 +61,7 @@ def comparison(**whole: Any) -> dict[str, Any]:
         "wer_b": None,
         "compile_seconds": 12.0,
         "break_even": "compiling took 12.0 s: pays off after 1200 clips like this one",
-        "warnings": ["other work used 40% of the processor while a was measured"],
+        "warnings": ["other work used 40% of the processor while A was measured"],
     }
 
 

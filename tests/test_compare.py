@@ -244,7 +244,7 @@ def test_word_error_rates_need_a_reference():
 def test_a_busy_machine_is_said():
     a, b = simulated(1)
     a["machine"] = {"others_cpu_share": 0.4}
-    assert any("40% of the processor while a" in text for text in compare(a, b).warnings)
+    assert any("40% of the processor while A" in text for text in compare(a, b).warnings)
 
 
 def test_a_run_without_timings_is_refused():
