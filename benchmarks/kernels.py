@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core.lora import AdaptableLinear
+from core.products import linear
 from core.quantize import Int8Linear
 from profiling.ceilings import best_seconds, last_cache_bytes
 
@@ -73,8 +75,11 @@ def time_products(
     layers = [AdaptableLinear(inputs, outputs, bias=False) for _ in range(copies)]
     int8 = [Int8Linear(layer, round_activations=True) for layer in layers]
     weight_only = [Int8Linear(layer, round_activations=False) for layer in layers]
+    fused = torch.compile(linear, fullgraph=True, dynamic=False)  # a loop of its own for one row
+    compiled = [partial(fused, weight=layer.weight) for layer in layers]
     ways: dict[str, tuple[Sequence[Callable[[Tensor], Tensor]], int]] = {
         "float32": (layers, 4 * elements),
+        "float32, compiled": (compiled, 4 * elements),
         "int8": (int8, elements),
         "int8-weight-only": (weight_only, elements),
         "int8, widened": ([Widened(layer) for layer in weight_only], elements),

@@ -17,7 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -29,7 +29,7 @@ from core import phases
 from core.engine import Engine
 from core.lab import Lab
 from profiling.compare import Comparison, compare
-from profiling.intervals import paired_ratio
+from profiling.session import noise_rows
 from profiling.timing import Arm, Sample, interleave, samples_by_phase, time_once, warm_up
 from profiling.workload import Clip, Workload
 
@@ -78,22 +78,13 @@ def session(lab: Lab, work: Workload, recording: bytes, blocks: int) -> dict[str
 
     arms: list[Arm[Sample]] = [Arm(name, plain) for name in ("baseline", "again", "same")]
     found = interleave([*arms, Arm("slower", slower)], blocks)
-    noise = _noise(found["baseline"], found["again"])
+    noise = noise_rows(found["baseline"], found["again"])
     first = _run("baseline", found["baseline"]) | {"noise": noise}
     return {name: compare(first, _run(name, found[name])) for name in ("same", "slower")}
 
 
 def _run(name: str, blocks: Blocks) -> dict[str, Any]:
     return {"id": name, "session": "one", "samples": samples_by_phase(blocks)}
-
-
-def _noise(first: Blocks, again: Blocks) -> list[Mapping[str, Any]]:
-    one, two = samples_by_phase(first), samples_by_phase(again)
-    return [
-        {"name": name, **asdict(paired_ratio(one[name], two[name]))}
-        for name in one
-        if min(*one[name], *two[name]) > 0
-    ]
 
 
 def count(sessions: Sequence[Mapping[str, Comparison]]) -> dict[str, Any]:

@@ -144,7 +144,7 @@ def _run(
         **timed,
         "compile": ledger if compiled else None,
         "warm_up_ms": times.warm_ups_ms[number],
-        "noise": _noise(times.blocks[0], times.again) if times.again else [],
+        "noise": noise_rows(times.blocks[0], times.again) if times.again else [],
         "samples_again": samples_by_phase(times.again) if times.again and number == 0 else None,
         "warnings": warnings,
         "reference_text": how.reference,
@@ -159,7 +159,7 @@ def _identity(workload: Workload, session: str, now: datetime) -> str:
     return "-".join((*parts, session[:4]))
 
 
-def _noise(first: Blocks, again: Blocks) -> list[dict[str, Any]]:
+def noise_rows(first: Blocks, again: Blocks) -> list[dict[str, Any]]:
     """The A/A arm over the baseline, by phase."""
     one, two = samples_by_phase(first), samples_by_phase(again)
     return [

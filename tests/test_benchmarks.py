@@ -203,12 +203,12 @@ def test_quality_says_the_difference_and_its_interval():
 def test_products_are_timed_in_every_way():
     found = time_products((1, 2), seconds=0.0, inputs=64, outputs=96, cache_bytes=0)
     ways = {one.way for one in found}
-    assert len(found) == 2 * len(ways) == 8
+    assert len(found) == 2 * len(ways) == 10
     assert all(one.ms > 0 for one in found)
     text = products_text(found)
     assert all(way in text for way in ways)
     read = {one.way: one.weight_bytes for one in found}
-    assert read["float32"] == 4 * read["int8"]
+    assert read["float32"] == read["float32, compiled"] == 4 * read["int8"]
 
 
 def test_recordings_without_transcripts_are_refused(tmp_path: Path):

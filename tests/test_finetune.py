@@ -27,8 +27,9 @@ import tiny_models
 from core.lab import Lab
 from training import finetune as running
 from training.__main__ import main
+from training.decoder_stage import IGNORE
 from training.finetune import finetune, prepare
-from training.finetune_data import IGNORE, Batcher, Recordings
+from training.finetune_data import Batcher, Recordings
 from training.finetune_material import answer_lead, divide
 from training.finetune_model import Plan, losses, trainable
 from training.finetune_options import FinetuneOptions

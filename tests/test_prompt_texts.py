@@ -6,9 +6,10 @@ import gzip
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from training import corpus, prompt_texts
+from training import corpus, prompt_texts, recordings
 
 
 @pytest.mark.parametrize(
@@ -68,3 +69,25 @@ def test_without_the_package_lines_come_from_the_grammar_alone(
     lines = [corpus.menu_line(random.Random(seed)) for seed in range(30)]
     corpus._prompt_texts.cache_clear()
     assert all(line.text for line in lines)
+
+
+def test_prompts_are_split_by_what_training_met(
+    texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    sounds, folder = tmp_path / "sounds", tmp_path / "corpus"
+    (sounds / "letters").mkdir(parents=True)
+    rows = gzip.decompress(texts.read_bytes()) + b"\nletters/b: b\nmissing: please press one"
+    texts.write_bytes(gzip.compress(rows))
+    for key in prompt_texts.read_prompts(texts):
+        if key != "missing":
+            (sounds / f"{key}.g722").touch()
+    monkeypatch.setattr(recordings, "_read_g722", lambda path: np.zeros(1600, np.float32))
+    assert recordings.make_prompts(folder, sounds, texts) == 42
+    clips = corpus.read_manifest(folder, ["prompts_met", "prompts_unmet"])
+    readable = set(prompt_texts.readable_texts(texts))
+    assert {clip.split for clip in clips} == {"prompts_met", "prompts_unmet"}
+    assert all((clip.text in readable) == (clip.split == "prompts_met") for clip in clips)
+    (letter,) = corpus.read_manifest(folder, ["prompts_letters"])
+    (outside,) = corpus.read_manifest(folder, ["prompts_outside"])
+    assert (letter.text, outside.text) == ("b", "weasels have eaten it")
+    assert not corpus.read_manifest(folder, corpus.TRAIN_SPLITS)

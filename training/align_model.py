@@ -30,7 +30,7 @@ from training import mels
 from training.architecture import LORA, raw_config
 from training.batches import Batch
 from training.decoder_stage import pad_rows, token_loss
-from training.encoder_stage import labels
+from training.encoder_stage import character_loss
 from training.mels import Spoken
 from training.scores import error_rate
 from training.text import CANNOT_HEAR, HESITATIONS
@@ -135,17 +135,10 @@ def speech_loss(
     loss = token_loss(model.decoder, embeddings, targets, switch([lora] * len(pairs), like=audio))
     if not lora:
         return loss
-    loss = loss + CHARACTER_WEIGHT * character_loss(model, frames, heard.texts)
+    lengths = torch.full((len(pairs),), frames.shape[1])  # the head stays true to the frames
+    characters = character_loss(model.encoder.out(frames), heard.texts, lengths)
+    loss = loss + CHARACTER_WEIGHT * characters
     return loss + word_weight * word_loss(model, vocabulary, audio, heard.texts)
-
-
-def character_loss(model: GraniteSpeech, frames: Tensor, texts: Sequence[str]) -> Tensor:
-    """CTC of the transcripts' characters against the frames [B, T, D]: the head stays true."""
-    targets, sizes = labels(texts)
-    log_probs = model.encoder.out(frames).log_softmax(-1).transpose(0, 1)  # [T, B, V]
-    lengths = torch.full((len(texts),), frames.shape[1])
-    losses = F.ctc_loss(log_probs, targets, lengths, sizes, reduction="sum", zero_infinity=True)
-    return losses / max(1, int(sizes.sum()))
 
 
 def word_loss(

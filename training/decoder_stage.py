@@ -15,6 +15,7 @@ import json
 import logging
 import random
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,10 +68,12 @@ def new_decoder(vocab_size: int) -> GraniteDecoder:
     return decoder
 
 
-def pad_rows(pairs: list[tuple[list[int], list[int]]]) -> tuple[Tensor, Tensor]:
+def pad_rows(
+    pairs: Sequence[tuple[list[int], list[int]]], pad: int = END_ID
+) -> tuple[Tensor, Tensor]:
     """(prompt, answer) ids -> ids [B, P] and next-token targets [B, P]; prompts do not count."""
     longest = max(len(prompt) + len(answer) for prompt, answer in pairs)
-    ids = torch.full((len(pairs), longest), END_ID)
+    ids = torch.full((len(pairs), longest), pad)
     targets = torch.full((len(pairs), longest), IGNORE)
     for row, (prompt, answer) in enumerate(pairs):
         whole = torch.tensor(prompt + answer)

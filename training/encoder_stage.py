@@ -67,15 +67,21 @@ def labels(texts: Sequence[str]) -> tuple[Tensor, Tensor]:
 def ctc_loss(encoder: ConformerEncoder, batch: Batch) -> Tensor:
     """Loss per character of a batch: last layer plus half of the middle layer."""
     output = encoder(batch.features, batch.lengths)
-    targets, sizes = labels(batch.texts)
-    total = torch.zeros(())
-    for weight, logits in ((1.0, output.ctc_logits), (0.5, output.mid_ctc_logits)):
-        log_probs = logits.log_softmax(-1).transpose(0, 1)  # [T, B, V]
-        losses = F.ctc_loss(
-            log_probs, targets, batch.lengths, sizes, BLANK, reduction="sum", zero_infinity=True
-        )
-        total = total + weight * losses
-    return total / max(1, int(sizes.sum()))
+    last, middle = (
+        character_loss(logits, batch.texts, batch.lengths)
+        for logits in (output.ctc_logits, output.mid_ctc_logits)
+    )
+    return last + 0.5 * middle
+
+
+def character_loss(logits: Tensor, texts: Sequence[str], lengths: Tensor) -> Tensor:
+    """CTC of the texts' characters, per character: logits [B, T, V], lengths [B]."""
+    targets, sizes = labels(texts)
+    log_probs = logits.log_softmax(-1).transpose(0, 1)  # [T, B, V]
+    losses = F.ctc_loss(
+        log_probs, targets, lengths, sizes, BLANK, reduction="sum", zero_infinity=True
+    )
+    return losses / max(1, int(sizes.sum()))
 
 
 def spell(logits: Tensor) -> str:

@@ -25,10 +25,10 @@ from core.heard import label_of
 from core.lab import Lab
 from core.samples import SAMPLE_RATE
 from training.augment import augment, stretch
+from training.decoder_stage import pad_rows
 from training.finetune_schedule import Draw
 from training.manifest import MAX_SECONDS, Row
 
-IGNORE = -100
 KEPT_BYTES = 2**30  # of power mels in memory; what does not fit is read again each time
 FLOOR = 1e-10
 TEMPO = 0.15  # how much faster or slower at full strength
@@ -169,18 +169,6 @@ def changed(power: Tensor, strength: float, seed: str) -> Tensor:
     tempo = 1.0 + TEMPO * strength * rng.uniform(-1.0, 1.0)
     noise = torch.Generator().manual_seed(rng.randrange(2**62))
     return augment(stretch(power, tempo), strength, noise)
-
-
-def pad_rows(pairs: Sequence[tuple[list[int], list[int]]], pad: int) -> tuple[Tensor, Tensor]:
-    """(prompt, answer) ids -> ids [B, P] and next-token targets [B, P]; prompts do not count."""
-    longest = max(len(prompt) + len(answer) for prompt, answer in pairs)
-    ids = torch.full((len(pairs), longest), pad)
-    targets = torch.full((len(pairs), longest), IGNORE)
-    for row, (prompt, answer) in enumerate(pairs):
-        whole = torch.tensor(prompt + answer)
-        ids[row, : len(whole)] = whole
-        targets[row, len(prompt) - 1 : len(whole) - 1] = torch.tensor(answer)
-    return ids, targets
 
 
 def ctc_labels(text: str, num_labels: int) -> list[int]:

@@ -24,7 +24,8 @@ from torch.utils.checkpoint import checkpoint
 from core.lab import Lab
 from core.lora import AdaptableLinear, LoRAWeights, switch
 from core.model import GraniteSpeech
-from training.finetune_data import IGNORE, SpeechBatch
+from training.decoder_stage import IGNORE
+from training.finetune_data import SpeechBatch
 
 PARTS = ("lora", "projector", "encoder", "embeddings")
 BLANK = 0  # the CTC head's label; the others are code points

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core.lora import switch
@@ -29,7 +28,7 @@ from training.align_model import build, trainable, word_error, word_loss
 from training.batches import Batch, Composer
 from training.corpus import TRAIN_SPLITS, read_manifest
 from training.decoder_stage import pad_rows, token_loss
-from training.encoder_stage import BLANK, labels
+from training.encoder_stage import character_loss
 from training.optimiser import Optimiser
 from training.schedule import cosine
 from training.text import CANNOT_HEAR
@@ -71,22 +70,12 @@ def joint_loss(
     embeddings = model.splice(ids, audio)
     on = switch([lora] * len(answers), like=audio)
     text = token_loss(model.decoder, embeddings, targets, on)
-    characters = _characters(output.ctc_logits, batch)
-    middle = _characters(output.mid_ctc_logits, batch)
+    characters = character_loss(output.ctc_logits, batch.texts, batch.lengths)
+    middle = character_loss(output.mid_ctc_logits, batch.texts, batch.lengths)
     total = text + CHARACTERS * characters + MIDDLE_CHARACTERS * middle
     if lora:
         total = total + WORDS * word_loss(model, vocabulary, audio, batch.texts)
     return {"total": total, "text": text, "characters": characters}
-
-
-def _characters(logits: Tensor, batch: Batch) -> Tensor:
-    """CTC of the transcripts' characters, per character: logits [B, T, V]."""
-    targets, sizes = labels(batch.texts)
-    log_probs = logits.log_softmax(-1).transpose(0, 1)
-    losses = F.ctc_loss(
-        log_probs, targets, batch.lengths, sizes, BLANK, reduction="sum", zero_infinity=True
-    )
-    return losses / max(1, int(sizes.sum()))
 
 
 def run(corpus: Path, checkpoints: Path, options: JointOptions) -> Path:

@@ -60,8 +60,3 @@ def readable_texts(texts: Path) -> list[str]:
     if not texts.exists():
         return []
     return sorted({t for key, t in read_prompts(texts).items() if may_be_read(key) and is_known(t)})
-
-
-def texts_met(texts: Path) -> frozenset[str]:
-    """The same texts, for telling which of the tests' texts were met."""
-    return frozenset(readable_texts(texts))

@@ -64,7 +64,7 @@ def make_prompts(folder: Path, sounds: Path, texts: Path) -> int:
     text is not; "prompts_letters": letters and the NATO alphabet; "prompts_outside": words that
     the grammar lacks.
     """
-    met, clips = prompt_texts.texts_met(texts), []
+    met, clips = set(prompt_texts.readable_texts(texts)), []
     for key, said in prompt_texts.read_prompts(texts).items():
         if not (sounds / f"{key}.g722").exists():
             continue
