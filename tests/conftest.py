@@ -5,7 +5,7 @@ The checkpoints are random and made on the spot (see ``tiny_models.py``); nothin
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -29,6 +29,17 @@ torch.set_num_threads(1)
 @pytest.fixture(autouse=True)
 def _same_random_numbers_every_time() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _no_graphs_of_slow_tests_before(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A slow test may count its graphs: none is left from a test in the same process."""
+    slow = request.node.get_closest_marker("slow") is not None
+    if slow:
+        torch.compiler.reset()
+    yield
+    if slow:
+        torch.compiler.reset()
 
 
 @pytest.fixture(autouse=True)
