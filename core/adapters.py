@@ -84,6 +84,21 @@ class Adapters:
                 self._fill(self._low_rank or name)
             return grown
 
+    def remove(self, name: str) -> None:
+        """Forget an adapter; what it took of the layers' room stays, so code stays compiled.
+
+        Raises:
+            ValueError: no such adapter, requests that run, or weights that are merged.
+        """
+        with self._changed:
+            self.check(name)
+            if self._users:
+                raise ValueError("an adapter was to go while a request runs; remove it after")
+            self._put(None)
+            for key in self._known.pop(name).lora:
+                self._layer(key).replace(None)
+            self._low_rank = None  # the next request fills its own in
+
     @contextmanager
     def using(self, name: str | None) -> Iterator[None]:
         """Have the model hold adapter ``name`` (None: the checkpoint's own whole tensors).

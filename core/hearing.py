@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from core.adapters import DEFAULT
 from core.audio import stream_audio
 from core.container import Source
 from core.features import pad_features
@@ -51,26 +52,32 @@ class Hearing:
 
 
 @torch.inference_mode()
-def hear(lab: Lab, source: Source, *, lora: bool | None = None) -> Hearing:
+def hear(
+    lab: Lab, source: Source, *, lora: bool | None = None, adapter: str | None = None
+) -> Hearing:
     """Listen to the first :data:`LONGEST_S` seconds of ``source``.
 
     Args:
         lab: the checkpoint.
         source: a path, bytes or a binary file.
         lora: off, or None for on where there is an adapter.
+        adapter: one that was added to the model, or None for its own.
 
     Raises:
         AudioError: no readable recording.
+        ValueError: no such adapter.
     """
     chunks = list(islice(stream_audio(source, chunk_s=LONGEST_S), 2))
     features = lab.front_end(chunks[0].to(lab.device))  # [T, 2 * bands]
     engine, length = lab.engine("eager"), features.shape[0]
     padded = pad_features([features], engine.frames_bucket(length)).values.to(lab.dtype)
+    chosen = adapter or (DEFAULT if lab.has_adapter and lora is not False else None)
     row = None
-    if lab.has_adapter:
+    if lab.adapters.names:
         like = torch.empty(0, dtype=lab.dtype, device=lab.device)
-        row = switch([lora is not False], like=like)
-    encoded = engine.encode(padded, torch.tensor([length], device=lab.device), row)
+        row = switch([chosen is not None], like=like)
+    with lab.adapters.using(chosen):
+        encoded = engine.encode(padded, torch.tensor([length], device=lab.device), row)
     logits = encoded.ctc_logits[0, :length].float()
     probabilities = logits.softmax(-1).cpu()  # [T, V]
     frame_s = lab.front_end.config.seconds_of_frames(1)

@@ -8,28 +8,17 @@ is already in the cache is used without a network. Pickle files are never fetche
 from __future__ import annotations
 
 import json
-import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies
 
-import httpx  # huggingface_hub's own client: a connection that breaks off raises its errors
-from huggingface_hub import constants, hf_hub_download, snapshot_download
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub import hf_hub_download, snapshot_download
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from safetensors import SafetensorError, safe_open
 
 from core.catalog import CATALOG, lookup
+from core.hub_errors import CheckpointNotFound as CheckpointNotFound
+from core.hub_errors import hub_errors, refuse_without_network
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -47,15 +36,7 @@ _BESIDE_WEIGHTS = (
     "out_llm.safetensors",  # the BPE CTC head of 4.1
     "lab.json",
 )
-UNREACHABLE = (
-    "{repo!r} is not in the local cache and the Hub cannot be reached; connect once to download "
-    "it, or use the bundled model 'tiny'"
-)
 _PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
-
-
-class CheckpointNotFound(ValueError):
-    """No usable checkpoint under that name; the message says what was looked for."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +109,7 @@ def resolve(name: str, *, revision: str | None = None, local_only: bool = False)
     except CheckpointNotFound:
         if local_only:
             raise
-    _refuse_without_network(source)
+    refuse_without_network(source)
     return _from_folder(_download(source, revision, local_only=False), name)
 
 
@@ -193,7 +174,7 @@ def _read_index(index: Path) -> dict[str, str]:
 
 def _download(repo: str, revision: str | None, *, local_only: bool) -> Path:
     """Fetch what is needed of ``repo``; returns the snapshot's folder."""
-    try:
+    with hub_errors(repo, revision):
         hf_hub_download(repo, "config.json", revision=revision, local_files_only=local_only)
         try:
             index = Path(
@@ -209,38 +190,3 @@ def _download(repo: str, revision: str | None, *, local_only: bool) -> Path:
             local_files_only=local_only,
         )
         return Path(folder)
-    except GatedRepoError as error:
-        raise CheckpointNotFound(
-            f"{repo!r} asks for its licence to be accepted; do that on its page, then log in with "
-            "'hf auth login'"
-        ) from error
-    except RevisionNotFoundError as error:
-        raise CheckpointNotFound(f"{repo!r} has no revision {revision!r}") from error
-    except RepositoryNotFoundError as error:
-        raise CheckpointNotFound(
-            f"no repository {repo!r} on the Hub (or it is private); known: {', '.join(CATALOG)}"
-        ) from error
-    except HFValidationError as error:
-        raise CheckpointNotFound(
-            f"{repo!r} is not a repository id; expected 'owner/name'"
-        ) from error
-    except (OfflineModeIsEnabled, LocalEntryNotFoundError) as error:
-        raise CheckpointNotFound(UNREACHABLE.format(repo=repo)) from error
-    except EntryNotFoundError as error:
-        raise CheckpointNotFound(f"{repo!r} has no config.json; expected a checkpoint") from error
-    except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
-        raise CheckpointNotFound(f"downloading {repo!r} failed: {_first_line(error)}") from error
-
-
-def _refuse_without_network(repo: str) -> None:
-    """Say at once what the client would say after half a minute of retries."""
-    if constants.is_offline_mode() or getproxies():
-        return  # the client knows better: it refuses by itself, or a proxy resolves names
-    try:
-        socket.getaddrinfo(urlsplit(constants.ENDPOINT).hostname, 443)
-    except OSError as error:
-        raise CheckpointNotFound(UNREACHABLE.format(repo=repo)) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -142,6 +142,15 @@ class Loaded:
         with weights.open("rb") as file:
             self._digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
 
+    def remove_adapter(self, name: str) -> None:
+        """Forget an adapter that was added.
+
+        Raises:
+            ValueError: no such adapter, or a request runs.
+        """
+        self.adapters.remove(name)
+        self._digests.pop(name, None)
+
     def _identity(self, lora: bool | None, adapter: str | None) -> dict[str, Any]:
         """What decides a text, besides the recording and the options."""
         return {

@@ -136,6 +136,36 @@ def test_an_unknown_adapter_is_refused_with_those_there_are(
         lab.add_adapter("none", tmp_path)
 
 
+def test_a_removed_adapter_leaves_no_trace(base: Path, tmp_path: Path, noise: Noise):
+    lab, clip = load(base), noise(1.0)
+    before = {lora: ids(lab, clip, lora=lora) for lora in (True, False)}
+    folder = write(tmp_path / "heard", 7, whole=True, rank=7, modules=("k_proj", "o_proj"))
+    lab.add_adapter("heard", folder)
+    heard = ids(lab, clip, adapter="heard")
+    lab.remove_adapter("heard")
+    assert {lora: ids(lab, clip, lora=lora) for lora in (True, False)} == before
+    with pytest.raises(ValueError, match="no adapter 'heard'; this model has default"):
+        lab.transcribe(clip, adapter="heard")
+    lab.add_adapter("heard", folder)
+    assert ids(lab, clip, adapter="heard") == heard
+    open_request = lab.stream(clip)
+    next(open_request)
+    with pytest.raises(ValueError, match="while a request runs"):
+        lab.remove_adapter("heard")
+    open_request.close()
+
+
+def test_the_only_adapter_of_a_model_can_be_removed(base: Path, tmp_path: Path, noise: Noise):
+    for name in (CONFIG, WEIGHTS):
+        (base / name).unlink()
+    lab = load(base)
+    plain = ids(lab, noise(1.0), lora=False)
+    lab.add_adapter("heard", write(tmp_path / "heard", 7, whole=True))
+    assert ids(lab, noise(1.0), adapter="heard") != plain
+    lab.remove_adapter("heard")
+    assert ids(lab, noise(1.0), lora=False) == plain
+
+
 def test_a_refused_adapter_leaves_the_model_as_it_was(base: Path, tmp_path: Path, noise: Noise):
     lab = load(base)
     before = ids(lab, noise(1.0))

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+from pathlib import Path
 
 import numpy as np
+import pytest
 import soundfile
 import torch
+from safetensors.torch import save_file
 
+import core
+import tiny_models
 from core.hearing import LONGEST_S, Hearing, Letter, _letters, hear
 from core.lab import Lab
 from core.samples import SAMPLE_RATE
@@ -35,6 +40,26 @@ def test_a_long_recording_is_cut_and_says_so(lab: Lab):
     hearing = hear(lab, wav(LONGEST_S + 3))
     assert hearing.cut
     assert len(hearing.speech) * hearing.frame_s == LONGEST_S
+
+
+def test_the_adapter_that_is_chosen_is_the_one_that_listens(
+    speech_folder: Path, tmp_path: Path
+) -> None:
+    lab = core.load(speech_folder, device="cpu", dtype="float32")
+    before = hear(lab, wav(1.0)).speech
+    model = tiny_models.random_model(seed=1)
+    prefix = "base_model.model.model."
+    whole = tiny_models.random_model(seed=9).encoder.layers[0].state_dict()
+    stored = core.checkpoint.to_stored({f"encoder.layers.0.{k}": v for k, v in whole.items()})
+    tensors = tiny_models.write_adapter(tmp_path, model, modules_to_save=["encoder.layers.0"])
+    weights = tensors | {prefix + key: value for key, value in stored.items()}
+    save_file(weights, tmp_path / "adapter_model.safetensors")
+    lab.add_adapter("mine", tmp_path)
+    lab.transcribe(torch.randn(16_000), adapter="mine", max_new_tokens=2)
+    assert np.array_equal(hear(lab, wav(1.0)).speech, before)
+    assert not np.array_equal(hear(lab, wav(1.0), adapter="mine").speech, before)
+    with pytest.raises(ValueError, match="no adapter 'yours'"):
+        hear(lab, wav(1.0), adapter="yours")
 
 
 def test_a_run_of_one_label_is_one_letter_at_its_surest_frame():
