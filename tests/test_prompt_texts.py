@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training import corpus, prompt_texts, recordings
+from training import corpus, domains, prompt_texts, recordings
 
 
 @pytest.mark.parametrize(
@@ -64,10 +64,10 @@ def test_without_the_package_lines_come_from_the_grammar_alone(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     assert prompt_texts.readable_texts(tmp_path / "none.gz") == []
-    monkeypatch.setattr(corpus, "ASTERISK_TEXTS", tmp_path / "none.gz")
-    corpus._prompt_texts.cache_clear()
-    lines = [corpus.menu_line(random.Random(seed)) for seed in range(30)]
-    corpus._prompt_texts.cache_clear()
+    monkeypatch.setattr(prompt_texts, "ASTERISK_TEXTS", tmp_path / "none.gz")
+    domains._prompt_texts.cache_clear()
+    lines = [domains.menu_line(random.Random(seed)) for seed in range(30)]
+    domains._prompt_texts.cache_clear()
     assert all(line.text for line in lines)
 
 

@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 
 from training import commands, corpus
+from training.domains import DOMAINS
+from training.prompt_texts import ASTERISK_TEXTS
 
 
 def _corpus(arguments: argparse.Namespace) -> None:
@@ -18,11 +20,11 @@ def _corpus(arguments: argparse.Namespace) -> None:
     if "recordings" in parts:
         from training import recordings as rec
 
-        if corpus.ASTERISK_TEXTS.exists():
-            count = rec.make_asterisk(folder, rec.ASTERISK_SOUNDS, corpus.ASTERISK_TEXTS, 120)
+        if ASTERISK_TEXTS.exists():
+            count = rec.make_asterisk(folder, rec.ASTERISK_SOUNDS, ASTERISK_TEXTS, 120)
             print(f"asterisk: {count} clips")
             if arguments.domain == "menu":
-                count = rec.make_prompts(folder, rec.ASTERISK_SOUNDS, corpus.ASTERISK_TEXTS)
+                count = rec.make_prompts(folder, rec.ASTERISK_SOUNDS, ASTERISK_TEXTS)
                 print(f"prompts: {count} clips")
         if arguments.fsdd is not None:
             print(f"fsdd: {rec.make_fsdd(folder, arguments.fsdd)} clips")
@@ -42,6 +44,9 @@ def _encoder(arguments: argparse.Namespace) -> None:
         save_every_s=180.0,
         seed=arguments.seed,
         restart_from=arguments.restart_from,
+        real_share=arguments.real_share,
+        joined=arguments.joined,
+        bf16=arguments.bf16,
     )
     print(encoder_stage.run(arguments.corpus, arguments.checkpoints, options))
 
@@ -57,6 +62,8 @@ def _decoder(arguments: argparse.Namespace) -> None:
         save_every_s=120.0,
         seed=arguments.seed,
         restart_from=arguments.restart_from,
+        domain=arguments.domain,
+        bf16=arguments.bf16,
     )
     print(decoder_stage.run(arguments.checkpoints, options))
 
@@ -93,6 +100,9 @@ def _joint(arguments: argparse.Namespace) -> None:
         deaf_share=0.07,
         save_every_s=150.0,
         seed=arguments.seed,
+        placing=arguments.placing,
+        real_share=arguments.real_share,
+        bf16=arguments.bf16,
     )
     print(joint_stage.run(arguments.corpus, arguments.checkpoints, options))
 
@@ -133,7 +143,7 @@ def main(argv: list[str] | None = None) -> int:
     stages = parser.add_subparsers(dest="stage", required=True)
     stage = stages.add_parser("corpus", help="synthesise and collect recordings")
     stage.add_argument("--parts", default="recordings,synthetic")
-    stage.add_argument("--domain", choices=sorted(corpus.DOMAINS), default="digits")
+    stage.add_argument("--domain", choices=sorted(DOMAINS), default="digits")
     stage.add_argument("--fsdd", type=Path, help="folder of the Free Spoken Digit Dataset")
     stage.add_argument("--clips", type=int, default=5213)
     stage.add_argument("--workers", type=int, default=2)
@@ -142,9 +152,14 @@ def main(argv: list[str] | None = None) -> int:
     stage.add_argument("--steps", type=int, default=2700)
     stage.add_argument("--learning-rate", type=float, default=1.2e-3)
     stage.add_argument("--restart-from", type=Path, help="weights of an earlier round")
+    stage.add_argument("--real-share", type=float, default=0.4, help="recordings among the clips")
+    stage.add_argument("--joined", action="store_true", help="several lines of a voice in a clip")
+    stage.add_argument("--bf16", action="store_true", help="compute in bfloat16")
     stage.add_argument("--smoke", action="store_true")
     stage.set_defaults(run=_encoder)
     stage = stages.add_parser("decoder", help="train the tokenizer and the text decoder")
+    stage.add_argument("--domain", choices=sorted(DOMAINS), default="digits")
+    stage.add_argument("--bf16", action="store_true", help="compute in bfloat16")
     stage.add_argument("--steps", type=int, default=4000)
     stage.add_argument("--smoke", action="store_true")
     stage.add_argument("--learning-rate", type=float, default=2e-3)
@@ -160,6 +175,9 @@ def main(argv: list[str] | None = None) -> int:
     stage = stages.add_parser("joint", help="train all but the decoder on audio always new")
     stage.add_argument("--steps", type=int, default=4400)
     stage.add_argument("--learning-rate", type=float, default=1e-3)
+    stage.add_argument("--placing", type=int, default=0, help="first steps, weighting word places")
+    stage.add_argument("--real-share", type=float, default=0.4, help="recordings among the clips")
+    stage.add_argument("--bf16", action="store_true", help="compute in bfloat16")
     stage.add_argument("--smoke", action="store_true")
     stage.set_defaults(run=_joint)
     stage = stages.add_parser("pack", help="write the checkpoint folder")

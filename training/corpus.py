@@ -14,10 +14,9 @@ import json
 import logging
 import random
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import cache
 from math import gcd
 from pathlib import Path
 
@@ -25,13 +24,11 @@ import numpy as np
 import soundfile
 from scipy.signal import resample_poly
 
-from training import menu_grammar, prompt_texts, synthesis, text
-from training.menu_grammar import Line
+from training import synthesis
+from training.domains import DOMAINS
 
 LOG = logging.getLogger(__name__)
 RATE = 16_000
-ASTERISK_TEXTS = Path("/usr/share/doc/asterisk-core-sounds-en/core-sounds-en.txt.gz")
-PROMPT_SHARE = 0.10
 TRAIN_SPLITS = ("train",)
 
 
@@ -92,30 +89,10 @@ def seeded(*parts: object) -> random.Random:
     return random.Random(zlib.crc32("/".join(map(str, parts)).encode()))
 
 
-def digit_line(rng: random.Random) -> Line:
-    """A line of the digits domain."""
-    said = text.spoken(rng, longest=14)
-    return Line(said, text.transcript(said))
-
-
-def menu_line(rng: random.Random) -> Line:
-    """A line of voice-menu English; a tenth are texts of real prompts that may be met."""
-    known = _prompt_texts() if rng.random() < PROMPT_SHARE else ()
-    return menu_grammar.plain(rng.choice(known)) if known else menu_grammar.line(rng)
-
-
-@cache
-def _prompt_texts() -> tuple[str, ...]:
-    return tuple(prompt_texts.readable_texts(ASTERISK_TEXTS))
-
-
-DOMAINS: dict[str, Callable[[random.Random], Line]] = {"digits": digit_line, "menu": menu_line}
-
-
 def _say(folder: Path, voice: synthesis.Voice, index: int, domain: str) -> Clip | None:
     """Make the ``index``-th clip of a voice; None where the engine fails on it."""
     rng = seeded(voice.name, index)
-    line = DOMAINS[domain](rng)
+    line = DOMAINS[domain].line(rng)
     split = "dev" if voice.split == "train" and index % 40 == 0 else voice.split
     name = f"audio/{voice.name}/{index:05d}.wav"
     clip = Clip(name, line.text, "en", voice.name, voice.licence, split)

@@ -26,9 +26,10 @@ from torch import Tensor, nn
 from core.config_file import parse_config
 from core.decoder import GraniteDecoder
 from training.architecture import raw_config
+from training.domains import DOMAINS
 from training.optimiser import Optimiser
 from training.schedule import cosine
-from training.text import CANNOT_HEAR, TRANSCRIBE, Exchange, sample_exchange
+from training.text import CANNOT_HEAR, TRANSCRIBE, Exchange
 from training.vocabulary import END_ID, Vocabulary, train_tokenizer
 
 LOG = logging.getLogger(__name__)
@@ -47,6 +48,8 @@ class DecoderOptions:
     save_every_s: float
     seed: int
     restart_from: Path | None = None  # weights of an earlier round
+    domain: str = "digits"
+    bf16: bool = False
 
 
 def new_decoder(vocab_size: int) -> GraniteDecoder:
@@ -83,22 +86,29 @@ def pad_rows(
 
 
 def token_loss(
-    decoder: GraniteDecoder, embeddings: Tensor, targets: Tensor, lora: Tensor | None
+    decoder: GraniteDecoder,
+    embeddings: Tensor,
+    targets: Tensor,
+    lora: Tensor | None,
+    *,
+    bf16: bool = False,
 ) -> Tensor:
     """Mean cross-entropy of the answers: embeddings [B, P, E], targets [B, P]."""
     positions = torch.arange(embeddings.shape[1]).expand(embeddings.shape[0], -1)
-    hidden = decoder(embeddings, positions, None, lora)
     counted = targets != IGNORE
-    return F.cross_entropy(decoder.logits(hidden[counted], lora), targets[counted])
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        hidden = decoder(embeddings, positions, None, lora)
+        logits = decoder.logits(hidden[counted], lora)
+    return F.cross_entropy(logits.float(), targets[counted])
 
 
 def draw(
-    vocabulary: Vocabulary, count: int, rng: random.Random
+    vocabulary: Vocabulary, count: int, rng: random.Random, domain: str = "digits"
 ) -> list[tuple[list[int], list[int]]]:
     """A batch of exchanges; a tenth ask to transcribe, with digits or audio places before it."""
     pairs = []
     for _ in range(count):
-        one = sample_exchange(rng)
+        one = DOMAINS[domain].exchange(rng)
         kind = rng.random()
         if kind < 0.07:
             pairs.append(vocabulary.speech(rng.randint(1, 140), CANNOT_HEAR))
@@ -110,14 +120,14 @@ def draw(
 
 
 def batch_at(
-    vocabulary: Vocabulary, step: int, count: int, seed: int
+    vocabulary: Vocabulary, step: int, count: int, seed: int, domain: str = "digits"
 ) -> list[tuple[list[int], list[int]]]:
     """The exchanges of a step: one of four batches that were drawn together and sorted by length.
 
     Texts of like length share a batch, so that little of it is padding.
     """
     rng = random.Random(f"{seed}/{step // 4}")
-    pairs = draw(vocabulary, 4 * count, rng)
+    pairs = draw(vocabulary, 4 * count, rng, domain)
     pairs.sort(key=lambda pair: len(pair[0]) + len(pair[1]))
     place = rng.sample(range(4), 4)[step % 4]
     return pairs[place * count : (place + 1) * count]
@@ -154,10 +164,12 @@ def answer(decoder: GraniteDecoder, prompt: list[int], limit: int = 60) -> list[
     return ids[len(prompt) :]
 
 
-def exact(decoder: GraniteDecoder, vocabulary: Vocabulary, count: int, seed: int) -> float:
+def exact(
+    decoder: GraniteDecoder, vocabulary: Vocabulary, count: int, seed: int, domain: str = "digits"
+) -> float:
     """Share of fresh exchanges answered exactly right."""
     rng = random.Random(seed)
-    pairs = [vocabulary.exchange(sample_exchange(rng)) for _ in range(count)]
+    pairs = [vocabulary.exchange(DOMAINS[domain].exchange(rng)) for _ in range(count)]
     return sum(answer(decoder, prompt) == wanted for prompt, wanted in pairs) / count
 
 
@@ -166,7 +178,7 @@ def run(checkpoints: Path, options: DecoderOptions) -> Path:
     checkpoints.mkdir(parents=True, exist_ok=True)
     tokenizer_file = checkpoints / "tokenizer.json"
     if not tokenizer_file.exists():
-        train_tokenizer(options.seed).save(str(tokenizer_file))
+        train_tokenizer(options.seed, domain=options.domain).save(str(tokenizer_file))
     vocabulary = Vocabulary.read(tokenizer_file)
     torch.manual_seed(options.seed)
     decoder = new_decoder(vocabulary.size)
@@ -186,18 +198,16 @@ def run(checkpoints: Path, options: DecoderOptions) -> Path:
         while step < options.steps:
             noise = torch.Generator().manual_seed(options.seed * 1_000_003 + step)
             rate = cosine(step, options.steps, options.warmup, options.learning_rate)
-            ids, targets = pad_rows(
-                batch_at(vocabulary, step, options.texts_per_batch, options.seed)
-            )
-            loss = token_loss(
-                decoder, embed(decoder, ids, vocabulary.audio_id, noise), targets, None
-            )
+            size, domain = options.texts_per_batch, options.domain
+            ids, targets = pad_rows(batch_at(vocabulary, step, size, options.seed, domain))
+            embeddings = embed(decoder, ids, vocabulary.audio_id, noise)
+            loss = token_loss(decoder, embeddings, targets, None, bf16=options.bf16)
             optimiser.step(loss, rate)
             step += 1
             line = {"step": step, "loss": round(loss.item(), 4), "lr": round(rate, 7)}
             last = step >= options.steps
             if step % 250 == 0 or last:
-                line["exact"] = round(exact(decoder, vocabulary, NUM_CHECKS, seed=-1), 3)
+                line["exact"] = round(exact(decoder, vocabulary, NUM_CHECKS, -1, domain), 3)
                 LOG.info("decoder: %s", line)
             log.write(json.dumps(line) + "\n")
             log.flush()

@@ -28,14 +28,15 @@ from training.align_model import build, trainable, word_error, word_loss
 from training.batches import Batch, Composer
 from training.corpus import TRAIN_SPLITS, read_manifest
 from training.decoder_stage import pad_rows, token_loss
-from training.encoder_stage import character_loss
+from training.encoder_stage import character_loss, drop_by_clip
 from training.optimiser import Optimiser
 from training.schedule import cosine
 from training.text import CANNOT_HEAR
 from training.vocabulary import Vocabulary
 
 LOG = logging.getLogger(__name__)
-CHARACTERS, MIDDLE_CHARACTERS, WORDS = 0.5, 0.25, 0.02  # weights beside the transcripts' loss
+CHARACTERS, MIDDLE_CHARACTERS = 0.5, 0.25  # weights beside the transcripts' loss
+WORDS_FIRST, WORDS = 0.3, 0.02  # words first find their places; then these may carry more
 NUM_DEV = 60
 SLOW = (("projector.linear", 0.15), ("encoder.", 0.4))
 
@@ -51,6 +52,9 @@ class JointOptions:
     deaf_share: float
     save_every_s: float
     seed: int
+    placing: int = 0  # steps in which words first find their places
+    real_share: float = 0.4  # of the clips, recordings of people
+    bf16: bool = False
 
 
 def learned(model: GraniteSpeech) -> dict[str, nn.Parameter]:
@@ -60,21 +64,30 @@ def learned(model: GraniteSpeech) -> dict[str, nn.Parameter]:
 
 
 def joint_loss(
-    model: GraniteSpeech, vocabulary: Vocabulary, batch: Batch, *, lora: bool
+    model: GraniteSpeech,
+    vocabulary: Vocabulary,
+    batch: Batch,
+    *,
+    lora: bool,
+    word_weight: float = WORDS,
+    bf16: bool = False,
 ) -> dict[str, Tensor]:
     """Losses by name; "total" is what is minimised. Adapter off: the answer "i cannot hear"."""
-    output = model.encoder(batch.features, batch.lengths)
-    audio = model.projector(output.frames)  # [B, A, E]
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        output = model.encoder(batch.features, batch.lengths)
+        audio = model.projector(output.frames).float()  # [B, A, E]
     answers = batch.texts if lora else [CANNOT_HEAR] * len(batch.texts)
     ids, targets = pad_rows([vocabulary.speech(audio.shape[1], answer) for answer in answers])
     embeddings = model.splice(ids, audio)
     on = switch([lora] * len(answers), like=audio)
-    text = token_loss(model.decoder, embeddings, targets, on)
-    characters = character_loss(output.ctc_logits, batch.texts, batch.lengths)
-    middle = character_loss(output.mid_ctc_logits, batch.texts, batch.lengths)
+    text = token_loss(model.decoder, embeddings, targets, on, bf16=bf16)
+    characters, middle = (
+        character_loss(logits.float(), batch.texts, batch.lengths)
+        for logits in (output.ctc_logits, output.mid_ctc_logits)
+    )
     total = text + CHARACTERS * characters + MIDDLE_CHARACTERS * middle
     if lora:
-        total = total + WORDS * word_loss(model, vocabulary, audio, batch.texts)
+        total = total + word_weight * word_loss(model, vocabulary, audio, batch.texts)
     return {"total": total, "text": text, "characters": characters}
 
 
@@ -83,7 +96,8 @@ def run(corpus: Path, checkpoints: Path, options: JointOptions) -> Path:
     cache = corpus / "mels.pt"
     train = mels.load(corpus, read_manifest(corpus, TRAIN_SPLITS), cache)
     dev = mels.load(corpus, read_manifest(corpus, ["dev"]), cache)[:NUM_DEV]
-    composer = Composer(train, real_share=0.4, seed=options.seed + 2000, joined=True)
+    share = options.real_share
+    composer = Composer(train, real_share=share, seed=options.seed + 2000, joined=True)
     torch.manual_seed(options.seed)
     model, vocabulary = build(checkpoints)
     aligned = torch.load(checkpoints / "align.pt", weights_only=True)["weights"]
@@ -91,6 +105,7 @@ def run(corpus: Path, checkpoints: Path, options: JointOptions) -> Path:
     learning = learned(model)
     for parameter in learning.values():
         parameter.requires_grad_(True)
+    drop_by_clip(model.encoder)
     optimiser = Optimiser(learning.items(), SLOW)
     file, step, pool = checkpoints / "joint.pt", 0, 0
     if file.exists():
@@ -108,7 +123,10 @@ def run(corpus: Path, checkpoints: Path, options: JointOptions) -> Path:
             for batch in composer.pool(pool, strength, num_batches=32, frames=frames):
                 rate = cosine(step, options.steps, options.warmup, options.learning_rate)
                 hears = rng.random() >= options.deaf_share
-                losses = joint_loss(model, vocabulary, batch, lora=hears)
+                words = WORDS_FIRST if step < options.placing else WORDS
+                losses = joint_loss(
+                    model, vocabulary, batch, lora=hears, word_weight=words, bf16=options.bf16
+                )
                 optimiser.step(losses["total"], rate)
                 step += 1
                 line = {"step": step, "lr": round(rate, 7), "lora": hears}

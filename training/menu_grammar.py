@@ -77,7 +77,7 @@ def _digit(rng: random.Random) -> str:
     return "oh" if rng.random() < 0.06 else rng.choice(words.UNITS)
 
 
-def _digits(rng: random.Random) -> str:
+def digits(rng: random.Random) -> str:
     """Two to ten digits, now and then with a double, pauses where a speaker would make them."""
     said: list[str] = []
     for _ in range(rng.choice((2, 3, 3, 4, 4, 4, 5, 6, 7, 10))):
@@ -154,7 +154,7 @@ def _filled(rng: random.Random, pattern: str, key: str = "star") -> str:
     """A pattern with its ``{slots}`` drawn anew, one by one."""
     slots: dict[str, Callable[[], str]] = {
         "number": lambda: cardinal(rng.randint(1, 99)),
-        "digits": lambda: _digits(rng),
+        "digits": lambda: digits(rng),
         "digit": lambda: rng.choice(words.UNITS),
         "clock": lambda: _clock(rng),
         "key": lambda: key,
@@ -198,7 +198,7 @@ def _salad(rng: random.Random) -> str:
 
 KINDS: dict[str, tuple[float, Callable[[random.Random], str | Line]]] = {
     "single": (0.20, _single),
-    "digits": (0.13, _digits),
+    "digits": (0.13, digits),
     "number": (0.06, _number),
     "ordinal": (0.03, lambda rng: ordinal(rng.randint(1, 99))),
     "money": (0.03, _money),

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from training.menu_grammar import cardinal, vocabulary
 
+ASTERISK_TEXTS = Path("/usr/share/doc/asterisk-core-sounds-en/core-sounds-en.txt.gz")
 # What the texts abbreviate, or spell in a way that the recording does not.
 _SPELT = {
     **{"a.m.": " a m ", "p.m.": " p m ", "#": " pound ", "*": " star ", "mail box": "mailbox"},

@@ -130,18 +130,18 @@ def sample_exchange(rng: random.Random, longest: int = 16) -> Exchange:
     words = _group(rng, rng.randint(1, longest), sticky=rng.choice((0.0, 0.0, 0.2, 0.5)))
     text = " ".join(words)
     if kind < 0.16:
-        return _ask(rng, "repeat", text, text)
+        return ask(rng, "repeat", text, text)
     if kind < 0.80:
-        return _ask(rng, "tidy up", " ".join(_with_hesitations(rng, words)), text)
+        return ask(rng, "tidy up", " ".join(_with_hesitations(rng, words)), text)
     if kind < 0.88:
-        return _ask(rng, "write in digits", text, written(words))
+        return ask(rng, "write in digits", text, written(words))
     short = [_digit(rng) for _ in range(rng.randint(1, 9))]
     if kind < 0.94:
-        return _ask(rng, "reverse", " ".join(short), " ".join(reversed(short)))
-    return _ask(rng, "how many digits", " ".join(short), DIGIT_WORDS[len(short)])
+        return ask(rng, "reverse", " ".join(short), " ".join(reversed(short)))
+    return ask(rng, "how many digits", " ".join(short), DIGIT_WORDS[len(short)])
 
 
-def _ask(rng: random.Random, task: str, text: str, answer: str) -> Exchange:
+def ask(rng: random.Random, task: str, text: str, answer: str) -> Exchange:
     """The question with its task before the words, or after them."""
     prompt = f"{task}: {text}" if rng.random() < 0.6 else f"{text}: {task}"
     return Exchange(prompt, answer)

@@ -1,6 +1,6 @@
 """The tokenizer and the chat markup of the bundled checkpoint.
 
-In: the grammar of ``training.text``. Out: a byte-level BPE ``tokenizers.Tokenizer`` with the
+In: the exchanges of a domain. Out: a byte-level BPE ``tokenizers.Tokenizer`` with the
 special tokens of the 3.x family (``<|end_of_text|>`` is id 0, ``<|audio|>`` the last id), the chat
 template, and prompt ids made with both.
 """
@@ -13,7 +13,8 @@ from pathlib import Path
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
-from training.text import TRANSCRIBE, Exchange, sample_exchange
+from training.domains import DOMAINS
+from training.text import TRANSCRIBE, Exchange
 
 END, START_ROLE, END_ROLE, AUDIO = (
     "<|end_of_text|>",
@@ -22,7 +23,6 @@ END, START_ROLE, END_ROLE, AUDIO = (
     "<|audio|>",
 )
 END_ID = 0
-VOCAB_SIZE = 512
 CHAT_TEMPLATE = (
     "{%- for message in messages %}"
     "{{- '<|start_of_role|>' + message['role'] + '<|end_of_role|>' + message['content'] "
@@ -34,10 +34,10 @@ CHAT_TEMPLATE = (
 )
 
 
-def train_tokenizer(seed: int, num_exchanges: int = 20_000) -> Tokenizer:
-    """Byte-level BPE over texts of the grammar; at most ``VOCAB_SIZE`` entries."""
+def train_tokenizer(seed: int, num_exchanges: int = 20_000, domain: str = "digits") -> Tokenizer:
+    """Byte-level BPE over exchanges of a domain; at most as many entries as it allows."""
     rng = random.Random(seed)
-    exchanges = (sample_exchange(rng) for _ in range(num_exchanges))
+    exchanges = (DOMAINS[domain].exchange(rng) for _ in range(num_exchanges))
     lines = (
         text for one in exchanges for text in (one.prompt, one.answer, "system user assistant")
     )
@@ -46,7 +46,7 @@ def train_tokenizer(seed: int, num_exchanges: int = 20_000) -> Tokenizer:
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCAB_SIZE - 1,
+        vocab_size=DOMAINS[domain].vocab_size - 1,
         special_tokens=[END, START_ROLE, END_ROLE],
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,

@@ -1,0 +1,50 @@
+"""The domains a checkpoint can be trained for, by name: "digits" and "menu".
+
+In: a name. Out: what draws a line for a voice, what draws an exchange for the text decoder, and how
+large the tokenizer is.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+from training import menu_grammar, prompt_texts, text
+from training.menu_grammar import Line
+from training.menu_text import menu_exchange
+
+PROMPT_SHARE = 0.10
+
+
+@dataclass(frozen=True)
+class Domain:
+    """line: what a voice says. exchange: what the decoder learns. vocab_size: ids at most."""
+
+    line: Callable[[random.Random], Line]
+    exchange: Callable[[random.Random], text.Exchange]
+    vocab_size: int
+
+
+def digit_line(rng: random.Random) -> Line:
+    """A line of the digits domain."""
+    said = text.spoken(rng, longest=14)
+    return Line(said, text.transcript(said))
+
+
+def menu_line(rng: random.Random) -> Line:
+    """A line of voice-menu English; a tenth are texts of real prompts that may be met."""
+    known = _prompt_texts() if rng.random() < PROMPT_SHARE else ()
+    return menu_grammar.plain(rng.choice(known)) if known else menu_grammar.line(rng)
+
+
+@cache
+def _prompt_texts() -> tuple[str, ...]:
+    return tuple(prompt_texts.readable_texts(prompt_texts.ASTERISK_TEXTS))
+
+
+DOMAINS = {
+    "digits": Domain(digit_line, text.sample_exchange, vocab_size=512),
+    "menu": Domain(menu_line, menu_exchange, vocab_size=1536),
+}
