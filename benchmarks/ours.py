@@ -20,7 +20,7 @@ from benchmarks.systems import Answer, System
 from core.memory import peak_memory_bytes
 from core.options import Finished, OptionFields
 from core.transcript import Transcript
-from profiling.timing import undisturbed
+from profiling.undisturbed import undisturbed
 
 CPU = torch.device("cpu")
 

@@ -35,7 +35,7 @@ from core.memory import peak_memory_bytes
 from core.options import TranscribeOptions
 from core.prompts import PromptBuilder
 from core.tokenizer import Tokenizer
-from profiling.timing import undisturbed
+from profiling.undisturbed import undisturbed
 
 
 class Stopwatch(LogitsProcessor):

@@ -33,7 +33,8 @@ from core.lab import Lab
 from core.options import Finished
 from core.phases import PhaseClock
 from core.transcribe import STOPPED
-from profiling.timing import Arm, Sample, interleave, sample_of, undisturbed
+from profiling.timing import Arm, Sample, interleave, sample_of
+from profiling.undisturbed import undisturbed
 from profiling.workload import Workload
 
 TRACE_FILE = "trace.json.gz"

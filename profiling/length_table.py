@@ -21,6 +21,7 @@ from core.lab import Lab
 from core.samples import SAMPLE_RATE
 from profiling.metrics import real_time_factor
 from profiling.timing import Cancelled, Sample, time_once, warm_up
+from profiling.undisturbed import settled
 from profiling.workload import Workload
 
 LENGTHS_S = (3, 10, 30)
@@ -104,7 +105,8 @@ def length_table(
             notes.append(f"{seconds:g} s: {error}")
             continue
         progress(f"{seconds:g} s: {runs} runs")
-        rows.append(_row(seconds, workload, [once() for _ in range(runs)]))
+        with settled():
+            rows.append(_row(seconds, workload, [once() for _ in range(runs)]))
     return rows, notes
 
 

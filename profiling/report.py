@@ -93,5 +93,5 @@ def comparison_report(a: Run, b: Run, comparison: Mapping[str, Any]) -> str:
         page.heading(f"{at}: {label_of(run)}")
         page.tiles(sections.metrics(run))
         sections.transcript(page, run)
-    sections.circumstances(page, {" (A)": a, " (B)": b})
+    sections.circumstances(page, {"A": a, "B": b})
     return page.html()

@@ -27,14 +27,14 @@ PHASE_COLUMNS: dict[str, Column] = {
     "iqr_ms": Column("IQR ms", _number(2)),
     "share": Column("share", _percent),
 }
-COMPARISON_COLUMNS: dict[str, Column] = {
+COMPARISON_COLUMNS: dict[str, Column] = {  # the verdict first: on a phone the rest is scrolled to
     "name": Column("phase", title_of),
+    "verdict": Column("verdict", words, True),
     "a_ms": Column("A ms", _number(2)),
     "b_ms": Column("B ms", _number(2)),
     "ratio": Column("B / A", _number(3)),
     "low": Column("from", _number(3)),
     "high": Column("to", _number(3)),
-    "verdict": Column("verdict", words, True),
 }
 TRACE_COLUMNS: dict[str, Column] = {
     "phase": Column("phase", title_of),
@@ -71,6 +71,12 @@ OVERHEAD_COLUMNS: dict[str, Column] = {
     "num_calls": Column("calls", "{:,}".format),
     "self_ms": Column("ms", _number(3)),
     "us_per_call": Column("us a call", _number(1)),
+}
+CACHE_COLUMNS: dict[str, Column] = {
+    "what": Column("cache", str),
+    "hits": Column("hits", str),
+    "misses": Column("misses", str),
+    "bypassed": Column("bypassed", str),
 }
 ROOFLINE_COLUMNS: dict[str, Column] = {
     "name": Column("phase", title_of),

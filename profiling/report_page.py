@@ -144,14 +144,16 @@ class Page:
             f"<tbody>{body}</tbody></table></div>"
         )
 
-    def facts(self, pairs: Mapping[str, Any]) -> None:
-        """Names and values, two columns; what is unknown is left out."""
+    def facts(self, columns: Mapping[str, Mapping[str, Any]]) -> None:
+        """Names and values, a column of values for each title; rows nobody knows are left out."""
+        keys = dict.fromkeys(key for values in columns.values() for key in values)
         rows = [
-            {"name": key.replace("_", " "), "value": value}
-            for key, value in pairs.items()
-            if value is not None and value != ""
+            {"name": key.replace("_", " "), **{at: columns[at].get(key) for at in columns}}
+            for key in keys
+            if any(values.get(key) not in (None, "") for values in columns.values())
         ]
-        self.table(rows, {"name": Column("", str), "value": Column("", words, wraps=True)})
+        titles = {at: Column(at, words, wraps=True) for at in columns}
+        self.table(rows, {"name": Column("", str), **titles})
 
     def tiles(self, pairs: Sequence[tuple[str, str, str]]) -> None:
         """Large numbers: (title, value, definition on hover)."""

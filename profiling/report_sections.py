@@ -27,6 +27,7 @@ from profiling.figures_style import OTHER, format_bytes, format_ms
 from profiling.figures_trace import operator_icicle, timeline, top_operators
 from profiling.metrics import DEFINITIONS
 from profiling.report_columns import (
+    CACHE_COLUMNS,
     GAP_COLUMNS,
     OPERATOR_COLUMNS,
     OVERHEAD_COLUMNS,
@@ -34,7 +35,7 @@ from profiling.report_columns import (
     ROOFLINE_COLUMNS,
     TRACE_COLUMNS,
 )
-from profiling.report_page import Column, Page, text
+from profiling.report_page import Page, text
 from profiling.spans import nest
 from profiling.trace import Trace
 
@@ -200,8 +201,7 @@ def compiling(page: Page, run: Run) -> None:
         page.note(f"Recompiled {entry['stage']}: {entry['recompile_reason']}")
     caches = [{"what": what, **counts} for what, counts in (ledger.get("caches") or {}).items()]
     if caches:
-        titles = {"what": "cache", "hits": "hits", "misses": "misses", "bypassed": "bypassed"}
-        page.table(caches, {key: Column(title, str) for key, title in titles.items()})
+        page.table(caches, CACHE_COLUMNS)
 
 
 def roofline(page: Page, run: Run) -> None:
@@ -220,21 +220,32 @@ def roofline(page: Page, run: Run) -> None:
 
 
 def circumstances(page: Page, runs: Mapping[str, Run]) -> None:
-    """What was measured and on what, and what every metric means."""
-    for title, run in runs.items():
-        page.heading(f"What was measured{title}")
-        work = {**(run.get("workload") or {})}
-        work.pop("label", None)
-        clip = work.pop("clip", None) or {}
-        page.facts({**{f"recording_{key}": value for key, value in clip.items()}, **work})
-        page.heading(f"Machine{title}")
-        machine = {**(run.get("machine") or {})}
-        for key in [key for key in machine if key.endswith("_bytes") and machine[key]]:
-            machine[key.removesuffix("_bytes")] = format_bytes(machine.pop(key))
-        page.facts(machine)
+    """What was measured and on what, and what every metric means. runs: by the name of each."""
+    _side_by_side(page, "What was measured", {at: _work_of(run) for at, run in runs.items()})
+    _side_by_side(page, "Machine", {at: _machine_of(run) for at, run in runs.items()})
     page.heading("What the metrics mean")
     items = "".join(
         f"<dt>{text(title)}</dt><dd>{text(meaning)}</dd>"
         for title, _, meaning in DEFINITIONS.values()
     )
     page.parts.append(f'<dl class="definitions">{items}</dl>')
+
+
+def _work_of(run: Run) -> dict[str, Any]:
+    work = {**(run.get("workload") or {}), "label": None}
+    clip = work.pop("clip", None) or {}
+    return {**{f"recording_{key}": value for key, value in clip.items()}, **work}
+
+
+def _machine_of(run: Run) -> dict[str, Any]:
+    machine = {**(run.get("machine") or {})}
+    sizes = [key for key in machine if key.endswith("_bytes") and machine[key]]
+    return machine | {key.removesuffix("_bytes"): format_bytes(machine.pop(key)) for key in sizes}
+
+
+def _side_by_side(page: Page, title: str, facts: Mapping[str, dict[str, Any]]) -> None:
+    """A column for each run; one for all where they do not differ."""
+    first, *others = facts.values()
+    same = all(other == first for other in others)
+    page.heading(f"{title} ({' and '.join(facts)})" if others and same else title)
+    page.facts({"": first} if same else facts)

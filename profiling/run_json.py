@@ -100,7 +100,7 @@ def roofline_part(
         return None
     costs = count(
         lab.config,
-        shape_of_run(lab, workload, int(timed["metrics"]["new_tokens"])),
+        shape_of_run(lab, workload, tokens_made(timed)),
         element_bytes=lab.dtype.itemsize,
         adapter_parameters=adapter_parameters(lab) if workload.lora else 0,
     )
@@ -115,6 +115,11 @@ def roofline_part(
         "expected_gain": expected_end_to_end_gain(rows, timed["end_to_end_ms"]),
         "paper": [on_paper(costs, gpu, workload.dtype) for gpu in GPUS.values()],
     }
+
+
+def tokens_made(timed: Mapping[str, Any]) -> int:
+    """Tokens that were computed: a step that finds the end of the text is as much work as any."""
+    return max(int(timed["metrics"]["new_tokens"]), 1 + len(timed["tokens"]))
 
 
 def on_paper(costs: Mapping[str, Cost], gpu: Ceilings, dtype: str) -> dict[str, Any]:

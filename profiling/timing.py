@@ -5,20 +5,16 @@ A block runs every arm twice, forwards and then backwards (A B B A), and the nex
 another arm: whatever slows the machine for a while, slows all arms. The first arm may run again
 under a second name (A/A), which shows what no difference looks like here.
 
-Garbage collection is off inside a timed run and done between them. Nothing here starts a profiler,
-and a running one is refused: it would tax eager runs more than compiled ones.
+Nothing here starts a profiler; what else is kept away is in :mod:`profiling.undisturbed`.
 """
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any, Generic, Protocol, TypeVar
 
-import torch
 from torch import Tensor
 
 from core import phases
@@ -27,6 +23,7 @@ from core.options import Finished
 from core.phases import PhaseClock, Span
 from core.transcript import Transcript
 from profiling.metrics import Spread, spread
+from profiling.undisturbed import settled, undisturbed
 from profiling.workload import Workload
 
 OTHER = "other"
@@ -89,23 +86,6 @@ class PhaseRow:
     p90_ms: float
     iqr_ms: float
     share: float
-
-
-@contextmanager
-def undisturbed(threads: int) -> Iterator[None]:
-    """``threads`` torch threads and no garbage collection inside; both put back after."""
-    if torch._C._autograd._profiler_enabled():
-        raise RuntimeError("a profiler is running; timed runs need it off")
-    before, collecting = torch.get_num_threads(), gc.isenabled()
-    gc.collect()
-    gc.disable()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-        if collecting:
-            gc.enable()
 
 
 def time_once(lab: Lab, workload: Workload, recording: bytes | Tensor) -> Sample:
@@ -187,20 +167,21 @@ def interleave(
         )
     result: dict[str, list[tuple[T, T]]] = {name: [] for name in names}
     total, done = 2 * blocks * len(arms), 0
-    for block in range(blocks):
-        turn = block % len(arms)
-        order = [*arms[turn:], *arms[:turn]]
-        found: dict[str, list[T]] = {name: [] for name in names}
-        for arm in [*order, *reversed(order)]:
-            if cancelled() and keep and block:
-                return result
-            if cancelled():
-                raise Cancelled("measuring was stopped")
-            found[arm.name].append(arm.run())
-            done += 1
-            progress(done, total)
-        for name, (first, second) in found.items():
-            result[name].append((first, second))
+    with settled():
+        for block in range(blocks):
+            turn = block % len(arms)
+            order = [*arms[turn:], *arms[:turn]]
+            found: dict[str, list[T]] = {name: [] for name in names}
+            for arm in [*order, *reversed(order)]:
+                if cancelled() and keep and block:
+                    return result
+                if cancelled():
+                    raise Cancelled("measuring was stopped")
+                found[arm.name].append(arm.run())
+                done += 1
+                progress(done, total)
+            for name, (first, second) in found.items():
+                result[name].append((first, second))
     return result
 
 

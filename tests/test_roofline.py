@@ -22,6 +22,7 @@ from profiling import counts
 from profiling.ceilings import GPUS, Ceiling, Ceilings, last_cache_bytes, measure_ceilings
 from profiling.counts import Shape, count, shape_of
 from profiling.roofline import expected_end_to_end_gain, roofline, shadow_config, shadow_ms
+from profiling.run_json import tokens_made
 
 TINY = Shape(num_frames=40, num_prompt_tokens=32, num_new_tokens=9)
 
@@ -170,6 +171,13 @@ def test_an_adapter_adds_its_bytes_to_every_token():
     plain = count(BIG, TINY, element_bytes=2)[DECODE]
     adapted = count(BIG, TINY, element_bytes=2, adapter_parameters=34_000_000)[DECODE]
     assert adapted.weight_bytes - plain.weight_bytes == 8 * 68_000_000
+
+
+def test_the_step_that_finds_the_end_of_the_text_is_a_token_that_was_made():
+    steps = [{"index": n, "ms": 1.0} for n in range(1, 7)]
+    assert tokens_made({"metrics": {"new_tokens": 6}, "tokens": steps}) == 7
+    assert tokens_made({"metrics": {"new_tokens": 7}, "tokens": steps}) == 7  # cut at the limit
+    assert tokens_made({"metrics": {"new_tokens": 6}, "tokens": []}) == 6  # drafts: no single steps
 
 
 def test_one_new_token_needs_no_decode_step():

@@ -4,6 +4,7 @@ Run alone: ``python -m pytest tests/test_timing.py``.
 """
 
 import gc
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,9 +28,9 @@ from profiling.timing import (
     samples_by_phase,
     time_once,
     token_table,
-    undisturbed,
     warm_up,
 )
+from profiling.undisturbed import undisturbed
 
 
 @dataclass
@@ -88,6 +89,31 @@ def test_nothing_collects_garbage_inside_and_all_is_put_back():
         assert torch.get_num_threads() == 2
     assert gc.isenabled()
     assert torch.get_num_threads() == threads
+
+
+def test_collections_between_runs_pass_over_what_was_there_before():
+    class Loop:
+        """Garbage that only a collection finds."""
+
+        def __init__(self) -> None:
+            self.me = self
+
+    left: list[weakref.ref[Loop]] = []
+    frozen: list[int] = []
+
+    def run() -> Fake:
+        with undisturbed(1):
+            frozen.append(gc.get_freeze_count())
+            assert all(garbage() is None for garbage in left)  # made by the run before this one
+            left.append(weakref.ref(Loop()))
+            return Fake(1.0)
+
+    assert gc.get_freeze_count() == 0
+    interleave([Arm("a", run)], 2)
+    assert min(frozen) > 10_000
+    with pytest.raises(Cancelled):
+        interleave([Arm("a", run)], 2, cancelled=lambda: True)
+    assert gc.get_freeze_count() == 0
 
 
 def test_timing_under_a_profiler_is_refused():

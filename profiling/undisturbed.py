@@ -1,0 +1,46 @@
+"""What is kept away from timed runs: other threads, garbage collection, a profiler.
+
+In: nothing. Out: context managers, :func:`undisturbed` around one run and :func:`settled` around
+many. Garbage collection is off inside a run and done between runs. A running profiler is refused:
+it would tax eager runs more than compiled ones.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+@contextmanager
+def undisturbed(threads: int) -> Iterator[None]:
+    """``threads`` torch threads and no garbage collection inside; both put back after."""
+    if torch._C._autograd._profiler_enabled():
+        raise RuntimeError("a profiler is running; timed runs need it off")
+    before, collecting = torch.get_num_threads(), gc.isenabled()
+    gc.collect()
+    gc.disable()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        if collecting:
+            gc.enable()
+
+
+@contextmanager
+def settled() -> Iterator[None]:
+    """What exists already is left alone by the collections between the timed runs inside.
+
+    A process that has loaded torch holds hundreds of thousands of objects. Looking through them
+    takes longer than a request of a small model, and empties the processor's caches before it.
+    """
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
