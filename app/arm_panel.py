@@ -14,6 +14,7 @@ import gradio as gr
 from app import wording
 from app.deployment import Deployment
 from app.events import PAGE_EVENT, Updates
+from app.lora_fields import OWN, LoraFields, build_lora, chosen_adapter
 from app.settings import Settings
 from app.studio import Studio
 from core.choices import dtypes, quantisers
@@ -32,7 +33,7 @@ class ArmPanel:
 
     model: gr.Dropdown
     engine: gr.Radio
-    lora: gr.Checkbox
+    adapters: LoraFields
     decoding: gr.Dropdown
     dtype: gr.Dropdown
     quantize: gr.Dropdown
@@ -40,26 +41,37 @@ class ArmPanel:
     @property
     def inputs(self) -> list[Any]:
         """What a handler passes on to :meth:`read`."""
-        return [self.model, self.engine, self.lora, self.decoding, self.dtype, self.quantize]
+        which = [self.adapters.lora, self.adapters.adapter]
+        return [self.model, self.engine, *which, self.decoding, self.dtype, self.quantize]
 
     @staticmethod
     def read(values: tuple[Any, ...], max_new_tokens: int) -> Settings:
         """The values of ``inputs``, by name. LoRA on means: where there is an adapter."""
-        model, engine, lora, decoding, dtype, quantize = values
+        model, engine, lora, adapter, decoding, dtype, quantize = values
+        lora, adapter = chosen_adapter(lora, adapter)
         return Settings(
             model=model or "",
             engine=engine,
-            lora=None if lora else False,
+            lora=lora,
+            adapter=adapter,
             decoding=decoding,
             dtype=dtype or "",
             quantize=quantize or "",
             max_new_tokens=int(max_new_tokens),
         )
 
-    def set(self, **values: Any) -> Updates:
-        """The panel with these values, and the usual ones where none is given."""
-        usual = {"engine": "eager", "lora": True, "decoding": "greedy", "dtype": "", "quantize": ""}
-        return {getattr(self, name): value for name, value in {**usual, **values}.items()}
+    @staticmethod
+    def usual(**values: Any) -> list[Any]:
+        """Values of ``inputs`` but for the model: these, and the usual ones where none is given."""
+        wanted = {
+            "engine": "eager",
+            "lora": True,
+            "adapter": OWN,
+            "decoding": "greedy",
+            "dtype": "",
+            "quantize": "",
+        }
+        return list((wanted | values).values())
 
 
 def build_arm(studio: Studio, deployment: Deployment, name: str, **chosen: Any) -> ArmPanel:
@@ -79,12 +91,7 @@ def build_arm(studio: Studio, deployment: Deployment, name: str, **chosen: Any) 
         info=deployment.no_compile,
         elem_id=f"{name}-engine",
     )
-    lora = gr.Checkbox(
-        chosen.get("lora", True),
-        label="LoRA adapter",
-        visible=card.has_adapter is not False,
-        elem_id=f"{name}-lora",
-    )
+    adapters = build_lora(card, f"{name}-", on=chosen.get("lora", True), noted=False)
     decoding = gr.Dropdown(
         [(title, key) for key, title in wording.DECODINGS.items()],
         value=chosen.get("decoding", "greedy"),
@@ -106,8 +113,7 @@ def build_arm(studio: Studio, deployment: Deployment, name: str, **chosen: Any) 
     )
 
     def fit(name: str | None) -> Updates:
-        known = studio.card(name or studio.model)
-        return {lora: gr.update(visible=known.has_adapter is not False)}
+        return adapters.fit(studio.card(name or studio.model))
 
-    model.change(fit, [model], [lora], **PAGE_EVENT)
-    return ArmPanel(model, engine, lora, decoding, dtype, quantize)
+    model.change(fit, [model], adapters.outputs, **PAGE_EVENT)
+    return ArmPanel(model, engine, adapters, decoding, dtype, quantize)

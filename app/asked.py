@@ -13,7 +13,10 @@ from typing import Any
 from app.examples import FOLDER, read_examples
 from app.settings import Settings
 
-KNOWN = ("engine", "lora", "decoding", "model", "dtype", "quantize", "device", "max_new_tokens")
+KNOWN = (
+    *("engine", "lora", "adapter", "decoding", "model", "dtype", "quantize", "device"),
+    "max_new_tokens",
+)
 
 
 def known_text(recording: Path) -> str | None:
@@ -43,4 +46,7 @@ def settings_of(model: str, given: str | dict[str, Any]) -> Settings:
     lora = raw.pop("lora", None)
     if lora not in (None, True, False):
         raise ValueError(f"lora is {lora!r}; expected true, false or null")
+    if not isinstance(raw.get("adapter") or "", str):
+        raise ValueError(f"adapter is {raw['adapter']!r}; expected its name")
+    raw["adapter"] = raw.get("adapter") or ""
     return Settings(**{"model": model, **raw}, lora=lora)

@@ -6,6 +6,7 @@ In: measurements of a studio. Out: components, wired. Handlers pass values on to
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -24,13 +25,20 @@ from app.measuring import Measuring
 from app.recording_field import build_recording
 from profiling.intervals import FEWEST_BLOCKS
 
+OWN_CHOICE = "own"
 PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "compile": ("Compiled against eager", {"engine": "compile"}),
     "drafts": ("Exact drafts against greedy", {"decoding": "speculative"}),
     "lora": ("LoRA off against on", {"lora": False}),
     "int8": ("int8 weights against full", {"quantize": "int8"}),
-    "own": ("My own choice", {}),
+    OWN_CHOICE: ("My own choice", {}),
 }
+_ARMS = {
+    key: [*ArmPanel.usual(), *ArmPanel.usual(**values)]
+    for key, (_, values) in PRESETS.items()
+    if key != OWN_CHOICE
+}
+SET_ARMS = f"(preset, ...now) => ({json.dumps(_ARMS)})[preset] || now"
 BLOCKS, MOST_BLOCKS, TOKENS = 10, 40, 200
 SHOW_RESULT = """() => {
   document.querySelector("#compare-status").scrollIntoView({ block: "nearest" });
@@ -124,9 +132,6 @@ def _build_choice(
 def _wire(measuring: Measuring, tab: CompareTab) -> None:
     result, arm = tab.result, len(tab.a.inputs)
 
-    def set_arms(preset: str) -> Updates:
-        return tab.a.set() | tab.b.set(**PRESETS[preset][1]) if preset != "own" else {}
-
     def begin(request: gr.Request) -> Updates:
         measuring.begin(session_of(request))
         return result.waiting() | {tab.stop: gr.update(interactive=True)}
@@ -152,7 +157,9 @@ def _wire(measuring: Measuring, tab: CompareTab) -> None:
         running = measuring.stop(session_of(request))
         return {result.status: wording.status_html(words.STOPPING) if running else gr.skip()}
 
-    tab.preset.input(set_arms, [tab.preset], [*tab.a.inputs, *tab.b.inputs], **PAGE_EVENT)
+    arms = [*tab.a.inputs[1:], *tab.b.inputs[1:]]
+    # In the browser: the button may be pressed before a server would have answered.
+    tab.preset.input(None, [tab.preset, *arms], arms, js=SET_ARMS, **PAGE_EVENT)
     begun = tab.go.click(begin, None, [*result.outputs, tab.stop], js=SHOW_RESULT, **PAGE_EVENT)
     ran = begun.then(
         run,

@@ -47,20 +47,24 @@ def names(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[str, str]:
     one, two = a["workload"], b["workload"]
     said: list[tuple[str, str]] = [
         (str(words(one)), str(words(two)))
-        for key, words in (
-            ("model", lambda work: work["model"]),
-            ("engine", lambda work: ENGINES.get(work["engine"], work["engine"])),
-            ("lora", lambda work: ADAPTER[work["lora"]]),
-            ("decoding", lambda work: DECODINGS.get(work["decoding"], work["decoding"])),
-            ("dtype", lambda work: work["dtype"]),
-            ("quantize", lambda work: work.get("quantize") or "full weights"),
-            ("device", lambda work: work["device"]),
+        for words in (
+            lambda work: work["model"],
+            lambda work: ENGINES.get(work["engine"], work["engine"]),
+            _adapter,
+            lambda work: DECODINGS.get(work["decoding"], work["decoding"]),
+            lambda work: work["dtype"],
+            lambda work: work.get("quantize") or "full weights",
+            lambda work: work["device"],
         )
-        if one.get(key) != two.get(key)
+        if words(one) != words(two)
     ]
     if not said:
         return "A", "B"
     return ", ".join(pair[0] for pair in said), ", ".join(pair[1] for pair in said)
+
+
+def _adapter(work: Mapping[str, Any]) -> str:
+    return f"adapter {work['adapter']}" if work.get("adapter") else ADAPTER[work["lora"]]
 
 
 def progress_html(doing: Doing) -> str:

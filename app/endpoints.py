@@ -38,6 +38,7 @@ def build_endpoints(studio: Studio) -> None:
         num_beams: int,
         temperature: float,
         max_new_tokens: int,
+        adapter: str,
     ) -> dict[str, Any]:
         """Transcribe or translate one recording; returns text, words, phases, times and memory."""
         settings = Settings(
@@ -53,6 +54,7 @@ def build_endpoints(studio: Studio) -> None:
             num_beams=num_beams,
             temperature=temperature,
             max_new_tokens=max_new_tokens,
+            adapter=(adapter or "").strip(),
         )
         with plain_errors(on_page=False):
             return studio.transcribe(audio, settings).to_dict()
@@ -83,4 +85,5 @@ def _inputs(studio: Studio) -> list[Any]:
         gr.Slider(2, MAX_BEAMS, 4, step=1, label="num_beams, for decoding beam"),
         gr.Slider(0.1, 2.0, 0.7, step=0.1, label="temperature, for decoding sample"),
         gr.Slider(1, MAX_NEW_TOKENS, 200, step=1, label="max_new_tokens"),
+        gr.Textbox("", label="adapter: one that was added on the Models page, or empty"),
     ]

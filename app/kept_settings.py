@@ -21,11 +21,9 @@ from app.settings_panel import (
     MAX_BEAMS,
     MAX_NEW_TOKENS,
     SettingsPanel,
-    languages_of,
-    targets_of,
-    tasks_of,
 )
 from app.studio import Studio
+from app.task_fields import languages_of, targets_of, tasks_of
 
 STORAGE_KEY = "granite-speech-lab-settings"
 STORAGE_WORD = "settings"  # Gradio scrambles what it keeps; a fixed word survives a restart
@@ -63,7 +61,9 @@ def keep_settings(app: gr.Blocks, studio: Studio, panel: SettingsPanel) -> None:
     def restore(request: gr.Request, before: dict[str, Any] | None) -> Updates:
         linked = dict(request.query_params)
         wanted = linked if set(linked) & set(FIELDS) else before or {}
-        return restored(studio, panel, wanted) if wanted else {panel.model: gr.skip()}
+        if not wanted:
+            return panel.adapters.fit(studio.card(studio.model))  # added since the app started
+        return restored(studio, panel, wanted)
 
     app.load(restore, [kept], panel.outputs, **PAGE_EVENT)
     changes = [component.change for component in panel.inputs]
@@ -92,6 +92,7 @@ def accepted(card: ModelCard, wanted: Mapping[str, Any]) -> dict[str, Any]:
     device = device if device in known else ""
     choices = {
         "engine": list(wording.ENGINES),
+        "adapter": ["", *card.adapters],
         "task": [value for _, value in tasks_of(card)],
         "language": [value for _, value in languages_of(card)],
         "target": [value for _, value in targets_of(card)],

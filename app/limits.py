@@ -58,11 +58,23 @@ class Limits:
                 "run the app on your own machine, which takes any repository id or folder"
             )
 
+    def check_adapters(self) -> None:
+        """Raises:
+        ValueError: nobody adds adapters here.
+        """
+        if self.only is not None:
+            raise ValueError(
+                "adapters are not taken on this public page; run the app on your own machine, "
+                "which takes any folder or repository id"
+            )
+
     def check(self, settings: Settings) -> None:
         """Raises:
         ValueError: a model or an engine that is not run here, or an option nobody has.
         """
         self.check_model(settings.model)
+        if settings.adapter:
+            self.check_adapters()
         if settings.engine == "compile" and self.no_compile is not None:
             raise ValueError(self.no_compile)
         TranscribeOptions(**settings.options())

@@ -24,7 +24,8 @@ from profiling.trace_tables import trace_json
 
 READ_EVENT: dict[str, Any] = {"concurrency_id": "reading", "concurrency_limit": 1}
 SETTINGS = (
-    f"an object of engine ({', '.join(wording.ENGINES)}), lora (true, false), decoding "
+    f"an object of engine ({', '.join(wording.ENGINES)}), lora (true, false), "
+    f"adapter (one added on the Models page), decoding "
     f"({', '.join(wording.DECODINGS)}), dtype, quantize, model, max_new_tokens"
 )
 

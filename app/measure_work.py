@@ -171,6 +171,7 @@ def _plans(labs: list[Lab], clip: Clip, settings: tuple[Settings, ...], how: How
             model=_model_name(one.model),
             engine=one.engine,
             lora=one.lora,
+            adapter=one.adapter or None,
             decoding=one.decoding,
             max_new_tokens=int(one.max_new_tokens),
             ignore_eos=how.fixed_length,

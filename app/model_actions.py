@@ -1,4 +1,4 @@
-"""Load, unload and look into a model by hand: what the Models tab offers.
+"""Load, unload and look into a model by hand, add adapters to it: what the Models tab offers.
 
 In: a studio and a model's name. Out: cards and facts; every step waits its turn on the models'
 thread.
@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+from app.adapter_book import Added
 from app.jobs import Job
 from app.model_card import ModelCard
 from app.settings import Settings
-from app.studio import Studio
+from app.studio import Studio, plain_name
 from core import Lab
 from core.inspection import inspect
 
@@ -41,6 +42,34 @@ def look_into(studio: Studio, name: str) -> dict[str, Any]:
 def unload_model(studio: Studio, name: str) -> bool:
     """Let a model go once the work in hand is done; whether it was loaded."""
     return _in_turn(studio, lambda: studio.shelf.unload(name))
+
+
+def add_adapter(studio: Studio, model: str, name: str, source: str, files: list[str]) -> Added:
+    """Give a model one more adapter, the model loaded if need be.
+
+    Args:
+        studio: whose model.
+        model: its name.
+        name: what requests call the adapter; empty for that of its folder or file.
+        source: a folder or a repository id; empty where files came.
+        files: paths of uploads: both files of an adapter, or one zip.
+
+    Raises:
+        ValueError: not taken here, or no adapter of this model; says what came and what to do.
+    """
+    studio.limits.check_adapters()
+    book, key = studio.shelf.adapters, plain_name(model)
+    return _asked(studio, model, lambda lab: book.add(lab, key, name, source.strip(), files))
+
+
+def remove_adapter(studio: Studio, model: str, name: str) -> None:
+    """Forget an adapter that was added to a model.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    shelf, key = studio.shelf, plain_name(model)
+    _in_turn(studio, lambda: shelf.adapters.remove(shelf.loaded(key), key, name))
 
 
 def _asked(studio: Studio, name: str, look: Callable[[Lab], T]) -> T:

@@ -18,8 +18,9 @@ from core.catalog import CatalogEntry, lookup
 class ModelCard:
     """One model. known: its abilities are certain. has_adapter: None where that is not known yet.
 
-    tasks, languages, target_languages and keywords bound what may be asked of it; text_mode says
-    whether it answers text; size_bytes counts its weights as stored.
+    adapters: names of those that were added to it here. tasks, languages, target_languages and
+    keywords bound what may be asked of it; text_mode says whether it answers text; size_bytes
+    counts its weights as stored.
     """
 
     name: str
@@ -39,6 +40,7 @@ class ModelCard:
     loaded: bool
     device: str | None = None
     dtype: str | None = None
+    adapters: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object of the API name ``/models``."""

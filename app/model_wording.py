@@ -38,6 +38,7 @@ def model_html(card: ModelCard) -> str:
     if card.loaded:
         facts.append(f"loaded ({card.device}, {card.dtype})")
     lines = [" ".join(sentence(fact) for fact in facts)]
+    lines += [f"Adapters added here: {', '.join(card.adapters)}."] if card.adapters else []
     lines += [abilities(card)] if card.known else []
     lines += [sentence(card.notes)] if card.notes else []
     return "".join(f"<p class='fact'>{escape(line)}</p>" for line in lines)
@@ -65,6 +66,9 @@ def abilities(card: ModelCard) -> str:
 
 def lora_note(card: ModelCard) -> str:
     """Why there is no LoRA switch, or what it does."""
+    if card.adapters:
+        own = "the model as it is" if card.has_adapter is False else "without any adapter"
+        return f"On: with the adapter chosen here. Off: {own}."
     if card.has_adapter is False:
         return "No LoRA switch: this model has no adapter; speech is trained into its weights."
     if card.has_adapter is None:

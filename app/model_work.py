@@ -29,13 +29,14 @@ class ModelWork:
         self.shelf, self.limits, self.lent = shelf, limits, lent
 
     def lab(self, settings: Settings) -> Lab:
-        """The model of these settings, loaded if need be.
+        """The model of these settings, loaded if need be, holding the adapter they name.
 
         Raises:
-            ValueError: it is not run here, or cannot be loaded.
+            ValueError: it is not run here, or cannot be loaded; or it has no such adapter.
         """
         self.limits.check_model(settings.model)
-        return self.shelf.lab(self.shelf.wanted(settings))
+        wanted = self.shelf.wanted(settings)
+        return self.shelf.adapters.fit(self.shelf.lab(wanted), wanted.name, settings.adapter)
 
     def transcribe(
         self, cancelled: Callable[[], bool], recording: str, settings: Settings
@@ -79,7 +80,8 @@ class ModelWork:
         if self.lent is not None:
             yield from self.lent(HEAR, cancelled, recording, settings)
         else:
-            yield hear(lab, recording, lora=settings.lora)
+            adapter = settings.adapter or None
+            yield hear(lab, recording, lora=settings.lora, adapter=adapter)
 
     def _events(
         self, lab: Lab, cancelled: Callable[[], bool], recording: str, settings: Settings

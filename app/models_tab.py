@@ -1,4 +1,5 @@
-"""The Models tab: what this app knows, what each can do, what is in memory; load, unload, look in.
+"""The Models tab: what this app knows, what each can do, what is in memory; load, unload, look in,
+add adapters.
 
 In: a studio. Out: components, wired; the list is fresh whenever the tab is opened.
 """
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 import gradio as gr
 
 from app import model_wording, wording
+from app.adapters_panel import AdaptersPanel, build_adapters
 from app.deployment import Deployment
 from app.events import MODEL_EVENT, PAGE_EVENT, Updates
 from app.failures import spoken
@@ -22,8 +24,8 @@ LOADED, UNLOADED, NOT_LOADED = "{} is loaded.", "{} is unloaded.", "{} was not l
 WORK = {"show_progress": "minimal", "api_visibility": "private", **MODEL_EVENT}
 
 
-def build_models_tab(studio: Studio, tab: gr.Tab, deployment: Deployment) -> gr.HTML:
-    """Lay the tab out and wire it."""
+def build_models_tab(studio: Studio, tab: gr.Tab, deployment: Deployment) -> AdaptersPanel | None:
+    """Lay the tab out and wire it; None where nobody adds adapters."""
     gr.HTML(wording.aside_html(model_wording.MODELS_NOTE))
     with gr.Row(elem_id="models-hand"):
         name = gr.Dropdown(
@@ -43,6 +45,7 @@ def build_models_tab(studio: Studio, tab: gr.Tab, deployment: Deployment) -> gr.
             )
             look = gr.Button("Inspect", min_width=80, elem_id="models-inspect")
     status = gr.HTML(elem_id="models-status")
+    adapters = None if studio.limits.only else build_adapters(studio, name, tab)
     facts = gr.HTML(elem_id="models-facts", elem_classes="report")
     listing = gr.HTML(model_wording.models_html(studio.cards()), elem_id="models")
     outputs = [status, facts, listing]
@@ -81,5 +84,11 @@ def build_models_tab(studio: Studio, tab: gr.Tab, deployment: Deployment) -> gr.
     load.click(load_it, [name], outputs, **WORK)
     unload.click(unload_it, [name], outputs, **WORK)
     look.click(look_in, [name], outputs, **WORK)
-    tab.select(lambda: model_wording.models_html(studio.cards()), None, [listing], **PAGE_EVENT)
-    return listing
+
+    def listed() -> str:
+        return model_wording.models_html(studio.cards())
+
+    tab.select(listed, None, [listing], **PAGE_EVENT)
+    for changed in adapters.changed if adapters else ():
+        changed.then(listed, None, [listing], **PAGE_EVENT)
+    return adapters

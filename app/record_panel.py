@@ -15,7 +15,7 @@ from gradio.events import Dependency
 
 from app import compare_wording as words
 from app import wording
-from app.arm_panel import build_arm
+from app.arm_panel import ArmPanel, build_arm
 from app.deployment import Deployment
 from app.events import MODEL_EVENT, PAGE_EVENT, Updates, session_of
 from app.failures import spoken
@@ -36,6 +36,7 @@ class RecordPanel:
     """What the tab around it needs."""
 
     done: Dependency
+    arm: ArmPanel
     keys: gr.State
 
 
@@ -96,4 +97,4 @@ def build_record(measuring: Measuring, deployment: Deployment) -> RecordPanel | 
     for ended in (ran.then, ran.failure):
         ended(lambda: gr.update(interactive=False), None, [stop], **PAGE_EVENT)
     stop.click(halt, None, [status], **PAGE_EVENT)
-    return RecordPanel(ran, keys)
+    return RecordPanel(ran, arm, keys)

@@ -19,6 +19,7 @@ KEYWORD_SEPARATORS = str.maketrans({";": ",", "\n": ","})
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """One request. lora: on, off, or None for on exactly if the checkpoint is made for it.
+    adapter: one that was added to the model, or empty for its own.
 
     keywords: words parted by commas, semicolons or line ends. num_beams counts for decoding "beam",
     temperature for "sample", instruction for task "instruct", target_language for "translate".
@@ -28,6 +29,7 @@ class Settings:
     model: str
     engine: str = "eager"
     lora: bool | None = None
+    adapter: str = ""
     task: str = "transcribe"
     language: str | None = None
     target_language: str | None = None
@@ -50,6 +52,8 @@ class Settings:
             "decoding": self.decoding,
             "max_new_tokens": int(self.max_new_tokens),
         }
+        if self.adapter:
+            chosen["adapter"] = self.adapter
         if self.decoding == "beam":
             chosen["num_beams"] = int(self.num_beams)
         if self.decoding == "sample":

@@ -14,15 +14,26 @@ import gradio as gr
 from app import model_wording, wording
 from app.events import PAGE_EVENT, Updates
 from app.loading_fields import LoadingFields, build_loading_fields
+from app.lora_fields import OWN, LoraFields, build_lora, chosen_adapter
 from app.model_card import ModelCard
 from app.settings import AUTOMATIC, Settings
 from app.studio import Studio
+from app.task_fields import build_task_fields, languages_of, targets_of, tasks_of
 
 MAX_BEAMS, MAX_NEW_TOKENS = 8, 1000
 # Names of the inputs, in the order of :attr:`SettingsPanel.inputs`.
 FIELDS = (
-    *("model", "engine", "lora", "task", "language", "target", "keywords", "instruction"),
-    *("decoding", "beams", "temperature", "max_tokens", "device", "dtype", "quantize"),
+    *("model", "engine", "lora", "adapter", "task", "language", "target", "keywords"),
+    *(
+        "instruction",
+        "decoding",
+        "beams",
+        "temperature",
+        "max_tokens",
+        "device",
+        "dtype",
+        "quantize",
+    ),
 )
 
 
@@ -32,7 +43,7 @@ class SettingsPanel:
 
     model: gr.Dropdown
     engine: gr.Radio
-    lora: gr.Checkbox
+    adapters: LoraFields
     task: gr.Radio
     language: gr.Dropdown
     target: gr.Dropdown
@@ -44,7 +55,6 @@ class SettingsPanel:
     max_tokens: gr.Slider
     loading: LoadingFields
     card: gr.HTML
-    lora_note: gr.HTML
 
     @property
     def inputs(self) -> list[Any]:
@@ -53,22 +63,25 @@ class SettingsPanel:
 
     def field(self, name: str) -> Any:
         """The component of one of :data:`FIELDS`."""
-        return getattr(self.loading if hasattr(self.loading, name) else self, name)
+        parts = (self.loading, self.adapters, self)
+        return next(getattr(part, name) for part in parts if hasattr(part, name))
 
     @property
     def outputs(self) -> list[Any]:
         """Everything :meth:`fit` may change."""
-        return [*self.inputs, self.card, self.lora_note]
+        return [*self.inputs, self.card, self.adapters.note]
 
     @staticmethod
     def read(values: tuple[Any, ...]) -> Settings:
         """The values of ``inputs``, by name. LoRA on means: where the checkpoint has an adapter."""
-        model, engine, lora, task, language, target, words, instruction, decoding, *rest = values
-        beams, temperature, max_tokens, device, dtype, quantize = rest
+        model, engine, lora, adapter, task, language, target, words, instruction, *rest = values
+        decoding, beams, temperature, max_tokens, device, dtype, quantize = rest
+        lora, adapter = chosen_adapter(lora, adapter)
         return Settings(
             model=model or "",
             engine=engine,
-            lora=None if lora else False,
+            lora=lora,
+            adapter=adapter,
             task=task,
             language=language,
             target_language=target,
@@ -93,13 +106,12 @@ class SettingsPanel:
             changes[field] = changes[field] | {"value": value}
         return changes
 
-    def refresh(self, card: ModelCard, task: str) -> Updates:
+    def refresh(self, card: ModelCard, task: str, adapter: str | None = OWN) -> Updates:
         """Show what the same model turned out to be able to do, once loaded; choices stay."""
         shown = self.fields_of(card, task)
         return {
             self.card: model_wording.model_html(card),
-            self.lora: gr.update(visible=card.has_adapter is not False),
-            self.lora_note: wording.aside_html(model_wording.lora_note(card)),
+            **self.adapters.fit(card, adapter),
             self.task: gr.update(choices=tasks_of(card), visible=len(card.tasks) > 1),
             self.language: gr.update(choices=languages_of(card), visible=shown[self.language]),
             self.target: gr.update(choices=targets_of(card), visible=shown[self.target]),
@@ -150,49 +162,15 @@ def build_settings(studio: Studio) -> SettingsPanel:
         info=studio.limits.no_compile or wording.ENGINE_NOTE,
         elem_id="engine",
     )
-    lora = gr.Checkbox(
-        True, label="LoRA adapter", visible=card.has_adapter is not False, elem_id="lora"
-    )
-    note = gr.HTML(wording.aside_html(model_wording.lora_note(card)), elem_id="lora-note")
+    adapters = build_lora(card, noted=True)
     with gr.Accordion("More settings", open=False, elem_id="more"):
         task = gr.Radio(tasks_of(card), value="transcribe", label="Task", elem_id="task")
-        speech, decoding = _task_fields(card), _decoding_fields()
+        speech, decoding = build_task_fields(card), _decoding_fields()
         loading = build_loading_fields()
-        panel = SettingsPanel(model, engine, lora, task, *speech, *decoding, loading, about, note)
+        fields = (task, *speech, *decoding, loading)
+        panel = SettingsPanel(model, engine, adapters, *fields, about)
     _wire(studio, panel)
     return panel
-
-
-def _task_fields(card: ModelCard) -> tuple[gr.Dropdown, gr.Dropdown, gr.Textbox, gr.Textbox]:
-    language = gr.Dropdown(
-        languages_of(card),
-        value=AUTOMATIC,
-        label="Language spoken",
-        visible=len(card.languages) > 1,
-        elem_id="language",
-    )
-    targets = targets_of(card)
-    target = gr.Dropdown(
-        targets,
-        value=targets[0][1] if targets else None,
-        label="Translate into",
-        visible=False,
-        elem_id="target",
-    )
-    keywords = gr.Textbox(
-        label="Keywords",
-        info="Names and terms to expect, parted by commas.",
-        visible=card.keywords,
-        elem_id="keywords",
-    )
-    instruction = gr.Textbox(
-        label="Instruction",
-        info="What the model should do with the recording.",
-        lines=2,
-        visible=False,
-        elem_id="instruction",
-    )
-    return language, target, keywords, instruction
 
 
 def _decoding_fields() -> tuple[gr.Radio, gr.Slider, gr.Slider, gr.Slider]:
@@ -225,18 +203,3 @@ def _wire(studio: Studio, panel: SettingsPanel) -> None:
     panel.model.input(fit_model, chosen, panel.outputs, **PAGE_EVENT)
     panel.task.input(fit_task, chosen, panel.outputs, **PAGE_EVENT)
     panel.decoding.input(panel.fit_decoding, [panel.decoding], panel.outputs, **PAGE_EVENT)
-
-
-def tasks_of(card: ModelCard) -> list[tuple[str, str]]:
-    """(title, task) of what the model can do."""
-    return [(wording.TASKS[task], task) for task in card.tasks]
-
-
-def targets_of(card: ModelCard) -> list[tuple[str, str]]:
-    """(title, code) of what the model translates into."""
-    return [(model_wording.language(code), code) for code in card.target_languages]
-
-
-def languages_of(card: ModelCard) -> list[tuple[str, str]]:
-    """(title, code) of what the model hears, after the choice to leave it to the model."""
-    return [("Any", AUTOMATIC), *((model_wording.language(code), code) for code in card.languages)]

@@ -9,9 +9,10 @@ from __future__ import annotations
 import gc
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 
+from app.adapter_book import AdapterBook
 from app.model_card import ModelCard, card_of_lab, card_of_name
 from app.settings import Settings
 from core import Lab, load
@@ -33,13 +34,14 @@ class Wanted:
 
 
 class Shelf:
-    """What is in memory. start: the model that always stays, once loaded."""
+    """What is in memory. start: the model that always stays, once loaded; adapters: those added."""
 
     def __init__(
         self, start: str, device: str | None, dtype: str | None, loader: Loader = load
     ) -> None:
         self._device, self._dtype, self._loader = device, dtype, loader
         self.start = Wanted(plain_name(start), device, dtype, None)
+        self.adapters = AdapterBook()
         self._labs: dict[Wanted, Lab] = {}
         self._lock = Lock()  # guards the dict; never held while a model loads
 
@@ -66,9 +68,14 @@ class Shelf:
     def card(self, name: str) -> ModelCard:
         """What is known of one model, as it was loaded last; loads nothing."""
         key = plain_name(name)
+        labs = self.loaded(key)
+        card = card_of_lab(key, labs[-1]) if labs else card_of_name(key)
+        return replace(card, adapters=tuple(one.name for one in self.adapters.of(key)))
+
+    def loaded(self, name: str) -> list[Lab]:
+        """Every loading of one model that is in memory."""
         with self._lock:
-            labs = [lab for wanted, lab in self._labs.items() if wanted.name == key]
-        return card_of_lab(key, labs[-1]) if labs else card_of_name(key)
+            return [lab for wanted, lab in self._labs.items() if wanted.name == plain_name(name)]
 
     def unload(self, name: str) -> bool:
         """Let every loading of a model go; whether there was one. On the model's thread alone."""

@@ -104,9 +104,9 @@ def _wire(studio: Studio, tab: TranscribeTab) -> None:
             yield result.failed(wording.failure(error))
             raise spoken(error) from error
 
-    def end(name: str | None, task: str) -> Updates:
+    def end(name: str | None, task: str, adapter: str | None) -> Updates:
         card = studio.card(name or studio.model)
-        changes = settings.refresh(card, task) if card.loaded else {}
+        changes = settings.refresh(card, task, adapter) if card.loaded else {}
         return changes | tab.ask.fit(card) | {tab.stop: gr.update(interactive=False)}
 
     def stop(request: gr.Request) -> Updates:
@@ -130,7 +130,8 @@ def _wire(studio: Studio, tab: TranscribeTab) -> None:
         outputs = [*settings.outputs, tab.ask.group, tab.stop]
         # Gradio 6.31 does not call what follows with `then` after an error, though it says so.
         for ended in (ran.then, ran.failure):
-            ended(end, [settings.model, settings.task], outputs, **PAGE_EVENT)
+            known = [settings.model, settings.task, settings.field("adapter")]
+            ended(end, known, outputs, **PAGE_EVENT)
     tab.stop.click(stop, None, [result.status], **PAGE_EVENT)
     for changed in (tab.recording.upload, tab.recording.stop_recording, tab.recording.clear):
         changed(lambda: "", None, [tab.expected], **PAGE_EVENT)

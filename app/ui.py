@@ -5,6 +5,7 @@ from __future__ import annotations
 import gradio as gr
 
 from app import wording
+from app.adapters_panel import keep_fresh
 from app.compare_tab import build_compare_tab
 from app.deployment import Deployment
 from app.endpoints import build_endpoints
@@ -48,11 +49,11 @@ def build_app(studio: Studio, deployment: Deployment | None = None) -> gr.Blocks
                     onward = Onward(tabs, page.recording, page.expected, page.result)
                     live = build_live_tab(studio, page.settings, onward)
             with gr.Tab("Compare", id="compare"):
-                build_compare_tab(measuring, where)
+                compared = build_compare_tab(measuring, where)
             with gr.Tab("Profile", id="profile") as tab:
-                build_profile_tab(measuring, viewer, where, tab)
+                profiled = build_profile_tab(measuring, viewer, where, tab)
             with gr.Tab("Models", id="models") as tab:
-                build_models_tab(studio, tab, where)
+                adapters = build_models_tab(studio, tab, where)
         build_endpoints(studio)
         build_measure_endpoints(measuring, where.max_trace_bytes)
 
@@ -64,5 +65,9 @@ def build_app(studio: Studio, deployment: Deployment | None = None) -> gr.Blocks
 
         app.unload(left)
         keep_settings(app, studio, page.settings)
+        if adapters is not None:
+            arms = [compared.a, compared.b] if compared else []
+            arms += [profiled.record.arm] if profiled.record else []
+            keep_fresh(app, studio, adapters, page.settings, arms)
         find_again(app, studio, page)
     return app

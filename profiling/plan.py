@@ -21,6 +21,7 @@ def workload_on(
     model: str,
     engine: str = "eager",
     lora: bool | None = None,
+    adapter: str | None = None,
     decoding: str = "greedy",
     max_new_tokens: int = 128,
     ignore_eos: bool = False,
@@ -35,6 +36,7 @@ def workload_on(
         model: the name it was asked for under.
         engine: one of ``core.options.ENGINES``.
         lora: on, off, or None for on exactly where there is an adapter.
+        adapter: one that was added to the model, or None for its own.
         decoding: one of ``core.options.DECODINGS``.
         max_new_tokens: longest text.
         ignore_eos: make exactly that many tokens.
@@ -45,7 +47,7 @@ def workload_on(
         ValueError: an option nobody has.
     """
     if lora is None:
-        lora = lab.has_adapter
+        lora = lab.has_adapter or adapter is not None
     return Workload(
         clip=clip,
         model=model,
@@ -60,4 +62,5 @@ def workload_on(
         threads=torch.get_num_threads(),
         seed=seed,
         quantize=lab.quantize,
+        adapter=adapter,
     )

@@ -135,7 +135,7 @@ def _run(
     timed = timed_part(workload, blocks)
     return {
         "schema_version": SCHEMA_VERSION,
-        "id": _identity(workload, session, now),
+        "id": _identity(workload, number, session, now),
         "created": now.isoformat(timespec="seconds"),
         "session": session,
         "baseline": number == 0,
@@ -153,10 +153,11 @@ def _run(
     }
 
 
-def _identity(workload: Workload, session: str, now: datetime) -> str:
+def _identity(workload: Workload, number: int, session: str, now: datetime) -> str:
+    """A run's name: when, what, and which of its session, for arms may differ in more than this."""
     adapter = {None: "nolora", True: "lora", False: "loraoff"}[workload.lora]
     parts = (now.strftime("%Y%m%d-%H%M%S"), workload.engine, adapter, workload.decoding)
-    return "-".join((*parts, session[:4]))
+    return "-".join((*parts, f"{session[:4]}{number + 1}"))
 
 
 def noise_rows(first: Blocks, again: Blocks) -> list[dict[str, Any]]:

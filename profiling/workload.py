@@ -49,7 +49,8 @@ class Clip:
 class Workload:
     """One thing to measure.
 
-    lora: on, off, or None where the model has no adapter. ignore_eos makes exactly
+    lora: on, off, or None where the model has no adapter; adapter: one that was added to it, or None
+    for its own. ignore_eos makes exactly
     ``max_new_tokens`` tokens, so that two arms do equal work. threads: of torch, on the CPU.
     quantize: of the decoder's weights, as ``core.load`` takes it; the model was loaded so.
     skip_silence is never used: a measurement that decodes nothing measures nothing.
@@ -72,6 +73,7 @@ class Workload:
     target_language: str | None = None
     num_beams: int | None = None
     quantize: str | None = None
+    adapter: str | None = None
 
     def __post_init__(self) -> None:
         if self.threads < 1:
@@ -85,6 +87,7 @@ class Workload:
             "language": self.language,
             "target_language": self.target_language,
             "lora": self.lora,
+            "adapter": self.adapter,
             "engine": self.engine,
             "decoding": self.decoding,
             "max_new_tokens": self.max_new_tokens,
@@ -97,6 +100,7 @@ class Workload:
     def label(self) -> str:
         """A short name for tables: "eager, LoRA on, greedy"."""
         adapter = {None: "no LoRA", True: "LoRA on", False: "LoRA off"}[self.lora]
+        adapter = f"adapter {self.adapter}" if self.adapter else adapter
         weights = f", {self.quantize}" if self.quantize else ""
         return f"{self.engine}, {adapter}, {self.decoding}{weights}"
 

@@ -51,7 +51,7 @@ def test_the_api_is_documented(client: Client) -> None:
     parameters = endpoints["/transcribe"]["parameters"]
     assert [p["parameter_name"] for p in parameters] == [
         *("audio", "model", "engine", "lora", "decoding", "task", "language", "target_language"),
-        *("keywords", "instruction", "num_beams", "temperature", "max_new_tokens"),
+        *("keywords", "instruction", "num_beams", "temperature", "max_new_tokens", "adapter"),
     ]
     assert [p["parameter_name"] for p in parameters if not p["parameter_has_default"]] == ["audio"]
 

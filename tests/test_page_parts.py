@@ -140,7 +140,7 @@ class TestKeptSettings:
         assert changes[panel.decoding]["value"] == "beam"
         assert changes[panel.beams]["value"] == 3
         assert changes[panel.beams]["visible"]
-        assert changes[panel.lora]["value"] is False
+        assert changes[panel.field("lora")]["value"] is False
         assert changes[panel.loading.dtype]["value"] == "bfloat16"
 
     @pytest.mark.parametrize(

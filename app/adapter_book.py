@@ -1,0 +1,167 @@
+"""Adapters that were added to models here, by the name they were given.
+
+In: files or a name that somebody typed. Out: :class:`Added`, and a model that holds the adapter a
+request names. A model that was unloaded gets its adapters again when it is back; uploaded files are
+copied, because uploads are deleted after an hour, and last as long as the app runs. No Gradio.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from threading import Lock
+
+from core import Lab
+from core.adapter_files import CONFIG, WEIGHTS
+from core.adapter_source import resolve_adapter
+from profiling.archive import ArchiveError, copy_member
+
+FILES = (CONFIG, WEIGHTS)
+EXPECTED = f"expected {CONFIG} and {WEIGHTS}, or a zip with both"
+LONGEST_NAME = 60
+NONE_CAME = (
+    "no adapter came; type a folder or a repository id, or choose its two files: "
+    f"{CONFIG} and {WEIGHTS}"
+)
+
+
+@dataclass(frozen=True)
+class Added:
+    """One adapter. source: where it came from, in words; folder: where its two files are."""
+
+    name: str
+    source: str
+    folder: Path
+
+
+class AdapterBook:
+    """Adapters by model and name."""
+
+    def __init__(self) -> None:
+        self._root = tempfile.TemporaryDirectory(prefix="granite-speech-lab-adapters-")
+        self._added: dict[str, dict[str, Added]] = {}
+        self._lock = Lock()
+
+    def of(self, model: str) -> tuple[Added, ...]:
+        """Those of one model, in the order they came."""
+        with self._lock:
+            return tuple(self._added.get(model, {}).values())
+
+    def add(self, lab: Lab, model: str, name: str, source: str, files: list[str]) -> Added:
+        """Give a loaded model one more adapter. On the model's thread alone.
+
+        Args:
+            lab: the model.
+            model: its name here.
+            name: what requests call the adapter; empty for that of its folder or file.
+            source: a folder or a repository id; empty where files came.
+            files: paths of uploads: both files of an adapter, or one zip.
+
+        Raises:
+            ValueError: nothing came, or no adapter of this model; says what came and what to do.
+        """
+        if bool(source) == bool(files):
+            both = "both a name and files came; give one of them"
+            raise ValueError(both if source else NONE_CAME)
+        copied = Path(tempfile.mkdtemp(dir=self._root.name)) if files else None
+        try:
+            folder = resolve_adapter(source) if copied is None else unpacked(files, copied)
+            said = source or ", ".join(Path(file).name for file in files)
+            added = Added(_name(name.strip() or _usual(source, files)), said, folder)
+            lab.add_adapter(added.name, folder)
+        except Exception:
+            if copied is not None:
+                shutil.rmtree(copied, ignore_errors=True)
+            raise
+        with self._lock:
+            self._added.setdefault(model, {})[added.name] = added
+        return added
+
+    def remove(self, labs: list[Lab], model: str, name: str) -> None:
+        """Forget an adapter, and have every loading of the model forget it. On its thread alone.
+
+        Raises:
+            ValueError: there is none of that name.
+        """
+        self._find(model, name)
+        for lab in labs:
+            if name in lab.adapters.names:
+                lab.remove_adapter(name)
+        with self._lock:
+            gone = self._added[model].pop(name)
+        if gone.folder.is_relative_to(self._root.name):
+            shutil.rmtree(gone.folder, ignore_errors=True)
+
+    def fit(self, lab: Lab, model: str, name: str) -> Lab:
+        """``lab``, which now holds the adapter a request names. On the model's thread alone.
+
+        Raises:
+            ValueError: there is none of that name; says which there are.
+        """
+        if name and name not in lab.adapters.names:
+            lab.add_adapter(name, self._find(model, name).folder)
+        return lab
+
+    def _find(self, model: str, name: str) -> Added:
+        with self._lock:
+            known = self._added.get(model, {})
+            if name not in known:
+                here = ", ".join(known) or "none"
+                raise ValueError(
+                    f"no adapter {name!r} was added to {model}; there are: {here}. Add it on the "
+                    "Models page, or choose another"
+                )
+            return known[name]
+
+
+def unpacked(files: list[str], folder: Path) -> Path:
+    """Copy an adapter's two files from uploads into ``folder``, which is returned.
+
+    Of a zip only these two are unpacked, wherever in it they lie.
+
+    Raises:
+        ValueError: other files came.
+    """
+    names = [Path(file).name for file in files]
+    if len(files) == 1 and zipfile.is_zipfile(files[0]):
+        with zipfile.ZipFile(files[0]) as archive:
+            for name, member in _members(archive, names[0]).items():
+                copy_member(archive, member, folder / name)
+    elif sorted(names) == sorted(FILES):
+        for file, name in zip(files, names, strict=True):
+            shutil.copyfile(file, folder / name)
+    else:
+        raise ValueError(f"{', '.join(names)} came; {EXPECTED}")
+    return folder
+
+
+def _members(archive: zipfile.ZipFile, said: str) -> dict[str, zipfile.ZipInfo]:
+    found: dict[str, zipfile.ZipInfo] = {}
+    for member in archive.infolist():
+        name = PurePosixPath(member.filename).name
+        if name in FILES and name in found:
+            raise ArchiveError(f"{said} holds {name} more than once; {EXPECTED}")
+        if name in FILES and not member.is_dir():
+            found[name] = member
+    if missing := [name for name in FILES if name not in found]:
+        raise ArchiveError(f"{said} holds no {' and no '.join(missing)}; {EXPECTED}")
+    return found
+
+
+def _usual(source: str, files: list[str]) -> str:
+    """The name of an adapter that was given none."""
+    if source:
+        return Path(source).expanduser().resolve().name
+    zipped = [Path(file).stem for file in files if Path(file).suffix.lower() == ".zip"]
+    return zipped[0] if zipped else "mine"
+
+
+def _name(name: str) -> str:
+    if not name or len(name) > LONGEST_NAME or not name.isprintable():
+        raise ValueError(
+            f"the adapter's name is {name[:LONGEST_NAME]!r}; expected 1 to {LONGEST_NAME} letters"
+        )
+    return name

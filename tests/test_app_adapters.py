@@ -1,0 +1,285 @@
+"""Adapters in the app, without a browser: a random checkpoint and random adapters of it.
+
+Run alone: ``python -m pytest tests/test_app_adapters.py``.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+
+import core
+import tiny_models
+from app import measure_work
+from app.adapter_book import LONGEST_NAME
+from app.adapters_panel import list_html
+from app.compare_wording import names
+from app.kept_settings import accepted, restored
+from app.limits import Limits
+from app.measure_work import How, Measured
+from app.measuring import Measuring
+from app.model_actions import add_adapter, remove_adapter, unload_model
+from app.model_wording import lora_note, model_html
+from app.run_shelf import RunShelf
+from app.serving import serve
+from app.settings import Settings
+from app.settings_panel import FIELDS, build_settings
+from app.studio import Studio
+from app.ui import build_app
+from core.adapter_files import CONFIG, WEIGHTS
+from measuring import RECORDING
+from profiling import session
+from profiling.ceilings import GPUS
+
+TOKENS = 8
+
+
+@pytest.fixture
+def studio(speech_folder: Path) -> Iterator[Studio]:
+    """The random checkpoint; its name in the app is its folder."""
+    made = Studio(model=str(speech_folder), device="cpu", dtype="float32")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    """A folder with an adapter of that checkpoint."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    tiny_models.write_adapter(folder, tiny_models.random_model(seed=1), seed=5)
+    return folder
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> str:
+    file = tmp_path / "noise.wav"
+    file.write_bytes(RECORDING)
+    return str(file)
+
+
+def add(studio: Studio, source: Path | str = "", name: str = "", *files: Path) -> str:
+    """Add an adapter to the studio's model; its name."""
+    return add_adapter(studio, studio.model, name, str(source), [str(f) for f in files]).name
+
+
+def text(studio: Studio, clip: str, **options: Any) -> str:
+    settings = Settings(model=studio.model, max_new_tokens=TOKENS, **options)
+    return studio.transcribe(clip, settings).text
+
+
+class TestRequests:
+    def test_each_runs_with_the_adapter_it_names(
+        self, studio: Studio, mine: Path, clip: str, speech_folder: Path
+    ) -> None:
+        before = text(studio, clip)
+        assert add(studio, mine) == "mine"
+        lab = core.load(speech_folder, device="cpu", dtype="float32")
+        lab.add_adapter("x", mine)
+        expected = lab.transcribe(clip, adapter="x", max_new_tokens=TOKENS).text
+        assert expected != before
+        assert text(studio, clip, adapter="mine") == expected
+        assert text(studio, clip) == before
+        assert text(studio, clip, adapter="default") == before
+        assert text(studio, clip, lora=False) not in (before, expected)
+
+    def test_a_model_that_was_unloaded_or_loaded_anew_has_it_again(
+        self, studio: Studio, mine: Path, clip: str
+    ) -> None:
+        add(studio, mine)
+        expected = text(studio, clip, adapter="mine")
+        assert unload_model(studio, studio.model)
+        assert studio.card(studio.model).adapters == ("mine",)
+        assert text(studio, clip, adapter="mine") == expected
+        assert text(studio, clip, adapter="mine", dtype="bfloat16")
+
+    def test_one_that_was_removed_is_told_with_those_there_are(
+        self, studio: Studio, mine: Path, clip: str
+    ) -> None:
+        before = text(studio, clip)
+        add(studio, mine, "one")
+        add(studio, mine, "two")
+        text(studio, clip, adapter="one")
+        remove_adapter(studio, studio.model, "one")
+        assert studio.card(studio.model).adapters == ("two",)
+        with pytest.raises(ValueError, match="no adapter 'one' was added.*there are: two.*Models"):
+            text(studio, clip, adapter="one")
+        with pytest.raises(ValueError, match="no adapter 'one'"):
+            remove_adapter(studio, studio.model, "one")
+        assert text(studio, clip) == before
+
+    def test_what_the_encoder_heard_takes_it_too(
+        self, studio: Studio, mine: Path, clip: str
+    ) -> None:
+        with pytest.raises(ValueError, match="no adapter 'mine'"):
+            studio.hear(clip, Settings(model=studio.model, adapter="mine"))
+        add(studio, mine)
+        assert studio.hear(clip, Settings(model=studio.model, adapter="mine")).mel.size
+
+    def test_two_adapters_are_compared_by_their_names(
+        self, studio: Studio, mine: Path, clip: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(measure_work, "measure_ceilings", lambda *_: GPUS["H200"])
+        monkeypatch.setattr(session, "capture", partial(session.capture, num_steps=1, tax_blocks=1))
+        add(studio, mine)
+        measuring = Measuring(studio, RunShelf(None))
+        own = Settings(model=studio.model, max_new_tokens=4)
+        other = Settings(model=studio.model, max_new_tokens=4, adapter="mine")
+        *_, end = measuring.compare("me", clip, own, other, How(blocks=1, fixed_length=True))
+        assert isinstance(end, Measured)
+        assert names(*end.runs) == ("LoRA on", "adapter mine")
+        assert "adapter mine" in end.runs[1]["workload"]["label"]
+        assert end.runs[1]["transcript_text"] != end.runs[0]["transcript_text"]
+
+
+class TestWhatCanBeAdded:
+    def test_uploads_are_copied_and_a_zip_may_hold_more(
+        self, studio: Studio, mine: Path, clip: str, tmp_path: Path
+    ) -> None:
+        packed = tmp_path / "words.zip"
+        with zipfile.ZipFile(packed, "w") as archive:
+            archive.writestr("out/training/log.jsonl", "{}")
+            archive.writestr("../outside.txt", "never unpacked")
+            for file in (CONFIG, WEIGHTS):
+                archive.write(mine / file, f"out/{file}")
+        assert add(studio, mine, "folder") == "folder"
+        assert add(studio, "", "", packed) == "words"
+        assert add(studio, "", "pair", mine / WEIGHTS, mine / CONFIG) == "pair"
+        packed.unlink()
+        texts = {text(studio, clip, adapter=name) for name in ("folder", "words", "pair")}
+        assert len(texts) == 1
+        kept = studio.shelf.adapters.of(studio.model)
+        assert [one.source for one in kept[1:]] == ["words.zip", f"{WEIGHTS}, {CONFIG}"]
+        assert not list(kept[1].folder.parent.rglob("outside.txt"))
+        remove_adapter(studio, studio.model, "words")
+        assert not kept[1].folder.exists()
+        assert mine.exists()
+
+    @pytest.mark.parametrize(
+        ("source", "name", "files", "message"),
+        [
+            ("", "", [], "no adapter came; type a folder or a repository id"),
+            ("{mine}", "", [CONFIG], "give one of them"),
+            ("{mine}/none", "", [], "neither a folder nor a Hub repository id"),
+            ("{mine}/..", "", [], "has no adapter_config.json; expected a folder"),
+            ("{mine}", "default", [], "is here already; choose another name"),
+            ("{mine}", "x" * (LONGEST_NAME + 1), [], "expected 1 to 60 letters"),
+            ("{mine}", "a\nb", [], "expected 1 to 60 letters"),
+            ("", "", [WEIGHTS], "adapter_model.safetensors came; expected adapter_config.json and"),
+            ("", "", ["letter.txt", CONFIG], "letter.txt, adapter_config.json came; expected"),
+            ("", "", ["half.zip"], "half.zip holds no adapter_model.safetensors; expected"),
+            ("", "", ["bad/" + CONFIG, WEIGHTS], "adapter_config.json: not valid JSON"),
+            ("", "", [CONFIG, "bad/" + WEIGHTS], "cannot be read as safetensors"),
+            ("", "", ["other/" + CONFIG, "other/" + WEIGHTS], "adapter shapes"),
+        ],
+    )
+    def test_rubbish_gets_a_sentence_and_leaves_nothing(
+        self,
+        studio: Studio,
+        mine: Path,
+        clip: str,
+        source: str,
+        name: str,
+        files: list[str],
+        message: str,
+    ) -> None:
+        (mine / "letter.txt").write_text("dear sir")
+        for part in ("bad", "other"):
+            (mine / part).mkdir()
+        (mine / "bad" / CONFIG).write_text("{")
+        (mine / "bad" / WEIGHTS).write_bytes(b"dear sir")
+        raw = tiny_models.raw_config()
+        raw["text_config"]["hidden_size"] *= 2
+        tiny_models.write_adapter(mine / "other", tiny_models.random_model(raw))
+        with zipfile.ZipFile(mine / "half.zip", "w") as archive:
+            archive.write(mine / CONFIG, CONFIG)
+        before = text(studio, clip)
+        with pytest.raises(ValueError, match=message) as caught:
+            add(studio, source.format(mine=mine), name, *(mine / file for file in files))
+        assert "granite-speech-lab-adapters" not in str(caught.value)
+        assert studio.card(studio.model).adapters == ()
+        assert text(studio, clip) == before
+
+    def test_strangers_add_and_choose_none(self, speech_folder: Path, mine: Path) -> None:
+        studio = Studio(model=str(speech_folder), limits=Limits(only=frozenset({"tiny"})))
+        with pytest.raises(ValueError, match="not taken on this public page"):
+            add(studio, mine)
+        with pytest.raises(ValueError, match="not taken on this public page"):
+            studio.limits.check(Settings(model="tiny", adapter="mine"))
+        ids = [getattr(block, "elem_id", "") for block in build_app(studio).blocks.values()]
+        assert "adapters" not in ids
+
+
+class TestPage:
+    def test_the_choice_is_there_once_there_is_one(self, studio: Studio, mine: Path) -> None:
+        with gr.Blocks():
+            panel = build_settings(studio)
+        adapter = panel.field("adapter")
+        assert not adapter.visible
+        add(studio, mine)
+        card = studio.card(studio.model)
+        changes = panel.refresh(card, "transcribe", "mine")
+        assert changes[adapter]["visible"]
+        assert changes[adapter]["choices"] == [("The model's own", ""), ("mine", "mine")]
+        assert changes[adapter]["value"] == "mine"
+        assert panel.refresh(card, "transcribe", "gone")[adapter]["value"] == ""
+        assert "chosen here" in lora_note(card)
+        assert "Adapters added here: mine" in model_html(card)
+
+    def test_it_counts_while_lora_is_on(self, studio: Studio) -> None:
+        with gr.Blocks():
+            panel = build_settings(studio)
+        values = {name: panel.field(name).value for name in FIELDS} | {"adapter": "mine"}
+        assert panel.read(tuple(values.values())).options()["adapter"] == "mine"
+        off = panel.read(tuple((values | {"lora": False}).values())).options()
+        assert off["lora"] is False
+        assert "adapter" not in off
+
+    def test_a_link_keeps_it_where_it_exists(self, studio: Studio, mine: Path) -> None:
+        wanted = {"model": studio.model, "adapter": "mine"}
+        assert "adapter" not in accepted(studio.card(studio.model), wanted)
+        add(studio, mine)
+        assert accepted(studio.card(studio.model), wanted)["adapter"] == "mine"
+        with gr.Blocks():
+            panel = build_settings(studio)
+        change = restored(studio, panel, wanted)[panel.field("adapter")]
+        assert (change["value"], change["visible"]) == ("mine", True)
+        assert ("mine", "mine") in change["choices"]
+
+    def test_names_from_outside_are_escaped(self, studio: Studio, mine: Path) -> None:
+        add(studio, mine, "<b>mine")
+        html = list_html(studio, studio.model) + model_html(studio.card(studio.model))
+        assert "&lt;b&gt;mine" in html
+        assert "<b>mine" not in html.replace("<b>&lt;b&gt;mine", "")
+
+
+def test_programs_name_it_and_see_it(studio: Studio, mine: Path, clip: str) -> None:
+    app = build_app(studio)
+    client = Client(serve(app, block=False), verbose=False, analytics_enabled=False)
+    try:
+
+        def ask(**options: Any) -> str:
+            options["max_new_tokens"] = TOKENS
+            answer = client.predict(handle_file(clip), api_name="/transcribe", **options)
+            return str(answer["text"])
+
+        with pytest.raises(AppError, match="no adapter 'mine' was added to"):
+            ask(adapter="mine")
+        own = ask()
+        add(studio, mine)
+        assert ask(adapter="mine") == text(studio, clip, adapter="mine") != own
+        (card,) = [c for c in client.predict(api_name="/models") if c["name"] == studio.model]
+        assert card["adapters"] == ["mine"]
+        with pytest.raises(AppError, match="came with LoRA off; give one or the other"):
+            ask(adapter="mine", lora="off")
+    finally:
+        client.close()
+        app.close()
