@@ -18,24 +18,15 @@ import torch
 from torch import Tensor
 
 from core import phases
-from core.beam import beam_search
 from core.clips import NO_SPEECH as NO_SPEECH
 from core.clips import STOPPED as STOPPED
 from core.clips import Clip, finished, read_clip
 from core.container import Source
-from core.ctc_drafts import (
-    LENIENT_BPE,
-    LENIENT_CHARACTERS,
-    Leniency,
-    hear_draft,
-    taken_outright,
-)
-from core.drafting import speculate
+from core.ctc_drafts import hear_draft, taken_outright
 from core.encode_batch import encode_in_groups
 from core.encoder import EncoderOutput
 from core.engine import Engine
 from core.features import pad_features
-from core.generate import Prompts, Row, generate
 from core.heard import hears_speech
 from core.lora import switch
 from core.memory import reset_peak_memory, within_memory
@@ -52,6 +43,7 @@ from core.parts import Parts
 from core.phases import PhaseClock
 from core.samples import is_silent
 from core.transcript import DraftReport
+from core.writing import leniency_of, write_tokens
 
 
 @dataclass
@@ -149,7 +141,7 @@ class Job:
 
     def _read(self, clip: Clip, encoded: EncoderOutput, row: int) -> None:
         """What the CTC head reads; in the lossy way it may be the text already."""
-        parts, lenient = self.parts, self._leniency()
+        parts, lenient = self.parts, leniency_of(self.parts, self.options)
         heard = hear_draft(encoded, row, clip.frames, parts.bpe_head, parts.tokenizer)
         clip.heard = heard.text
         if lenient is not None and not self.options.ignore_eos:
@@ -159,11 +151,6 @@ class Job:
             num_tokens = len(clip.row.ids)
             clip.draft = DraftReport(drafted=num_tokens, accepted=num_tokens, passes=0)
             clip.first_text_ms = 1000 * self.clock.elapsed()
-
-    def _leniency(self) -> Leniency | None:
-        if self.options.decoding != FAST_DRAFT:
-            return None
-        return LENIENT_CHARACTERS if self.parts.bpe_head is None else LENIENT_BPE
 
     def _project_and_write(
         self, clips: list[Clip], speaking: list[int], frames: Tensor
@@ -185,7 +172,17 @@ class Job:
         """Prefill and decode; partial texts as they come."""
         whole = self.options.decoding == "beam"
         yield PhaseStarted(0, phases.PREFILL)
-        for number, rows in enumerate(self._steps(clips, audio)):
+        steps = write_tokens(
+            self.parts,
+            self.engine,
+            self.options,
+            clips,
+            audio,
+            lora=self._switch(len(clips)),
+            clock=self.clock,
+            cancelled=self.cancelled,
+        )
+        for number, rows in enumerate(steps):
             if number == 0:
                 yield self._done(phases.PREFILL)
                 yield PhaseStarted(0, phases.DECODE)
@@ -198,35 +195,6 @@ class Job:
                 ]
             for clip in changed:
                 yield PartialText(clip.index, clip.text, clip.seen)
-
-    def _steps(self, clips: list[Clip], audio: Tensor) -> Iterator[list[Row]]:
-        """The rows after every pass, by the way of decoding that was asked for."""
-        settings, config = self.options.generation(), self.parts.model.config.decoder
-        prompts = Prompts(
-            lambda: [self.parts.prompt(self.options.request(), clip.frames) for clip in clips],
-            audio,
-            self._switch(len(clips)),
-        )
-        if self.options.decoding not in ("speculative", FAST_DRAFT):
-            search = beam_search if settings.num_beams > 1 else generate
-            yield from search(
-                self.engine, config, prompts, settings, clock=self.clock, cancelled=self.cancelled
-            )
-            return
-        for work in speculate(
-            self.engine,
-            config,
-            prompts,
-            [clip.heard for clip in clips],
-            self.parts.tokenizer,
-            settings,
-            clock=self.clock,
-            cancelled=self.cancelled,
-            leniency=self._leniency(),
-        ):
-            for clip, item in zip(clips, work, strict=True):
-                clip.draft = item.report()
-            yield [item.row for item in work]
 
     def _switch(self, batch: int) -> Tensor | None:
         if self.lora is None:

@@ -108,7 +108,7 @@ def test_the_head_drafts_the_tokens_it_reads(
     monkeypatch.setattr("core.ctc_drafts.read_tokens", read)
     heard = []
     monkeypatch.setattr(
-        "core.transcribe.speculate",
+        "core.writing.speculate",
         lambda *args, **more: heard.extend(args[3]) or iter(()),
     )
     lab.transcribe(noise(0.985), decoding="speculative", skip_silence=False)

@@ -286,9 +286,7 @@ def test_only_the_clips_it_is_not_sure_of_meet_the_decoder(
     alone = lab.transcribe(clips[1], decoding="speculative", **options)
     sure = iter([0.0, 9.0])
     monkeypatch.setattr("core.ctc_drafts.least_sure", lambda logits: next(sure))
-    monkeypatch.setattr(
-        "core.transcribe.LENIENT_CHARACTERS", Leniency(entropy=0.7, probability=1.1)
-    )
+    monkeypatch.setattr("core.writing.LENIENT_CHARACTERS", Leniency(entropy=0.7, probability=1.1))
     first, second = lab.transcribe_batch(clips, decoding="fast-draft", **options)
     assert first.draft is not None
     assert first.draft.passes == 0

@@ -174,7 +174,7 @@ def test_a_batch_too_large_for_memory_is_done_one_by_one(
         return whole.encode(features, *more)
 
     lab._engines["eager"] = replace(whole, encode=encode)  # type: ignore[arg-type]
-    monkeypatch.setattr("core.__main__.load", lambda *_args, **_more: lab)
+    monkeypatch.setattr("core.transcribe_command.load", lambda *_args, **_more: lab)
     command = ["transcribe", *map(str, files), "--batch-size", "2", "--max-new-tokens", "4"]
     assert main([*command, "--model", str(speech_folder), "--format", "json"]) == 0
     assert "memory" not in capsys.readouterr().err
