@@ -88,7 +88,7 @@ def build_adapters(studio: Studio, model: gr.Dropdown, tab: gr.Tab) -> AdaptersP
         try:
             added = add_adapter(studio, chosen or "", wanted or "", source_said or "", paths or [])
         except Exception as error:
-            yield {status: wording.status_html(wording.sentence(told(error)), "error")}
+            yield {status: wording.status_html(told(error), "error")}
             return
         said = ADDED.format(name=added.name, title=studio.card(chosen or "").title)
         emptied = {source: "", files: None, name: ""}
@@ -98,7 +98,7 @@ def build_adapters(studio: Studio, model: gr.Dropdown, tab: gr.Tab) -> AdaptersP
         try:
             remove_adapter(studio, chosen or "", adapter or "")
         except Exception as error:
-            return {status: wording.status_html(wording.sentence(told(error)), "error")}
+            return {status: wording.status_html(told(error), "error")}
         said = REMOVED.format(name=adapter, title=studio.card(chosen or "").title)
         return shown(chosen) | {status: wording.status_html(said)}
 
