@@ -13,6 +13,7 @@ from typing import Any
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 DESCRIPTION_FILE = "lab.json"  # optional, beside config.json: what a checkpoint says it can do
+OUTSIDE = "outside"  # its key for the scale that core.outside reads
 
 LANGUAGES = {
     "en": "English",
@@ -178,7 +179,7 @@ def describe(
 
 
 def _read_description(file: Path, source: str) -> CatalogEntry:
-    """``lab.json``: {"family": ..., and any of CatalogEntry's fields}."""
+    """``lab.json``: {"family": ..., any of CatalogEntry's fields, and what others read in it}."""
     try:
         raw = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -190,6 +191,7 @@ def _read_description(file: Path, source: str) -> CatalogEntry:
         raise ValueError(
             f"{file.name}: family {family!r} is unknown; expected one of {sorted(_FAMILY_LIKE)}"
         )
+    raw = {key: value for key, value in raw.items() if key != OUTSIDE}
     allowed = set(CatalogEntry.__dataclass_fields__) - {"name", "source"}
     unknown = sorted(set(raw) - allowed)
     if unknown:

@@ -19,6 +19,7 @@ from core.container import Source
 from core.generate import CANCELLED, LENGTH, LOOP, Row
 from core.memory import peak_memory_bytes
 from core.options import TranscribeOptions
+from core.outside import OutsideScale
 from core.phases import PhaseClock
 from core.samples import SAMPLE_RATE, AudioError, from_samples
 from core.tokenizer import StreamDecoder, Tokenizer
@@ -29,6 +30,7 @@ NO_SPEECH = "no speech was heard in this recording"
 CUT_SHORT = "the text was cut at {limit} tokens; allow more to see the rest"
 REPEATING = "the model began to repeat itself; the repetition was left out"
 STOPPED = "stopped before the end of the text"
+OUTSIDE = "this recording is probably outside what the model knows: do not trust the text"
 
 AFTER_PREFILL = (phases.DECODE, phases.DRAFT, phases.VERIFY)
 
@@ -37,7 +39,7 @@ AFTER_PREFILL = (phases.DECODE, phases.DRAFT, phases.VERIFY)
 class Clip:
     """One recording. row: its generation, once there is one; heard: what the CTC head read.
 
-    frames: encoder frames that are real; entropy: of the CTC frame that was least sure.
+    frames: encoder frames that are real; outside: whether the text deserves a warning.
     """
 
     index: int
@@ -53,6 +55,7 @@ class Clip:
     first_text_ms: float | None = None
     decoder: StreamDecoder | None = None
     seen: int = 0
+    outside: bool = False
 
     @property
     def seconds(self) -> float:
@@ -80,22 +83,32 @@ class Clip:
         self.seen, self.text = len(row.ids), self.decoder.text
         return any(pieces)
 
-    def settle(self, tokenizer: Tokenizer, frame_s: float | None) -> None:
-        """The final text and its words, with times where ``frame_s``, seconds a frame, is given."""
+    def settle(
+        self, tokenizer: Tokenizer, frame_s: float | None, scale: OutsideScale | None = None
+    ) -> None:
+        """The final text and its words.
+
+        Args:
+            tokenizer: makes text of ids.
+            frame_s: seconds a frame, where words are to have times.
+            scale: judges whether the recording is outside what the model knows.
+        """
         assert self.row is not None
         self.text = tokenizer.decode(self.row.ids).strip()
         self.words = split_words(tokenizer, self.row.ids, self.row.logprobs)
         if frame_s is not None and self.ctc_logits is not None:
             self.words = tuple(align_words(self.words, self.ctc_logits, frame_s))
+        if scale is not None and self.ctc_logits is not None:
+            self.outside = scale.warns(self.ctc_logits, self.words)
 
     def warnings(self, options: TranscribeOptions, *, stopped: bool) -> tuple[str, ...]:
         """What the reader of the transcript should know."""
         if self.row is None:
             return (STOPPED if stopped else NO_SPEECH,)
-        if self.row.stop == LENGTH and not options.ignore_eos:
-            return (CUT_SHORT.format(limit=options.max_new_tokens),)
         told = {LOOP: REPEATING, CANCELLED: STOPPED}.get(self.row.stop or "")
-        return () if told is None else (told,)
+        if self.row.stop == LENGTH and not options.ignore_eos:
+            told = CUT_SHORT.format(limit=options.max_new_tokens)
+        return tuple(warning for warning in (told, OUTSIDE if self.outside else None) if warning)
 
 
 def read_clip(index: int, source: Source | Tensor, longest_s: float) -> Clip:

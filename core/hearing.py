@@ -67,6 +67,28 @@ def hear(
         AudioError: no readable recording.
         ValueError: no such adapter.
     """
+    features, logits, cut = ctc_of(lab, source, lora=lora, adapter=adapter)
+    probabilities = logits.softmax(-1).cpu()  # [T, V]
+    frame_s = lab.front_end.config.seconds_of_frames(1)
+    bands = lab.front_end.config.n_mels
+    return Hearing(
+        mel=features.float().reshape(-1, bands).cpu().numpy(),
+        letters=_letters(probabilities, frame_s),
+        text=" ".join(read_greedily(logits).split()),
+        speech=(1 - probabilities[:, BLANK]).numpy(),
+        frame_s=frame_s,
+        cut=cut,
+    )
+
+
+@torch.inference_mode()
+def ctc_of(
+    lab: Lab, source: Source, *, lora: bool | None = None, adapter: str | None = None
+) -> tuple[torch.Tensor, torch.Tensor, bool]:
+    """Features [T, 2 * bands] and CTC logits [T, V] of the start of ``source``; whether it is cut.
+
+    Arguments and errors are those of :func:`hear`.
+    """
     chunks = list(islice(stream_audio(source, chunk_s=LONGEST_S), 2))
     features = lab.front_end(chunks[0].to(lab.device))  # [T, 2 * bands]
     engine, length = lab.engine("eager"), features.shape[0]
@@ -78,18 +100,7 @@ def hear(
         row = switch([chosen is not None], like=like)
     with lab.adapters.using(chosen):
         encoded = engine.encode(padded, torch.tensor([length], device=lab.device), row)
-    logits = encoded.ctc_logits[0, :length].float()
-    probabilities = logits.softmax(-1).cpu()  # [T, V]
-    frame_s = lab.front_end.config.seconds_of_frames(1)
-    bands = lab.front_end.config.n_mels
-    return Hearing(
-        mel=features.float().reshape(-1, bands).cpu().numpy(),
-        letters=_letters(probabilities, frame_s),
-        text=" ".join(read_greedily(logits).split()),
-        speech=(1 - probabilities[:, BLANK]).numpy(),
-        frame_s=frame_s,
-        cut=len(chunks) > 1,
-    )
+    return features, encoded.ctc_logits[0, :length].float(), len(chunks) > 1
 
 
 def _letters(probabilities: torch.Tensor, frame_s: float) -> tuple[Letter, ...]:

@@ -28,6 +28,7 @@ from core.features import LogMel
 from core.hub import CheckpointFiles
 from core.model import GraniteSpeech
 from core.options import TranscribeOptions
+from core.outside import read_scale
 from core.packages import ready_engine
 from core.parts import Parts
 from core.prompts import PromptBuilder
@@ -74,6 +75,7 @@ class Loaded:
             has_lora_adapter=self.config.has_lora_adapter,
             has_bpe_ctc_head=files.find(BPE_HEAD) is not None,
         )
+        self.outside = read_scale(files.folder)
         head = files.find(BPE_HEAD)
         self.bpe_head = (
             None if head is None else load_bpe_head(head, self.config, dtype=dtype, device=device)
@@ -233,4 +235,5 @@ class Loaded:
             max_audio_s=self.max_audio_s,
             device=self.device,
             dtype=self.dtype,
+            outside=self.outside,
         )

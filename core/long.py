@@ -18,7 +18,7 @@ from torch import Tensor
 
 from core import phases
 from core.audio import probe, stream_audio
-from core.clips import NO_SPEECH, STOPPED, tokens_per_second
+from core.clips import NO_SPEECH, OUTSIDE, STOPPED, tokens_per_second
 from core.container import Source
 from core.detector import SpeechDetector
 from core.engine import Engine
@@ -126,7 +126,10 @@ class LongJob:
         """The spans' transcripts as one."""
         done, elapsed_ms = self.finished, 1000 * self.clock.elapsed()
         ids = tuple(token for t in done for token in t.token_ids)
-        warnings = [w for t in done for w in t.warnings if w not in (NO_SPEECH, STOPPED)]
+        warnings = [w for t in done for w in t.warnings if w not in (NO_SPEECH, STOPPED, OUTSIDE)]
+        written = [t for t in done if t.text]
+        if 2 * sum(OUTSIDE in t.warnings for t in written) > len(written):
+            warnings.append(OUTSIDE)  # one odd span in an hour is no news
         if self.cancelled():
             warnings.append(STOPPED)
         elif not any(t.text for t in done):

@@ -13,13 +13,14 @@ from core.bpe_head import BpeHead
 from core.catalog import CatalogEntry
 from core.features import LogMel
 from core.model import GraniteSpeech, check_audio_places
+from core.outside import OutsideScale
 from core.prompts import PromptBuilder, Request
 from core.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
 class Parts:
-    """The model and everything around it; bpe_head where the checkpoint ships one."""
+    """The model and everything around it; bpe_head and outside where the checkpoint has them."""
 
     model: GraniteSpeech
     tokenizer: Tokenizer
@@ -30,6 +31,7 @@ class Parts:
     max_audio_s: float
     device: torch.device
     dtype: torch.dtype
+    outside: OutsideScale | None = None
 
     def prompt(self, request: Request, num_frames: int) -> list[int]:
         """Prompt ids for a clip of ``num_frames`` feature frames.

@@ -39,6 +39,7 @@ from core.options import (
     PhaseStarted,
     TranscribeOptions,
 )
+from core.outside import OutsideScale
 from core.parts import Parts
 from core.phases import PhaseClock
 from core.samples import is_silent
@@ -166,7 +167,7 @@ class Job:
         said = self.options.task == "transcribe"  # a translation has no times in the recording
         with self.clock.mark(phases.DETOKENIZE):
             for clip in (clips[row] for row in speaking if clips[row].row is not None):
-                clip.settle(self.parts.tokenizer, frame_s if said else None)
+                clip.settle(self.parts.tokenizer, frame_s if said else None, self._scale())
 
     def _write(self, clips: list[Clip], audio: Tensor) -> Iterator[Event]:
         """Prefill and decode; partial texts as they come."""
@@ -195,6 +196,11 @@ class Job:
                 ]
             for clip in changed:
                 yield PartialText(clip.index, clip.text, clip.seen)
+
+    def _scale(self) -> OutsideScale | None:
+        """The checkpoint's scale where it was fitted: its own adapter, transcribing."""
+        fitting = self.options.task == "transcribe" and self.options.adapter is None
+        return self.parts.outside if fitting and self.lora else None
 
     def _switch(self, batch: int) -> Tensor | None:
         if self.lora is None:

@@ -1,6 +1,6 @@
 # ruff: noqa: PLC0415 - a stage imports only what it needs: where voices are, torch may not be
-"""python -m training corpus | encoder | decoder | align | joint | pack | evaluate | examples, and
-for one's own recordings speak | manifest | finetune | score | preview
+"""python -m training corpus | encoder | decoder | align | joint | pack | calibrate | evaluate |
+examples, and for one's own recordings speak | manifest | finetune | score | preview
 """
 
 from __future__ import annotations
@@ -128,6 +128,18 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     print(evaluate.table(rows))
 
 
+def _calibrate(arguments: argparse.Namespace) -> None:
+    from training import calibrate
+
+    inside = (arguments.corpus, arguments.inside.split(","))
+    outside = (arguments.outside_corpus or arguments.corpus, arguments.outside.split(","))
+    scale, found = calibrate.run(arguments.model, inside, outside, limit=arguments.limit)
+    print(f"warns from a probability of {scale.limit:.3f} on; on clips it was not fitted to:")
+    for group in found:
+        kind = "outside" if group.outside else "inside"
+        print(f"  {kind} {group.group}: {100 * group.share:.1f} % of {group.count} clips")
+
+
 def _examples(arguments: argparse.Namespace) -> None:
     from training import examples
 
@@ -192,6 +204,17 @@ def main(argv: list[str] | None = None) -> int:
     stage.add_argument("--limit", type=int, help="clips of each set, for a quick look")
     stage.add_argument("--json", type=Path, help="also write rates and errors to this file")
     stage.set_defaults(run=_evaluate)
+    stage = stages.add_parser("calibrate", help="fit when the checkpoint says: outside my domain")
+    stage.add_argument("--model", type=Path, default=Path("assets/tiny"), help="folder")
+    stage.add_argument(
+        "--inside",
+        default="dev,heldout_voice,heldout_speaker,asterisk_digits,asterisk_strings",
+        help="splits whose clips are of the domain",
+    )
+    stage.add_argument("--outside", default="prompts_met,prompts_unmet,prompts_outside")
+    stage.add_argument("--outside-corpus", type=Path, help="folder of these, if another")
+    stage.add_argument("--limit", type=int, help="clips of each split, at most")
+    stage.set_defaults(run=_calibrate)
     stage = stages.add_parser("examples", help="write the example recordings")
     stage.add_argument("--out", type=Path, default=Path("assets/examples"))
     stage.set_defaults(run=_examples)
