@@ -13,7 +13,7 @@ import gradio as gr
 from app import compare_wording as words
 from app import wording
 from app.downloads import FETCH_FILE, build_fetched, write_file
-from app.events import PAGE_EVENT, Updates, session_of
+from app.events import PAGE_EVENT, TELLING_EVENT, Updates, session_of
 from app.failures import plain_errors
 from app.measure_work import Doing, Measured, Report
 from app.measuring import Measuring
@@ -126,7 +126,7 @@ def build_compare_result(measuring: Measuring) -> CompareResult:
                 shelf.scratch(session), "comparison.html", comparison_report(a, b, found).encode()
             )
 
-    made = report.click(write, [keys], [fetched], **PAGE_EVENT)
+    made = report.click(write, [keys], [fetched], **TELLING_EVENT)
     made.then(None, [fetched], None, js=FETCH_FILE, **PAGE_EVENT)
     return CompareResult(
         status, found, answer, texts, phases, ratios, pays, line, table, kept, keys

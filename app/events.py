@@ -18,6 +18,13 @@ PAGE_EVENT: dict[str, Any] = {
     "show_progress": "hidden",
     "api_visibility": "private",
 }
+# For handlers that may end in a sentence: outside its queue Gradio answers an error with an HTTP
+# status that browsers log as one of the page's.
+TELLING_EVENT: dict[str, Any] = {
+    "concurrency_limit": None,
+    "show_progress": "hidden",
+    "api_visibility": "private",
+}
 
 
 def session_of(request: gr.Request) -> str:

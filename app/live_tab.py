@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app import live_wording, wording
-from app.events import PAGE_EVENT, Updates, session_of
+from app.events import PAGE_EVENT, TELLING_EVENT, Updates, session_of
 from app.failures import plain_errors
 from app.live import LiveRoom, Moment
 from app.result_panel import ResultPanel
@@ -129,7 +129,7 @@ def _wire(tab: LiveTab, settings: SettingsPanel, onward: Onward) -> None:
     begun.then(None, [tab.token], None, js="(token) => graniteLive.begin(token)", **PAGE_EVENT)
     begun.failure(None, None, None, js="() => graniteLive.begin('')", **PAGE_EVENT)
     moved = [onward.tabs, onward.recording, onward.expected, *onward.result.outputs]
-    tab.onward.click(go_on, [tab.token], moved, **PAGE_EVENT)
+    tab.onward.click(go_on, [tab.token], moved, **TELLING_EVENT)
 
 
 def onward_updates(room: LiveRoom, onward: Onward, token: str) -> Updates:

@@ -21,6 +21,9 @@ NO_MCP = (
     "rest of this app is tested with, which is why it is not installed with it"
 )
 SCRIPT = ASSETS / "page.js"  # before Gradio's fields see a file
+# On a phone Gradio hides the link to the API and leaves the dot behind it. Not in style.css: there
+# every rule is meant for the page above the footer.
+HEAD = "<style>@media (max-width: 640px) { footer .divider { display: none !important; } }</style>"
 MAX_WAITING = 64  # requests in the queue; the next is told to come back
 
 
@@ -59,6 +62,7 @@ def serve(
         prevent_thread_lock=not block,
         theme=theme(),
         css_paths=[ASSETS / "style.css", ASSETS / "measure.css"],
+        head=HEAD,
         js=SCRIPT.read_text(encoding="utf-8"),
         footer_links=["api", "settings"],
         run_history=False,

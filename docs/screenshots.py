@@ -23,7 +23,7 @@ MAX_BYTES = 300_000
 MICROPHONE_HZ = 48_000
 SHOTS = {"app-light.png": ("light", 1280, 1140), "app-phone-dark.png": ("dark", 390, 844)}
 SCHEMES, WIDTHS, HEIGHT = ("light", "dark"), (1280, 390), 900
-PATIENT_MS = 300_000
+PATIENT_MS = 900_000
 
 
 def transcribe(page: Page) -> None:

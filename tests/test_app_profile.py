@@ -1,4 +1,4 @@
-"""Runs and traces as the Profile tab opens them: whose they are, what is shown, what is refused.
+"""Runs and traces as the Profile tab opens them: what is shown, what is read, what is saved.
 
 Run alone: ``python -m pytest tests/test_app_profile.py``. Needs no model.
 """
@@ -11,57 +11,26 @@ import json
 import zipfile
 from pathlib import Path
 from threading import Lock
-from typing import Any
 
 import gradio as gr
 import plotly.graph_objects as go
 import pytest
 
 from app.profile_sections import FIGURES, build_sections
-from app.run_shelf import MOST_OWN, SHIPPED, Chosen, RunShelf
+from app.run_shelf import SHIPPED, Chosen, RunShelf
 from app.run_view import NO_TRACE, NOT_IN_TRACE, SECTIONS, RunView, view_of
 from app.run_viewer import FILES, RunViewer
-from profiling.archive import ArchiveError
-from profiling.run_file import RunError
 from profiling.store import RunStore
 from profiling.trace_file import TraceError
+from recorded import RUN, TRACE, dropped, store_with
 
-TRACE = Path(__file__).parent / "data" / "tiny_trace.json"
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 MAX = 10_000_000
-RUN: dict[str, Any] = {
-    "schema_version": 1,
-    "id": "20261122-eager",
-    "created": "2026-11-22T10:00:00+00:00",
-    "workload": {
-        "label": "eager, LoRA on, greedy",
-        "model": "tiny",
-        "clip": {"name": "clip.wav", "path": "clip.wav", "seconds": 3.0},
-        "engine": "eager",
-        "dtype": "float32",
-        "device": "cpu",
-    },
-    "machine": {"cpu": "a fast one", "memory_bytes": 16e9},
-    "phases": [
-        {"name": "encoder", "n": 4, "median_ms": 6.0, "p90_ms": 7.0, "iqr_ms": 0.5, "share": 0.3},
-        {"name": "decode", "n": 4, "median_ms": 12.0, "p90_ms": 30.0, "iqr_ms": 1.0, "share": 0.6},
-    ],
-    "end_to_end_ms": 20.0,
-    "other_ms": 2.0,
-    "tokens": [{"index": number, "ms": 2.0} for number in range(1, 8)],
-    "memory": [{"phase": "encoder", "peak_bytes": 3_000_000}],
-    "metrics": {"rtf": 0.0067},
-    "compile": None,
-    "transcript_text": "three one eight",
-    "warnings": [],
-}
 
 
 @pytest.fixture
 def kept(tmp_path: Path) -> RunStore:
-    store = RunStore(tmp_path / "kept")
-    store.write(RUN, trace=gzip.compress(TRACE.read_bytes()))
-    return store
+    return store_with(tmp_path / "kept")
 
 
 @pytest.fixture
@@ -74,95 +43,8 @@ def viewer(shelf: RunShelf) -> RunViewer:
     return RunViewer(shelf, Lock(), MAX)
 
 
-def dropped(folder: Path, name: str, content: bytes) -> Path:
-    (folder / name).write_bytes(content)
-    return folder / name
-
-
 def text_of(view: RunView, name: str) -> str:
     return "".join(turn for turn in view.sections[name] if isinstance(turn, str))
-
-
-class TestShelf:
-    def test_a_fresh_copy_opens_with_the_run_it_came_with(self, kept: RunStore) -> None:
-        found = RunShelf(None, shipped=kept.root).choices("me")
-        assert [choice.key for choice in found] == ["shipped:20261122-eager"]
-        assert "an example" in found[0].title
-
-    def test_this_machines_runs_come_before_it_and_new_ones_join_them(
-        self, kept: RunStore, tmp_path: Path
-    ) -> None:
-        shelf = RunShelf(kept.root, shipped=kept.root)
-        assert [c.key.split(":")[0] for c in shelf.choices("me")] == ["kept", "shipped"]
-        store, prefix = shelf.store("me")
-        assert (store.root, prefix) == (kept.root, "kept:")
-
-    def test_without_a_folder_runs_are_the_visitors_own(self, shelf: RunShelf) -> None:
-        store, prefix = shelf.store("me")
-        store.write(RUN)
-        assert prefix == "own:"
-        assert [choice.key for choice in shelf.choices("me")] == ["own:20261122-eager"]
-        assert shelf.choices("somebody else") == []
-
-    def test_a_run_goes_out_as_a_zip_and_comes_in_again(
-        self, kept: RunStore, shelf: RunShelf, tmp_path: Path
-    ) -> None:
-        packed = RunShelf(kept.root).zip_of("me", "kept:20261122-eager")
-        key = shelf.add("me", dropped(tmp_path, "run.zip", packed))
-        assert key == "own:20261122-eager"
-        chosen = shelf.chosen("me", key)
-        assert chosen.run is not None
-        assert chosen.run["phases"] == RUN["phases"]
-        assert chosen.trace is not None
-
-    @pytest.mark.parametrize(
-        ("members", "message"),
-        [
-            ({"../run.json": "{}"}, "leads out of its folder"),
-            ({"/etc/run.json": "{}"}, "leads out of its folder"),
-            ({"letter.txt": "dear"}, "holds 'letter.txt'"),
-            ({"trace.json.gz": "x"}, "has no run.json"),
-            ({"run.json": "{}"}, "schema_version"),
-        ],
-    )
-    def test_archives_that_could_do_harm_are_refused(
-        self, shelf: RunShelf, tmp_path: Path, members: dict[str, str], message: str
-    ) -> None:
-        packed = io.BytesIO()
-        with zipfile.ZipFile(packed, "w") as archive:
-            for name, content in members.items():
-                archive.writestr(name, content)
-        file = dropped(tmp_path, "bad.zip", packed.getvalue())
-        with pytest.raises((ArchiveError, RunError), match=message):
-            shelf.add("me", file)
-        assert shelf.choices("me") == []
-
-    def test_a_zip_by_name_only_is_refused(self, shelf: RunShelf, tmp_path: Path) -> None:
-        with pytest.raises(RunError, match="no zip archive"):
-            shelf.add("me", dropped(tmp_path, "run.zip", b"not at all"))
-
-    def test_a_trace_is_listed_by_its_name_and_seen_by_its_owner_alone(
-        self, shelf: RunShelf, tmp_path: Path
-    ) -> None:
-        key = shelf.add("me", dropped(tmp_path, "mine.json", TRACE.read_bytes()))
-        assert [choice.title for choice in shelf.choices("me")] == ["mine.json"]
-        with pytest.raises(RunError, match="no such run"):
-            shelf.chosen("somebody else", key)
-        shelf.forget("me")
-        assert shelf.choices("me") == []
-
-    @pytest.mark.parametrize("key", ["", "own:", "own:../x", "trace:../../etc/passwd", "x:y"])
-    def test_a_key_leads_nowhere_else(self, shelf: RunShelf, key: str) -> None:
-        with pytest.raises(RunError):
-            shelf.chosen("me", key)
-
-    def test_the_oldest_makes_room(self, shelf: RunShelf, tmp_path: Path) -> None:
-        for number in range(MOST_OWN + 3):
-            shelf.add("me", dropped(tmp_path, f"t{number}.json", b"{}"))
-        titles = [choice.title for choice in shelf.choices("me")]
-        assert len(titles) == MOST_OWN
-        assert titles[0] == f"t{MOST_OWN + 2}.json"
-        assert "t0.json" not in titles
 
 
 class TestView:
