@@ -26,6 +26,9 @@ def _corpus(arguments: argparse.Namespace) -> None:
             if arguments.domain == "menu":
                 count = rec.make_prompts(folder, rec.ASTERISK_SOUNDS, ASTERISK_TEXTS)
                 print(f"prompts: {count} clips")
+        from training.others import make_others
+
+        print(f"other people: {make_others(folder)} clips")
         if arguments.fsdd is not None:
             print(f"fsdd: {rec.make_fsdd(folder, arguments.fsdd)} clips")
     if "synthetic" in parts:
@@ -122,7 +125,9 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
     from training import evaluate
 
-    rows = list(evaluate.evaluate(arguments.corpus, arguments.model, limit=arguments.limit))
+    ways = arguments.ways.split(",")
+    found = evaluate.evaluate(arguments.corpus, arguments.model, ways=ways, limit=arguments.limit)
+    rows = list(found)
     if arguments.json is not None:
         arguments.json.write_text(json.dumps([row.as_dict() for row in rows], indent=1))
     print(evaluate.table(rows))
@@ -201,6 +206,7 @@ def main(argv: list[str] | None = None) -> int:
     stage.set_defaults(run=_pack)
     stage = stages.add_parser("evaluate", help="word error rates on recordings never trained on")
     stage.add_argument("--model", default="tiny")
+    stage.add_argument("--ways", default="greedy,lora-off", help="also ctc, drafts, int8, whisper")
     stage.add_argument("--limit", type=int, help="clips of each set, for a quick look")
     stage.add_argument("--json", type=Path, help="also write rates and errors to this file")
     stage.set_defaults(run=_evaluate)

@@ -1,10 +1,8 @@
 """Word error rates of a checkpoint on recordings that no stage has trained on.
 
 In: a corpus folder and a checkpoint (name or folder) loaded by ``core``. Out: one row for each test
-set with the adapter on and off; a set whose recordings are absent is reported as absent.
-
-Sets: Asterisk's recorded single digits; strings joined from them; a synthetic voice held out whole;
-single 8 kHz digits of a speaker held out whole; other texts by the training voices; silence.
+set and each way of hearing it (``training.ways``); a set whose recordings are absent is reported as
+absent. Texts of other domains are there to fail, and to be said to be outside.
 """
 
 from __future__ import annotations
@@ -14,29 +12,42 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import core
 from training.corpus import Clip, read_manifest
 from training.scores import Rate, error_rate
+from training.ways import Heard, way
 
 SETS = (
     ("asterisk single digits", "asterisk_digits", None),
     ("asterisk digit strings", "asterisk_strings", None),
+    ("asterisk prompts, text met", "prompts_met", None),
+    ("asterisk prompts, text unseen", "prompts_unmet", None),
+    ("asterisk letters and NATO", "prompts_letters", None),
     ("held-out voice pico-en-gb", "heldout_voice", "pico-en-gb"),
     ("held-out voice kokoro-kumo", "heldout_voice", "kokoro-kumo"),
     ("unseen speaker fsdd-theo", "heldout_speaker", None),
+    ("pocketsphinx cards", "cards", None),
+    ("commands and channel names", "commands", None),
     ("training voices, other texts", "dev", None),
+    ("outside: asterisk prompts", "prompts_outside", None),
+    ("outside: a novel", "novel", None),
 )
+DEFAULT_WAYS = ("greedy", "lora-off")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table; rates are None where the recordings are absent."""
+    """One line of the table; rates are None where the recordings are absent.
+
+    warned: percent of clips said to be outside. note: what else there is to say of a way.
+    """
 
     name: str
-    lora: bool
+    way: str
     words: Rate | None
     characters: Rate | None
     pairs: tuple[tuple[str, str], ...]
+    warned: float = 0.0
+    note: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: everything but the transcripts that are right."""
@@ -52,43 +63,64 @@ def clips_of(corpus: Path, split: str, speaker: str | None) -> list[Clip]:
 
 
 def evaluate(
-    corpus: Path, model: str, *, limit: int | None = None, lora_off_limit: int = 40
+    corpus: Path,
+    model: str,
+    *,
+    ways: Sequence[str] = DEFAULT_WAYS,
+    limit: int | None = None,
+    lora_off_limit: int = 40,
 ) -> Iterator[Row]:
-    """Transcribe every set with the adapter on, and the first clips of it with the adapter off."""
-    lab = core.load(model)
+    """Hear every set in every way; with the adapter off only the first clips of it.
+
+    Raises:
+        ValueError: a way that there is not, or whose packages are missing.
+    """
+    hearing = {name: way(name, model) for name in ways}
     for name, split, speaker in SETS:
         clips = clips_of(corpus, split, speaker)[:limit]
-        for lora in (True, False):
-            used = clips if lora else clips[:lora_off_limit]
-            pairs = tuple(
-                (clip.text, lab.transcribe(str(corpus / clip.audio), lora=lora).text)
-                for clip in used
-            )
-            yield _row(name, lora, pairs)
+        greedy: list[Heard] = []
+        for kind, listen in hearing.items():
+            used = clips[:lora_off_limit] if kind == "lora-off" else clips
+            heard = [listen(corpus / clip.audio, clip.text) for clip in used]
+            if kind == "greedy":
+                greedy = heard
+            yield _row(name, kind, used, heard, greedy)
 
 
-def _row(name: str, lora: bool, pairs: Sequence[tuple[str, str]]) -> Row:
-    if not pairs:
-        return Row(name, lora, None, None, ())
-    clean = tuple((said, " ".join(heard.split())) for said, heard in pairs)
-    return Row(name, lora, error_rate(clean), error_rate(clean, characters=True), clean)
+def _row(
+    name: str, kind: str, clips: Sequence[Clip], heard: Sequence[Heard], greedy: Sequence[Heard]
+) -> Row:
+    if not clips:
+        return Row(name, kind, None, None, ())
+    pairs = tuple((clip.text, one.text) for clip, one in zip(clips, heard, strict=True))
+    rates = error_rate(pairs), error_rate(pairs, characters=True)
+    warned = 100.0 * sum(one.warned for one in heard) / len(heard)
+    note = beside(heard, greedy) if kind in ("drafts", "int8") and greedy else ""
+    return Row(name, kind, *rates, pairs, warned, note)
+
+
+def beside(heard: Sequence[Heard], greedy: Sequence[Heard]) -> str:
+    """How tokens and passes of a way compare with greedy decoding's."""
+    same = sum(a.token_ids == b.token_ids for a, b in zip(heard, greedy, strict=True))
+    passes, before = sum(a.passes for a in heard), sum(b.passes for b in greedy)
+    fewer = f", {before / passes:.1f}x fewer passes" if 0 < passes < before else ""
+    return f"same tokens in {same} of {len(heard)}{fewer}"
 
 
 def table(rows: Sequence[Row]) -> str:
     """The rows as a Markdown table."""
     lines = [
-        "| recordings | LoRA | clips | exact | WER % (95 % interval) | CER % |",
-        "|---|---|---|---|---|---|",
+        "| recordings | way | clips | exact | WER % (95 % interval) | CER % | said to be outside |",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        on = "on" if row.lora else "off"
         if row.words is None or row.characters is None:
-            lines.append(f"| {row.name} | {on} | absent | | | |")
+            lines.append(f"| {row.name} | {row.way} | absent | | | | |")
             continue
         words = row.words
         lines.append(
-            f"| {row.name} | {on} | {words.num_clips} | {words.num_exact} | "
+            f"| {row.name} | {row.way} | {words.num_clips} | {words.num_exact} | "
             f"{words.percent:.1f} ({words.low:.1f} to {words.high:.1f}) | "
-            f"{row.characters.percent:.1f} |"
+            f"{row.characters.percent:.1f} | {row.warned:.0f} %{row.note and f'; {row.note}'} |"
         )
     return "\n".join(lines)
