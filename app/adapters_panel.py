@@ -28,7 +28,7 @@ NOTE = (
     "model in PEFT's format. It stays until the app is closed; each request chooses."
 )
 ADDING = "Adding… a model or an adapter that is not on this machine yet is downloaded first."
-ADDED = "{name} was added to {title}: choose it under “Which adapter”, below the LoRA switch."
+ADDED = "{name} was added to {title}; choose it under “Which adapter”, below the LoRA switch."
 REMOVED = "{name} was removed from {title}."
 NONE_YET = "None was added to {title} yet."
 WORK = {"show_progress": "minimal", "api_visibility": "private", **MODEL_EVENT}
@@ -61,15 +61,20 @@ def build_adapters(studio: Studio, model: gr.Dropdown, tab: gr.Tab) -> AdaptersP
             files = gr.File(
                 label="Or its two files, or a zip of them",
                 file_count="multiple",
-                height=170,
+                height=190,
                 min_width=240,
                 elem_id="adapter-files",
             )
         add = gr.Button("Add", elem_id="adapter-add")
         status = gr.HTML(elem_id="adapter-status")
-        with gr.Row(visible=False) as leaving:
+        with gr.Row(visible=False, elem_id="adapters-leaving") as leaving:
             gone = gr.Dropdown(
-                [], label="Added here", filterable=False, min_width=180, elem_id="adapter-gone"
+                [],
+                label="Added here",
+                filterable=False,
+                min_width=160,
+                scale=3,
+                elem_id="adapter-gone",
             )
             remove = gr.Button("Remove", min_width=80, elem_id="adapter-remove")
 

@@ -160,6 +160,8 @@ def _wire(measuring: Measuring, tab: CompareTab) -> None:
     arms = [*tab.a.inputs[1:], *tab.b.inputs[1:]]
     # In the browser: the button may be pressed before a server would have answered.
     tab.preset.input(None, [tab.preset, *arms], arms, js=SET_ARMS, **PAGE_EVENT)
+    changed = [field.input for field in (*tab.a.inputs, *tab.b.inputs)]
+    gr.on(changed, None, None, [tab.preset], js=f"() => {json.dumps(OWN_CHOICE)}", **PAGE_EVENT)
     begun = tab.go.click(begin, None, [*result.outputs, tab.stop], js=SHOW_RESULT, **PAGE_EVENT)
     ran = begun.then(
         run,

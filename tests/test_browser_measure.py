@@ -189,6 +189,7 @@ def test_settings_that_are_alike_and_no_recording_get_a_sentence(guest: Visitor)
     choose_clip(page, "compare")
     page.get_by_role("button", name="A and B in detail").click()
     page.locator("#b-engine").get_by_label("Eager").check()
+    expect(page.locator("#compare-preset").get_by_label("My own choice")).to_be_checked()
     page.locator("#compare-go").click()
     expect(alert).to_contain_text("set alike")
 
