@@ -47,6 +47,7 @@ def bytes_per_second(shape: Found, seconds: str, system: str) -> float | None:
 
 
 def reachable(ceilings: Found) -> float:
-    """Bytes a second at which this machine reads float32 weights, or copies, if that is more."""
+    """Bytes a second at which this machine reads float32 weights, sums or copies: the most."""
     float32 = next(entry for entry in ceilings["dtypes"] if entry["dtype"] == "float32")
-    return float(max(ceilings["copy_bytes_per_s"], float32["gemv_bytes_per_s"]))
+    read = ceilings.get("read_bytes_per_s") or 0.0
+    return float(max(ceilings["copy_bytes_per_s"], float32["gemv_bytes_per_s"], read))

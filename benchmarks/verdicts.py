@@ -1,11 +1,12 @@
 """Whether verdicts are right on real runs: ``python -m benchmarks.verdicts``.
 
-In: how many sessions. Out: how often two arms that are the same were told apart, and how often a
-slowdown put into one phase was found there, and in no other; JSON on stdout, progress on stderr.
+In: how many sessions, a recording, a phase. Out: how often two arms that are the same were told
+apart, and how often a slowdown put into the phase was found there, and in no other; JSON on stdout,
+progress on stderr.
 
 Every session interleaves four arms over one recording: a baseline, its A/A arm, the same engine
-once more, and an engine whose decode steps are made 10 % longer by waiting. Judged by
-``profiling.compare``, as a run of ``python -m profiling`` is.
+once more, and an engine whose phase is made 10 % longer by waiting. Blocks and judgement are those
+of ``python -m profiling run``.
 """
 
 from __future__ import annotations
@@ -28,28 +29,38 @@ import core
 from core import phases
 from core.engine import Engine
 from core.lab import Lab
+from core.options import ENGINES
 from profiling.compare import Comparison, compare
 from profiling.session import noise_rows
+from profiling.timed_pass import blocks_that_fit
 from profiling.timing import Arm, Sample, interleave, samples_by_phase, time_once, warm_up
 from profiling.workload import Clip, Workload
 
-SLOWED = phases.DECODE
 SLOWER_BY = 0.10
-RIGHT_AT_LEAST = 0.95
+RIGHT_AT_LEAST, FOUND_AT_LEAST = 0.95, 0.9
+# Phase -> the stage of the engine that is all of it, but for a little Python.
+STAGES = {
+    phases.ENCODER: "encode",
+    phases.PROJECTOR: "project",
+    phases.PREFILL: "prefill",
+    phases.DECODE: "decode",
+}
+EXAMPLES = Path("assets/examples")
 Blocks = Sequence[tuple[Sample, Sample]]
 
 
-def slowed(engine: Engine, extra_s: float) -> Engine:
-    """The same stages, each decode step followed by ``extra_s`` seconds of waiting."""
+def slowed(engine: Engine, phase: str, extra_s: float) -> Engine:
+    """The same stages, each call of ``phase``'s followed by ``extra_s`` seconds of waiting."""
+    stage = getattr(engine, STAGES[phase])
 
-    def decode(*arguments: Any) -> torch.Tensor:
-        logits = engine.decode(*arguments)
+    def longer(*arguments: Any) -> Any:
+        result = stage(*arguments)
         until = time.perf_counter() + extra_s
         while time.perf_counter() < until:
             pass
-        return logits
+        return result
 
-    return replace(engine, decode=decode)
+    return replace(engine, **{STAGES[phase]: longer})
 
 
 @contextmanager
@@ -63,19 +74,24 @@ def using(lab: Lab, engine: Engine) -> Any:
         lab.engine = whole  # type: ignore[method-assign]
 
 
-def session(lab: Lab, work: Workload, recording: bytes, blocks: int) -> dict[str, Comparison]:
+def session(
+    lab: Lab, work: Workload, recording: bytes, blocks: int | None, phase: str
+) -> dict[str, Comparison]:
     """One session's comparisons: "same" and "slower", each against the baseline."""
 
     def plain() -> Sample:
         return time_once(lab, work, recording)
 
-    steps = [step for sample in warm_up(plain)[-3:] for step in sample.step_ms]
-    slow = slowed(lab.engine(work.engine), SLOWER_BY * median(steps) / 1000)
+    ready = warm_up(plain)
+    extra_ms = SLOWER_BY * median(_call_ms(sample, phase) for sample in ready[-3:])
+    slow = slowed(lab.engine(work.engine), phase, extra_ms / 1000)
 
     def slower() -> Sample:
         with using(lab, slow):
             return plain()
 
+    # As many blocks as a run of two engines would have: baseline, A/A arm, the other engine.
+    blocks = blocks or blocks_that_fit([ready[-1].end_to_end_ms] * 3)
     arms: list[Arm[Sample]] = [Arm(name, plain) for name in ("baseline", "again", "same")]
     found = interleave([*arms, Arm("slower", slower)], blocks)
     noise = noise_rows(found["baseline"], found["again"])
@@ -83,78 +99,85 @@ def session(lab: Lab, work: Workload, recording: bytes, blocks: int) -> dict[str
     return {name: compare(first, _run(name, found[name])) for name in ("same", "slower")}
 
 
+def _call_ms(sample: Sample, phase: str) -> float:
+    """What one call of the phase's stage took."""
+    return median(sample.step_ms) if phase == phases.DECODE else sample.phases_ms[phase]
+
+
 def _run(name: str, blocks: Blocks) -> dict[str, Any]:
     return {"id": name, "session": "one", "samples": samples_by_phase(blocks)}
 
 
-def count(sessions: Sequence[Mapping[str, Comparison]]) -> dict[str, Any]:
+def count(sessions: Sequence[Mapping[str, Comparison]], phase: str) -> dict[str, Any]:
     """How often each verdict was right, and which phases were blamed wrongly."""
     same = [one["same"] for one in sessions]
     slower = [{row.name: row for row in one["slower"].phases} for one in sessions]
-    found = [rows[SLOWED] for rows in slower]
+    found = [rows[phase] for rows in slower]
     blamed = Counter(
-        row.name for rows in slower for row in rows.values() if row.shown and row.name != SLOWED
+        row.name for rows in slower for row in rows.values() if row.shown and row.name != phase
     )
     return {
         "sessions": len(sessions),
+        "blocks": [one.num_blocks for one in same],
         "same: no difference shown end to end": sum(not one.end_to_end.shown for one in same),
         "same: phases told apart, of all": [
             sum(row.shown for one in same for row in one.phases),
             sum(row.ratio is not None for one in same for row in one.phases),
         ],
-        f"{SLOWER_BY:.0%} slower {SLOWED}: found there": sum(
+        f"{SLOWER_BY:.0%} slower {phase}: found there": sum(
             row.shown and (row.ratio or 0.0) > 1.0 for row in found
         ),
-        f"{SLOWER_BY:.0%} slower {SLOWED}: ratios": [round(row.ratio or 0.0, 3) for row in found],
-        f"{SLOWER_BY:.0%} slower {SLOWED}: other phases blamed": dict(blamed),
+        f"{SLOWER_BY:.0%} slower {phase}: ratios": [round(row.ratio or 0.0, 3) for row in found],
+        f"{SLOWER_BY:.0%} slower {phase}: other phases blamed": dict(blamed),
     }
 
 
-def run_sessions(
-    times: int, blocks: int, tokens: int, threads: int, say: Callable[[str], None]
-) -> dict[str, Any]:
-    """All sessions on the bundled model and one bundled recording."""
-    file = sorted(Path("assets/examples").glob("*.flac"))[0]
+def run_sessions(parsed: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
+    """All sessions on the bundled model and one recording."""
     work = Workload(
-        clip=Clip.of(file),
+        clip=Clip.of(parsed.clip),
         model="tiny",
         revision=None,
-        engine="eager",
+        engine=parsed.engine,
         lora=True,
         decoding="greedy",
         device="cpu",
         dtype="float32",
-        max_new_tokens=tokens,
+        max_new_tokens=parsed.tokens,
         ignore_eos=True,
-        threads=threads,
+        threads=parsed.threads,
         seed=0,
     )
     lab = core.load("tiny", dtype="float32")
     sessions = []
-    for number in range(times):
-        sessions.append(session(lab, work, file.read_bytes(), blocks))
-        say(f"session {number + 1} of {times}: same, {sessions[-1]['same'].end_to_end.verdict}")
-    return count(sessions)
+    for number in range(parsed.times):
+        one = session(lab, work, parsed.clip.read_bytes(), parsed.blocks, parsed.phase)
+        sessions.append(one)
+        slow = next(row for row in one["slower"].phases if row.name == parsed.phase)
+        say(
+            f"session {number + 1} of {parsed.times}: same, {one['same'].end_to_end.verdict}; "
+            f"{parsed.phase}, {slow.verdict}"
+        )
+    return count(sessions, parsed.phase)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the counts; 1 where too few verdicts were right."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.verdicts", description=__doc__)
-    parser.add_argument("--times", type=int, default=20)
-    parser.add_argument("--blocks", type=int, default=10)
-    parser.add_argument("--tokens", type=int, default=24)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    add = parser.add_argument
+    add("--times", type=int, default=20, help="sessions")
+    add("--blocks", type=int, help="of each (default: as python -m profiling run)")
+    add("--tokens", type=int, default=24, help="that every run makes")
+    add("--clip", type=Path, default=EXAMPLES / "digit_five.flac")
+    add("--phase", choices=tuple(STAGES), default=phases.DECODE, help="that is made slower")
+    add("--engine", choices=ENGINES, default="eager")
+    add("--threads", type=int, default=torch.get_num_threads())
     parsed = parser.parse_args(arguments)
-    found = run_sessions(
-        parsed.times,
-        parsed.blocks,
-        parsed.tokens,
-        parsed.threads,
-        lambda text: print(text, file=sys.stderr, flush=True),
-    )
+    found = run_sessions(parsed, lambda text: print(text, file=sys.stderr, flush=True))
     print(json.dumps(found, indent=1))
     right = found["same: no difference shown end to end"] / found["sessions"]
-    return 0 if right >= RIGHT_AT_LEAST else 1
+    seen = found[f"{SLOWER_BY:.0%} slower {parsed.phase}: found there"] / found["sessions"]
+    return 0 if right >= RIGHT_AT_LEAST and seen >= FOUND_AT_LEAST else 1
 
 
 if __name__ == "__main__":

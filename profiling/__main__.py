@@ -21,7 +21,7 @@ from core.options import DECODINGS, ENGINES
 from profiling import commands
 from profiling.commands import NOTHING_DONE, Outcome
 from profiling.length_table import RUNS
-from profiling.session import BLOCKS
+from profiling.timed_pass import FEWEST_BLOCKS, MOST_BLOCKS, SPENT_S
 from profiling.timing import Cancelled
 
 EXAMPLE = ASSETS / "examples" / "string_six_three_oh_seven_zero_six.flac"
@@ -71,7 +71,12 @@ def build_parser() -> argparse.ArgumentParser:
         return one.add_argument
 
     add = command("run", commands.run, "measure: timing first, then a trace")
-    _add_work(add, repeats=BLOCKS, help="blocks of two interleaved runs an arm")
+    _add_work(
+        add,
+        repeats=None,
+        help="blocks of two interleaved runs an arm (default: what fits into "
+        f"{SPENT_S:.0f} s, {FEWEST_BLOCKS} to {MOST_BLOCKS})",
+    )
     add("--out", type=Path, default=Path("runs"), help="folder of the runs")
     add("--reference", help="what is really said; known for the bundled examples")
     add("--no-trace", action="store_true", help="time only")
@@ -99,7 +104,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_work(add: Callable[..., Any], *, repeats: int, help: str) -> None:
+def _add_work(add: Callable[..., Any], *, repeats: int | None, help: str) -> None:
     add("--clip", type=Path, default=EXAMPLE, help="a recording (default: a bundled example)")
     add("--model", default="tiny", help="catalog name, Hub repository id, or folder")
     add("--revision", help="branch, tag or commit of a repository")

@@ -38,7 +38,8 @@ class Ceiling:
 class Ceilings:
     """A machine. copy: bytes read plus bytes written by a large copy; cache_bytes: the last level.
 
-    paper: from a data sheet instead of measured.
+    paper: from a data sheet instead of measured. read: bytes of a large sum, which writes nothing;
+    None where it was not measured.
     """
 
     machine: str
@@ -46,6 +47,7 @@ class Ceilings:
     copy_bytes_per_s: float
     cache_bytes: int
     dtypes: tuple[Ceiling, ...]
+    read_bytes_per_s: float | None = None
 
     def of(self, dtype: str) -> Ceiling:
         """The ceilings of one dtype.
@@ -62,7 +64,7 @@ class Ceilings:
     def bytes_per_s(self, dtype: str, weight_bytes: float) -> float:
         """The fastest that weights of this size can be read, again and again."""
         entry = self.of(dtype)
-        streamed = max(self.copy_bytes_per_s, entry.gemv_bytes_per_s)
+        streamed = max(self.copy_bytes_per_s, entry.gemv_bytes_per_s, self.read_bytes_per_s or 0.0)
         if entry.cached_gemv_bytes_per_s is None or weight_bytes > self.cache_bytes / 2:
             return streamed
         return max(streamed, entry.cached_gemv_bytes_per_s)
@@ -98,7 +100,7 @@ def measure_ceilings(
     Args:
         device: where.
         dtypes: names of torch dtypes.
-        seconds: for each of the measurements, three a dtype and one for all.
+        seconds: for each of the measurements, three a dtype and two for all.
     """
     big = device.type == "cuda"
     cache = torch.cuda.get_device_properties(device).L2_cache_size if big else last_cache_bytes()
@@ -107,11 +109,13 @@ def measure_ceilings(
         source.zero_()
         target = torch.empty_like(source)
         copy = 2 * source.numel() / best_seconds(lambda: target.copy_(source), device, seconds)
+        numbers = source.view(torch.float32)
+        read = source.numel() / best_seconds(lambda: numbers.sum(), device, seconds)
         found = tuple(
             _measure_dtype(device, getattr(torch, name), cache, seconds) for name in dtypes
         )
     name = torch.cuda.get_device_name(device) if big else f"{torch.get_num_threads()} CPU threads"
-    return Ceilings(name, False, copy, cache, found)
+    return Ceilings(name, False, copy, cache, found, read)
 
 
 def _measure_dtype(device: torch.device, dtype: torch.dtype, cache: int, seconds: float) -> Ceiling:

@@ -139,7 +139,7 @@ def table(parsed: argparse.Namespace, say: Say) -> Outcome:
 
 def _loaded(parsed: argparse.Namespace) -> tuple[Lab, list[Workload]]:
     """The model, and every combination of what was asked for; the first is the baseline."""
-    if parsed.repeats < 1:
+    if parsed.repeats is not None and parsed.repeats < 1:
         raise ValueError(f"--repeats is {parsed.repeats}; expected 1 or more")
     if parsed.threads is not None:
         if parsed.threads < 1:

@@ -142,7 +142,8 @@ def roofline_plot(
     roof = next((entry for entry in ceilings["dtypes"] if entry["dtype"] == dtype), None)
     if not timed or roof is None:
         return empty(f"no timed phase to set against a ceiling for {dtype}")
-    bandwidth = max(ceilings["copy_bytes_per_s"], roof["gemv_bytes_per_s"])
+    read = ceilings.get("read_bytes_per_s") or 0.0
+    bandwidth = max(ceilings["copy_bytes_per_s"], roof["gemv_bytes_per_s"], read)
     work = [row["flops"] / row["num_bytes"] for row in timed]
     ridge = roof["flops_per_s"] / bandwidth
     ends = [min(*work, ridge) / 4, ridge, max(*work, ridge) * 4]

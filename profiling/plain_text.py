@@ -128,6 +128,8 @@ def ceilings_text(found: Mapping[str, Any]) -> str:
     """A machine's ceilings, one dtype a line."""
     source = "data sheet" if found["paper"] else "measured"
     lines = [f"{found['machine']} ({source}): copy {found['copy_bytes_per_s'] / 1e9:.1f} GB/s"]
+    if found.get("read_bytes_per_s"):
+        lines[0] += f", read {found['read_bytes_per_s'] / 1e9:.1f} GB/s"
     for row in found["dtypes"]:
         cached = row["cached_gemv_bytes_per_s"]
         inside = "" if cached is None else f", from cache {cached / 1e9:.1f} GB/s"

@@ -24,7 +24,8 @@ from profiling.capture import Capture
 from profiling.ceilings import GPUS, Ceilings
 from profiling.counts import Cost, Shape, count
 from profiling.metrics import acceptance, inter_token_ms, real_time_factor
-from profiling.roofline import expected_end_to_end_gain, roofline, shadow_ms
+from profiling.roofline import expected_end_to_end_gain, roofline
+from profiling.shadow import shadow_ms
 from profiling.timing import (
     Sample,
     phase_table,
@@ -108,7 +109,14 @@ def roofline_part(
     # What compiling gains can be foretold for single eager steps; drafts have passes of any width.
     foretold = workload.engine == "eager" and workload.decoding in ("greedy", "sample")
     overhead = shadow_ms(lab) if foretold else None
-    rows = roofline(costs, ceilings, workload.dtype, measured_ms=measured, overhead_ms=overhead)
+    rows = roofline(
+        costs,
+        ceilings,
+        workload.dtype,
+        measured_ms=measured,
+        overhead_ms=overhead,
+        row_loops=lab.device.type == "cpu",
+    )
     return {
         "rows": [row.to_json() for row in rows],
         "ceilings": asdict(ceilings),

@@ -25,11 +25,11 @@ from profiling.capture import TRACE_FILE, Capture, capture, kernels_visible
 from profiling.intervals import paired_ratio
 from profiling.run_json import roofline_part, timed_part, traced_part
 from profiling.store import RunStore
-from profiling.timed_pass import BLOCKS, Blocks, Settings, Timings, time_all
+from profiling.timed_pass import FEWEST_BLOCKS, Blocks, Settings, Timings, time_all
 from profiling.timing import Cancelled, samples_by_phase
 from profiling.workload import Workload
 
-__all__ = ["BLOCKS", "Settings", "measure"]
+__all__ = ["FEWEST_BLOCKS", "Settings", "measure"]
 
 SCHEMA_VERSION = 1
 COMPILED_WHILE_TIMED = "{n} graphs were compiled while timing: the times include compiling"
@@ -66,7 +66,7 @@ def measure(
     visible = kernels_visible() if labs[0].device.type == "cpu" else nullcontext()
     with visible, tempfile.TemporaryDirectory() as scratch:
         times = time_all(labs, workloads, recording, how, progress, cancelled)
-        traced = how.trace and len(times.blocks[0]) == how.blocks
+        traced = how.trace and len(times.blocks[0]) == times.asked
         found = []
         for number, workload in enumerate(workloads):
             target = Path(scratch) / f"{number}-{TRACE_FILE}"
@@ -130,8 +130,8 @@ def _run(
     ledger = {**times.ledger.to_json(), "compiled_before": times.compiled_before}
     late = times.num_late_graphs
     warnings = [COMPILED_WHILE_TIMED.format(n=late)] if late else []
-    if len(blocks) < how.blocks:
-        warnings.append(STOPPED_EARLY.format(done=len(blocks), asked=how.blocks))
+    if len(blocks) < times.asked:
+        warnings.append(STOPPED_EARLY.format(done=len(blocks), asked=times.asked))
     timed = timed_part(workload, blocks)
     return {
         "schema_version": SCHEMA_VERSION,

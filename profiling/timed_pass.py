@@ -17,7 +17,8 @@ from profiling.machine import Busyness, describe_machine
 from profiling.timing import Arm, Cancelled, Sample, interleave, time_once, warm_up
 from profiling.workload import Workload
 
-BLOCKS = 20
+# Where nobody says how many blocks: as many as fit into so many seconds, within these bounds.
+FEWEST_BLOCKS, MOST_BLOCKS, SPENT_S = 20, 60, 20.0
 AGAIN = "again"
 
 Blocks = list[tuple[Sample, Sample]]
@@ -25,13 +26,14 @@ Blocks = list[tuple[Sample, Sample]]
 
 @dataclass(frozen=True)
 class Settings:
-    """How to measure. blocks: of two runs an arm; again: with an A/A arm; trace: record one too.
+    """How to measure. blocks: of two runs an arm, None for what :func:`blocks_that_fit` says;
+    again: with an A/A arm; trace: record one too.
 
     reference: what is really said in the recording, kept for word error rates. keep: when stopped,
     store the blocks that were done, if there are any.
     """
 
-    blocks: int = BLOCKS
+    blocks: int | None = None
     again: bool = True
     trace: bool = True
     reference: str | None = None
@@ -41,8 +43,12 @@ class Settings:
 
 @dataclass(frozen=True)
 class Timings:
-    """What the timed pass found, in the order of the workloads. again: the A/A arm's blocks."""
+    """What the timed pass found, in the order of the workloads. again: the A/A arm's blocks.
 
+    asked: how many blocks there were to be.
+    """
+
+    asked: int
     warm_ups_ms: list[list[float]]
     blocks: list[Blocks]
     again: Blocks | None
@@ -50,6 +56,15 @@ class Timings:
     compiled_before: bool
     num_late_graphs: int
     machine: dict[str, Any]
+
+
+def blocks_that_fit(run_ms: Sequence[float]) -> int:
+    """How many blocks fit into ``SPENT_S``; run_ms: one run of each arm, the A/A arm among them.
+
+    Known before anything is timed: the number never depends on what the blocks show.
+    """
+    block_s = 2 * sum(run_ms) / 1000
+    return min(MOST_BLOCKS, max(FEWEST_BLOCKS, int(SPENT_S / block_s)))
 
 
 def time_all(
@@ -88,16 +103,19 @@ def time_all(
     arms = [Arm(str(number), runner(number)) for number in range(len(workloads))]
     if how.again:
         arms.append(Arm(AGAIN, runner(0)))
+    ready = [runs[-1] for runs in (*warm_ups, *(warm_ups[:1] if how.again else ()))]
+    asked = how.blocks or blocks_that_fit(ready)
     late, busy = Watch(), Busyness()
     blocks = interleave(
         arms,
-        how.blocks,
+        asked,
         progress=lambda done, total: progress(0.2 + 0.6 * done / total, f"run {done} of {total}"),
         cancelled=cancelled,
         keep=how.keep,
     )
     machine = {**describe_machine(labs[0].device), **busy.read(), "threads": workloads[0].threads}
     return Timings(
+        asked=asked,
         warm_ups_ms=warm_ups,
         blocks=[blocks[str(number)] for number in range(len(workloads))],
         again=blocks.get(AGAIN),

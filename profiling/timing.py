@@ -186,14 +186,17 @@ def interleave(
 
 
 def samples_by_phase(blocks: Sequence[tuple[Sample, Sample]]) -> dict[str, list[float]]:
-    """Phase, "other" and "end_to_end" -> milliseconds per block, the middle of its two runs."""
+    """Phase, "other" and "end_to_end" -> milliseconds per block, the quicker of its two runs.
+
+    Interruptions only ever add time: of two runs the quicker one varies much less than their mean.
+    """
     names = dict.fromkeys(name for pair in blocks for run in pair for name in run.phases_ms)
     table = {
-        name: [median(run.phases_ms.get(name, 0.0) for run in pair) for pair in blocks]
+        name: [min(run.phases_ms.get(name, 0.0) for run in pair) for pair in blocks]
         for name in names
     }
-    table[OTHER] = [median(run.other_ms for run in pair) for pair in blocks]
-    table[END_TO_END] = [median(run.end_to_end_ms for run in pair) for pair in blocks]
+    table[OTHER] = [min(run.other_ms for run in pair) for pair in blocks]
+    table[END_TO_END] = [min(run.end_to_end_ms for run in pair) for pair in blocks]
     return table
 
 

@@ -49,9 +49,9 @@ class Clip:
 class Workload:
     """One thing to measure.
 
-    lora: on, off, or None where the model has no adapter; adapter: one that was added to it, or None
-    for its own. ignore_eos makes exactly
-    ``max_new_tokens`` tokens, so that two arms do equal work. threads: of torch, on the CPU.
+    lora: on, off, or None where the model has no adapter; adapter: one that was added to it, None
+    for its own. ignore_eos makes exactly ``max_new_tokens`` tokens, so that two arms do equal work.
+    threads: of torch, on the CPU.
     quantize: of the decoder's weights, as ``core.load`` takes it; the model was loaded so.
     skip_silence is never used: a measurement that decodes nothing measures nothing.
     """

@@ -21,8 +21,9 @@ from core.phases import DECODE, ENCODER, PREFILL, PROJECTOR
 from profiling import counts
 from profiling.ceilings import GPUS, Ceiling, Ceilings, last_cache_bytes, measure_ceilings
 from profiling.counts import Shape, count, shape_of
-from profiling.roofline import expected_end_to_end_gain, roofline, shadow_config, shadow_ms
+from profiling.roofline import CHOOSING, LEFT_AFTER_COMPILING, expected_end_to_end_gain, roofline
 from profiling.run_json import tokens_made
+from profiling.shadow import shadow_config, shadow_ms
 
 TINY = Shape(num_frames=40, num_prompt_tokens=32, num_new_tokens=9)
 
@@ -195,6 +196,7 @@ def test_small_weights_are_read_from_the_cache():
     assert MACHINE.bytes_per_s("float32", 1e9) == 12e9
     with pytest.raises(ValueError, match="no ceiling for 'int8'"):
         MACHINE.of("int8")
+    assert replace(MACHINE, read_bytes_per_s=20e9).bytes_per_s("float32", 1e9) == 20e9
 
 
 def test_the_gain_of_compiling_is_predicted_from_the_dispatch_time():
@@ -211,6 +213,29 @@ def test_the_gain_of_compiling_is_predicted_from_the_dispatch_time():
     assert row.share == pytest.approx(row.floor_ms / 16.0)
     gain = expected_end_to_end_gain(rows, 20.0)
     assert gain == pytest.approx(20.0 / (20.0 - (16.0 - row.expected_ms)))
+
+
+def test_a_compiled_step_is_foretold_from_its_bytes_where_products_of_one_row_become_loops():
+    config = parse_config(tiny_models.raw_config(), source="test")
+    costs = count(config, TINY, element_bytes=4)
+    rows = {}
+    for loops in (False, True):
+        found = roofline(
+            costs,
+            MACHINE,
+            "float32",
+            measured_ms={DECODE: 40.0, PREFILL: 40.0},
+            overhead_ms={DECODE: 1.0, PREFILL: 10.0, CHOOSING: 0.5},
+            row_loops=loops,
+        )
+        rows[loops] = {row.name: row for row in found}
+    decode, left = rows[True][DECODE], LEFT_AFTER_COMPILING[DECODE]
+    assert decode.overhead_ms == 12.0
+    assert decode.expected_ms == pytest.approx(8 * (0.5 + left) + decode.floor_ms)
+    # Without such loops the arithmetic stays what it was.
+    assert rows[False][DECODE].expected_ms == pytest.approx(40.0 - 8 * (1 - left))
+    kept = 40.0 - 10.0 * (1 - LEFT_AFTER_COMPILING[PREFILL])
+    assert [row[PREFILL].expected_ms for row in rows.values()] == [pytest.approx(kept)] * 2
 
 
 def test_a_phase_far_above_its_floor_is_bound_by_neither_memory_nor_arithmetic():
@@ -242,6 +267,7 @@ def test_ceilings_of_this_machine_are_measured():
     entry = found.of("float32")
     assert not found.paper
     assert 1e8 < found.copy_bytes_per_s < 1e13
+    assert 1e8 < found.read_bytes_per_s < 1e13
     assert 1e8 < entry.gemv_bytes_per_s < 1e13
     assert 1e8 < entry.flops_per_s < 1e16
     assert last_cache_bytes() > 2**18
@@ -257,5 +283,6 @@ def test_the_shadow_keeps_layers_and_loses_width(lab: Lab):
     assert shadow.decoder.num_hidden_layers == lab.config.decoder.num_hidden_layers
     assert counts.decoder_parameters(shadow_config(BIG).decoder) < 1_000_000
     found = shadow_ms(lab, seconds=0.0)
-    assert set(found) == {ENCODER, PROJECTOR, PREFILL, DECODE}
-    assert all(0 < ms < 1000 for ms in found.values())
+    assert set(found) == {ENCODER, PROJECTOR, PREFILL, DECODE, CHOOSING}
+    assert all(0 <= ms < 1000 for ms in found.values())
+    assert found[DECODE] > 0
