@@ -16,6 +16,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,7 @@ class Compiler:
     def _count(self, graph: Graph, arguments: Arguments) -> Any:
         """Run, and record the seconds of a call that made new graphs."""
         if graph.name not in self._compiled:
+            _trust_the_processor()
             self._compiled[graph.name] = torch.compile(
                 graph.run, fullgraph=True, dynamic=False, **_room_for_variants()
             )
@@ -172,6 +174,17 @@ def _is_compilers(error: Exception) -> bool:
 def _failure(said: str) -> str:
     why = next((line.strip() for line in said.splitlines() if line.strip()), "no reason given")
     return COMPILING_FAILED.format(why=why, cache=cache_folder())
+
+
+def _trust_the_processor() -> None:
+    """Use the instruction sets that the processor states, untried.
+
+    The compiler would build and load a test for each, one after another: some eight processor
+    seconds of a cold start, to find C++ compilers that are too old for this torch anyway.
+    """
+    settings = import_module("torch._inductor.config").cpp  # not with torch: it takes a second
+    if settings.vec_isa_ok is None:  # TORCHINDUCTOR_VEC_ISA_OK says otherwise
+        settings.vec_isa_ok = True
 
 
 def _room_for_variants() -> dict[str, Any]:

@@ -1,10 +1,15 @@
-"""A row times a matrix, as quick as the matrix can be read.
+"""Matrix products, each by the quickest of the ways a CPU has.
 
-In: activations and a weight. Out: ``F.linear`` of them. A decode step multiplies one row with every
-weight of the decoder, so it takes as long as reading them. On a CPU the library's product of one
-row reads at about half of what the memory gives, less for small matrices; a compiler's own loop,
-a product and a sum fused, reads at nine tenths of it (``docs/findings.md``). Eager Python would
-store the products first, so it keeps the library's. Shapes: I in, O out.
+In: activations and a weight. Out: ``F.linear`` of them. torch multiplies float32 matrices with MKL,
+which uses half of what some processors can do and one thread for a row. Two other ways are at hand
+(``docs/findings.md`` has the numbers, ``python -m benchmarks kernels`` takes them again):
+
+- oneDNN, which torch brings along for convolutions: twice as fast for many rows, and a row is read
+  by all threads. It prepares itself for every new number of rows, so it serves large weights only.
+- for a row in a compiled step the compiler's own loop, a product and a sum fused, which reads at
+  nine tenths of what memory gives. Eager Python would store the products first.
+
+Shapes: I in, O out.
 """
 
 from __future__ import annotations
@@ -13,13 +18,54 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+HAS_ONEDNN = torch.backends.mkldnn.is_available()
+LARGE = 2**17  # weights; below, preparing for a new number of rows costs what it saves
+
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x [..., I], weight [O, I], bias [O] -> [..., O]."""
-    is_row = x.shape[:-1].numel() == 1
-    if not (is_row and x.device.type == "cpu" and torch.compiler.is_compiling()):
+    if x.device.type != "cpu":
         return F.linear(x, weight, bias)
+    compiling = torch.compiler.is_compiling()
+    if compiling and x.numel() == x.shape[-1]:  # a row; Size.numel() would fix a varying size
+        return _row_in_a_loop(x, weight, bias)
+    if not _suits_onednn(x, weight):
+        return F.linear(x, weight, bias)
+    return by_onednn(x, weight, bias) if compiling else _onednn(x, weight, bias)
+
+
+def _row_in_a_loop(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     products = weight.float() * x.reshape(1, -1).float()  # [O, I], never stored
     y = products.sum(dim=-1)
     y = y if bias is None else y + bias.float()
     return y.to(x.dtype).reshape(*x.shape[:-1], -1)
+
+
+def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    found: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return found
+
+
+@torch.library.custom_op("granite_speech::linear", mutates_args=())
+def by_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """x [..., I], weight [O, I], bias [O] -> [..., O], as one step that compilers leave alone.
+
+    They know oneDNN's product, but take it for weights only that are constants of the graph.
+    """
+    return _onednn(x, weight, bias)
+
+
+@by_onednn.register_fake
+def _(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return x.new_empty(*x.shape[:-1], weight.shape[0])
+
+
+def _suits_onednn(x: Tensor, weight: Tensor) -> bool:
+    """Whether oneDNN is there and is the quicker one. It knows no gradients and no autocast."""
+    return (
+        HAS_ONEDNN
+        and weight.numel() >= LARGE
+        and x.dtype == weight.dtype == torch.float32
+        and not torch.is_grad_enabled()
+        and not torch.is_autocast_enabled("cpu")
+    )

@@ -1,16 +1,94 @@
-"""A row times a matrix: the compiler's own loop gives the library's result, and is used at all."""
+"""Matrix products: every way of making one gives what ``F.linear`` gives.
 
-from __future__ import annotations
+Run alone: ``python -m pytest tests/test_products.py``.
+"""
 
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
 from torch._inductor.utils import run_and_get_code
 
-from core.products import linear
+from core import products
+from core.products import LARGE, linear
+
+INPUTS, OUTPUTS = 256, 520  # more weights than LARGE
+needs_onednn = pytest.mark.skipif(not products.HAS_ONEDNN, reason="torch was built without oneDNN")
 
 
-def products(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, ...]:
+@pytest.fixture
+def weights() -> tuple[Tensor, Tensor]:
+    assert INPUTS * OUTPUTS >= LARGE
+    return torch.randn(OUTPUTS, INPUTS) / INPUTS**0.5, torch.randn(OUTPUTS)
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """The shapes that went to oneDNN."""
+    seen: list[tuple[int, ...]] = []
+    whole = products._onednn
+
+    def counted(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        seen.append(tuple(x.shape))
+        return whole(x, weight, bias)
+
+    monkeypatch.setattr(products, "_onednn", counted)
+    return seen
+
+
+@needs_onednn
+@pytest.mark.parametrize("shape", [(1, 1, INPUTS), (3, 7, INPUTS), (INPUTS,), (2, 16, INPUTS)])
+def test_large_weights_go_to_onednn_and_give_the_same(
+    shape: tuple[int, ...], weights: tuple[Tensor, Tensor], calls: list[tuple[int, ...]]
+):
+    x, (weight, bias) = torch.randn(shape), weights
+    for b in (None, bias):
+        with torch.inference_mode():
+            found = linear(x, weight, b)
+        torch.testing.assert_close(found, F.linear(x, weight, b), rtol=1e-4, atol=1e-5)
+    assert calls == [shape, shape]
+
+
+def test_a_transposed_input_is_read_in_its_order(weights: tuple[Tensor, Tensor]):
+    x, (weight, bias) = torch.randn(2, INPUTS, 9).transpose(1, 2), weights
+    with torch.inference_mode():
+        found = linear(x, weight, bias)
+    torch.testing.assert_close(found, F.linear(x, weight, bias), rtol=1e-4, atol=1e-5)
+
+
+def test_what_onednn_does_not_know_goes_the_plain_way(
+    weights: tuple[Tensor, Tensor], calls: list[tuple[int, ...]]
+):
+    x, (weight, _) = torch.randn(4, INPUTS), weights
+    learnt = nn.Parameter(weight.clone())
+    linear(x, learnt).sum().backward()
+    assert learnt.grad is not None
+    with torch.inference_mode():
+        linear(x.bfloat16(), weight.bfloat16())
+        linear(x, weight[:8])  # small: preparing would cost what it saves
+        with torch.autocast("cpu", torch.bfloat16):
+            assert linear(x, weight).dtype == torch.bfloat16
+    assert calls == []
+
+
+def test_a_varying_number_of_rows_stays_varying_when_exported(weights: tuple[Tensor, Tensor]):
+    class Layer(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return linear(x, weights[0], weights[1])
+
+    with torch.no_grad():
+        sizes = {"x": {0: torch.export.Dim.DYNAMIC}}
+        exported = torch.export.export(
+            Layer(), (torch.randn(5, INPUTS),), dynamic_shapes=sizes, strict=False
+        )
+        for rows in (2, 9):
+            x = torch.randn(rows, INPUTS)
+            torch.testing.assert_close(
+                exported.module()(x), F.linear(x, *weights), rtol=1e-4, atol=1e-5
+            )
+
+
+def both(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
     return linear(x, weight), linear(x, weight, bias)
 
 
@@ -20,7 +98,7 @@ def test_a_compiled_row_equals_the_library_and_calls_none_of_it(dtype: torch.dty
     x = torch.randn(1, 1, 70, generator=seeded).to(dtype)
     weight = torch.randn(33, 70, generator=seeded).to(dtype)
     bias = torch.randn(33, generator=seeded).to(dtype)
-    compiled = torch.compile(products, fullgraph=True, dynamic=False)
+    compiled = torch.compile(both, fullgraph=True, dynamic=False)
     found, (code,) = run_and_get_code(compiled, x, weight, bias)
     assert "extern_kernels." not in code  # none of the library's products
     for ours, theirs in zip(found, (F.linear(x, weight), F.linear(x, weight, bias)), strict=True):
@@ -30,6 +108,14 @@ def test_a_compiled_row_equals_the_library_and_calls_none_of_it(dtype: torch.dty
 
 
 @pytest.mark.parametrize("rows", [1, 5])
-def test_eager_products_are_the_library_s_own(rows: int):
+def test_small_eager_products_are_the_librarys_own(rows: int):
     x, weight, bias = torch.randn(1, rows, 20), torch.randn(7, 20), torch.randn(7)
     assert torch.equal(linear(x, weight, bias), F.linear(x, weight, bias))
+
+
+@pytest.mark.slow
+def test_compiled_products_of_many_rows_give_the_same(weights: tuple[Tensor, Tensor]):
+    x, (weight, bias) = torch.randn(1, 6, INPUTS), weights
+    with torch.inference_mode():
+        found = torch.compile(linear, fullgraph=True)(x, weight, bias)
+    torch.testing.assert_close(found, F.linear(x, weight, bias), rtol=1e-4, atol=1e-5)
