@@ -50,6 +50,7 @@ def compare(page: Page) -> None:
     """Compare exact drafts with greedy decoding, as shortly as allows a verdict."""
     tab(page, "Compare")
     page.locator("#compare-examples").get_by_role("button", name=SHORT, exact=True).click()
+    page.locator("#compare-recording").get_by_label("Clear").wait_for()
     page.get_by_label("Exact drafts against greedy").check()
     page.locator("#compare-blocks input[type=number]").fill("6")
     page.locator("#compare-go").click()
