@@ -5,7 +5,6 @@ Run alone: ``python -m pytest tests/test_app_adapters.py``.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -17,16 +16,14 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
 import core
-import tiny_models
+from adapters import TOKENS, add, text, write_mine
 from app import measure_work
-from app.adapter_book import LONGEST_NAME
 from app.adapters_panel import list_html
 from app.compare_wording import names
 from app.kept_settings import accepted, restored
-from app.limits import Limits
 from app.measure_work import How, Measured
 from app.measuring import Measuring
-from app.model_actions import add_adapter, remove_adapter, unload_model
+from app.model_actions import remove_adapter, unload_model
 from app.model_wording import lora_note, model_html
 from app.run_shelf import RunShelf
 from app.serving import serve
@@ -34,12 +31,9 @@ from app.settings import Settings
 from app.settings_panel import FIELDS, build_settings
 from app.studio import Studio
 from app.ui import build_app
-from core.adapter_files import CONFIG, WEIGHTS
 from measuring import RECORDING
 from profiling import session
 from profiling.ceilings import GPUS
-
-TOKENS = 8
 
 
 @pytest.fixture
@@ -53,10 +47,7 @@ def studio(speech_folder: Path) -> Iterator[Studio]:
 @pytest.fixture
 def mine(tmp_path: Path) -> Path:
     """A folder with an adapter of that checkpoint."""
-    folder = tmp_path / "mine"
-    folder.mkdir()
-    tiny_models.write_adapter(folder, tiny_models.random_model(seed=1), seed=5)
-    return folder
+    return write_mine(tmp_path)
 
 
 @pytest.fixture
@@ -64,16 +55,6 @@ def clip(tmp_path: Path) -> str:
     file = tmp_path / "noise.wav"
     file.write_bytes(RECORDING)
     return str(file)
-
-
-def add(studio: Studio, source: Path | str = "", name: str = "", *files: Path) -> str:
-    """Add an adapter to the studio's model; its name."""
-    return add_adapter(studio, studio.model, name, str(source), [str(f) for f in files]).name
-
-
-def text(studio: Studio, clip: str, **options: Any) -> str:
-    settings = Settings(model=studio.model, max_new_tokens=TOKENS, **options)
-    return studio.transcribe(clip, settings).text
 
 
 class TestRequests:
@@ -138,84 +119,6 @@ class TestRequests:
         assert names(*end.runs) == ("LoRA on", "adapter mine")
         assert "adapter mine" in end.runs[1]["workload"]["label"]
         assert end.runs[1]["transcript_text"] != end.runs[0]["transcript_text"]
-
-
-class TestWhatCanBeAdded:
-    def test_uploads_are_copied_and_a_zip_may_hold_more(
-        self, studio: Studio, mine: Path, clip: str, tmp_path: Path
-    ) -> None:
-        packed = tmp_path / "words.zip"
-        with zipfile.ZipFile(packed, "w") as archive:
-            archive.writestr("out/training/log.jsonl", "{}")
-            archive.writestr("../outside.txt", "never unpacked")
-            for file in (CONFIG, WEIGHTS):
-                archive.write(mine / file, f"out/{file}")
-        assert add(studio, mine, "folder") == "folder"
-        assert add(studio, "", "", packed) == "words"
-        assert add(studio, "", "pair", mine / WEIGHTS, mine / CONFIG) == "pair"
-        packed.unlink()
-        texts = {text(studio, clip, adapter=name) for name in ("folder", "words", "pair")}
-        assert len(texts) == 1
-        kept = studio.shelf.adapters.of(studio.model)
-        assert [one.source for one in kept[1:]] == ["words.zip", f"{WEIGHTS}, {CONFIG}"]
-        assert not list(kept[1].folder.parent.rglob("outside.txt"))
-        remove_adapter(studio, studio.model, "words")
-        assert not kept[1].folder.exists()
-        assert mine.exists()
-
-    @pytest.mark.parametrize(
-        ("source", "name", "files", "message"),
-        [
-            ("", "", [], "no adapter came; type a folder or a repository id"),
-            ("{mine}", "", [CONFIG], "give one of them"),
-            ("{mine}/none", "", [], "neither a folder nor a Hub repository id"),
-            ("{mine}/..", "", [], "has no adapter_config.json; expected a folder"),
-            ("{mine}", "default", [], "is here already; choose another name"),
-            ("{mine}", "x" * (LONGEST_NAME + 1), [], "expected 1 to 60 letters"),
-            ("{mine}", "a\nb", [], "expected 1 to 60 letters"),
-            ("", "", [WEIGHTS], "adapter_model.safetensors came; expected adapter_config.json and"),
-            ("", "", ["letter.txt", CONFIG], "letter.txt, adapter_config.json came; expected"),
-            ("", "", ["half.zip"], "half.zip holds no adapter_model.safetensors; expected"),
-            ("", "", ["bad/" + CONFIG, WEIGHTS], "adapter_config.json: not valid JSON"),
-            ("", "", [CONFIG, "bad/" + WEIGHTS], "cannot be read as safetensors"),
-            ("", "", ["other/" + CONFIG, "other/" + WEIGHTS], "adapter shapes"),
-        ],
-    )
-    def test_rubbish_gets_a_sentence_and_leaves_nothing(
-        self,
-        studio: Studio,
-        mine: Path,
-        clip: str,
-        source: str,
-        name: str,
-        files: list[str],
-        message: str,
-    ) -> None:
-        (mine / "letter.txt").write_text("dear sir")
-        for part in ("bad", "other"):
-            (mine / part).mkdir()
-        (mine / "bad" / CONFIG).write_text("{")
-        (mine / "bad" / WEIGHTS).write_bytes(b"dear sir")
-        raw = tiny_models.raw_config()
-        raw["text_config"]["hidden_size"] *= 2
-        tiny_models.write_adapter(mine / "other", tiny_models.random_model(raw))
-        with zipfile.ZipFile(mine / "half.zip", "w") as archive:
-            archive.write(mine / CONFIG, CONFIG)
-        before = text(studio, clip)
-        with pytest.raises(ValueError, match=message) as caught:
-            add(studio, source.format(mine=mine), name, *(mine / file for file in files))
-        assert "granite-speech-lab-adapters" not in str(caught.value)
-        assert studio.card(studio.model).adapters == ()
-        assert text(studio, clip) == before
-
-    def test_strangers_add_and_choose_none(self, speech_folder: Path, mine: Path) -> None:
-        studio = Studio(model=str(speech_folder), limits=Limits(only=frozenset({"tiny"})))
-        with pytest.raises(ValueError, match="not taken on this public page"):
-            add(studio, mine)
-        with pytest.raises(ValueError, match="not taken on this public page"):
-            studio.limits.check(Settings(model="tiny", adapter="mine"))
-        ids = [getattr(block, "elem_id", "") for block in build_app(studio).blocks.values()]
-        assert "adapters" not in ids
 
 
 class TestPage:

@@ -1,0 +1,35 @@
+"""Adapters of the random checkpoint, added to a studio as the Models tab does.
+
+In: a studio whose model is that checkpoint. Out: :func:`write_mine`, :func:`add`, :func:`text`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import tiny_models
+from app.model_actions import add_adapter
+from app.settings import Settings
+from app.studio import Studio
+
+TOKENS = 8
+
+
+def write_mine(parent: Path) -> Path:
+    """A folder "mine" with a random adapter."""
+    folder = parent / "mine"
+    folder.mkdir()
+    tiny_models.write_adapter(folder, tiny_models.random_model(seed=1), seed=5)
+    return folder
+
+
+def add(studio: Studio, source: Path | str = "", name: str = "", *files: Path) -> str:
+    """Add an adapter to the studio's model; its name."""
+    return add_adapter(studio, studio.model, name, str(source), [str(f) for f in files]).name
+
+
+def text(studio: Studio, clip: str, **options: Any) -> str:
+    """What the studio's model makes of a recording."""
+    settings = Settings(model=studio.model, max_new_tokens=TOKENS, **options)
+    return studio.transcribe(clip, settings).text
