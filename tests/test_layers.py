@@ -18,7 +18,7 @@ NOT_AT_RUN_TIME = {"transformers", "peft", "jiwer", "playwright", "pytest"}
 FORBIDDEN = {
     "core": OURS - {"core"} | {"gradio", "pandas", "plotly"} | NOT_AT_RUN_TIME,
     "profiling": OURS - {"core", "profiling"} | {"gradio"} | NOT_AT_RUN_TIME,
-    "benchmarks": {"app", "training", "gradio"} | NOT_AT_RUN_TIME - {"transformers"},
+    "benchmarks": {"app", "training", "gradio"} | NOT_AT_RUN_TIME - {"transformers", "playwright"},
     "app": {"training", "benchmarks", "torch", "torchaudio"} | NOT_AT_RUN_TIME,
     "training": OURS - {"core", "training"} | {"gradio"} | NOT_AT_RUN_TIME - {"jiwer"},
     "app.py": {"training", "benchmarks", "torch", "torchaudio"} | NOT_AT_RUN_TIME,
