@@ -27,7 +27,7 @@ bench: $(STAMP)  ## our engine beside transformers, with the table of bars (an h
 
 example-run: $(STAMP)  ## record again the run that the Profile tab opens with
 	rm -rf assets/runs
-	$(PY) -m profiling run --engine eager,compile --repeats 10 --out assets/runs
+	$(PY) -m profiling run --engine eager,compile --decoding greedy,speculative --out assets/runs
 
 demo-model: $(STAMP)  ## train the bundled model from nothing
 	for stage in corpus encoder decoder align joint pack evaluate; do $(PY) -m training $$stage || exit 1; done

@@ -161,6 +161,9 @@ def verdict(found: Ratio, floor: tuple[float, float]) -> str:
 
 
 def _digits(*values: float) -> int:
-    """Decimals that keep the nearest value to 1 apart from 1."""
+    """Decimals that keep the nearest value to 1 apart from 1, and the values from each other."""
     nearest = min(abs(value - 1) for value in values)
-    return 1 if nearest >= 0.15 else 2 if nearest >= 0.015 else 3
+    digits = 1 if nearest >= 0.15 else 2 if nearest >= 0.015 else 3
+    while digits < 3 and len({f"{value:.{digits}f}" for value in values}) < 2:
+        digits += 1
+    return digits

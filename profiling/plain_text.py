@@ -144,7 +144,7 @@ def table_text(title: str, rows: Sequence[LengthRow], notes: Sequence[str], limi
     """Own rows, then the published ones, corrected."""
     head = f"  {'clip':>5}{'total':>11}{'encoder':>10}{'decoder':>11}{'share':>7}{'RTF':>8}"
     head += f"{'new':>6}{'tokens/s':>10}"
-    lines = [f"{title} (median of {rows[0].n} runs)" if rows else title, f"{head}{'peak':>10}"]
+    lines = [f"{title} (median of {rows[0].n} runs)" if rows else title, f"{head}{'peak':>12}"]
     for row in rows:
         marks = (" cut at the limit" if row.limited else "") + (
             f" in {row.num_passes} passes" if row.num_passes > 1 else ""
@@ -153,7 +153,7 @@ def table_text(title: str, rows: Sequence[LengthRow], notes: Sequence[str], limi
             f"  {row.seconds:>3g} s{row.total_ms:>8.1f} ms{row.encoder_ms:>7.1f} ms"
             f"{row.decoder_ms:>8.1f} ms{100 * row.decoder_share:>5.0f} %{row.rtf:>8.4f}"
             f"{row.new_tokens:>6}{known(row.tokens_per_s, '.1f'):>10}"
-            f"{megabytes(row.peak_memory_bytes):>10}{marks}"
+            f"{megabytes(row.peak_memory_bytes):>12}{marks}"
         )
     lines += [f"  not measured: {note}" for note in notes]
     lines += [

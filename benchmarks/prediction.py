@@ -1,0 +1,104 @@
+"""How well the gain of compiling is foretold: ``python -m benchmarks.prediction``.
+
+In: shapes of model. Out: for each phase what compiling leaves of the shadow model's time, what the
+phase took eager and compiled, and what was foretold for compiled; JSON on stdout, progress on
+stderr. The shares that :mod:`profiling.roofline` rests on are the ones called ``left``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+import core
+from benchmarks.clips import CLIP
+from benchmarks.shapes import SHAPES, Shape, folder_of
+from core.compiling import CompileLedger, compiled_engine
+from core.lab import Lab
+from profiling.ceilings import measure_ceilings
+from profiling.plan import workload_on
+from profiling.roofline import LEFT_AFTER_COMPILING
+from profiling.run_json import roofline_part, timed_part
+from profiling.shadow import shadow_ms
+from profiling.timed_pass import blocks_that_fit
+from profiling.timing import Arm, Sample, interleave, samples_by_phase, time_once, warm_up
+from profiling.workload import Clip, Workload
+
+TOKENS = 32
+ROOT = Path("build") / "bench"
+
+
+def left_after_compiling(lab: Lab) -> dict[str, float]:
+    """Phase -> the share of the shadow's eager time that its compiled stage takes."""
+    eager = shadow_ms(lab)
+    compiled = shadow_ms(lab, engine_of=lambda model: compiled_engine(model, CompileLedger()))
+    return {name: compiled[name] / eager[name] for name in LEFT_AFTER_COMPILING}
+
+
+def measured(lab: Lab, eager: Workload) -> dict[str, dict[str, float]]:
+    """Phase -> eager, compiled and foretold milliseconds."""
+    content = Path(eager.clip.path).read_bytes()
+    works = {"eager": eager, "compiled": replace(eager, engine="compile")}
+
+    def arm(name: str) -> Arm[Sample]:
+        return Arm(name, lambda: time_once(lab, works[name], content))
+
+    arms = [arm(name) for name in works]
+    ready = [warm_up(one.run)[-1].end_to_end_ms for one in arms]
+    blocks = interleave(arms, blocks_that_fit(ready))
+    ceilings = measure_ceilings(lab.device, (eager.dtype,))
+    found = roofline_part(lab, eager, timed_part(eager, blocks["eager"]), ceilings)
+    assert found is not None
+    foretold = {row["name"]: row["expected_ms"] for row in found["rows"]}
+    middles = {
+        name: {phase: median(ms) for phase, ms in samples_by_phase(pairs).items()}
+        for name, pairs in blocks.items()
+    }
+    return {
+        phase: {**{name: middles[name][phase] for name in works}, "foretold": foretold[phase]}
+        for phase in foretold
+    }
+
+
+def predict(shape: Shape, root: Path) -> dict[str, Any]:
+    """One shape's phases, each with what compiling left, took and was foretold to take."""
+    lab = core.load(str(folder_of(shape, root)), dtype="float32")
+    work = workload_on(lab, Clip.of(CLIP), model=shape.name, max_new_tokens=TOKENS, ignore_eos=True)
+    left, phases = left_after_compiling(lab), measured(lab, work)
+    return {
+        phase: {
+            "left": round(left[phase], 2),
+            **{name: round(ms, 2) for name, ms in row.items()},
+            "gain": round(row["eager"] / row["compiled"], 2),
+            "gain_foretold": round(row["eager"] / row["foretold"], 2),
+        }
+        for phase, row in phases.items()
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print what was found."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.prediction", description=__doc__)
+    parser.add_argument("--shapes", default="tiny,small", help=f"some of {','.join(SHAPES)}")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--root", type=Path, default=ROOT, help="folder of the random checkpoints")
+    parsed = parser.parse_args(arguments)
+    torch.set_num_threads(parsed.threads)
+    found = {}
+    for name in parsed.shapes.split(","):
+        print(name, file=sys.stderr, flush=True)
+        found[name] = predict(SHAPES[name], parsed.root)
+    print(json.dumps(found, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
