@@ -1,4 +1,4 @@
-"""``python -m benchmarks speed | quality | kernels``; ``make bench`` runs the first.
+"""``python -m benchmarks speed | quality | drafts | kernels``; ``make bench`` runs the first.
 
 In: command-line arguments. Out: the page on stdout, progress on stderr, the whole session as JSON
 in a file. Exit status 0 all well, 1 a bar was missed or a system failed, 2 nothing could be done.
@@ -17,7 +17,8 @@ from typing import Any
 import torch
 
 from benchmarks.bars import MISSED, judge
-from benchmarks.clips import EXAMPLES
+from benchmarks.clips import EXAMPLES, recordings_in
+from benchmarks.drafts import drafts_text, hear_both_ways, summary_of
 from benchmarks.extras import measure_extras
 from benchmarks.kernels import ROWS, products_text, time_products
 from benchmarks.quality import WAYS, compare_ways, references_of
@@ -69,6 +70,16 @@ def build_parser() -> argparse.ArgumentParser:
     add("--engine", choices=ENGINES, default="eager")
     add("--json", action="store_true", help="as JSON")
     quality.set_defaults(run=run_quality)
+    drafts = commands.add_parser("drafts", help="what exact drafts save on real recordings")
+    add = drafts.add_argument
+    add("--model", default="tiny", help="catalog name, Hub repository id, or folder")
+    add("--recordings", type=Path, default=EXAMPLES, help="a folder of flac, wav or mp3 files")
+    add("--limit", type=int, help="only so many of them")
+    add("--engine", choices=ENGINES, default="eager")
+    add("--repeats", type=int, default=3, help="runs of each recording, each way")
+    add("--threads", type=int, default=torch.get_num_threads(), help="of torch")
+    add("--json", action="store_true", help="as JSON")
+    drafts.set_defaults(run=run_drafts)
     kernels = commands.add_parser("kernels", help="one matrix product in float32 and in int8")
     kernels.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch")
     kernels.add_argument("--json", action="store_true", help="as JSON")
@@ -151,6 +162,23 @@ def run_quality(parsed: argparse.Namespace) -> int:
     rows: dict[str, Any] = {name: one.to_json() for name, one in found.items()}
     print(json.dumps(rows, indent=2) if parsed.json else quality_text(rows))
     return ALL_WELL
+
+
+def run_drafts(parsed: argparse.Namespace) -> int:
+    """Passes, milliseconds and differing tokens with drafts and without; 1 where tokens differ."""
+    if parsed.repeats < 1:
+        raise ValueError(f"--repeats is {parsed.repeats}; expected 1 or more")
+    found = hear_both_ways(
+        parsed.model,
+        recordings_in(parsed.recordings)[: parsed.limit],
+        engine=parsed.engine,
+        threads=parsed.threads,
+        repeats=parsed.repeats,
+        say=say,
+    )
+    rows = summary_of(found)
+    print(json.dumps(rows, indent=2) if parsed.json else drafts_text(rows))
+    return ALL_WELL if all(one.same for one in found) else WORTH_A_LOOK
 
 
 def run_kernels(parsed: argparse.Namespace) -> int:

@@ -6,7 +6,9 @@ The checkpoints are random and made on the spot (see ``tiny_models.py``); nothin
 import os
 import socket
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -93,3 +95,23 @@ def lab(speech_folder: Path) -> Lab:
 def noise() -> Callable[..., Tensor]:
     """``noise(seconds, seed=0)``: a waveform [N] at 16 kHz, well above silence."""
     return tiny_models.noise
+
+
+@pytest.fixture(scope="session")
+def pair_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Any]]:
+    """``pair_of(case, adapter)``: transformers' model and ours with the same weights, made once."""
+    # transformers takes seconds to import, and few tests need it.
+    cases, reference = import_module("hf_cases"), import_module("reference")
+    made: dict[tuple[str, str | None], Any] = {}
+
+    def get(case: str, adapter: str | None = None) -> Any:
+        if (case, adapter) not in made:
+            made[case, adapter] = reference.make_pair(
+                tmp_path_factory.mktemp("pair"),
+                cases.CASES[case],
+                adapter=None if adapter is None else cases.ADAPTERS[adapter],
+            )
+        return made[case, adapter]
+
+    yield get
+    made.clear()

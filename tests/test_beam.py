@@ -1,4 +1,4 @@
-"""Beam search beyond parity (``test_against_hf.py``): batches, scores, cancelling.
+"""Beam search beyond parity (``test_against_hf_tokens.py``): batches, scores, cancelling.
 
 Run alone: ``python -m pytest tests/test_beam.py``.
 """

@@ -15,6 +15,7 @@ from benchmarks import process, worker
 from benchmarks.__main__ import main
 from benchmarks.bars import MET, MISSED, NOT_MEASURED, judge
 from benchmarks.clips import SHIFT_S, batch_of, clip_of
+from benchmarks.drafts import Heard, drafts_text, summary_of
 from benchmarks.kernels import products_text, time_products
 from benchmarks.numbers import equal_tokens, faster, summary
 from benchmarks.quality import difference_interval, references_of
@@ -203,7 +204,7 @@ def test_quality_says_the_difference_and_its_interval():
 def test_products_are_timed_in_every_way():
     found = time_products((1, 2), seconds=0.0, inputs=64, outputs=96, cache_bytes=0)
     ways = {one.way for one in found}
-    assert len(found) == 2 * len(ways) == 10
+    assert len(found) == 2 * len(ways) == 12
     assert all(one.ms > 0 for one in found)
     text = products_text(found)
     assert all(way in text for way in ways)
@@ -318,3 +319,18 @@ def test_a_quick_session_measures_judges_and_keeps_everything(
 def test_a_worker_that_dies_says_why(tmp_path: Path):
     with pytest.raises(process.Failed, match="its process ended"):
         process.Worker(EAGER, tmp_path / "nothing", 1)
+
+
+def test_drafts_are_summed_by_the_length_of_what_was_said():
+    def heard(tokens: int, passes: int, same: bool = True) -> Heard:
+        return Heard("a.wav", tokens, same, passes, plain_ms=20.0, draft_ms=10.0)
+
+    rows = summary_of([heard(2, 1), heard(3, 2), heard(9, 1), heard(9, 1, same=False)])
+    assert [row["tokens"] for row in rows] == ["1 to 3", "7 to 10", "all"]
+    assert [row["plain_passes"] for row in rows] == [7, 20, 27]  # each token, and each end
+    assert [row["draft_passes"] for row in rows] == [3, 2, 5]
+    assert [row["differ"] for row in rows] == [0, 1, 1]
+    assert rows[0]["one_pass"] == 0.5
+    assert rows[2]["fewer"] == 27 / 5
+    assert rows[2]["faster"]["ratio"] == pytest.approx(2.0)
+    assert len(drafts_text(rows).splitlines()) == 4

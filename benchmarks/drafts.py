@@ -1,0 +1,127 @@
+"""What exact drafts save on real recordings, by the length of what is said.
+
+In: a model and a folder of recordings. Out: a row for every length of text, in tokens, and one for
+all: recordings whose tokens differ, passes of the decoder with and without drafts, milliseconds. A
+draft is verified together with the prompt, so a clip that was heard without a fault takes one pass;
+without drafts each token takes one, and the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import core
+from core.audio import load_audio
+from core.lab import Lab
+from core.transcript import Transcript
+from profiling.intervals import paired_ratio
+from profiling.timing import undisturbed
+
+UP_TO = (3, 6, 10, 10_000)  # tokens of a text; the last is all the rest
+
+
+@dataclass(frozen=True)
+class Heard:
+    """One recording, both ways. The milliseconds are medians of its runs."""
+
+    file: str
+    num_tokens: int
+    same: bool
+    passes: int
+    plain_ms: float
+    draft_ms: float
+
+
+def hear_both_ways(
+    model: str,
+    files: Sequence[Path],
+    *,
+    engine: str,
+    threads: int,
+    repeats: int,
+    say: Callable[[str], None],
+) -> list[Heard]:
+    """Every recording with drafts and without, in turns.
+
+    Raises:
+        ValueError: the model or a recording cannot be read.
+    """
+    lab = core.load(model, device="cpu", dtype="float32")
+    say(f"{engine}: warming up")
+    if engine == "compile":
+        lab.warm_up()
+    lab.transcribe(files[0], engine=engine)
+    found = []
+    for number, file in enumerate(files, start=1):
+        if number % 20 == 0:
+            say(f"{engine}: {number} of {len(files)}")
+        found.append(_one(lab, file, engine, threads, repeats))
+    return found
+
+
+def _one(lab: Lab, file: Path, engine: str, threads: int, repeats: int) -> Heard:
+    waveform = load_audio(file)
+    runs: dict[str, list[Transcript]] = {"greedy": [], "speculative": []}
+    with undisturbed(threads):
+        for turn in range(repeats):
+            for way in sorted(runs, reverse=turn % 2 == 1):
+                runs[way].append(lab.transcribe(waveform, engine=engine, decoding=way))
+    plain, draft = runs["greedy"][0], runs["speculative"][0]
+    times = {
+        way: sorted(one.end_to_end_ms for one in many)[len(many) // 2] for way, many in runs.items()
+    }
+    return Heard(
+        file=file.name,
+        num_tokens=len(plain.token_ids),
+        same=plain.token_ids == draft.token_ids,
+        passes=0 if draft.draft is None else draft.draft.passes,
+        plain_ms=times["greedy"],
+        draft_ms=times["speculative"],
+    )
+
+
+def summary_of(found: Sequence[Heard]) -> list[dict[str, Any]]:
+    """A row for each group of lengths that occurs, and one for all recordings, as plain JSON."""
+    rows, least = [], 1
+    for most in UP_TO:
+        group = [one for one in found if least <= one.num_tokens <= most]
+        tokens = f"{least} to {most}" if most < UP_TO[-1] else f"{least} and more"
+        rows += [_row(tokens, group)] if group else []
+        least = most + 1
+    return [*rows, _row("all", [one for one in found if one.num_tokens])]
+
+
+def _row(tokens: str, group: Sequence[Heard]) -> dict[str, Any]:
+    plain, draft = sum(one.num_tokens + 1 for one in group), sum(one.passes for one in group)
+    times = paired_ratio([one.draft_ms for one in group], [one.plain_ms for one in group])
+    return {
+        "tokens": tokens,
+        "recordings": len(group),
+        "differ": sum(not one.same for one in group),
+        "plain_passes": plain,
+        "draft_passes": draft,
+        "fewer": plain / max(1, draft),
+        "one_pass": fmean(one.passes <= 1 for one in group),
+        "plain_ms": fmean(one.plain_ms for one in group),
+        "draft_ms": fmean(one.draft_ms for one in group),
+        "faster": asdict(times),
+    }
+
+
+def drafts_text(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows as a table."""
+    head = "tokens        clips  differ  passes: plain  drafts   fewer  in one    ms: plain  drafts"
+    lines = [head + "  faster"]
+    for row in rows:
+        times = row["faster"]
+        lines.append(
+            f"{row['tokens']:<12} {row['recordings']:>6} {row['differ']:>7}"
+            f" {row['plain_passes']:>14} {row['draft_passes']:>7} {row['fewer']:>6.1f}x"
+            f" {100 * row['one_pass']:>6.0f} % {row['plain_ms']:>11.1f} {row['draft_ms']:>7.1f}"
+            f"  {times['ratio']:.2f}x ({times['low']:.2f} to {times['high']:.2f})"
+        )
+    return "\n".join(lines)
