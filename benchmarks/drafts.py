@@ -19,7 +19,7 @@ from core.audio import load_audio
 from core.lab import Lab
 from core.transcript import Transcript
 from profiling.intervals import paired_ratio
-from profiling.timing import undisturbed
+from profiling.undisturbed import undisturbed
 
 UP_TO = (3, 6, 10, 10_000)  # tokens of a text; the last is all the rest
 
