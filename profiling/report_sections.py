@@ -85,7 +85,8 @@ def _with_unit(value: float, unit: str) -> str:
         return format_ms(value)
     if unit == "bytes":
         return format_bytes(value)
-    return f"{value:.3g}" + {"x": "x", "1/s": " /s"}.get(unit, "")
+    digits = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return digits + {"x": "x", "1/s": " /s"}.get(unit, "")
 
 
 def transcript(page: Page, run: Run) -> None:

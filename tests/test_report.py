@@ -15,6 +15,7 @@ from plotly.offline import get_plotlyjs
 
 from profiling import report_page
 from profiling.report import comparison_report, run_report
+from profiling.report_sections import metrics
 from profiling.trace import read_trace
 
 TINY = Path(__file__).parent / "data" / "tiny_trace.json"
@@ -235,3 +236,9 @@ def test_day_and_night_are_both_provided_for():
     style = re.search(r"<style>(.*?)</style>", run_report(RUN), re.DOTALL)
     assert style is not None
     assert "prefers-color-scheme: dark" in style.group(1)
+
+
+def test_large_numbers_are_written_out() -> None:
+    run = {"end_to_end_ms": 47.8, "metrics": {"new_tokens_per_s": 1197.7}}
+    shown = {title: value for title, value, _ in metrics(run)}
+    assert shown["New tokens per second"] == "1,198 /s"
