@@ -48,7 +48,7 @@ FLOORS: dict[str, Callable[[Ratio], tuple[float, float]]] = {
 def record(clip: Path, tokens: int, engine: str, seconds: float) -> Runs:
     """Run the bundled model on ``clip`` until ``seconds`` are over; ``tokens`` 0: to its end."""
     lab = core.load("tiny", dtype="float32")
-    exact = {"max_new_tokens": tokens, "ignore_eos": True} if tokens else {}
+    exact: dict[str, Any] = {"max_new_tokens": tokens, "ignore_eos": True} if tokens else {}
     work = workload_on(lab, Clip.of(clip), model="tiny", engine=engine, **exact)
     content, found = clip.read_bytes(), list[dict[str, float]]()
     warm_up(lambda: time_once(lab, work, content))

@@ -60,7 +60,8 @@ def slowed(engine: Engine, phase: str, extra_s: float) -> Engine:
             pass
         return result
 
-    return replace(engine, **{STAGES[phase]: longer})
+    stages: dict[str, Any] = {STAGES[phase]: longer}
+    return replace(engine, **stages)
 
 
 @contextmanager
