@@ -94,8 +94,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(parsed.threads)
     found = {}
     for name in parsed.shapes.split(","):
-        print(name, file=sys.stderr, flush=True)
         found[name] = predict(SHAPES[name], parsed.root)
+        print(name, found[name], file=sys.stderr, flush=True)
     print(json.dumps(found, indent=1))
     return 0
 

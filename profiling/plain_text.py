@@ -94,7 +94,7 @@ def _roofline_lines(part: Mapping[str, Any] | None) -> list[str]:
         gain = f", compiling {row['expected_gain']:.2f}x" if row["expected_gain"] else ""
         most = f" (never above {row['most_gain']:.1f}x)" if row["expected_gain"] else ""
         lines.append(
-            f"  {row['name']:<10} floor {row['floor_ms']:.2f} ms, {100 * row['share']:.2g} % of "
+            f"  {row['name']:<10} floor {row['floor_ms']:.2f} ms, {100 * row['share']:.0f} % of "
             f"what this machine can, bound by {row['bound']}{gain}{most}"
         )
     if part["expected_gain"]:

@@ -124,7 +124,7 @@ def _foretold(row: RooflineRow, call_ms: float, choosing_ms: float, row_loops: b
         expected = (choosing_ms + left * call_ms) * row.calls + row.floor_ms
     else:
         expected = measured - min(call_ms * row.calls, measured) * (1 - left)
-    expected = min(max(row.floor_ms, expected), max(measured, row.floor_ms))
+    expected = min(max(row.floor_ms, expected), measured)  # a busy machine's ceilings are too low
     return replace(
         row,
         overhead_ms=dispatch,
