@@ -57,15 +57,13 @@ def measured(lab: Lab, eager: Workload) -> dict[str, dict[str, float]]:
     ceilings = measure_ceilings(lab.device, (eager.dtype,))
     found = roofline_part(lab, eager, timed_part(eager, blocks["eager"]), ceilings)
     assert found is not None
-    foretold = {row["name"]: row["expected_ms"] for row in found["rows"]}
+    gains = {row["name"]: row["expected_gain"] for row in found["rows"]}
     middles = {
         name: {phase: median(ms) for phase, ms in samples_by_phase(pairs).items()}
         for name, pairs in blocks.items()
     }
-    return {
-        phase: {**{name: middles[name][phase] for name in works}, "foretold": foretold[phase]}
-        for phase in foretold
-    }
+    rows = {phase: {name: middles[name][phase] for name in works} for phase in gains}
+    return {phase: {**row, "foretold": row["eager"] / gains[phase]} for phase, row in rows.items()}
 
 
 def predict(shape: Shape, root: Path) -> dict[str, Any]:
