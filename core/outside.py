@@ -92,13 +92,18 @@ def read_scale(folder: Path) -> OutsideScale | None:
     """The scale of the checkpoint in ``folder``, or None if it brings none.
 
     Raises:
-        ValueError: a scale that is not one.
+        ValueError: a file or a scale that cannot be read.
     """
     file = folder / DESCRIPTION_FILE
     if not file.is_file():
         return None
-    raw = json.loads(file.read_text(encoding="utf-8")).get(KEY)
-    return None if raw is None else parse_scale(raw, str(file.name))
+    try:
+        described = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file.name}: not valid JSON ({error})") from error
+    if not isinstance(described, dict):
+        raise ValueError(f"{file.name}: not a JSON object; expected at least a family")
+    return None if described.get(KEY) is None else parse_scale(described[KEY], file.name)
 
 
 def parse_scale(raw: Any, source: str) -> OutsideScale:

@@ -30,12 +30,12 @@ from training.__main__ import main
 from training.decoder_stage import IGNORE
 from training.finetune import finetune, prepare
 from training.finetune_data import Batcher, Recordings
-from training.finetune_material import answer_lead, divide
+from training.finetune_material import answer_lead
 from training.finetune_model import Plan, losses, trainable
 from training.finetune_options import FinetuneOptions
-from training.finetune_schedule import Draw, Schedule, Size, Source
+from training.finetune_schedule import Draw, Size
 from training.finetune_state import SaveError
-from training.manifest import Row, read_manifest
+from training.manifest import read_manifest
 
 ALL = Plan(("lora", "projector", "encoder", "embeddings"), 4, 4.0, ("q_proj", "k_proj"), 1)
 Noise = Callable[..., Tensor]
@@ -313,45 +313,6 @@ def test_a_bad_row_ends_the_run_before_the_first_step(
     assert f"{data}, row 5: 4.wav" in told
     assert "Traceback" not in told
     assert not (tmp_path / "out" / "adapter_model.safetensors").exists()
-
-
-def rows_of(count: int) -> list[Row]:
-    return [Row(Path(f"{index}.wav"), "x", "en", "me", "CC0-1.0") for index in range(count)]
-
-
-def test_every_row_is_drawn_once_an_epoch_and_old_rows_in_their_share():
-    new, old = rows_of(23), rows_of(50)
-    seconds = [1.0 + index % 7 for index in range(50)]
-    schedule = Schedule(
-        Source(new, seconds[:23]), Source(old, seconds), size=Size(4, 12.0), keep_share=0.25, seed=3
-    )
-    count = schedule.batches_of(2.0)
-    drawn = [[draw.row for draw in schedule.batch(number)] for number in range(count)]
-    counts = [sum(batch.count(row) for batch in drawn if row in batch) for row in new]
-    assert sum(len(batch) > 4 for batch in drawn) == 0
-    old_batches = [
-        batch for number, batch in enumerate(drawn) if int((number + 1) / 4) > number // 4
-    ]
-    assert abs(len(old_batches) - count / 4) <= 1
-    assert min(counts) >= 2
-    again = Schedule(
-        Source(new, seconds[:23]), Source(old, seconds), size=Size(4, 12.0), keep_share=0.25, seed=3
-    )
-    assert [draw.row for draw in again.batch(count - 1)] == drawn[-1]  # without those before it
-    for number in range(count):
-        longest = max(seconds[int(draw.row.audio.stem)] for draw in schedule.batch(number))
-        assert longest * len(drawn[number]) <= 12.0 or len(drawn[number]) == 1
-
-
-def test_rows_are_divided_alike_whatever_their_order():
-    rows = [Row(Path(f"{i}.wav"), f"text {i}", "en", "me", "CC0-1.0") for i in range(40)]
-    train, dev = divide(rows)
-    assert len(dev) == 4
-    assert set(train) | set(dev) == set(rows)
-    assert set(divide(rows[::-1])[1]) == set(dev)
-    marked = [*rows, Row(Path("d.wav"), "x", "en", "me", "", split="dev")]
-    held = [Row(Path("t.wav"), "x", "en", "me", "", split="test")]
-    assert divide([*marked, *held]) == (rows, marked[-1:])
 
 
 def test_the_space_before_an_answer_is_the_models_own(

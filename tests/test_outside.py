@@ -77,6 +77,17 @@ def test_a_scale_that_is_none_is_refused_with_what_was_expected(raw: object) -> 
         parse_scale(raw, "lab.json")
 
 
+@pytest.mark.parametrize(
+    ("content", "told"), [("{", "not valid JSON"), ("[]", "not a JSON object")]
+)
+def test_a_description_that_cannot_be_read_is_named(
+    tmp_path: Path, content: str, told: str
+) -> None:
+    (tmp_path / "lab.json").write_text(content)
+    with pytest.raises(ValueError, match=rf"lab\.json: {told}"):
+        read_scale(tmp_path)
+
+
 @pytest.mark.parametrize(("scale", "warned"), [(ALWAYS, True), (NEVER, False)])
 def test_only_transcripts_by_the_checkpoints_own_adapter_are_judged(
     tmp_path: Path, scale: OutsideScale, warned: bool

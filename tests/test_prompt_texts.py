@@ -65,9 +65,9 @@ def test_without_the_package_lines_come_from_the_grammar_alone(
 ):
     assert prompt_texts.readable_texts(tmp_path / "none.gz") == []
     monkeypatch.setattr(prompt_texts, "ASTERISK_TEXTS", tmp_path / "none.gz")
-    domains._prompt_texts.cache_clear()
+    prompt_texts.installed_texts.cache_clear()
     lines = [domains.menu_line(random.Random(seed)) for seed in range(30)]
-    domains._prompt_texts.cache_clear()
+    prompt_texts.installed_texts.cache_clear()
     assert all(line.text for line in lines)
 
 

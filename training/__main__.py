@@ -211,7 +211,7 @@ def main(argv: list[str] | None = None) -> int:
     stage.add_argument("--json", type=Path, help="also write rates and errors to this file")
     stage.set_defaults(run=_evaluate)
     stage = stages.add_parser("calibrate", help="fit when the checkpoint says: outside my domain")
-    stage.add_argument("--model", type=Path, default=Path("assets/tiny"), help="folder")
+    stage.add_argument("--model", default="tiny", help="name or folder of a checkpoint")
     stage.add_argument(
         "--inside",
         default="dev,heldout_voice,heldout_speaker,asterisk_digits,asterisk_strings",

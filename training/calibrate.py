@@ -114,16 +114,16 @@ def alarms(scale: OutsideScale, judged: Sequence[Judged]) -> list[Alarms]:
 
 
 def run(
-    model: Path,
+    model: str | Path,
     inside: tuple[Path, Sequence[str]],
     outside: tuple[Path, Sequence[str]],
     *,
     limit: int | None = None,
 ) -> tuple[OutsideScale, list[Alarms]]:
-    """Fit a scale for the checkpoint folder ``model`` and write it into its ``lab.json``.
+    """Fit a scale for the checkpoint ``model`` and write it into its ``lab.json``.
 
     Args:
-        model: folder of a checkpoint.
+        model: name or folder of a checkpoint.
         inside: corpus folder and splits whose clips are of the domain.
         outside: corpus folder and splits; clips all of whose words the domain has do not count.
         limit: clips of each split, at most.
@@ -137,7 +137,7 @@ def run(
             clips = clips_of(corpus, [split], words)[:limit]
             judged += judge(lab, corpus, clips, outside=kind)
     scale = fit([one for one in judged if one.fitted])
-    file = model / DESCRIPTION_FILE
+    file = lab.files.folder / DESCRIPTION_FILE
     description = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     description[KEY] = scale.as_dict()
     file.write_text(json.dumps(description, indent=2, sort_keys=True) + "\n", encoding="utf-8")

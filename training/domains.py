@@ -9,13 +9,10 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 
 from training import menu_grammar, prompt_texts, text
 from training.menu_grammar import Line
 from training.menu_text import menu_exchange
-
-PROMPT_SHARE = 0.10
 
 
 @dataclass(frozen=True)
@@ -35,13 +32,8 @@ def digit_line(rng: random.Random) -> Line:
 
 def menu_line(rng: random.Random) -> Line:
     """A line of voice-menu English; a tenth are texts of real prompts that may be met."""
-    known = _prompt_texts() if rng.random() < PROMPT_SHARE else ()
+    known = prompt_texts.installed_texts() if rng.random() < prompt_texts.PROMPT_SHARE else ()
     return menu_grammar.plain(rng.choice(known)) if known else menu_grammar.line(rng)
-
-
-@cache
-def _prompt_texts() -> tuple[str, ...]:
-    return tuple(prompt_texts.readable_texts(prompt_texts.ASTERISK_TEXTS))
 
 
 DOMAINS = {

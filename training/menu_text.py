@@ -8,7 +8,6 @@ words in any order: a decoder that met sentences only would recite them.
 from __future__ import annotations
 
 import random
-from functools import cache
 
 from training import menu_grammar, prompt_texts
 from training.text import CANNOT_HEAR, HESITATIONS, TRANSCRIBE, Exchange, ask, written
@@ -22,12 +21,7 @@ SMALL_TALK = (
     ("what did i say?", CANNOT_HEAR),
 )
 PLACES = 110  # audio places that the longest clips of training have: so many hesitations at most
-PROMPT_SHARE, SALAD_SHARE = 0.10, 0.25
-
-
-@cache
-def _readable() -> tuple[str, ...]:
-    return tuple(prompt_texts.readable_texts(prompt_texts.ASTERISK_TEXTS))
+SALAD_SHARE = 0.25
 
 
 def lines(rng: random.Random, most: int = 3) -> str:
@@ -37,12 +31,12 @@ def lines(rng: random.Random, most: int = 3) -> str:
 
 
 def _text(rng: random.Random) -> str:
-    kind = rng.random()
-    if kind < PROMPT_SHARE and _readable():
-        return rng.choice(_readable())
-    if kind < PROMPT_SHARE + SALAD_SHARE:
-        known = sorted(menu_grammar.vocabulary())
-        return " ".join(rng.choice(known) for _ in range(rng.randint(1, 8)))
+    kind, known = rng.random(), prompt_texts.installed_texts()
+    if kind < prompt_texts.PROMPT_SHARE and known:
+        return rng.choice(known)
+    if kind < prompt_texts.PROMPT_SHARE + SALAD_SHARE:
+        every = sorted(menu_grammar.vocabulary())
+        return " ".join(rng.choice(every) for _ in range(rng.randint(1, 8)))
     return menu_grammar.line(rng).text
 
 

@@ -11,11 +11,13 @@ from __future__ import annotations
 import gzip
 import re
 import zlib
+from functools import cache
 from pathlib import Path
 
 from training.menu_grammar import cardinal, vocabulary
 
 ASTERISK_TEXTS = Path("/usr/share/doc/asterisk-core-sounds-en/core-sounds-en.txt.gz")
+PROMPT_SHARE = 0.10  # of the lines that training reads
 # What the texts abbreviate, or spell in a way that the recording does not.
 _SPELT = {
     **{"a.m.": " a m ", "p.m.": " p m ", "#": " pound ", "*": " star ", "mail box": "mailbox"},
@@ -61,3 +63,9 @@ def readable_texts(texts: Path) -> list[str]:
     if not texts.exists():
         return []
     return sorted({t for key, t in read_prompts(texts).items() if may_be_read(key) and is_known(t)})
+
+
+@cache
+def installed_texts() -> tuple[str, ...]:
+    """The readable texts of the prompts that are installed here, if any."""
+    return tuple(readable_texts(ASTERISK_TEXTS))
