@@ -22,7 +22,7 @@ from core.hub import is_here
 from core.inspection import inspect
 from core.packaging import build_package
 from core.quantize import MODES
-from core.transcribe_command import ALL_WELL, NOTHING_DONE, add_transcribe
+from core.transcribe_command import ALL_WELL, NOTHING_DONE, add_transcribe, load_asked
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -105,13 +105,7 @@ def run_inspect(parsed: argparse.Namespace) -> int:
 
 def run_package(parsed: argparse.Namespace) -> int:
     """Compile a model ahead of time and print where the result is."""
-    lab = load(
-        parsed.model,
-        device=parsed.device,
-        dtype=parsed.dtype,
-        revision=parsed.revision,
-        quantize=None if parsed.quantize == "none" else parsed.quantize,
-    )
+    lab = load_asked(parsed)
     folder = build_package(
         lab.model,
         name=lab.entry.name,

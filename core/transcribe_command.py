@@ -23,6 +23,17 @@ from core.quantize import MODES
 ALL_WELL, SOME_FAILED, NOTHING_DONE = 0, 1, 2
 
 
+def load_asked(parsed: argparse.Namespace) -> Lab:
+    """The model that a command line names, in the form it asks for."""
+    return load(
+        parsed.model,
+        device=parsed.device,
+        dtype=parsed.dtype,
+        revision=parsed.revision,
+        quantize=None if parsed.quantize == "none" else parsed.quantize,
+    )
+
+
 def add_transcribe(parser: argparse.ArgumentParser) -> None:
     """Give ``parser`` the command's options."""
     add = parser.add_argument
@@ -79,13 +90,7 @@ def run_transcribe(parsed: argparse.Namespace) -> int:
             f"{len(parsed.files)} files as {parsed.format} do not fit one output; expected "
             "--output-dir, or --format txt or json"
         )
-    lab = load(
-        parsed.model,
-        device=parsed.device,
-        dtype=parsed.dtype,
-        revision=parsed.revision,
-        quantize=None if parsed.quantize == "none" else parsed.quantize,
-    )
+    lab = load_asked(parsed)
     if parsed.adapter is not None:
         name = options["adapter"] = parsed.adapter.resolve().name
         lab.add_adapter(name, parsed.adapter)

@@ -16,7 +16,7 @@ from core.catalog import ASSETS
 from core.clips import OUTSIDE
 from core.outside import KEY, SIGNS, OutsideScale, parse_scale, read_scale, signs_of
 from core.transcript import Word
-from training.calibrate import Judged, alarms, fit
+from training.calibrate import Judged, alarms, fit, run
 
 ALWAYS = OutsideScale(100.0, (0.0,) * 4, 0.5)
 NEVER = replace(ALWAYS, bias=-100.0)
@@ -135,3 +135,8 @@ def test_a_fitted_scale_keeps_its_false_alarms_on_clips_it_never_saw() -> None:
     assert others.share > 0.8
     with pytest.raises(ValueError, match="0 of 5 clips are outside; expected some of either"):
         fit(judged(outside=False, around=0.0, count=5, fitted=True))
+
+
+def test_a_corpus_without_recordings_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="has no recordings inside the domain in the splits dev"):
+        run("tiny", (tmp_path, ["dev"]), (tmp_path, ["novel"]))

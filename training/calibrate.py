@@ -133,6 +133,12 @@ def run(
     domain = frozenset(word for clip in known for word in clip.text.split())
     judged: list[Judged] = []
     for (corpus, splits), words, kind in ((inside, None, False), (outside, domain, True)):
+        if not clips_of(corpus, splits, words):
+            raise ValueError(
+                f"{corpus} has no recordings {'outside' if kind else 'inside'} the domain in the "
+                f"splits {', '.join(splits)}; make them with `python -m training corpus`, or name "
+                "other splits"
+            )
         for split in splits:
             clips = clips_of(corpus, [split], words)[:limit]
             judged += judge(lab, corpus, clips, outside=kind)
