@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
+import pytest
 from playwright.sync_api import (
     Browser,
     BrowserContext,
@@ -21,9 +22,18 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
+from app_server import TINY
+
 CHROMIUM = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 )
+IN_A_BROWSER = [  # marks of a module whose tests drive one
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium"),
+    pytest.mark.skipif(
+        not (TINY / "config.json").is_file(), reason="assets/tiny is not there: make demo-model"
+    ),
+]
 SIZES = {"wide": (1280, 900), "phone": (390, 844)}
 PATIENT_MS = 60_000
 expect.set_options(timeout=PATIENT_MS)  # no test is about speed; a slow machine is waited for

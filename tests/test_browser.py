@@ -17,16 +17,10 @@ import torch
 from playwright.sync_api import Page, expect
 from torchaudio.functional import resample
 
-from app_server import EXAMPLES, TINY, running_app
-from browser_page import CHROMIUM, SIZES, Visitor, microphone, visitor
+from app_server import EXAMPLES, running_app
+from browser_page import IN_A_BROWSER, SIZES, Visitor, microphone, visitor
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium"),
-    pytest.mark.skipif(
-        not (TINY / "config.json").is_file(), reason="assets/tiny is not there: make demo-model"
-    ),
-]
+pytestmark = IN_A_BROWSER
 SAID = "three one eight"
 FILE = "string_three_one_eight.flac"
 MIC_RATE, LEAD_S = 48_000, 3.0  # a slow machine begins to record late

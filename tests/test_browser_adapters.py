@@ -17,16 +17,10 @@ from playwright.sync_api import Page, expect
 from safetensors.torch import load_file, save_file
 
 from app_server import TINY, running_app
-from browser_page import CHROMIUM, PATIENT_MS, SIZES, Visitor, visitor
+from browser_page import IN_A_BROWSER, PATIENT_MS, SIZES, Visitor, visitor
 from core.adapter_files import CONFIG, WEIGHTS
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium"),
-    pytest.mark.skipif(
-        not (TINY / "config.json").is_file(), reason="assets/tiny is not there: make demo-model"
-    ),
-]
+pytestmark = IN_A_BROWSER
 SAID = "three one eight"
 RIGHT, WRONG = "Exactly what was said", "What was really said"
 

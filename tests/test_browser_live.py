@@ -23,16 +23,10 @@ import torch
 from playwright.sync_api import Page, Route, expect
 from torchaudio.functional import resample
 
-from app_server import EXAMPLES, TINY, running_app
-from browser_page import CHROMIUM, PATIENT_MS, Visitor, microphone, visitor
+from app_server import EXAMPLES, running_app
+from browser_page import IN_A_BROWSER, PATIENT_MS, Visitor, microphone, visitor
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium"),
-    pytest.mark.skipif(
-        not (TINY / "config.json").is_file(), reason="assets/tiny is not there: make demo-model"
-    ),
-]
+pytestmark = IN_A_BROWSER
 TRANSCRIPTS: dict[str, str] = json.loads((EXAMPLES / "transcripts.json").read_text())
 MIC_RATE, PAUSE_S, SPOKEN_S = 48_000, 0.5, 60.0
 RIGHT = 0.8  # of the words; the bundled model's card says how many it hears wrong

@@ -17,16 +17,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from app_server import EXAMPLES, TINY, running_app
-from browser_page import CHROMIUM, PATIENT_MS, SIZES, Visitor, visitor
+from app_server import EXAMPLES, running_app
+from browser_page import IN_A_BROWSER, PATIENT_MS, SIZES, Visitor, visitor
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium"),
-    pytest.mark.skipif(
-        not (TINY / "config.json").is_file(), reason="assets/tiny is not there: make demo-model"
-    ),
-]
+pytestmark = IN_A_BROWSER
 TRACE = Path(__file__).parent / "data" / "tiny_trace.json"
 SAID = "three six"
 LONG_MS = 900_000  # measuring on two slow cores

@@ -11,16 +11,10 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Page, expect
 
-from app_server import TINY, running_app
-from browser_page import CHROMIUM, PATIENT_MS, Visitor, visitor
+from app_server import running_app
+from browser_page import IN_A_BROWSER, PATIENT_MS, Visitor, visitor
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium"),
-    pytest.mark.skipif(
-        not (TINY / "config.json").is_file(), reason="assets/tiny is not there: make demo-model"
-    ),
-]
+pytestmark = IN_A_BROWSER
 TABS = ("Transcribe", "Live", "Compare", "Profile", "Models")
 CONTROLS = {
     *("button", "checkbox", "radio", "switch", "textbox", "searchbox", "combobox", "listbox"),

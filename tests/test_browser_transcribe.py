@@ -17,16 +17,10 @@ import pytest
 import soundfile
 from playwright.sync_api import Page, expect
 
-from app_server import EXAMPLES, TINY, running_app
-from browser_page import CHROMIUM, PATIENT_MS, SIZES, Visitor, visitor
+from app_server import EXAMPLES, running_app
+from browser_page import IN_A_BROWSER, PATIENT_MS, SIZES, Visitor, visitor
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium"),
-    pytest.mark.skipif(
-        not (TINY / "config.json").is_file(), reason="assets/tiny is not there: make demo-model"
-    ),
-]
+pytestmark = IN_A_BROWSER
 SAID, FILE = "three one eight", EXAMPLES / "string_three_one_eight.flac"
 PLAYER = """() => [...document.querySelectorAll("#recording *")]
   .map((part) => part.shadowRoot?.querySelector("audio")).find(Boolean)"""
