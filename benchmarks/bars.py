@@ -50,7 +50,7 @@ def judge(found: Found) -> list[Bar]:
     shapes = {shape["name"]: shape for shape in found["shapes"]}
     extras, quality = found.get("extras", {}), found.get("quality", {})
     rows = [_tokens(found["shapes"])]
-    small, tiny, big = (shapes.get(name) for name in ("small", "tiny", "1b"))
+    small, big = (shapes.get(name) for name in ("small", "1b"))
     for slow, fast, least in (
         (PEER_EAGER, EAGER, 1.3),
         (PEER_EAGER, COMPILE, 2.0),
@@ -92,9 +92,9 @@ def judge(found: Found) -> list[Bar]:
             _growth(extras.get("long", [])),
         ),
         _at_most(
-            "tiny, compiled: seconds until ready, after imports",
+            "tiny, compiled, from its package: seconds until ready, after imports",
             1.0,
-            None if tiny is None else tiny["systems"].get(COMPILE, {}).get("ready_s"),
+            extras.get("package", {}).get("ready_s"),
         ),
     ]
     return rows

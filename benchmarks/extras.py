@@ -1,4 +1,4 @@
-"""What one clip at a time does not show: batches, many lengths, real recordings, long files.
+"""What one clip at a time does not show: batches, many lengths, packages, recordings, long files.
 
 In: a :class:`Plan` and the shapes' work. Out: plain JSON types, one entry per question; a question
 whose shape was not asked for is left out.
@@ -6,6 +6,8 @@ whose shape was not asked for is left out.
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
@@ -17,7 +19,7 @@ import soundfile
 
 from benchmarks.clips import CLIP, EXAMPLES, recordings_in
 from benchmarks.numbers import spent, summary
-from benchmarks.process import Worker
+from benchmarks.process import Worker, run_command
 from benchmarks.session import Plan, Say, Work, work_of
 from benchmarks.systems import COMPILE, DRAFTS, EAGER, ON_RECORDINGS, Answer
 from core.audio import load_audio
@@ -45,6 +47,8 @@ def measure_extras(plan: Plan, failures: list[str], say: Say) -> dict[str, Any]:
         if COMPILE in plan.systems:
             with spent(failures):
                 found["lengths"] = many_lengths(plan, trained, say)
+            with spent(failures):
+                found["package"] = from_package(plan, trained, say)
         with spent(failures):
             found["recordings"] = real_recordings(plan, trained, say)
         with spent(failures):
@@ -90,6 +94,33 @@ def many_lengths(plan: Plan, work: Work, say: Say) -> dict[str, Any]:
         "warm_up_s": warm.end_to_end_ms / 1000,
         "first_graphs": warm.graphs,
         "later_graphs": found.graphs,
+    }
+
+
+def from_package(plan: Plan, work: Work, say: Say) -> dict[str, Any]:
+    """Seconds until every graph of single clips has run, loading included, imports not.
+
+    The package is built first, by the command that users have; an earlier one may be stale.
+
+    Raises:
+        Failed: it could not be built; the message says why.
+    """
+    say(f"{work.shape.name}: building its package")
+    packages, begin = plan.root / "packages", time.perf_counter()
+    run_command(
+        [sys.executable, "-m", "core", "package", str(work.folder)]
+        + ["--device", "cpu", "--dtype", "float32", "--output-dir", str(packages.resolve())],
+        threads=plan.threads,
+    )
+    build_s = time.perf_counter() - begin
+    with Worker(COMPILE, work.folder, plan.threads, packages=packages) as worker:
+        warm = worker.ask("warm_up")
+        load_s = worker.load_s
+    return {
+        "build_s": build_s,
+        "load_s": load_s,
+        "ready_s": load_s + warm.end_to_end_ms / 1000,
+        "graphs": warm.graphs,
     }
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from benchmarks.systems import SYSTEMS, Answer
 from core.catalog import ASSETS
+from core.packages import ENVIRONMENT, OFF
 
 ROOT = ASSETS.parent
 
@@ -26,10 +27,46 @@ class Failed(ValueError):
     """A system could not do what it was asked; the message says why, on one line."""
 
 
-class Worker:
-    """A running worker. import_s and load_s: seconds before it could answer; a context manager."""
+def run_command(command: list[str], *, threads: int) -> None:
+    """Run a command of this project to its end.
 
-    def __init__(self, system: str, folder: Path, threads: int) -> None:
+    Raises:
+        Failed: it did not end well; the message has its last line.
+    """
+    with tempfile.TemporaryDirectory(prefix="bench-cache-") as cache:
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            env=_environment(threads, Path(cache)),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise Failed(f"{' '.join(command[1:4])}: ended with {done.returncode} ({last})")
+
+
+def _environment(threads: int, cache: Path, packages: Path | None = None) -> dict[str, str]:
+    """A fresh compiler cache, and no graphs compiled ahead of time but those of ``packages``."""
+    return {
+        **os.environ,
+        "TORCHINDUCTOR_CACHE_DIR": str(cache),
+        "OMP_NUM_THREADS": str(threads),
+        "HF_HUB_OFFLINE": "1",
+        ENVIRONMENT: OFF if packages is None else str(packages.resolve()),
+    }
+
+
+class Worker:
+    """A running worker. import_s and load_s: seconds before it could answer; a context manager.
+
+    packages: where it finds graphs compiled ahead of time; None: it compiles what it needs.
+    """
+
+    def __init__(
+        self, system: str, folder: Path, threads: int, *, packages: Path | None = None
+    ) -> None:
         self.system = SYSTEMS[system]
         self._cache = tempfile.TemporaryDirectory(prefix="bench-cache-")
         self._log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
@@ -37,12 +74,7 @@ class Worker:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.worker", system, str(folder), str(threads)],
             cwd=ROOT,
-            env={
-                **os.environ,
-                "TORCHINDUCTOR_CACHE_DIR": self._cache.name,
-                "OMP_NUM_THREADS": str(threads),
-                "HF_HUB_OFFLINE": "1",
-            },
+            env=_environment(threads, Path(self._cache.name), packages),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,

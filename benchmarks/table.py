@@ -101,6 +101,12 @@ def _extras(extras: Found) -> Iterator[str]:
             f"warm-up: {row['first_graphs']} graphs in {row['warm_up_s']:.1f} s; then "
             f"{row['lengths']} lengths x LoRA on and off: {row['later_graphs']} more"
         )
+    if "package" in extras:
+        row = extras["package"]
+        yield (
+            f"package: built in {row['build_s']:.0f} s; ready in {row['ready_s']:.2f} s, loading "
+            f"{row['load_s']:.2f} s of them, {row['graphs']} graphs compiled"
+        )
     if "recordings" in extras:
         yield from _recordings(extras["recordings"])
     for row in extras.get("long", ()):
