@@ -31,9 +31,17 @@ def _corpus(arguments: argparse.Namespace) -> None:
         print(f"other people: {make_others(folder)} clips")
         if arguments.fsdd is not None:
             print(f"fsdd: {rec.make_fsdd(folder, arguments.fsdd)} clips")
-    if "synthetic" in parts:
-        count = corpus.make_synthetic(folder, arguments.clips, arguments.workers, arguments.domain)
-        print(f"synthetic: {count} clips")
+    for part in ("synthetic", "words"):
+        if part in parts:
+            count = corpus.make_synthetic(
+                folder,
+                arguments.clips,
+                arguments.workers,
+                arguments.domain,
+                part=part,
+                engines=[name for name in arguments.engines.split(",") if name],
+            )
+            print(f"{part}: {count} clips")
 
 
 def _encoder(arguments: argparse.Namespace) -> None:
@@ -159,11 +167,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     stages = parser.add_subparsers(dest="stage", required=True)
     stage = stages.add_parser("corpus", help="synthesise and collect recordings")
-    stage.add_argument("--parts", default="recordings,synthetic")
+    stage.add_argument(
+        "--parts", default="recordings,synthetic", help="and words: lines full of rare words"
+    )
     stage.add_argument("--domain", choices=sorted(DOMAINS), default="digits")
     stage.add_argument("--fsdd", type=Path, help="folder of the Free Spoken Digit Dataset")
     stage.add_argument("--clips", type=int, default=5213)
     stage.add_argument("--workers", type=int, default=2)
+    stage.add_argument("--engines", default="", help="only their voices, as hibari,flite,pico")
     stage.set_defaults(run=_corpus)
     stage = stages.add_parser("encoder", help="train the encoder by character CTC")
     stage.add_argument("--steps", type=int, default=2700)

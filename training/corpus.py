@@ -14,7 +14,7 @@ import json
 import logging
 import random
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from math import gcd
@@ -26,6 +26,7 @@ from scipy.signal import resample_poly
 
 from training import synthesis
 from training.domains import DOMAINS
+from training.menu_grammar import Line
 
 LOG = logging.getLogger(__name__)
 RATE = 16_000
@@ -89,12 +90,42 @@ def seeded(*parts: object) -> random.Random:
     return random.Random(zlib.crc32("/".join(map(str, parts)).encode()))
 
 
-def _say(folder: Path, voice: synthesis.Voice, index: int, domain: str) -> Clip | None:
+@dataclass(frozen=True)
+class Script:
+    """What voices read. name: of the manifest; tested: whether some clips are kept for tests."""
+
+    name: str
+    line: Callable[[random.Random], Line]
+    tested: bool = True
+
+    def where(self, voice: str) -> str:
+        """The folder of a voice's clips below "audio", which also seeds them."""
+        return voice if self.tested else f"{self.name}-{voice}"
+
+
+def script_of(part: str, domain: str) -> Script:
+    """The script of a part of the corpus: "synthetic" or "words".
+
+    Raises:
+        ValueError: the domain has no lines for its rare words.
+    """
+    if part == "synthetic":
+        return Script(part, DOMAINS[domain].line)
+    line = DOMAINS[domain].word_line
+    if line is None:
+        able = ", ".join(name for name, one in DOMAINS.items() if one.word_line is not None)
+        raise ValueError(f"the domain {domain!r} has no rare words to read; one of {able} has")
+    return Script(part, line, tested=False)
+
+
+def _say(folder: Path, voice: synthesis.Voice, index: int, script: Script) -> Clip | None:
     """Make the ``index``-th clip of a voice; None where the engine fails on it."""
-    rng = seeded(voice.name, index)
-    line = DOMAINS[domain].line(rng)
-    split = "dev" if voice.split == "train" and index % 40 == 0 else voice.split
-    name = f"audio/{voice.name}/{index:05d}.wav"
+    where = script.where(voice.name)
+    rng = seeded(where, index)
+    line = script.line(rng)
+    held_back = script.tested and voice.split == "train" and index % 40 == 0
+    split = "dev" if held_back else voice.split
+    name = f"audio/{where}/{index:05d}.wav"
     clip = Clip(name, line.text, "en", voice.name, voice.licence, split)
     if not (folder / name).exists():
         try:
@@ -108,21 +139,51 @@ def _say(folder: Path, voice: synthesis.Voice, index: int, domain: str) -> Clip 
     return clip
 
 
-def _say_some(job: tuple[Path, synthesis.Voice, range, str]) -> list[Clip]:
-    folder, voice, indices, domain = job
-    made = (_say(folder, voice, index, domain) for index in indices)
+def _say_some(job: tuple[Path, synthesis.Voice, range, Script]) -> list[Clip]:
+    folder, voice, indices, script = job
+    made = (_say(folder, voice, index, script) for index in indices)
     return [clip for clip in made if clip is not None]
 
 
-def make_synthetic(folder: Path, num_clips: int, workers: int, domain: str = "digits") -> int:
+def make_synthetic(
+    folder: Path,
+    num_clips: int,
+    workers: int,
+    domain: str = "digits",
+    *,
+    part: str = "synthetic",
+    engines: Sequence[str] = (),
+) -> int:
     """Read texts of a domain with every installed voice, in proportion to the voices' weights.
 
     Voices of other languages know the digits alone, and are left out of other domains.
 
+    Args:
+        folder: of the corpus.
+        num_clips: over all voices.
+        workers: processes.
+        domain: a name of :data:`training.domains.DOMAINS`.
+        part: "synthetic", or "words" for lines in which rare words are frequent.
+        engines: only their voices; empty for all.
+
     Returns:
-        The number of clips in ``synthetic.jsonl``. Voices that are not installed are logged.
+        The number of clips in ``PART.jsonl``. Voices that are not installed are logged.
+
+    Raises:
+        ValueError: an unknown engine, or a domain without rare words.
     """
-    able = [v for v in synthesis.VOICES if domain == "digits" or v.engine != "pico_accent"]
+    script = script_of(part, domain)
+    known = {voice.engine for voice in synthesis.VOICES}
+    if not known.issuperset(engines):
+        wrong = ", ".join(sorted(set(engines) - known))
+        raise ValueError(f"no voice has the engine {wrong}; expected some of {sorted(known)}")
+    able = [
+        voice
+        for voice in synthesis.VOICES
+        if (domain == "digits" or voice.engine != "pico_accent")
+        and (not engines or voice.engine in engines)
+        and (script.tested or voice.split == "train")
+    ]
     voices = [voice for voice in able if synthesis.available(voice)]
     for voice in able:
         if voice not in voices:
@@ -131,11 +192,11 @@ def make_synthetic(folder: Path, num_clips: int, workers: int, domain: str = "di
     jobs = []
     for voice in voices:
         count = max(1, round(num_clips * voice.weight / total))
-        jobs += [(folder, voice, range(i, min(i + 25, count)), domain) for i in range(0, count, 25)]
+        jobs += [(folder, voice, range(i, min(i + 25, count)), script) for i in range(0, count, 25)]
     clips: list[Clip] = []
     with ProcessPoolExecutor(workers) as pool:
         for done, made in enumerate(pool.map(_say_some, jobs), start=1):
             clips += made
             if done % 10 == 0:
                 LOG.info("synthesis: %d of %d batches, %d clips", done, len(jobs), len(clips))
-    return write_manifest(folder, "synthetic", clips)
+    return write_manifest(folder, script.name, clips)

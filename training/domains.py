@@ -17,11 +17,15 @@ from training.menu_text import menu_exchange
 
 @dataclass(frozen=True)
 class Domain:
-    """line: what a voice says. exchange: what the decoder learns. vocab_size: ids at most."""
+    """line: what a voice says. exchange: what the decoder learns. vocab_size: ids at most.
+
+    word_line: lines in which rare words are frequent, where a domain has rare words.
+    """
 
     line: Callable[[random.Random], Line]
     exchange: Callable[[random.Random], text.Exchange]
     vocab_size: int
+    word_line: Callable[[random.Random], Line] | None = None
 
 
 def digit_line(rng: random.Random) -> Line:
@@ -38,5 +42,5 @@ def menu_line(rng: random.Random) -> Line:
 
 DOMAINS = {
     "digits": Domain(digit_line, text.sample_exchange, vocab_size=512),
-    "menu": Domain(menu_line, menu_exchange, vocab_size=1536),
+    "menu": Domain(menu_line, menu_exchange, vocab_size=1536, word_line=menu_grammar.word_line),
 }

@@ -7,16 +7,22 @@ Stage 3 reads the same encoder outputs again and again, which makes a step cheap
 teaches those clips by heart: its loss on them went to nothing, on other voices it did not. A step
 here costs twice as much and meets every clip once. The decoder stays frozen, so the model without
 its adapter is still the text decoder as it was.
+
+``torchrun --nproc-per-node 2 -m training ... joint`` trains with two processes, a core each: as
+many steps, twice the audio in each (:mod:`training.together`).
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import random
 import time
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,12 +38,14 @@ from training.encoder_stage import character_loss, drop_by_clip
 from training.optimiser import Optimiser
 from training.schedule import cosine
 from training.text import CANNOT_HEAR
+from training.together import Team, join_team
 from training.vocabulary import Vocabulary
 
 LOG = logging.getLogger(__name__)
 CHARACTERS, MIDDLE_CHARACTERS = 0.5, 0.25  # weights beside the transcripts' loss
 WORDS_FIRST, WORDS = 0.3, 0.02  # words first find their places; then these may carry more
 NUM_DEV = 60
+POOL = 32  # batches of a pool; one that makes more of its clips drops the rest
 SLOW = (("projector.linear", 0.15), ("encoder.", 0.4))
 
 
@@ -93,11 +101,16 @@ def joint_loss(
 
 def run(corpus: Path, checkpoints: Path, options: JointOptions) -> Path:
     """Train from where ``joint.pt`` (or else ``align.pt``) stands; returns ``joint.pt``."""
+    with join_team() as team:
+        return _run(corpus, checkpoints, options, team)
+
+
+def _run(corpus: Path, checkpoints: Path, options: JointOptions, team: Team) -> Path:
     cache = corpus / "mels.pt"
-    train = mels.load(corpus, read_manifest(corpus, TRAIN_SPLITS), cache)
-    dev = mels.load(corpus, read_manifest(corpus, ["dev"]), cache)[:NUM_DEV]
-    share = options.real_share
-    composer = Composer(train, real_share=share, seed=options.seed + 2000, joined=True)
+    with team.after_the_leader():
+        train = mels.load(corpus, read_manifest(corpus, TRAIN_SPLITS), cache)
+        dev = mels.load(corpus, read_manifest(corpus, ["dev"]), cache)[:NUM_DEV]
+    composer = Composer(train, real_share=options.real_share, seed=options.seed + 2000, joined=True)
     torch.manual_seed(options.seed)
     model, vocabulary = build(checkpoints)
     aligned = torch.load(checkpoints / "align.pt", weights_only=True)["weights"]
@@ -107,31 +120,31 @@ def run(corpus: Path, checkpoints: Path, options: JointOptions) -> Path:
         parameter.requires_grad_(True)
     drop_by_clip(model.encoder)
     optimiser = Optimiser(learning.items(), SLOW)
-    file, step, pool = checkpoints / "joint.pt", 0, 0
-    if file.exists():
-        saved = torch.load(file, weights_only=True)
-        model.load_state_dict(saved["weights"], strict=False)
-        optimiser.load_state_dict(saved["optimiser"])
-        step, pool = saved["step"], saved["pool"]
-        LOG.info("joint: going on from step %d", step)
+    file = checkpoints / "joint.pt"
+    step, pool = _resume(file, model, optimiser)
+    team.begin_alike([value.data for value in learning.values()])
+    torch.manual_seed(options.seed + team.rank)  # dropout of its own
     saved_at = time.monotonic()
-    with (checkpoints / "joint_log.jsonl").open("a") as log:
+    log_file = checkpoints / "joint_log.jsonl" if team.leads else os.devnull
+    with open(log_file, "a") as log:
         while step < options.steps:
+            # What all processes do alike follows from the pool's number.
             rng = random.Random(f"{options.seed}/{pool}")
             strength, frames = rng.uniform(0.6, 1.0), options.frames_per_batch
             _listen(model)
-            for batch in composer.pool(pool, strength, num_batches=32, frames=frames):
+            batches = composer.pool(team.share(pool), strength, num_batches=POOL, frames=frames)
+            for batch in islice(batches, POOL):
                 rate = cosine(step, options.steps, options.warmup, options.learning_rate)
                 hears = rng.random() >= options.deaf_share
                 words = WORDS_FIRST if step < options.placing else WORDS
                 losses = joint_loss(
                     model, vocabulary, batch, lora=hears, word_weight=words, bf16=options.bf16
                 )
-                optimiser.step(losses["total"], rate)
+                optimiser.step(losses["total"], rate, team)
                 step += 1
                 line = {"step": step, "lr": round(rate, 7), "lora": hears}
                 line |= {name: round(loss.item(), 4) for name, loss in losses.items()}
-                if dev and (step % 300 == 0 or step == options.steps):
+                if team.leads and dev and (step % 300 == 0 or step == options.steps):
                     line["dev_wer"] = round(word_error(model, vocabulary, dev, lora=True), 2)
                     LOG.info("joint: %s", line)
                     _listen(model)
@@ -140,12 +153,28 @@ def run(corpus: Path, checkpoints: Path, options: JointOptions) -> Path:
                 if step >= options.steps:
                     break
             pool += 1
-            if step >= options.steps or time.monotonic() - saved_at > options.save_every_s:
+            late = time.monotonic() - saved_at > options.save_every_s
+            if team.leads and (step >= options.steps or late):
                 state = {"weights": _weights(model, learning), "optimiser": optimiser.state_dict()}
-                torch.save(state | {"step": step, "pool": pool}, file.with_suffix(".tmp"))
-                file.with_suffix(".tmp").replace(file)
+                _save(file, state | {"step": step, "pool": pool})
                 saved_at = time.monotonic()
     return file
+
+
+def _resume(file: Path, model: GraniteSpeech, optimiser: Optimiser) -> tuple[int, int]:
+    """Take over what ``file`` holds, if it is there; returns the next step and pool."""
+    if not file.exists():
+        return 0, 0
+    saved = torch.load(file, weights_only=True)
+    model.load_state_dict(saved["weights"], strict=False)
+    optimiser.load_state_dict(saved["optimiser"])
+    LOG.info("joint: going on from step %d", saved["step"])
+    return saved["step"], saved["pool"]
+
+
+def _save(file: Path, state: dict[str, Any]) -> None:
+    torch.save(state, file.with_suffix(".tmp"))
+    file.with_suffix(".tmp").replace(file)
 
 
 def _listen(model: GraniteSpeech) -> None:

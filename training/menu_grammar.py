@@ -196,6 +196,18 @@ def _salad(rng: random.Random) -> str:
     return " ".join(rng.choice(known) for _ in range(rng.randint(2, 6)))
 
 
+def word_line(rng: random.Random) -> Line:
+    """A line that makes rare words frequent: half of them words in any order, letters a fifth.
+
+    In :func:`line` a word of a menu is said a dozen times where a digit is said ten thousand times.
+    """
+    kind = rng.random()
+    if kind < 0.2:
+        return _letters(rng)
+    draw = _salad if kind < 0.7 else _menu if kind < 0.9 else _single
+    return plain(draw(rng))
+
+
 KINDS: dict[str, tuple[float, Callable[[random.Random], str | Line]]] = {
     "single": (0.20, _single),
     "digits": (0.13, digits),

@@ -14,11 +14,16 @@ from typing import Any
 import torch
 from torch import nn
 
+from training.together import Team
+
 _MUON: dict[str, Any] = {"lr": 1e-3, "adjust_lr_fn": "match_rms_adamw"}
 NOT_MATRICES = ("embed", "rel_pos", "projector.linear")  # tables, and a head with tiny weights
 # The projector's last layer has small weights: steps as large as the others' would be mostly
 # noise. Encoder layers that are trained on with the projector should change little.
 SLOW = (("projector.linear", 0.15), ("encoder.layers", 0.25))
+
+
+ALONE = Team()
 
 
 class Optimiser:
@@ -46,9 +51,10 @@ class Optimiser:
             adamw = torch.optim.AdamW(_groups(others), betas=(0.9, 0.98), weight_decay=0.01)
             self._parts.append(adamw)
 
-    def step(self, loss: torch.Tensor, rate: float) -> None:
-        """Backward, clip the gradient's norm to 1, update at ``rate``, drop the gradients."""
+    def step(self, loss: torch.Tensor, rate: float, team: Team = ALONE) -> None:
+        """Backward, mean of the team's gradients, their norm cut to 1, update at ``rate``."""
         loss.backward()
+        team.average_gradients(self._all)
         nn.utils.clip_grad_norm_(self._all, 1.0)
         for part in self._parts:
             for group in part.param_groups:

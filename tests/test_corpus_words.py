@@ -1,0 +1,85 @@
+"""The part of a corpus that makes rare words frequent."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from training import corpus, menu_grammar, synthesis
+from training.domains import DOMAINS
+
+VOICES = (
+    synthesis.Voice("one", "flite", "", "free", 1),
+    synthesis.Voice("other", "flite", "", "free", 1, "heldout_voice"),
+    synthesis.Voice("third", "pico", "", "free", 1),
+)
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """(voice, text) of whatever is spoken, by voices that make a hum."""
+    spoken: list[tuple[str, str]] = []
+
+    def hum(voice: synthesis.Voice, text: str, rng: random.Random) -> synthesis.Speech:
+        spoken.append((voice.name, text))
+        return np.full(1600, 0.1, np.float32), 16_000
+
+    monkeypatch.setattr(synthesis, "VOICES", VOICES)
+    monkeypatch.setattr(synthesis, "available", lambda voice: True)
+    monkeypatch.setattr(synthesis, "speak", hum)
+    monkeypatch.setattr(corpus, "ProcessPoolExecutor", ThreadPoolExecutor)
+    return spoken
+
+
+def test_every_word_is_said_often_enough_to_be_learnt():
+    heard: Counter[str] = Counter()
+    usual: Counter[str] = Counter()
+    for seed in range(6000):
+        heard.update(menu_grammar.word_line(random.Random(seed)).text.split())
+        usual.update(menu_grammar.line(random.Random(seed)).text.split())
+    words = menu_grammar.vocabulary()
+    assert set(heard) <= words
+    assert min(heard[word] for word in words) >= 15
+    assert min(usual[word] for word in words) < 10
+
+
+def test_all_of_it_is_for_training_and_lies_beside_the_rest(
+    tmp_path: Path, said: list[tuple[str, str]]
+):
+    assert corpus.make_synthetic(tmp_path, 90, 1, "menu") == 90
+    assert corpus.make_synthetic(tmp_path, 80, 1, "menu", part="words") == 80
+    splits = {name: Counter(c.split for c in clips(tmp_path, name)) for name in PARTS}
+    assert splits["synthetic"] == {"train": 58, "dev": 2, "heldout_voice": 30}
+    assert splits["words"] == {"train": 80}
+    files = {clip.audio for name in PARTS for clip in clips(tmp_path, name)}
+    assert len(files) == 170
+    assert all((tmp_path / file).is_file() for file in files)
+
+
+PARTS = ("synthetic", "words")
+
+
+def clips(folder: Path, name: str) -> list[corpus.Clip]:
+    every = corpus.read_manifest(folder, ["train", "dev", "heldout_voice"])
+    return [clip for clip in every if ("words-" in clip.audio) == (name == "words")]
+
+
+def test_a_clip_that_is_there_is_not_said_again(tmp_path: Path, said: list[tuple[str, str]]):
+    corpus.make_synthetic(tmp_path, 8, 1, "menu", part="words", engines=["pico"])
+    assert {voice for voice, _ in said} == {"third"}
+    count = len(said)
+    corpus.make_synthetic(tmp_path, 8, 1, "menu", part="words", engines=["pico"])
+    assert len(said) == count
+
+
+def test_an_unknown_engine_and_a_domain_without_rare_words_are_refused(tmp_path: Path):
+    with pytest.raises(ValueError, match="no voice has the engine siri; expected some of"):
+        corpus.make_synthetic(tmp_path, 8, 1, "menu", engines=["siri"])
+    with pytest.raises(ValueError, match="'digits' has no rare words to read; one of menu has"):
+        corpus.make_synthetic(tmp_path, 8, 1, "digits", part="words")
+    assert DOMAINS["digits"].word_line is None

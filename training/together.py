@@ -1,0 +1,94 @@
+"""Several processes train one model: each reads batches of its own, and gradients are averaged.
+
+In: the environment that ``torchrun --nproc-per-node N -m training ...`` sets (RANK, WORLD_SIZE,
+MASTER_ADDR, MASTER_PORT); without it there is one process and nothing here does anything. Out: who
+this process is, equal weights at the start, mean gradients after every step.
+
+Why: the operations of a model this small are too short for several threads to share. A process a
+core shares whole batches.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+PATIENCE = timedelta(hours=12)  # a training that was suspended goes on when it is woken
+
+
+@dataclass(frozen=True)
+class Team:
+    """This process among ``size`` of them; the one of rank 0 logs and saves."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process logs and saves."""
+        return self.rank == 0
+
+    def share(self, pool: int) -> int:
+        """The number of the pool of batches that this process reads when all are at ``pool``."""
+        return pool * self.size + self.rank
+
+    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Replace gradients by their mean over all processes.
+
+        Every process must have gradients for the same parameters.
+        """
+        gradients = [one.grad for one in parameters if one.grad is not None]
+        if self.size == 1 or not gradients:
+            return
+        flat = torch.cat([one.reshape(-1) for one in gradients])
+        dist.all_reduce(flat)
+        flat /= self.size
+        parts = flat.split([one.numel() for one in gradients])
+        for one, mean in zip(gradients, parts, strict=True):
+            one.copy_(mean.view_as(one))
+
+    def begin_alike(self, values: Sequence[Tensor]) -> None:
+        """Give every process the values of the one that leads."""
+        for value in values if self.size > 1 else ():
+            dist.broadcast(value, src=0)
+
+    @contextmanager
+    def after_the_leader(self) -> Iterator[None]:
+        """What the leader does first, and the others when it is done: files written once."""
+        if self.size > 1 and not self.leads:
+            dist.barrier()
+        yield
+        if self.size > 1 and self.leads:
+            dist.barrier()
+
+
+@contextmanager
+def join_team() -> Iterator[Team]:
+    """The team that the environment speaks of; alone where it speaks of none.
+
+    Raises:
+        ValueError: WORLD_SIZE is set and what belongs to it is not.
+    """
+    size = os.environ.get("WORLD_SIZE", "1")
+    if size == "1":
+        yield Team()
+        return
+    lacking = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if lacking or not size.isdecimal():
+        raise ValueError(
+            f"WORLD_SIZE is {size!r}, and {', '.join(lacking) or 'it is no number'}"
+            f"{' not set' if lacking else ''}; start with torchrun --nproc-per-node N -m training, "
+            "or unset WORLD_SIZE"
+        )
+    dist.init_process_group("gloo", timeout=PATIENCE)
+    try:
+        yield Team(dist.get_rank(), dist.get_world_size())
+    finally:
+        dist.destroy_process_group()
