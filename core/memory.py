@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -18,6 +19,8 @@ except ImportError:  # Windows has no resource module
     resource = None  # type: ignore[assignment]
 
 T = TypeVar("T")
+
+STATUS = Path("/proc/self/status")
 
 # What the CPU allocator says; it raises a plain RuntimeError.
 _CPU_WORDS = ("can't allocate memory", "not enough memory", "bad_alloc")
@@ -84,6 +87,10 @@ def peak_memory_bytes(device: torch.device) -> int:
     """Peak bytes; 0 where the system does not say."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    if STATUS.is_file():  # Linux: what getrusage says there may be that of the process before exec
+        for line in STATUS.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
     if resource is None:
         return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -50,7 +50,7 @@ class Busyness:
 
     def __init__(self) -> None:
         self._before = _jiffies()
-        self._own = time.process_time()
+        self._own = _own_seconds()
         self._wall = time.perf_counter()
 
     def read(self) -> dict[str, float | None]:
@@ -62,11 +62,17 @@ class Busyness:
         ticks = os.sysconf("SC_CLK_TCK")
         all_time = wall * (os.cpu_count() or 1)
         busy = sum(spent[kind] for kind in ("user", "nice", "system", "irq", "softirq")) / ticks
-        others = max(0.0, busy - (time.process_time() - self._own))
+        others = max(0.0, busy - (_own_seconds() - self._own))
         return {
             "others_cpu_share": min(1.0, others / all_time),
             "stolen_share": min(1.0, spent["steal"] / ticks / all_time),
         }
+
+
+def _own_seconds() -> float:
+    """Processor seconds of this process and of its children that have ended."""
+    spent = os.times()
+    return spent.user + spent.system + spent.children_user + spent.children_system
 
 
 def _jiffies() -> dict[str, int] | None:

@@ -5,6 +5,9 @@ Run alone: ``python -m pytest tests/test_capture.py``.
 
 import gzip
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ import torch
 from core.lab import Lab
 from core.phases import DECODE, ENCODER, PREFILL, PROJECTOR
 from measuring import RECORDING, workload
+from profiling import machine
 from profiling.capture import MAX_TRACE_BYTES, capture, forget_names, kernels_visible
 from profiling.machine import Busyness, describe_machine
 from profiling.memory import memory_peaks
@@ -92,6 +96,16 @@ def test_the_machine_is_described_without_names_or_paths():
     assert "host" not in " ".join(facts)
     busy = Busyness().read()
     assert busy["others_cpu_share"] is None or 0 <= busy["others_cpu_share"] <= 1
+
+
+def test_what_started_processes_spend_is_not_that_of_others(monkeypatch: pytest.MonkeyPatch):
+    ticks = os.sysconf("SC_CLK_TCK")
+    busy = dict.fromkeys(machine._KINDS, 0)
+    monkeypatch.setattr(machine, "_jiffies", lambda: dict(busy))
+    watch = Busyness()
+    subprocess.run([sys.executable, "-c", "sum(range(3 * 10**7))"], check=True)
+    busy["user"] = ticks // 10  # less than the started process and this one spent
+    assert watch.read()["others_cpu_share"] == 0
 
 
 @pytest.mark.slow

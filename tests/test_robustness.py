@@ -1,5 +1,7 @@
 """Stopping, running out of memory, two callers at once: the model stays as it was."""
 
+import subprocess
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -25,6 +27,7 @@ from recordings import pcm_wav
 
 OPTIONS = {"max_new_tokens": 8, "ignore_eos": True, "skip_silence": False}
 STAGES = ("encode", "project", "prefill", "decode")
+ROOT = Path(__file__).parents[1]
 CPU = "[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried"
 RAN_OUT = [torch.OutOfMemoryError("CUDA out of memory. Tried"), RuntimeError(CPU), MemoryError()]
 
@@ -245,3 +248,16 @@ def test_chat_and_token_ids_run_out_of_memory_in_the_same_words(
         lab.chat("hello")
     with pytest.raises(OutOfMemory, match="memory ran out on cpu"):
         lab.generate_ids([[5, 6, 7]])
+
+
+def test_peak_memory_is_that_of_this_process_and_not_of_the_one_that_started_it() -> None:
+    child = "import torch, core.memory as m; print(m.peak_memory_bytes(torch.device('cpu')))"
+    starter = (
+        "import subprocess, sys\n"
+        "held = bytearray(b'x') * (1536 * 2**20)\n"
+        f"subprocess.run([sys.executable, '-c', {child!r}], check=True)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", starter], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert 50 * 2**20 < int(done.stdout) < 1024 * 2**20
