@@ -56,6 +56,7 @@ def test_all_of_it_is_for_training_and_lies_beside_the_rest(
     splits = {name: Counter(c.split for c in clips(tmp_path, name)) for name in PARTS}
     assert splits["synthetic"] == {"train": 58, "dev": 2, "heldout_voice": 30}
     assert splits["words"] == {"train": 80}
+    assert splits["synthetic"].total() == corpus.make_synthetic(tmp_path, 90, 1, "menu")
     files = {clip.audio for name in PARTS for clip in clips(tmp_path, name)}
     assert len(files) == 170
     assert all((tmp_path / file).is_file() for file in files)
@@ -75,6 +76,12 @@ def test_a_clip_that_is_there_is_not_said_again(tmp_path: Path, said: list[tuple
     count = len(said)
     corpus.make_synthetic(tmp_path, 8, 1, "menu", part="words", engines=["pico"])
     assert len(said) == count
+
+
+def test_voices_that_read_later_are_added(tmp_path: Path, said: list[tuple[str, str]]):
+    for engine, total in (("pico", 8), ("flite", 16), ("flite", 16)):
+        count = corpus.make_synthetic(tmp_path, 8, 1, "menu", part="words", engines=[engine])
+        assert count == len(clips(tmp_path, "words")) == total
 
 
 def test_an_unknown_engine_and_a_domain_without_rare_words_are_refused(tmp_path: Path):

@@ -199,4 +199,13 @@ def make_synthetic(
             clips += made
             if done % 10 == 0:
                 LOG.info("synthesis: %d of %d batches, %d clips", done, len(jobs), len(clips))
-    return write_manifest(folder, script.name, clips)
+    return write_manifest(folder, script.name, [*_of_others(folder, script.name, voices), *clips])
+
+
+def _of_others(folder: Path, name: str, voices: Sequence[synthesis.Voice]) -> list[Clip]:
+    """The clips of a manifest whose voices did not read this time."""
+    manifest, read = folder / f"{name}.jsonl", {voice.name for voice in voices}
+    if not manifest.exists():
+        return []
+    clips = [Clip(**json.loads(line)) for line in manifest.read_text("utf-8").splitlines()]
+    return [clip for clip in clips if clip.speaker not in read]
