@@ -1,12 +1,13 @@
 """Conformer encoder: stacked log-mel features -> encoder frames and character CTC logits.
 
-In: features padded to whole attention blocks, and the real length of each clip. Out: frames (zero
-past each clip) and the CTC logits of the middle and of the last layer. Frames past a clip's end
-never reach a real frame: attention masks them as keys and the depthwise convolution reads zeros
-there, so a clip's result depends neither on its padding nor on its batch neighbours, and equals
-the reference (transformers ``GraniteSpeechCTCEncoder``) run on that clip alone.
+In: features of a batch and the real length of each clip. Out: frames (zero past each clip) and the
+CTC logits of the middle and of the last layer. Frames past a clip's end never reach a real frame:
+attention masks them as keys and the depthwise convolution reads zeros there, so a clip's result
+depends neither on its padding nor on its batch neighbours, and equals the reference (transformers
+``GraniteSpeechCTCEncoder``) run on that clip alone. Only attention needs whole blocks, and fills up
+the last one by itself; everything else is computed for T frames.
 
-Shapes: B batch, T frames, D width, C frames of an attention block, N = B * T / C blocks,
+Shapes: B batch, T frames, D width, C frames of an attention block, N = B * ceil(T / C) blocks,
 H heads, d head width, V CTC labels.
 """
 
@@ -71,19 +72,23 @@ class BlockAttention(nn.Module):
         """x [B, T, D], key_is_padding [N, 1, 1, C] -> [B, T, D]."""
         batch, length, _ = x.shape
         block = key_is_padding.shape[-1]
+        missing = frames_missing(length, block)
         x = self.pre_norm(x)
         key, value = self.to_kv(x, lora).chunk(2, dim=-1)
-        q, k, v = (self._blocks(t, block) for t in (self.to_q(x, lora), key, value))  # [N, H, C, d]
+        rows = (self.to_q(x, lora), key, value)
+        q, k, v = (self._blocks(t, block, missing) for t in rows)  # [N, H, C, d]
         scale = self.dim_head**-0.5
         # One product for all blocks and heads; as a batched one it took up to five times as long.
         by_column = q.reshape(-1, self.dim_head) @ self._relative_rows(block).T  # [N*H*C, 2C-1]
         bias = shift_relative(by_column.view(*q.shape[:3], -1)) * scale  # [N, H, C, C]
         bias = bias.masked_fill(key_is_padding, torch.finfo(bias.dtype).min)
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)
-        out = out.transpose(1, 2).reshape(batch, length, -1)  # [B, T, H*d]
+        out = out.transpose(1, 2).reshape(batch, length + missing, -1)[:, :length]  # [B, T, H*d]
         return self.dropout(self.to_out(out, lora))
 
-    def _blocks(self, x: Tensor, block: int) -> Tensor:
+    def _blocks(self, x: Tensor, block: int, missing: int) -> Tensor:
+        if missing:
+            x = F.pad(x, (0, 0, 0, missing))
         return x.reshape(-1, block, self.num_heads, self.dim_head).transpose(1, 2)
 
     def _relative_rows(self, block: int) -> Tensor:
@@ -201,7 +206,7 @@ class ConformerEncoder(nn.Module):
         """Encode a padded batch.
 
         Args:
-            features: [B, T, input_dim]; T at most one block, or a multiple of the block size.
+            features: [B, T, input_dim], any T.
             lengths: [B] int64, real frames of each clip.
             lora: [B, 1, 1] adapter switch, or None for a model without adapters here.
             run_layer: calls a layer with its arguments; compilers may do it in their own way.
@@ -225,12 +230,20 @@ class ConformerEncoder(nn.Module):
         self, length: int, block: int, lengths: Tensor, dtype: torch.dtype
     ) -> tuple[Tensor, Tensor]:
         """frame_is_real [B, T, 1] as numbers, key_is_padding [N, 1, 1, C] as booleans."""
-        if length % block:
-            raise ValueError(
-                f"{length} frames are not whole blocks of {block}; pad with padded_length()"
-            )
         real = torch.arange(length, device=lengths.device) < lengths[:, None]  # [B, T]
-        return real[:, :, None].to(dtype), ~real.reshape(-1, 1, 1, block)
+        missing = frames_missing(length, block)
+        keys = F.pad(real, (0, missing)) if missing else real
+        return real[:, :, None].to(dtype), ~keys.reshape(-1, 1, 1, block)
+
+
+def frames_missing(num_frames: int, block: int) -> int:
+    """Frames between ``num_frames`` and the next whole number of blocks.
+
+    Asked in this way, because of a symbol that is a multiple of the block a compiler knows that
+    nothing is left over, and leaves the filling out.
+    """
+    left_over = num_frames % block
+    return block - left_over if left_over else 0
 
 
 def padded_length(num_frames: int, context_size: int) -> int:

@@ -26,6 +26,7 @@ PrefillStage = Callable[[Tensor, Tensor, Tensor, KVCache, Tensor | None], Tensor
 DecodeStage = Callable[[Tensor, Tensor, KVCache, Tensor | None], Tensor]
 
 ROW_TILE = 16
+FRAME_STEP = 25  # half a second: kernels prepare themselves for each new length of a long clip
 EAGER_SLOT_STEP = 64  # eager decoding attends over this many slots more at a time
 
 
@@ -121,6 +122,11 @@ def eager_engine(model: GraniteSpeech) -> Engine:
     """The stages uncompiled, at exact sizes: nothing is computed that the answer does not need."""
     context = model.config.encoder.context_size
 
+    def frames_bucket(frames: int) -> int:
+        if frames <= context:
+            return frames
+        return min(padded_length(frames, context), -(-frames // FRAME_STEP) * FRAME_STEP)
+
     def slots_in_use(position: int, num_slots: int) -> int:
         return min(num_slots, (position // EAGER_SLOT_STEP + 1) * EAGER_SLOT_STEP)
 
@@ -130,7 +136,7 @@ def eager_engine(model: GraniteSpeech) -> Engine:
         project=project_stage(model),
         prefill=prefill_stage(model),
         decode=decode_stage(model),
-        frames_bucket=lambda frames: padded_length(frames, context),
+        frames_bucket=frames_bucket,
         prompt_bucket=lambda length: length,
         cache_bucket=lambda slots: slots,
         verify_bucket=whole_tiles,

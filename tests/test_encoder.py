@@ -126,9 +126,22 @@ def test_the_middle_posteriors_feed_the_later_layers():
     assert before.ctc_logits.shape == (1, 40, 42)
 
 
-def test_lengths_that_are_not_whole_blocks_are_refused(encoder: ConformerEncoder):
-    with pytest.raises(ValueError, match="33 frames are not whole blocks of 20"):
-        encoder(torch.zeros(1, 33, 160), torch.tensor([33]))
+@pytest.mark.parametrize("frames", [21, 33, 39, 59])
+def test_a_last_block_that_is_not_full_equals_one_that_was_filled_up(
+    encoder: ConformerEncoder, frames: int
+):
+    exact, filled = encode(encoder, clip(frames), length=frames), encode(encoder, clip(frames))
+    assert exact.frames.shape[1] == frames < filled.frames.shape[1]
+    for one, other in zip(exact, filled, strict=True):
+        assert close(one, other[:, :frames])
+
+
+def test_clips_of_a_batch_need_not_fill_their_last_blocks(encoder: ConformerEncoder):
+    together = encode(encoder, clip(33), clip(47), clip(5), length=47)
+    for row, frames in enumerate((33, 47, 5)):
+        alone = encode(encoder, clip(frames), length=frames)
+        assert close(together.frames[row, :frames], alone.frames[0])
+        assert not together.frames[row, frames:].any()
 
 
 def test_padded_lengths():
