@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from core import products
 from core.config import EncoderConfig
 from core.lora import AdaptableLinear
 
@@ -79,7 +80,10 @@ class BlockAttention(nn.Module):
         q, k, v = (self._blocks(t, block, missing) for t in rows)  # [N, H, C, d]
         scale = self.dim_head**-0.5
         # One product for all blocks and heads; as a batched one it took up to five times as long.
-        by_column = q.reshape(-1, self.dim_head) @ self._relative_rows(block).T  # [N*H*C, 2C-1]
+        # Clips of several blocks have rows by whole blocks; a compiler is not asked which it has.
+        several = not torch.compiler.is_compiling() and length > self.context_size
+        rows, columns = q.reshape(-1, self.dim_head), self._relative_rows(block)
+        by_column = products.linear(rows, columns, few_sizes=several)  # [N*H*C, 2C-1]
         bias = shift_relative(by_column.view(*q.shape[:3], -1)) * scale  # [N, H, C, C]
         bias = bias.masked_fill(key_is_padding, torch.finfo(bias.dtype).min)
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)

@@ -22,14 +22,19 @@ HAS_ONEDNN = torch.backends.mkldnn.is_available()
 LARGE = 2**17  # weights; below, preparing for a new number of rows costs what it saves
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x [..., I], weight [O, I], bias [O] -> [..., O]."""
+def linear(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, *, few_sizes: bool = False
+) -> Tensor:
+    """x [..., I], weight [O, I], bias [O] -> [..., O].
+
+    few_sizes: rows come in few numbers, so that preparing for each pays for small weights too.
+    """
     if x.device.type != "cpu":
         return F.linear(x, weight, bias)
     compiling = torch.compiler.is_compiling()
     if compiling and x.numel() == x.shape[-1]:  # a row; Size.numel() would fix a varying size
         return _row_in_a_loop(x, weight, bias)
-    if not _suits_onednn(x, weight):
+    if not _suits_onednn(x, weight, least=1 if few_sizes else LARGE):
         return F.linear(x, weight, bias)
     return by_onednn(x, weight, bias) if compiling else _onednn(x, weight, bias)
 
@@ -60,11 +65,11 @@ def _(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return x.new_empty(*x.shape[:-1], weight.shape[0])
 
 
-def _suits_onednn(x: Tensor, weight: Tensor) -> bool:
+def _suits_onednn(x: Tensor, weight: Tensor, least: int) -> bool:
     """Whether oneDNN is there and is the quicker one. It knows no gradients and no autocast."""
     return (
         HAS_ONEDNN
-        and weight.numel() >= LARGE
+        and weight.numel() >= least
         and x.dtype == weight.dtype == torch.float32
         and not torch.is_grad_enabled()
         and not torch.is_autocast_enabled("cpu")
