@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from benchmarks.moved import bytes_per_second, reachable
+from benchmarks.moved import share_of_reachable
 from benchmarks.numbers import faster
 from benchmarks.systems import (
     COMPILE,
@@ -104,9 +104,8 @@ def bandwidth(found: Found, shape: Found | None) -> float | None:
     """Bytes a second that the faster float32 engine's decode moved, over what the machine can."""
     if shape is None:
         return None
-    rates = [bytes_per_second(shape, BASE_S, name) for name in (EAGER, COMPILE)]
-    known = [rate for rate in rates if rate is not None]
-    return max(known) / reachable(found["ceilings"]) if known else None
+    shares = [share_of_reachable(found, shape, BASE_S, name) for name in (EAGER, COMPILE)]
+    return max((share for share in shares if share is not None), default=None)
 
 
 def _tokens(shapes: list[Found]) -> Bar:

@@ -51,3 +51,12 @@ def reachable(ceilings: Found) -> float:
     float32 = next(entry for entry in ceilings["dtypes"] if entry["dtype"] == "float32")
     read = ceilings.get("read_bytes_per_s") or 0.0
     return float(max(ceilings["copy_bytes_per_s"], float32["gemv_bytes_per_s"], read))
+
+
+def share_of_reachable(found: Found, shape: Found, seconds: str, system: str) -> float | None:
+    """What decode steps read, over what could be read around them; None if it was not measured."""
+    rate = bytes_per_second(shape, seconds, system)
+    if rate is None:
+        return None
+    row = shape["lengths"][seconds][system]
+    return rate / (row.get("reachable_bytes_per_s") or reachable(found["ceilings"]))

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.moved import reachable
 from benchmarks.numbers import equal_tokens, spent, summary
 from benchmarks.process import Worker
 from benchmarks.shapes import Shape, folder_of
@@ -184,5 +185,12 @@ def _take_turns(
             lambda: worker.ask("once", seconds=seconds, num_tokens=work.num_tokens),
         )
 
+    before = readable_now()
     blocks = interleave([arm(worker) for worker in workers], work.repeats)
-    return {name: summary(found, work.num_tokens) for name, found in blocks.items()}
+    readable = {"reachable_bytes_per_s": (before + readable_now()) / 2}
+    return {name: summary(found, work.num_tokens) | readable for name, found in blocks.items()}
+
+
+def readable_now() -> float:
+    """Bytes a second that can be read at this moment: on a shared machine it drifts by half."""
+    return reachable(asdict(measure_ceilings(CPU, ("float32",), seconds=0.2)))

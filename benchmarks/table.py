@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from benchmarks.bars import Bar
-from benchmarks.moved import bytes_per_second, reachable
+from benchmarks.moved import bytes_per_second, share_of_reachable
 from benchmarks.numbers import faster
 from benchmarks.systems import PEER_EAGER, SYSTEMS
 
@@ -20,7 +20,7 @@ def session_text(found: Found, bars: Sequence[Bar]) -> str:
     """The whole page."""
     lines = [*_machine(found)]
     for shape in found["shapes"]:
-        lines += ["", *_shape(shape, reachable(found["ceilings"]))]
+        lines += ["", *_shape(found, shape)]
     lines += ["", *_extras(found.get("extras", {})), quality_text(found.get("quality", {}))]
     lines += ["", *_bars(bars)]
     lines += [f"not measured: {text}" for text in found["failures"]]
@@ -42,7 +42,7 @@ def _machine(found: Found) -> Iterator[str]:
         yield f"others used {100 * busy:.0f} % of the processor during the run"
 
 
-def _shape(shape: Found, most: float) -> Iterator[str]:
+def _shape(found: Found, shape: Found) -> Iterator[str]:
     total = sum(shape["parameters"].values())
     yield f"{shape['name']}: {total / 1e6:.1f} M parameters, {shape['num_tokens']} new tokens"
     yield (
@@ -64,9 +64,10 @@ def _shape(shape: Found, most: float) -> Iterator[str]:
             per = "n/a" if row["ms_per_token"] is None else f"{row['ms_per_token']:.2f}"
             yield f"  {SYSTEMS[name].title:<40}{row['median_ms']:>11.1f}{per:>10}  {shown}"
             rate = bytes_per_second(shape, seconds, name)
-            read = (
-                "" if rate is None else f"; reads {rate / 1e9:.1f} GB/s ({100 * rate / most:.0f} %)"
-            )
+            share = share_of_reachable(found, shape, seconds, name)
+            read = ""
+            if rate is not None and share is not None:
+                read = f"; reads {rate / 1e9:.1f} GB/s ({100 * share:.0f} %)"
             yield f"    {_phases(row)}{read}{_tokens(row)}"
 
 

@@ -82,8 +82,8 @@ class BlockAttention(nn.Module):
         # One product for all blocks and heads; as a batched one it took up to five times as long.
         # Clips of several blocks have rows by whole blocks; a compiler is not asked which it has.
         several = not torch.compiler.is_compiling() and length > self.context_size
-        rows, columns = q.reshape(-1, self.dim_head), self._relative_rows(block)
-        by_column = products.linear(rows, columns, few_sizes=several)  # [N*H*C, 2C-1]
+        queries, columns = q.reshape(-1, self.dim_head), self._relative_rows(block)
+        by_column = products.linear(queries, columns, few_sizes=several)  # [N*H*C, 2C-1]
         bias = shift_relative(by_column.view(*q.shape[:3], -1)) * scale  # [N, H, C, C]
         bias = bias.masked_fill(key_is_padding, torch.finfo(bias.dtype).min)
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)

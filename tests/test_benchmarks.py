@@ -142,6 +142,16 @@ def test_bandwidth_is_the_decoders_weights_over_time_and_ceiling():
     assert bars["1b: int8 against float32, milliseconds a token"].value == pytest.approx(5.0)
 
 
+def test_bandwidth_is_compared_with_what_was_reachable_at_that_time():
+    raw = {**session({EAGER: row_of(90.0, decode_ms=63 * 10.0)})}
+    raw["shapes"][0]["name"] = "1b"
+    before = next(bar.value for bar in judge(raw) if "bandwidth" in bar.what)
+    raw["shapes"][0]["lengths"]["10"][EAGER]["reachable_bytes_per_s"] = 1e10  # half as much
+    after = next(bar.value for bar in judge(raw) if "bandwidth" in bar.what)
+    assert before is not None
+    assert after == pytest.approx(2 * before)
+
+
 def test_extras_have_their_bars():
     extras = {
         "batch": {EAGER: {"times": {"ratio": 3.4}}, COMPILE: {"times": {"ratio": 2.0}}},
