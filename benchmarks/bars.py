@@ -101,7 +101,7 @@ def judge(found: Found) -> list[Bar]:
 
 
 def bandwidth(found: Found, shape: Found | None) -> float | None:
-    """Bytes a second that the faster float32 engine's decode moved, over what the machine can."""
+    """What decode reads in float32 over what could be read: of the engine that comes nearer."""
     if shape is None:
         return None
     shares = [share_of_reachable(found, shape, BASE_S, name) for name in (EAGER, COMPILE)]

@@ -11,7 +11,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -70,7 +69,6 @@ class Worker:
         self.system = SYSTEMS[system]
         self._cache = tempfile.TemporaryDirectory(prefix="bench-cache-")
         self._log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
-        begin = time.perf_counter()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.worker", system, str(folder), str(threads)],
             cwd=ROOT,
@@ -85,7 +83,6 @@ class Worker:
         except Failed:
             self.close()
             raise
-        self.ready_s = time.perf_counter() - begin
         self.import_s, self.load_s = ready["import_s"], ready["load_s"]
 
     def ask(self, do: str, **arguments: Any) -> Answer:

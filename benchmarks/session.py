@@ -167,7 +167,6 @@ def _start_up(worker: Worker, work: Work, say: Say) -> dict[str, Any]:
         "load_s": worker.load_s,
         "first": first,
         "cold_start_s": cold_s,
-        "ready_s": worker.load_s + max(0.0, cold_s),
         "later_graphs": sum(one["graphs"] for one in list(first.values())[1:]),
         "peak_bytes": again.peak_bytes,
     }

@@ -161,7 +161,7 @@ def describe(
     if known is not None:
         return known
     if (folder / DESCRIPTION_FILE).is_file():
-        return _read_description(folder / DESCRIPTION_FILE, source)
+        return _described(folder / DESCRIPTION_FILE, source)
     family = next((f for f in ("3.2", "3.3", "4.0", "4.1") if f in Path(source).name), None)
     if family is None:
         family = "3.3" if has_lora_adapter else ("4.1" if has_bpe_ctc_head else "4.0")
@@ -178,14 +178,23 @@ def describe(
     )
 
 
-def _read_description(file: Path, source: str) -> CatalogEntry:
-    """``lab.json``: {"family": ..., any of CatalogEntry's fields, and what others read in it}."""
+def read_description(file: Path) -> dict[str, Any]:
+    """``lab.json``: {"family": ..., any of CatalogEntry's fields, and what others read in it}.
+
+    Raises:
+        ValueError: it is no JSON object.
+    """
     try:
         raw = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{file.name}: not valid JSON ({error})") from error
     if not isinstance(raw, dict):
         raise ValueError(f"{file.name}: not a JSON object; expected at least a family")
+    return raw
+
+
+def _described(file: Path, source: str) -> CatalogEntry:
+    raw = read_description(file)
     family = raw.get("family")
     if family not in _FAMILY_LIKE:
         raise ValueError(

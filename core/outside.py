@@ -9,7 +9,6 @@ Shapes: T frames, V labels, L labels of the text.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from core.alignment import spell
-from core.catalog import DESCRIPTION_FILE
+from core.catalog import DESCRIPTION_FILE, read_description
 from core.catalog import OUTSIDE as KEY
 from core.heard import BLANK
 from core.transcript import Word
@@ -97,12 +96,7 @@ def read_scale(folder: Path) -> OutsideScale | None:
     file = folder / DESCRIPTION_FILE
     if not file.is_file():
         return None
-    try:
-        described = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file.name}: not valid JSON ({error})") from error
-    if not isinstance(described, dict):
-        raise ValueError(f"{file.name}: not a JSON object; expected at least a family")
+    described = read_description(file)
     return None if described.get(KEY) is None else parse_scale(described[KEY], file.name)
 
 

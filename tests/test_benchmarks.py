@@ -4,6 +4,7 @@ Run alone: ``python -m pytest tests/test_benchmarks.py``; the session is marked 
 """
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,6 @@ def session(rows: dict[str, dict[str, Any]], **more: Any) -> dict[str, Any]:
                 "import_s": 2.0,
                 "load_s": 0.5,
                 "cold_start_s": 3.0 if name == COMPILE else 12.0,
-                "ready_s": 0.9,
                 "later_graphs": 0,
                 "peak_bytes": 10**9,
             }
@@ -325,6 +325,23 @@ def test_a_quick_session_measures_judges_and_keeps_everything(
     assert all(one["peak_bytes"] > 0 for one in shape["systems"].values())
     assert found["extras"]["batch"]["eager"]["first_difference"] is None
     assert len(found["bars"]) == len(judge(found))
+
+
+def test_a_command_that_fails_says_why_in_its_last_line(tmp_path: Path):
+    with pytest.raises(process.Failed, match=r"-m core package: ended with 2 \(error: .*nowhere"):
+        process.run_command(
+            [sys.executable, "-m", "core", "package", str(tmp_path / "nowhere")], threads=1
+        )
+
+
+def test_a_worker_compiles_for_itself_unless_it_is_given_packages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("GRANITE_SPEECH_PACKAGES", "/somewhere")
+    alone = process._environment(1, tmp_path)
+    given = process._environment(1, tmp_path, tmp_path / "packages")
+    assert alone["GRANITE_SPEECH_PACKAGES"] == "off"
+    assert given["GRANITE_SPEECH_PACKAGES"] == str(tmp_path / "packages")
 
 
 @pytest.mark.slow

@@ -73,7 +73,7 @@ def test_rows_are_padded_to_tiles():
     assert ROW_TILE == 16
 
 
-def test_compiled_sizes_are_the_eager_ones_but_for_sizes_of_one(model: GraniteSpeech):
+def test_compiled_frames_fill_blocks_and_other_sizes_are_the_eager_ones(model: GraniteSpeech):
     compiled, eager = compiled_engine(model, CompileLedger()), eager_engine(model)
     for length in (2, 19, 20, 21, 63, 64, 65, 300):
         assert compiled.frames_bucket(length) == padded_length(length, 20)

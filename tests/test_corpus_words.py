@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from training import corpus, menu_grammar, synthesis
+from training.__main__ import main
 from training.domains import DOMAINS
 
 VOICES = (
@@ -53,16 +54,13 @@ def test_all_of_it_is_for_training_and_lies_beside_the_rest(
 ):
     assert corpus.make_synthetic(tmp_path, 90, 1, "menu") == 90
     assert corpus.make_synthetic(tmp_path, 80, 1, "menu", part="words") == 80
-    splits = {name: Counter(c.split for c in clips(tmp_path, name)) for name in PARTS}
+    splits = {name: Counter(c.split for c in clips(tmp_path, name)) for name in corpus.PARTS}
     assert splits["synthetic"] == {"train": 58, "dev": 2, "heldout_voice": 30}
     assert splits["words"] == {"train": 80}
     assert splits["synthetic"].total() == corpus.make_synthetic(tmp_path, 90, 1, "menu")
-    files = {clip.audio for name in PARTS for clip in clips(tmp_path, name)}
+    files = {clip.audio for name in corpus.PARTS for clip in clips(tmp_path, name)}
     assert len(files) == 170
     assert all((tmp_path / file).is_file() for file in files)
-
-
-PARTS = ("synthetic", "words")
 
 
 def clips(folder: Path, name: str) -> list[corpus.Clip]:
@@ -90,3 +88,13 @@ def test_an_unknown_engine_and_a_domain_without_rare_words_are_refused(tmp_path:
     with pytest.raises(ValueError, match="'digits' has no rare words to read; one of menu has"):
         corpus.make_synthetic(tmp_path, 8, 1, "digits", part="words")
     assert DOMAINS["digits"].word_line is None
+
+
+def test_an_unknown_part_is_refused_before_anything_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert main(["--corpus", str(tmp_path), "corpus", "--parts", "synthetic,rare"]) == 2
+    assert (
+        "--parts has rare; expected some of recordings,synthetic,words" in capsys.readouterr().err
+    )
+    assert not list(tmp_path.iterdir())

@@ -57,10 +57,7 @@ def test_short_clips_are_not_padded_to_the_longest_of_the_batch(
     options = {"max_new_tokens": 4, "ignore_eos": True, "skip_silence": False}
     clips = [noise(1.1), noise(0.3, seed=1), noise(0.7, seed=2)]
     together = lab.transcribe_batch(clips, **options)
-    assert shapes == [
-        (1, 60),
-        (1, 15),
-        (1, 40),
-    ]  # steps of 25 frames, but no more than whole blocks
+    # Above one block of 20 frames in steps of 25, but never more than whole blocks.
+    assert shapes == [(1, 60), (1, 15), (1, 40)]
     alone = [lab.transcribe(clip, **options).token_ids for clip in clips]
     assert [one.token_ids for one in together] == alone

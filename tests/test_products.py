@@ -71,6 +71,15 @@ def test_what_onednn_does_not_know_goes_the_plain_way(
     assert calls == []
 
 
+@needs_onednn
+def test_small_weights_are_worth_preparing_for_where_sizes_are_few(calls: list[tuple[int, ...]]):
+    x, weight = torch.randn(400, 16), torch.randn(39, 16)
+    with torch.inference_mode():
+        found = linear(x, weight, few_sizes=True)
+    assert len(calls) == 1
+    torch.testing.assert_close(found, F.linear(x, weight), rtol=1e-4, atol=1e-5)
+
+
 def test_a_varying_number_of_rows_stays_varying_when_exported(weights: tuple[Tensor, Tensor]):
     class Layer(nn.Module):
         def forward(self, x: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from training.__main__ import main
 from training.together import Team, join_team
 
 ROOT = Path(__file__).parents[1]
@@ -80,6 +81,15 @@ def test_processes_read_pools_of_their_own():
         [1, 4],
         [2, 5],
     ]
+
+
+def test_stages_that_do_not_share_their_work_refuse_several_processes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(["encoder", "--smoke"]) == 2
+    error = capsys.readouterr().err
+    assert "encoder runs in one process, and WORLD_SIZE is '2'; start it without torchrun" in error
 
 
 @pytest.mark.parametrize(("size", "said"), [("2", "RANK, MASTER_ADDR"), ("two", "is no number")])

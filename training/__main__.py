@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -17,6 +18,11 @@ from training.prompt_texts import ASTERISK_TEXTS
 
 def _corpus(arguments: argparse.Namespace) -> None:
     folder, parts = arguments.corpus, arguments.parts.split(",")
+    if unknown := sorted(set(parts) - {"recordings", *corpus.PARTS}):
+        raise ValueError(
+            f"--parts has {', '.join(unknown)}; expected some of recordings,"
+            f"{','.join(corpus.PARTS)}"
+        )
     if "recordings" in parts:
         from training import recordings as rec
 
@@ -31,7 +37,7 @@ def _corpus(arguments: argparse.Namespace) -> None:
         print(f"other people: {make_others(folder)} clips")
         if arguments.fsdd is not None:
             print(f"fsdd: {rec.make_fsdd(folder, arguments.fsdd)} clips")
-    for part in ("synthetic", "words"):
+    for part in corpus.PARTS:
         if part in parts:
             count = corpus.make_synthetic(
                 folder,
@@ -238,7 +244,22 @@ def main(argv: list[str] | None = None) -> int:
     commands.add_commands(stages)
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(message)s")
-    return commands.run_or_say_why(arguments.run, arguments)
+    return commands.run_or_say_why(_run, arguments)
+
+
+def _run(arguments: argparse.Namespace) -> object:
+    """The stage. Processes of one that does not share its work would write the same files.
+
+    Raises:
+        ValueError: the environment speaks of several of them.
+    """
+    size = os.environ.get("WORLD_SIZE", "1")
+    if size != "1" and arguments.run is not _joint:
+        raise ValueError(
+            f"{arguments.stage} runs in one process, and WORLD_SIZE is {size!r}; start it without "
+            "torchrun (joint is the stage that several processes share)"
+        )
+    return arguments.run(arguments)
 
 
 if __name__ == "__main__":

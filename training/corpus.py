@@ -1,8 +1,8 @@
 """The corpus: recordings as 16 kHz WAV files, and manifests that say what each one is.
 
 In: the installed voices (for recordings of people see ``training.recordings``). Out: WAV files in
-``FOLDER/audio`` and one ``FOLDER/{synthetic,fsdd,asterisk}.jsonl`` for each source, a line being a
-``Clip``. Files that exist are kept, so a run that stopped goes on where it was.
+``FOLDER/audio`` and one ``FOLDER/{synthetic,words,fsdd,asterisk,...}.jsonl`` for each source, a
+line being a ``Clip``. Files that exist are kept, so a run that stopped goes on where it was.
 
 Splits: "train"; "dev" (training voices, other texts); and four that no stage may train on:
 "heldout_voice", "heldout_speaker", "asterisk_digits", "asterisk_strings".
@@ -31,6 +31,7 @@ from training.menu_grammar import Line
 LOG = logging.getLogger(__name__)
 RATE = 16_000
 TRAIN_SPLITS = ("train",)
+PARTS = ("synthetic", "words")  # what voices read: lines of the domain, lines full of rare words
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def script_of(part: str, domain: str) -> Script:
     Raises:
         ValueError: the domain has no lines for its rare words.
     """
-    if part == "synthetic":
+    if part == PARTS[0]:
         return Script(part, DOMAINS[domain].line)
     line = DOMAINS[domain].word_line
     if line is None:

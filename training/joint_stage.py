@@ -106,11 +106,7 @@ def run(corpus: Path, checkpoints: Path, options: JointOptions) -> Path:
 
 
 def _run(corpus: Path, checkpoints: Path, options: JointOptions, team: Team) -> Path:
-    cache = corpus / "mels.pt"
-    with team.after_the_leader():
-        train = mels.load(corpus, read_manifest(corpus, TRAIN_SPLITS), cache)
-        dev = mels.load(corpus, read_manifest(corpus, ["dev"]), cache)[:NUM_DEV]
-    composer = Composer(train, real_share=options.real_share, seed=options.seed + 2000, joined=True)
+    composer, dev = _material(corpus, options, team)
     torch.manual_seed(options.seed)
     model, vocabulary = build(checkpoints)
     aligned = torch.load(checkpoints / "align.pt", weights_only=True)["weights"]
@@ -159,6 +155,18 @@ def _run(corpus: Path, checkpoints: Path, options: JointOptions, team: Team) -> 
                 _save(file, state | {"step": step, "pool": pool})
                 saved_at = time.monotonic()
     return file
+
+
+def _material(
+    corpus: Path, options: JointOptions, team: Team
+) -> tuple[Composer, list[mels.Spoken]]:
+    """What draws batches, and the clips that progress is measured by."""
+    cache = corpus / "mels.pt"
+    with team.after_the_leader():
+        train = mels.load(corpus, read_manifest(corpus, TRAIN_SPLITS), cache)
+        dev = mels.load(corpus, read_manifest(corpus, ["dev"]), cache)[:NUM_DEV]
+    share, seed = options.real_share, options.seed + 2000
+    return Composer(train, real_share=share, seed=seed, joined=True), dev
 
 
 def _resume(file: Path, model: GraniteSpeech, optimiser: Optimiser) -> tuple[int, int]:

@@ -14,16 +14,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from training.together import Team
+from training.together import ALONE, Team
 
 _MUON: dict[str, Any] = {"lr": 1e-3, "adjust_lr_fn": "match_rms_adamw"}
 NOT_MATRICES = ("embed", "rel_pos", "projector.linear")  # tables, and a head with tiny weights
 # The projector's last layer has small weights: steps as large as the others' would be mostly
 # noise. Encoder layers that are trained on with the projector should change little.
 SLOW = (("projector.linear", 0.15), ("encoder.layers", 0.25))
-
-
-ALONE = Team()
 
 
 class Optimiser:

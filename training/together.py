@@ -61,12 +61,17 @@ class Team:
 
     @contextmanager
     def after_the_leader(self) -> Iterator[None]:
-        """What the leader does first, and the others when it is done: files written once."""
+        """What the leader does first, and the others when it is done or has failed."""
         if self.size > 1 and not self.leads:
             dist.barrier()
-        yield
-        if self.size > 1 and self.leads:
-            dist.barrier()
+        try:
+            yield
+        finally:
+            if self.size > 1 and self.leads:
+                dist.barrier()
+
+
+ALONE = Team()
 
 
 @contextmanager
@@ -78,7 +83,7 @@ def join_team() -> Iterator[Team]:
     """
     size = os.environ.get("WORLD_SIZE", "1")
     if size == "1":
-        yield Team()
+        yield ALONE
         return
     lacking = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
     if lacking or not size.isdecimal():
