@@ -1,4 +1,4 @@
-"""The part of a corpus that makes rare words frequent."""
+"""The parts of a corpus that make rare words, and strings of digits, frequent."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training import corpus, menu_grammar, synthesis
+from training import corpus, menu_grammar, synthesis, text
 from training.__main__ import main
 from training.domains import DOMAINS
 
@@ -54,18 +54,41 @@ def test_all_of_it_is_for_training_and_lies_beside_the_rest(
 ):
     assert corpus.make_synthetic(tmp_path, 90, 1, "menu") == 90
     assert corpus.make_synthetic(tmp_path, 80, 1, "menu", part="words") == 80
+    assert corpus.make_synthetic(tmp_path, 40, 1, "menu", part="digits") == 40
     splits = {name: Counter(c.split for c in clips(tmp_path, name)) for name in corpus.PARTS}
     assert splits["synthetic"] == {"train": 58, "dev": 2, "heldout_voice": 30}
     assert splits["words"] == {"train": 80}
+    assert splits["digits"] == {"train": 40}
     assert splits["synthetic"].total() == corpus.make_synthetic(tmp_path, 90, 1, "menu")
     files = {clip.audio for name in corpus.PARTS for clip in clips(tmp_path, name)}
-    assert len(files) == 170
+    assert len(files) == 210
     assert all((tmp_path / file).is_file() for file in files)
 
 
 def clips(folder: Path, name: str) -> list[corpus.Clip]:
     every = corpus.read_manifest(folder, ["train", "dev", "heldout_voice"])
-    return [clip for clip in every if ("words-" in clip.audio) == (name == "words")]
+    apart = [part for part in ("words", "digits") if part != name]
+    return [
+        clip
+        for clip in every
+        if not any(f"{part}-" in clip.audio for part in apart)
+        and (name == "synthetic" or f"{name}-" in clip.audio)
+    ]
+
+
+def test_strings_of_digits_are_read_by_voices_of_other_languages_too(
+    tmp_path: Path, said: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+):
+    accent = synthesis.Voice("accent", "pico_accent", "de-DE", "free", 1)
+    monkeypatch.setattr(synthesis, "VOICES", (*VOICES, accent))
+    corpus.make_synthetic(tmp_path, 30, 1, "menu", part="digits")
+    assert {voice for voice, _ in said} == {"one", "third", "accent"}
+    assert {word for clip in clips(tmp_path, "digits") for word in clip.text.split()} <= {
+        *(*text.DIGIT_WORDS, text.OH, *text.REPEATS),
+    }
+    said.clear()
+    corpus.make_synthetic(tmp_path, 30, 1, "menu")
+    assert "accent" not in {voice for voice, _ in said}
 
 
 def test_a_clip_that_is_there_is_not_said_again(tmp_path: Path, said: list[tuple[str, str]]):
@@ -95,6 +118,7 @@ def test_an_unknown_part_is_refused_before_anything_is_read(
 ):
     assert main(["--corpus", str(tmp_path), "corpus", "--parts", "synthetic,rare"]) == 2
     assert (
-        "--parts has rare; expected some of recordings,synthetic,words" in capsys.readouterr().err
+        "--parts has rare; expected some of recordings,synthetic,words,digits"
+        in capsys.readouterr().err
     )
     assert not list(tmp_path.iterdir())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from training.augment import augment, mel_centres, stretch, telephone
 from training.batches import Composer
 from training.corpus import RATE, Clip, read_manifest, write_manifest, write_wav
 from training.scores import distance, error_rate
+from training.synthesis import VOICES
 from training.vocabulary import CHAT_TEMPLATE, Vocabulary, chat_prompt, train_tokenizer
 
 WORDS = ("one", "two", "three", "four")
@@ -143,6 +145,17 @@ def test_joined_strings_are_of_one_voice_and_longer(corpus: Path) -> None:
     alone, together = texts(joined=False), texts(joined=True)
     assert max(len(said.split()) for said in alone) == 1 < max(len(s.split()) for s in together)
     assert all(len(set(said.split())) == 1 for said in together)
+
+
+def test_a_voice_with_few_clips_has_as_many_turns_as_its_weight_says() -> None:
+    one = mels.Spoken(torch.zeros(60, mels.NUM_MELS).half(), "few", "kokoro-mixes")
+    many = [replace(one, speaker="piper-joe", text="many")] * 99
+    composer = Composer([one, *many], real_share=0.0, seed=3, joined=True)
+    batches = composer.pool(0, 0.0, num_batches=16, frames=300)
+    heard = Counter(word for batch in batches for said in batch.texts for word in said.split())
+    weights = {voice.name: voice.weight for voice in VOICES}
+    expected = weights["kokoro-mixes"] / (weights["kokoro-mixes"] + weights["piper-joe"])
+    assert heard["few"] / heard.total() == pytest.approx(expected, abs=0.2)
 
 
 def test_chat_prompts_equal_the_template() -> None:

@@ -174,29 +174,31 @@ def main(argv: list[str] | None = None) -> int:
     stages = parser.add_subparsers(dest="stage", required=True)
     stage = stages.add_parser("corpus", help="synthesise and collect recordings")
     stage.add_argument(
-        "--parts", default="recordings,synthetic", help="and words: lines full of rare words"
+        "--parts",
+        default="recordings,synthetic",
+        help="also words (lines full of rare words) and digits (strings of digits)",
     )
-    stage.add_argument("--domain", choices=sorted(DOMAINS), default="digits")
+    stage.add_argument("--domain", choices=sorted(DOMAINS), default="menu")
     stage.add_argument("--fsdd", type=Path, help="folder of the Free Spoken Digit Dataset")
-    stage.add_argument("--clips", type=int, default=5213)
+    stage.add_argument("--clips", type=int, default=13000)
     stage.add_argument("--workers", type=int, default=2)
     stage.add_argument("--engines", default="", help="only their voices, as hibari,flite,pico")
     stage.set_defaults(run=_corpus)
     stage = stages.add_parser("encoder", help="train the encoder by character CTC")
-    stage.add_argument("--steps", type=int, default=2700)
-    stage.add_argument("--learning-rate", type=float, default=1.2e-3)
+    stage.add_argument("--steps", type=int, default=6500)
+    stage.add_argument("--learning-rate", type=float, default=1.5e-3)
     stage.add_argument("--restart-from", type=Path, help="weights of an earlier round")
-    stage.add_argument("--real-share", type=float, default=0.4, help="recordings among the clips")
+    stage.add_argument("--real-share", type=float, default=0.12, help="recordings among the clips")
     stage.add_argument("--joined", action="store_true", help="several lines of a voice in a clip")
     stage.add_argument("--bf16", action="store_true", help="compute in bfloat16")
     stage.add_argument("--smoke", action="store_true")
     stage.set_defaults(run=_encoder)
     stage = stages.add_parser("decoder", help="train the tokenizer and the text decoder")
-    stage.add_argument("--domain", choices=sorted(DOMAINS), default="digits")
+    stage.add_argument("--domain", choices=sorted(DOMAINS), default="menu")
     stage.add_argument("--bf16", action="store_true", help="compute in bfloat16")
-    stage.add_argument("--steps", type=int, default=4000)
+    stage.add_argument("--steps", type=int, default=5000)
     stage.add_argument("--smoke", action="store_true")
-    stage.add_argument("--learning-rate", type=float, default=2e-3)
+    stage.add_argument("--learning-rate", type=float, default=1.5e-3)
     stage.add_argument("--restart-from", type=Path, help="weights of an earlier round")
     stage.set_defaults(run=_decoder)
     stage = stages.add_parser("align", help="train projector and LoRA, the rest frozen")
@@ -207,10 +209,12 @@ def main(argv: list[str] | None = None) -> int:
     stage.add_argument("--smoke", action="store_true")
     stage.set_defaults(run=_align)
     stage = stages.add_parser("joint", help="train all but the decoder on audio always new")
-    stage.add_argument("--steps", type=int, default=4400)
-    stage.add_argument("--learning-rate", type=float, default=1e-3)
-    stage.add_argument("--placing", type=int, default=0, help="first steps, weighting word places")
-    stage.add_argument("--real-share", type=float, default=0.4, help="recordings among the clips")
+    stage.add_argument("--steps", type=int, default=11000)
+    stage.add_argument("--learning-rate", type=float, default=1.2e-3)
+    stage.add_argument(
+        "--placing", type=int, default=1500, help="first steps, weighting word places"
+    )
+    stage.add_argument("--real-share", type=float, default=0.18, help="recordings among the clips")
     stage.add_argument("--bf16", action="store_true", help="compute in bfloat16")
     stage.add_argument("--smoke", action="store_true")
     stage.set_defaults(run=_joint)
@@ -231,10 +235,11 @@ def main(argv: list[str] | None = None) -> int:
     stage.add_argument("--model", default="tiny", help="name or folder of a checkpoint")
     stage.add_argument(
         "--inside",
-        default="dev,heldout_voice,heldout_speaker,asterisk_digits,asterisk_strings",
+        default="dev,heldout_voice,heldout_speaker,asterisk_digits,asterisk_strings,prompts_met,"
+        "prompts_unmet,prompts_letters",
         help="splits whose clips are of the domain",
     )
-    stage.add_argument("--outside", default="prompts_met,prompts_unmet,prompts_outside")
+    stage.add_argument("--outside", default="prompts_outside,novel")
     stage.add_argument("--outside-corpus", type=Path, help="folder of these, if another")
     stage.add_argument("--limit", type=int, help="clips of each split, at most")
     stage.set_defaults(run=_calibrate)

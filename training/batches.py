@@ -21,6 +21,7 @@ from torch import Tensor
 
 from training.augment import add_noise, augment, stretch
 from training.mels import FLOOR, NUM_MELS, Spoken, features
+from training.synthesis import VOICES
 from training.text import OH
 
 BLOCK = 400  # mel frames of one attention block of 200 encoder frames (4 s)
@@ -91,6 +92,10 @@ class Composer:
         self.voices: dict[str, list[Spoken]] = defaultdict(list)
         for one in self.synthetic if joined else ():
             self.voices[one.speaker].append(one)
+        # A slow engine's voice has fewer clips, not fewer turns: what is scarce is voices.
+        known = {voice.name: voice.weight for voice in VOICES}
+        usual = sum(known.values()) / len(known)
+        self.turns = {name: known.get(name, usual) for name in sorted(self.voices)}
         self.real_share = real_share if self.real and self.synthetic else float(bool(self.real))
         self.seed = seed
 
@@ -123,8 +128,7 @@ class Composer:
         """Strings to draw from, how many of them to join, and the longest pause between them."""
         if not self.voices:
             return self.synthetic, 1, 40
-        names = sorted(self.voices)
-        (name,) = rng.choices(names, [len(self.voices[name]) for name in names])
+        (name,) = rng.choices(list(self.turns), list(self.turns.values()))
         return self.voices[name], rng.choice((1, 1, 1, 1, 2, 2, 3)), 40
 
     def _join(

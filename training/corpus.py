@@ -31,7 +31,8 @@ from training.menu_grammar import Line
 LOG = logging.getLogger(__name__)
 RATE = 16_000
 TRAIN_SPLITS = ("train",)
-PARTS = ("synthetic", "words")  # what voices read: lines of the domain, lines full of rare words
+# What voices read: lines of the domain, lines full of rare words, lines of the digits' domain.
+PARTS = ("synthetic", "words", "digits")
 
 
 @dataclass(frozen=True)
@@ -105,13 +106,15 @@ class Script:
 
 
 def script_of(part: str, domain: str) -> Script:
-    """The script of a part of the corpus: "synthetic" or "words".
+    """The script of a part of the corpus, one of :data:`PARTS`.
 
     Raises:
         ValueError: the domain has no lines for its rare words.
     """
-    if part == PARTS[0]:
+    if part == "synthetic":
         return Script(part, DOMAINS[domain].line)
+    if part == "digits":
+        return Script(part, DOMAINS["digits"].line, tested=False)
     line = DOMAINS[domain].word_line
     if line is None:
         able = ", ".join(name for name, one in DOMAINS.items() if one.word_line is not None)
@@ -157,14 +160,15 @@ def make_synthetic(
 ) -> int:
     """Read texts of a domain with every installed voice, in proportion to the voices' weights.
 
-    Voices of other languages know the digits alone, and are left out of other domains.
+    Voices of other languages know the digits alone, and read nothing else.
 
     Args:
         folder: of the corpus.
         num_clips: over all voices.
         workers: processes.
         domain: a name of :data:`training.domains.DOMAINS`.
-        part: "synthetic", or "words" for lines in which rare words are frequent.
+        part: one of :data:`PARTS`: "synthetic", "words" for lines in which rare words are
+            frequent, "digits" for strings of digits beside another domain.
         engines: only their voices; empty for all.
 
     Returns:
@@ -181,7 +185,7 @@ def make_synthetic(
     able = [
         voice
         for voice in synthesis.VOICES
-        if (domain == "digits" or voice.engine != "pico_accent")
+        if ("digits" in (domain, part) or voice.engine != "pico_accent")
         and (not engines or voice.engine in engines)
         and (script.tested or voice.split == "train")
     ]

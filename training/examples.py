@@ -15,6 +15,14 @@ from training.corpus import RATE, Clip, read_manifest, read_wav
 
 SINGLE = ("zero", "three", "five", "seven", "nine", "oh")
 STRING_LENGTHS = (2, 3, 4, 5, 6, 7)
+# Prompts as they are: texts that training may have met (with other voices), and texts it has not.
+PROMPT_SPLITS = ("prompts_met", "prompts_unmet", "prompts_letters")
+PHRASES = (
+    *("please try again", "one moment please", "press star to return to the main menu"),
+    *("thank you for your patience", "press star to cancel", "november"),
+    *("you have an incoming call", "please enter your conference number followed by the pound key"),
+)
+OUTSIDE = ("weasels have eaten our phone system",)  # to see how a model says: not my domain
 
 README = """# Example recordings
 
@@ -24,6 +32,8 @@ Voice: Allison Smith, from the Asterisk core sounds (English), Debian package
 - `digit_*.flac`: single digits, as recorded.
 - `string_*.flac`: digit strings, put together from the recorded single digits with short pauses, as
   a telephone system plays them. The package holds no digit strings spoken in one breath.
+- `phrase_*.flac`: phrases of voice menus, as recorded.
+- `outside_*.flac`: a phrase with words that the bundled model does not know; it should say so.
 
 `transcripts.json` gives the text of each file. None of these recordings was used for training.
 They are shared under the same licence, CC-BY-SA-3.0: https://creativecommons.org/licenses/by-sa/3.0/
@@ -31,7 +41,7 @@ They are shared under the same licence, CC-BY-SA-3.0: https://creativecommons.or
 
 
 def choose(corpus: Path) -> dict[str, Clip]:
-    """File name -> clip: some single digits, and one string of each length."""
+    """File name -> clip: single digits, a string of each length, phrases, one that is outside."""
     chosen = {
         f"digit_{clip.text}.flac": clip
         for clip in read_manifest(corpus, ["asterisk_digits"])
@@ -40,8 +50,19 @@ def choose(corpus: Path) -> dict[str, Clip]:
     strings = read_manifest(corpus, ["asterisk_strings"])
     for length in STRING_LENGTHS:
         clip = next(clip for clip in strings if len(clip.text.split()) == length)
-        chosen[f"string_{'_'.join(clip.text.split())}.flac"] = clip
+        chosen[_name("string", clip)] = clip
+    for kind, splits, wanted in (
+        ("phrase", PROMPT_SPLITS, PHRASES),
+        ("outside", ("prompts_outside",), OUTSIDE),
+    ):
+        for clip in read_manifest(corpus, splits):
+            if clip.text in wanted:
+                chosen.setdefault(_name(kind, clip), clip)
     return chosen
+
+
+def _name(kind: str, clip: Clip) -> str:
+    return f"{kind}_{'_'.join(clip.text.split())}.flac"
 
 
 def write_examples(corpus: Path, folder: Path) -> int:
