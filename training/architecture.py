@@ -7,10 +7,19 @@ read.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypedDict
+
+
+class LoraSettings(TypedDict):
+    """What ``adapter_config.json`` says of the adapter's shape, in PEFT's names."""
+
+    r: int
+    lora_alpha: int
+    target_modules: list[str]
+
 
 NUM_MELS = 80
-LORA = {"r": 16, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"]}
+LORA: LoraSettings = {"r": 16, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"]}
 _HEAD_DIM = 48
 
 

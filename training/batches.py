@@ -141,7 +141,9 @@ class Composer:
         chance: Chance,
     ) -> tuple[list[Tensor], list[str]]:
         """``wanted`` clips of a pool, or as many as fit in ``room``, with pauses up to ``pace``."""
-        rng, parts, texts, misses = chance.python, [], [], 0
+        parts: list[Tensor] = []
+        texts: list[str] = []
+        rng, misses = chance.python, 0
         while len(texts) < wanted and misses < 20:
             one = rng.choice(pool)
             gap = rng.randint(0, pace) if texts else 0

@@ -19,9 +19,10 @@ from torch import Tensor
 
 import core
 from core.catalog import DESCRIPTION_FILE
+from core.catalog import OUTSIDE as KEY
 from core.hearing import ctc_of
 from core.lab import Lab
-from core.outside import KEY, OutsideScale, signs_of
+from core.outside import OutsideScale, signs_of
 from training.corpus import Clip, read_manifest
 
 FALSE_ALARMS = 0.02  # of the clips of the domain that the scale is fitted to

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core.config_file import parse_config
-from core.decoder import GraniteDecoder
+from core.decoder import DecoderLayer, GraniteDecoder
 from training.architecture import raw_config
 from training.domains import DOMAINS
 from training.optimiser import Optimiser
@@ -64,6 +64,7 @@ def new_decoder(vocab_size: int) -> GraniteDecoder:
     nn.init.constant_(decoder.norm.weight, config.decoder.logits_scaling)
     with torch.no_grad():
         for layer in decoder.layers:
+            assert isinstance(layer, DecoderLayer)
             layer.self_attn.q_proj.weight.mul_(config.decoder.head_dim**0.25)
             layer.self_attn.k_proj.weight.mul_(config.decoder.head_dim**0.25)
             layer.self_attn.o_proj.weight.div_(multiplier)

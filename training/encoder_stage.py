@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core.config_file import parse_config
-from core.encoder import ConformerEncoder, padded_length
+from core.encoder import ConformerBlock, ConformerEncoder, padded_length
 from training import mels
 from training.architecture import raw_config
 from training.batches import Batch, Composer
@@ -72,6 +72,7 @@ def new_encoder() -> ConformerEncoder:
     config = parse_config(raw_config(vocab_size=512), source="training.architecture")
     encoder = ConformerEncoder(config.encoder)
     for layer in encoder.layers:
+        assert isinstance(layer, ConformerBlock)
         nn.init.normal_(layer.attn.rel_pos_emb.weight, std=0.02)
     drop_by_clip(encoder)
     return encoder

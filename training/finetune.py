@@ -207,8 +207,8 @@ def prepare(options: FinetuneOptions, say: Say = print) -> Run:
     if state is not None:
         progress = state.progress
         with torch.no_grad():
-            for name, value in state.weights.items():
-                learning[name].copy_(value)
+            for name, weights in state.weights.items():
+                learning[name].copy_(weights)
         optimiser.load_state_dict(state.optimiser)
         say(f"going on from step {progress.step}")
     recordings = Recordings(lab, options.max_seconds)
