@@ -24,6 +24,7 @@ from training.mels import FLOOR, NUM_MELS, Spoken, features
 from training.synthesis import VOICES
 from training.text import OH
 
+MIXED = 3  # turns of a voice that is many speakers, for one of another
 BLOCK = 400  # mel frames of one attention block of 200 encoder frames (4 s)
 
 
@@ -92,8 +93,9 @@ class Composer:
         self.voices: dict[str, list[Spoken]] = defaultdict(list)
         for one in self.synthetic if joined else ():
             self.voices[one.speaker].append(one)
-        # A slow engine's voice has fewer clips, not fewer turns: what is scarce is voices.
-        known = {voice.name: voice.weight for voice in VOICES}
+        # A slow engine's voice has fewer clips, not fewer turns; one that is many speakers has
+        # more turns: what is scarce is voices.
+        known = {voice.name: voice.weight * (MIXED if voice.mixed else 1) for voice in VOICES}
         usual = sum(known.values()) / len(known)
         self.turns = {name: known.get(name, usual) for name in sorted(self.voices)}
         self.real_share = real_share if self.real and self.synthetic else float(bool(self.real))

@@ -30,7 +30,10 @@ Speech = tuple[np.ndarray, int]  # samples [N] float32, rate in Hz
 
 @dataclass(frozen=True)
 class Voice:
-    """One row of the table: who speaks, through which engine, under which licence, how often."""
+    """One row of the table: who speaks, through which engine, under which licence, how often.
+
+    mixed: every clip is another mixture of styles, so that it is many speakers.
+    """
 
     name: str
     engine: str
@@ -38,6 +41,7 @@ class Voice:
     licence: str
     weight: int
     split: str = "train"
+    mixed: bool = False
 
 
 VOICES = (
@@ -50,8 +54,8 @@ VOICES = (
     Voice("flite-kal16", "flite", "kal16", "CMU Flite (BSD-like)", 6),
     Voice("festival-ked", "festival", "ked_diphone", "CMU/EST free licence", 4),
     Voice("piper-joe", "piper", "", "CC0-1.0", 12),
-    Voice("kokoro-mixes", "kokoro", "", "Apache-2.0", 12),
-    Voice("kokoro-british", "kokoro", "british", "Apache-2.0", 4),
+    Voice("kokoro-mixes", "kokoro", "", "Apache-2.0", 12, mixed=True),
+    Voice("kokoro-british", "kokoro", "british", "Apache-2.0", 4, mixed=True),
     Voice("espeak-variants", "espeak", "", "GPL-3.0 program", 3),
     Voice("pico-accent-de", "pico_accent", "de-DE", "Apache-2.0", 3),
     Voice("pico-accent-fr", "pico_accent", "fr-FR", "Apache-2.0", 2),
