@@ -39,6 +39,7 @@ demo-model: $(STAMP)  ## train the bundled model from nothing (a night; it goes 
 	$(TRAIN) corpus --parts words --clips 18000 --engines $(QUICK)
 	$(TRAIN) corpus --parts digits --clips 6000 --engines $(QUICK),pico_accent,festival
 	$(TRAIN) corpus --parts digits --clips 1320 --engines kokoro,piper,espeak
+	$(TRAIN) corpus --parts outside --clips 200
 	$(TRAIN) encoder --joined --bf16
 	$(TRAIN) decoder --bf16
 	$(TRAIN) align

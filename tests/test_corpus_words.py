@@ -59,6 +59,7 @@ def test_all_of_it_is_for_training_and_lies_beside_the_rest(
     assert splits["synthetic"] == {"train": 58, "dev": 2, "heldout_voice": 30}
     assert splits["words"] == {"train": 80}
     assert splits["digits"] == {"train": 40}
+    assert splits["outside"] == {}
     assert splits["synthetic"].total() == corpus.make_synthetic(tmp_path, 90, 1, "menu")
     files = {clip.audio for name in corpus.PARTS for clip in clips(tmp_path, name)}
     assert len(files) == 210
@@ -67,7 +68,7 @@ def test_all_of_it_is_for_training_and_lies_beside_the_rest(
 
 def clips(folder: Path, name: str) -> list[corpus.Clip]:
     every = corpus.read_manifest(folder, ["train", "dev", "heldout_voice"])
-    apart = [part for part in ("words", "digits") if part != name]
+    apart = [part for part in ("words", "digits", "outside") if part != name]
     return [
         clip
         for clip in every
@@ -89,6 +90,15 @@ def test_strings_of_digits_are_read_by_voices_of_other_languages_too(
     said.clear()
     corpus.make_synthetic(tmp_path, 30, 1, "menu")
     assert "accent" not in {voice for voice, _ in said}
+
+
+def test_sentences_of_no_domain_are_for_tests_alone(tmp_path: Path, said: list[tuple[str, str]]):
+    corpus.make_synthetic(tmp_path, 40, 1, "menu", part="outside")
+    read = corpus.read_manifest(tmp_path, ["outside"])
+    assert len(read) == 40 == len(said)
+    assert not corpus.read_manifest(tmp_path, ["train", "dev"])
+    known = menu_grammar.vocabulary()
+    assert all(sum(word not in known for word in clip.text.split()) >= 3 for clip in read)
 
 
 def test_a_clip_that_is_there_is_not_said_again(tmp_path: Path, said: list[tuple[str, str]]):

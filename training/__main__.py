@@ -176,7 +176,7 @@ def main(argv: list[str] | None = None) -> int:
     stage.add_argument(
         "--parts",
         default="recordings,synthetic",
-        help="also words (lines full of rare words) and digits (strings of digits)",
+        help="also words (lines full of rare words), digits (strings of digits), outside",
     )
     stage.add_argument("--domain", choices=sorted(DOMAINS), default="menu")
     stage.add_argument("--fsdd", type=Path, help="folder of the Free Spoken Digit Dataset")
@@ -239,7 +239,7 @@ def main(argv: list[str] | None = None) -> int:
         "prompts_unmet,prompts_letters",
         help="splits whose clips are of the domain",
     )
-    stage.add_argument("--outside", default="prompts_outside,novel")
+    stage.add_argument("--outside", default="prompts_outside,outside,novel")
     stage.add_argument("--outside-corpus", type=Path, help="folder of these, if another")
     stage.add_argument("--limit", type=int, help="clips of each split, at most")
     stage.set_defaults(run=_calibrate)

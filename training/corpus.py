@@ -4,8 +4,8 @@ In: the installed voices (for recordings of people see ``training.recordings``).
 ``FOLDER/audio`` and one ``FOLDER/{synthetic,words,fsdd,asterisk,...}.jsonl`` for each source, a
 line being a ``Clip``. Files that exist are kept, so a run that stopped goes on where it was.
 
-Splits: "train"; "dev" (training voices, other texts); and four that no stage may train on:
-"heldout_voice", "heldout_speaker", "asterisk_digits", "asterisk_strings".
+Splits: "train"; "dev" (training voices, other texts); and those that no stage may train on, among
+them "heldout_voice", "heldout_speaker", "asterisk_digits", "asterisk_strings", "outside".
 """
 
 from __future__ import annotations
@@ -26,13 +26,15 @@ from scipy.signal import resample_poly
 
 from training import synthesis
 from training.domains import DOMAINS
+from training.everyday import everyday_line
 from training.menu_grammar import Line
 
 LOG = logging.getLogger(__name__)
 RATE = 16_000
 TRAIN_SPLITS = ("train",)
-# What voices read: lines of the domain, lines full of rare words, lines of the digits' domain.
-PARTS = ("synthetic", "words", "digits")
+# What voices read: lines of the domain, lines full of rare words, lines of the digits' domain, and
+# sentences of no domain (their split is "outside").
+PARTS = ("synthetic", "words", "digits", "outside")
 
 
 @dataclass(frozen=True)
@@ -94,11 +96,16 @@ def seeded(*parts: object) -> random.Random:
 
 @dataclass(frozen=True)
 class Script:
-    """What voices read. name: of the manifest; tested: whether some clips are kept for tests."""
+    """What voices read.
+
+    name: of the manifest. tested: whether some clips are kept for tests. split: of all clips, where
+    the voice does not tell.
+    """
 
     name: str
     line: Callable[[random.Random], Line]
     tested: bool = True
+    split: str | None = None
 
     def where(self, voice: str) -> str:
         """The folder of a voice's clips below "audio", which also seeds them."""
@@ -113,6 +120,8 @@ def script_of(part: str, domain: str) -> Script:
     """
     if part == "synthetic":
         return Script(part, DOMAINS[domain].line)
+    if part == "outside":
+        return Script(part, everyday_line, tested=False, split="outside")
     if part == "digits":
         return Script(part, DOMAINS["digits"].line, tested=False)
     line = DOMAINS[domain].word_line
@@ -128,7 +137,7 @@ def _say(folder: Path, voice: synthesis.Voice, index: int, script: Script) -> Cl
     rng = seeded(where, index)
     line = script.line(rng)
     held_back = script.tested and voice.split == "train" and index % 40 == 0
-    split = "dev" if held_back else voice.split
+    split = script.split or ("dev" if held_back else voice.split)
     name = f"audio/{where}/{index:05d}.wav"
     clip = Clip(name, line.text, "en", voice.name, voice.licence, split)
     if not (folder / name).exists():
@@ -168,7 +177,8 @@ def make_synthetic(
         workers: processes.
         domain: a name of :data:`training.domains.DOMAINS`.
         part: one of :data:`PARTS`: "synthetic", "words" for lines in which rare words are
-            frequent, "digits" for strings of digits beside another domain.
+            frequent, "digits" for strings of digits beside another domain, "outside" for
+            sentences to test with, which have words that no domain has.
         engines: only their voices; empty for all.
 
     Returns:

@@ -29,6 +29,7 @@ SETS = (
     ("commands and channel names", "commands", None),
     ("training voices, other texts", "dev", None),
     ("outside: asterisk prompts", "prompts_outside", None),
+    ("outside: everyday sentences", "outside", None),
     ("outside: a novel", "novel", None),
 )
 DEFAULT_WAYS = ("greedy", "lora-off")
