@@ -43,7 +43,8 @@ ASK_NOTE = (
     "A second pass over the text alone, with LoRA off: the language model under the speech model."
 )
 ASK_EXAMPLES = (
-    "The bundled model knows: write in digits, reverse, how many digits. Larger models: anything."
+    "The bundled model knows: repeat, reverse, how many words, write in digits. "
+    "Larger models: anything."
 )
 TASKS = {
     "transcribe": "Transcribe",

@@ -64,7 +64,7 @@ CATALOG: dict[str, CatalogEntry] = {
             name="tiny",
             source=str(ASSETS / "tiny"),
             family="tiny",
-            title="Bundled tiny model: spoken English digits",
+            title="Bundled tiny model: voice-menu English",
             licence="CC BY-SA 4.0",
             size_bytes=None,
             parameters=None,
@@ -72,7 +72,8 @@ CATALOG: dict[str, CatalogEntry] = {
             languages=("en",),
             text_mode=True,
             reliable_s=10.0,
-            notes="English digits and digit strings only; everything else is outside its domain",
+            notes="Digits, numbers, dates, letters, commands, phrases of voice menus: 446 English "
+            "words; everything else is outside its domain",
         ),
         CatalogEntry(
             name="granite-speech-3.3-2b",

@@ -155,8 +155,7 @@ def _calibrate(arguments: argparse.Namespace) -> None:
     scale, found = calibrate.run(arguments.model, inside, outside, limit=arguments.limit)
     print(f"warns from a probability of {scale.limit:.3f} on; on clips it was not fitted to:")
     for group in found:
-        kind = "outside" if group.outside else "inside"
-        print(f"  {kind} {group.group}: {100 * group.share:.1f} % of {group.count} clips")
+        print(f"  {group.kind} {group.group}: {100 * group.share:.1f} % of {group.count} clips")
 
 
 def _examples(arguments: argparse.Namespace) -> None:

@@ -3,6 +3,9 @@
 In: a packed checkpoint, clips of its domain and clips of others. Out: the scale of
 ``core.outside`` in the checkpoint's ``lab.json``, and how often it warns on clips that it was not
 fitted to: clips are split in two halves by their names.
+
+A warning on a clip of the domain that was misheard is no false alarm: the scale is fitted to those
+heard right, and what it does on the others is told apart.
 """
 
 from __future__ import annotations
@@ -25,26 +28,34 @@ from core.lab import Lab
 from core.outside import OutsideScale, signs_of
 from training.corpus import Clip, read_manifest
 
+KINDS = ("inside", "misheard", "outside")
 FALSE_ALARMS = 0.02  # of the clips of the domain that the scale is fitted to
 PULL = 0.01  # of the weights towards nought
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A clip's signs, whether it is outside, which set it is of, and whether the fit may see it."""
+    """A clip's signs, whether it is outside, which set it is of, and whether the fit may see it.
+
+    right: its transcript has no wrong word.
+    """
 
     signs: tuple[float, ...]
     outside: bool
     group: str
     fitted: bool
+    right: bool = True
 
 
 @dataclass(frozen=True)
 class Alarms:
-    """Of ``count`` clips of a group that were not fitted to, the share that is warned of."""
+    """Of ``count`` clips of a group that were not fitted to, the share that is warned of.
+
+    kind: "inside", "misheard" (inside, with a wrong word), or "outside".
+    """
 
     group: str
-    outside: bool
+    kind: str
     count: int
     share: float
 
@@ -59,24 +70,27 @@ def judge(lab: Lab, corpus: Path, clips: Sequence[Clip], *, outside: bool) -> It
     """The signs of clips as they are transcribed; clips without any text are left out."""
     for clip in clips:
         file = str(corpus / clip.audio)
-        words = lab.transcribe(file).words
+        transcript = lab.transcribe(file)
         _, logits, _ = ctc_of(lab, file)
-        signs = signs_of(logits, words)
+        signs = signs_of(logits, transcript.words)
         if signs is not None:
             group = clip.split if clip.split != "heldout_voice" else clip.speaker
-            yield Judged(signs, outside, group, zlib.crc32(clip.audio.encode()) % 2 == 0)
+            right = not outside and transcript.text.split() == clip.text.split()
+            yield Judged(signs, outside, group, zlib.crc32(clip.audio.encode()) % 2 == 0, right)
 
 
 def fit(judged: Sequence[Judged], false_alarms: float = FALSE_ALARMS) -> OutsideScale:
-    """A logistic scale over the signs, both kinds weighing the same.
+    """A logistic scale over the signs: clips heard right, and clips outside, weighing the same.
 
     Raises:
         ValueError: clips of one kind only.
     """
+    judged = [one for one in judged if one.outside or one.right]
     kinds = torch.tensor([one.outside for one in judged], dtype=torch.double)
     if not 0 < int(kinds.sum()) < len(judged):
         raise ValueError(
-            f"{int(kinds.sum())} of {len(judged)} clips are outside; expected some of either kind"
+            f"{int(kinds.sum())} of {len(judged)} clips are outside, the others heard right; "
+            "expected some of either kind"
         )
     signs = torch.tensor([one.signs for one in judged], dtype=torch.double)  # [N, S]
     mean, spread = signs.mean(0), signs.std(0).clamp(min=1e-6)
@@ -103,15 +117,16 @@ def fit(judged: Sequence[Judged], false_alarms: float = FALSE_ALARMS) -> Outside
 
 def alarms(scale: OutsideScale, judged: Sequence[Judged]) -> list[Alarms]:
     """How often the scale warns, group by group, on clips it was not fitted to."""
-    found = []
-    for outside, group in sorted({(one.outside, one.group) for one in judged}):
-        signs = [
-            j.signs for j in judged if (j.outside, j.group, j.fitted) == (outside, group, False)
-        ]
-        if signs:
-            warned = sum(scale.probability(one) > scale.limit for one in signs)
-            found.append(Alarms(group, outside, len(signs), warned / len(signs)))
-    return found
+    groups: dict[tuple[int, str], list[bool]] = {}
+    for one in judged:
+        if not one.fitted:
+            kind = KINDS.index("outside" if one.outside else "inside" if one.right else "misheard")
+            warned = scale.probability(one.signs) > scale.limit
+            groups.setdefault((kind, one.group), []).append(warned)
+    return [
+        Alarms(group, KINDS[kind], len(warned), sum(warned) / len(warned))
+        for (kind, group), warned in sorted(groups.items())
+    ]
 
 
 def run(
