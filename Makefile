@@ -33,6 +33,7 @@ example-run: $(STAMP)  ## record again the run that the Profile tab opens with
 TRAIN = $(PY) -m training
 QUICK = hibari,pico,flite
 demo-model: $(STAMP)  ## train the bundled model from nothing (a night; it goes on where it was stopped)
+	$(PY) -m pip install --quiet -r requirements-training.txt
 	$(TRAIN) corpus $(if $(FSDD),--fsdd $(FSDD)) --clips 13000
 	$(TRAIN) corpus --parts synthetic --clips 20000 --engines $(QUICK),festival
 	$(TRAIN) corpus --parts words --clips 9000 --engines $(QUICK),festival,piper

@@ -43,8 +43,10 @@ def tiny() -> Lab:
 
 
 def examples() -> dict[str, str]:
+    """File and text of the examples that the model should hear."""
     file = EXAMPLES / "transcripts.json"
-    return json.loads(file.read_text()) if file.is_file() else {}
+    texts: dict[str, str] = json.loads(file.read_text()) if file.is_file() else {}
+    return {name: text for name, text in texts.items() if not name.startswith("outside_")}
 
 
 @needs_bundled_model

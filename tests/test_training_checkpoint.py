@@ -17,7 +17,11 @@ from training.vocabulary import chat_prompt
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ROOT / "assets" / "tiny"
 EXAMPLES = ROOT / "assets" / "examples"
-TEXTS: dict[str, str] = json.loads((EXAMPLES / "transcripts.json").read_text(encoding="utf-8"))
+TEXTS: dict[str, str] = {
+    name: text
+    for name, text in json.loads((EXAMPLES / "transcripts.json").read_text("utf-8")).items()
+    if not name.startswith("outside_")
+}
 
 
 @pytest.fixture(scope="module")
