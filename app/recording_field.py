@@ -58,7 +58,7 @@ def build_recording(prefix: str, offer: str) -> RecordingField:
         samples=[[example.text] for example in examples],
         type="index",
         label=offer,
-        samples_per_page=20,
+        samples_per_page=30,
         visible=bool(examples),
         elem_id=f"{prefix}examples",
     )

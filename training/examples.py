@@ -19,8 +19,8 @@ STRING_LENGTHS = (2, 3, 4, 5, 6, 7)
 PROMPT_SPLITS = ("prompts_met", "prompts_unmet", "prompts_letters")
 PHRASES = (
     *("please try again", "one moment please", "press star to return to the main menu"),
-    *("thank you for your patience", "press star to cancel", "november"),
-    *("you have an incoming call", "please enter your conference number followed by the pound key"),
+    *("your message has been saved", "press star to cancel", "november"),
+    *("welcome to the directory", "please enter your conference number followed by the pound key"),
 )
 OUTSIDE = ("weasels have eaten our phone system",)  # to see how a model says: not my domain
 
@@ -32,7 +32,8 @@ Voice: Allison Smith, from the Asterisk core sounds (English), Debian package
 - `digit_*.flac`: single digits, as recorded.
 - `string_*.flac`: digit strings, put together from the recorded single digits with short pauses, as
   a telephone system plays them. The package holds no digit strings spoken in one breath.
-- `phrase_*.flac`: phrases of voice menus, as recorded.
+- `phrase_*.flac`: phrases of voice menus, as recorded, chosen among those that the bundled model hears right (its
+  model card says how many it does).
 - `outside_*.flac`: a phrase with words that the bundled model does not know; it should say so.
 
 `transcripts.json` gives the text of each file. None of these recordings was used for training.
