@@ -32,8 +32,8 @@ Voice: Allison Smith, from the Asterisk core sounds (English), Debian package
 - `digit_*.flac`: single digits, as recorded.
 - `string_*.flac`: digit strings, put together from the recorded single digits with short pauses, as
   a telephone system plays them. The package holds no digit strings spoken in one breath.
-- `phrase_*.flac`: phrases of voice menus, as recorded, chosen among those that the bundled model hears right (its
-  model card says how many it does).
+- `phrase_*.flac`: phrases of voice menus, as recorded, chosen among those that the bundled
+  model hears right (its model card says how many it does).
 - `outside_*.flac`: a phrase with words that the bundled model does not know; it should say so.
 
 `transcripts.json` gives the text of each file. None of these recordings was used for training.
