@@ -71,7 +71,7 @@ CATALOG: dict[str, CatalogEntry] = {
             tasks=("transcribe", "instruct"),
             languages=("en",),
             text_mode=True,
-            reliable_s=10.0,
+            reliable_s=8.0,
             notes="Digits, numbers, dates, letters, commands, phrases of voice menus: 446 English "
             "words; everything else is outside its domain",
         ),
