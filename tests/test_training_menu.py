@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from core.catalog import CATALOG
 from training.align_model import build
 from training.batches import Batch
 from training.decoder_stage import new_decoder, pad_rows, token_loss
@@ -52,6 +53,10 @@ def test_exchanges_about_menus_are_seeded_and_answered_right() -> None:
         assert list(reversed(words)) == answer.split()
     assert all(answer.isdigit() for _, answer in asked("write in digits"))
     assert {one.answer for one in EXCHANGES if one.prompt == TRANSCRIBE} == {CANNOT_HEAR}
+
+
+def test_the_catalog_says_how_many_words_the_bundled_model_knows() -> None:
+    assert f" {len(menu_vocabulary())} English words" in CATALOG["tiny"].notes
 
 
 def test_words_of_the_grammar_are_one_token_each(tokenizer_file: Path) -> None:
