@@ -1,6 +1,6 @@
 # ruff: noqa: PLC0415 - a stage imports only what it needs: where voices are, torch may not be
-"""python -m training corpus | encoder | decoder | align | joint | pack | calibrate | evaluate |
-examples, and for one's own recordings speak | manifest | finetune | score | preview
+"""python -m training corpus | encoder | decoder | align | joint | deepen | pack | calibrate |
+evaluate | examples, and for one's own recordings speak | manifest | finetune | score | preview
 """
 
 from __future__ import annotations
@@ -124,6 +124,12 @@ def _joint(arguments: argparse.Namespace) -> None:
     print(joint_stage.run(arguments.corpus, arguments.checkpoints, options))
 
 
+def _deepen(arguments: argparse.Namespace) -> None:
+    from training import deepen
+
+    print(deepen.run(arguments.source, arguments.checkpoints))
+
+
 def _pack(arguments: argparse.Namespace) -> None:
     import torch
 
@@ -217,6 +223,9 @@ def main(argv: list[str] | None = None) -> int:
     stage.add_argument("--bf16", action="store_true", help="compute in bfloat16")
     stage.add_argument("--smoke", action="store_true")
     stage.set_defaults(run=_joint)
+    stage = stages.add_parser("deepen", help="begin a round with a deeper encoder")
+    stage.add_argument("--from", dest="source", type=Path, required=True, help="trained folder")
+    stage.set_defaults(run=_deepen)
     stage = stages.add_parser("pack", help="write the checkpoint folder")
     stage.add_argument("--out", type=Path, default=Path("assets/tiny"))
     stage.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")

@@ -19,6 +19,7 @@ class LoraSettings(TypedDict):
 
 
 NUM_MELS = 80
+ENCODER_LAYERS = 9
 LORA: LoraSettings = {"r": 16, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"]}
 _HEAD_DIM = 48
 
@@ -42,7 +43,7 @@ def raw_config(vocab_size: int) -> dict[str, Any]:
             "max_pos_emb": 512,
             "model_type": "granite_speech_encoder",
             "num_heads": 4,
-            "num_layers": 6,
+            "num_layers": ENCODER_LAYERS,
             "output_dim": 256,
         },
         "has_lora_adapter": True,

@@ -42,10 +42,15 @@ def stretch(power: Tensor, factor: float) -> Tensor:
     return log[0].T.exp()
 
 
-def warp(power: Tensor, factor: float) -> Tensor:
-    """Move every frequency up by ``factor``, as a shorter vocal tract does (VTLP)."""
+def warp(power: Tensor, factor: float, bend: Tensor | None = None) -> Tensor:
+    """Move every frequency up by ``factor``, as a shorter vocal tract does (VTLP).
+
+    bend [80]: a share that the factor of each frequency differs by, as the parts of a mouth and a
+    throat are not all longer or shorter by the same.
+    """
     centres = mel_centres()
-    source = (centres / factor).clamp(min=float(centres[0]), max=float(centres[-1]))
+    factors = torch.tensor(factor) if bend is None else factor * (1.0 + bend)
+    source = (centres / factors).clamp(min=float(centres[0]), max=float(centres[-1]))
     right = torch.searchsorted(centres, source).clamp(1, NUM_MELS - 1)
     low, high = centres[right - 1], centres[right]
     share = (source - low) / (high - low)
@@ -53,11 +58,16 @@ def warp(power: Tensor, factor: float) -> Tensor:
     return (log[:, right - 1] * (1.0 - share) + log[:, right] * share).exp()
 
 
-def equalise(power: Tensor, tilt_db: float, ripple_db: float, rng: Generator) -> Tensor:
-    """A tilt over the whole band and a slow ripple, as of another microphone."""
+def wave(height: float, rng: Generator) -> Tensor:
+    """A slow wave over the mels [80], half a turn to three turns, up to ``height``."""
     axis = torch.linspace(-0.5, 0.5, NUM_MELS)
     phase, waves = uniform(0.0, 6.283, rng), uniform(0.5, 3.0, rng)
-    curve = tilt_db * axis + ripple_db * torch.sin(6.283 * waves * axis + phase)
+    return height * torch.sin(6.283 * waves * axis + phase)
+
+
+def equalise(power: Tensor, tilt_db: float, ripple_db: float, rng: Generator) -> Tensor:
+    """A tilt over the whole band and a slow ripple, as of another microphone."""
+    curve = tilt_db * torch.linspace(-0.5, 0.5, NUM_MELS) + wave(ripple_db, rng)
     return power * 10.0 ** (curve / 10.0)
 
 
@@ -122,7 +132,8 @@ def augment(power: Tensor, strength: float, rng: Generator) -> Tensor:
         [M, 80], at least ``FLOOR`` everywhere.
     """
     if chance(0.2 + 0.5 * strength, rng):
-        power = warp(power, uniform(1.0 - 0.13 * strength, 1.0 + 0.14 * strength, rng))
+        factor = uniform(1.0 - 0.16 * strength, 1.0 + 0.18 * strength, rng)
+        power = warp(power, factor, wave(uniform(0.0, 0.05, rng) * strength, rng))
     tilt = uniform(-14.0, 14.0, rng) * strength
     power = equalise(power, tilt, uniform(0.0, 4.0, rng) * strength, rng)
     if chance(0.35 * strength, rng):

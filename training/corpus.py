@@ -49,6 +49,12 @@ class Clip:
     split: str
 
 
+def part_of(clip: Clip) -> str:
+    """The part of the corpus that a clip belongs to, which its folder begins with."""
+    folder = clip.audio.removeprefix("audio/")
+    return next((part for part in PARTS if folder.startswith(f"{part}-")), PARTS[0])
+
+
 def read_manifest(folder: Path, splits: Iterable[str]) -> list[Clip]:
     """The clips of the named splits, over all manifests of a corpus folder (in a fixed order)."""
     wanted, clips = set(splits), []

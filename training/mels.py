@@ -19,7 +19,7 @@ import torchaudio
 from torch import Tensor
 
 from core.features import log_compress, stack_frames
-from training.corpus import RATE, Clip, read_wav
+from training.corpus import RATE, Clip, part_of, read_wav
 
 LOG = logging.getLogger(__name__)
 NUM_MELS = 80
@@ -29,11 +29,15 @@ HOP = 160
 
 @dataclass(frozen=True)
 class Spoken:
-    """A clip ready for training: log10 power mel [M, 80] float16, text, speaker."""
+    """A clip ready for training: log10 power mel [M, 80] float16, text, speaker.
+
+    part: of the corpus, one of :data:`training.corpus.PARTS`.
+    """
 
     log_power: Tensor
     text: str
     speaker: str
+    part: str = "synthetic"
 
     def power(self) -> Tensor:
         """The power mel [M, 80] float32."""
@@ -77,4 +81,4 @@ def load(folder: Path, clips: Sequence[Clip], cache_file: Path | None = None) ->
     if missing and cache_file is not None:
         LOG.info("power mels: %d computed, %d kept in %s", len(missing), len(known), cache_file)
         torch.save(known, cache_file)
-    return [Spoken(known[clip.audio], clip.text, clip.speaker) for clip in clips]
+    return [Spoken(known[clip.audio], clip.text, clip.speaker, part_of(clip)) for clip in clips]
