@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,14 +13,15 @@ import soundfile
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
-from app_server import EXAMPLES, TINY, running_app
+from app_server import TINY, running_app
+from bundled import EXAMPLES, is_outside, transcripts
 from core.clips import OUTSIDE
 from core.transcript import Transcript
 
 needs_tiny = pytest.mark.skipif(
     not (TINY / "config.json").is_file(), reason="assets/tiny is not there: make demo-model"
 )
-TRANSCRIPTS: dict[str, str] = json.loads((EXAMPLES / "transcripts.json").read_text())
+TRANSCRIPTS = transcripts()
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def test_other_files_of_this_machine_stay_here(client: Client) -> None:
 @needs_tiny
 def test_every_example_is_heard_right_or_said_to_be_outside(client: Client) -> None:
     heard = {name: transcribe(client, EXAMPLES / name) for name in TRANSCRIPTS}
-    outside = {name for name in heard if name.startswith("outside_")}
+    outside = {name for name in heard if is_outside(name)}
     warned = {name for name, answer in heard.items() if OUTSIDE in answer["warnings"]}
     wrong = {
         name: heard[name]["text"] for name in heard if heard[name]["text"] != TRANSCRIPTS[name]

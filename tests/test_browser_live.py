@@ -8,7 +8,6 @@ Alone, on a machine that does nothing else (the promise there is 2 s):
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Iterator
@@ -23,11 +22,12 @@ import torch
 from playwright.sync_api import Page, Route, expect
 from torchaudio.functional import resample
 
-from app_server import EXAMPLES, running_app
+from app_server import running_app
 from browser_page import IN_A_BROWSER, PATIENT_MS, Visitor, microphone, visitor
+from bundled import EXAMPLES, transcripts
 
 pytestmark = IN_A_BROWSER
-TRANSCRIPTS: dict[str, str] = json.loads((EXAMPLES / "transcripts.json").read_text())
+TRANSCRIPTS = transcripts()
 MIC_RATE, PAUSE_S, SPOKEN_S = 48_000, 0.5, 60.0
 RIGHT = 0.8  # of the words; the bundled model's card says how many it hears wrong
 

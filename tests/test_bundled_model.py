@@ -3,7 +3,6 @@
 Run alone: ``python -m pytest tests/test_bundled_model.py``.
 """
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,13 +12,13 @@ from torch import Tensor
 from transformers import GraniteSpeechFeatureExtractor, GraniteSpeechForConditionalGeneration
 
 import core
+from bundled import EXAMPLES, inside
 from core.audio import load_audio
 from core.catalog import CATALOG
 from core.lab import Lab
 from core.prompts import Request
 
 BUNDLED = Path(CATALOG["tiny"].source)
-EXAMPLES = BUNDLED.parent / "examples"
 needs_bundled_model = pytest.mark.skipif(
     not (BUNDLED / "config.json").is_file(),
     reason="assets/tiny is not there: make it with `make demo-model`",
@@ -42,17 +41,10 @@ def tiny() -> Lab:
     return core.load("tiny", device="cpu", dtype="float32")
 
 
-def examples() -> dict[str, str]:
-    """File and text of the examples that the model should hear."""
-    file = EXAMPLES / "transcripts.json"
-    texts: dict[str, str] = json.loads(file.read_text()) if file.is_file() else {}
-    return {name: text for name, text in texts.items() if not name.startswith("outside_")}
-
-
 @needs_bundled_model
 def test_the_bundled_model_is_far_worse_without_its_adapter(tiny: Lab):
-    said = list(examples().values())
-    files = [EXAMPLES / name for name in examples()]
+    said = list(inside().values())
+    files = [EXAMPLES / name for name in inside()]
     errors = {
         state: sum(
             errors_between(text, found.text.lower())
@@ -80,7 +72,7 @@ def test_the_bundled_model_loads_unchanged_through_transformers(tiny: Lab):
     ).eval()
     extractor = GraniteSpeechFeatureExtractor.from_pretrained(BUNDLED)
     request = Request("transcribe", None, None, (), None)
-    for name in list(examples())[:3]:
+    for name in list(inside())[:3]:
         waveform = load_audio(EXAMPLES / name)
         heard = extractor(waveform)
         ids = tiny._parts.prompts.speech(request, int(heard["audio_embed_sizes"][0]))

@@ -5,7 +5,6 @@ Run alone: ``python -m pytest -m slow tests/test_many_callers.py``.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle, islice
@@ -15,7 +14,8 @@ import psutil
 import pytest
 from gradio_client import Client, handle_file
 
-from app_server import EXAMPLES, TINY, running_app
+from app_server import TINY, running_app
+from bundled import EXAMPLES, transcripts
 
 pytestmark = [
     pytest.mark.slow,
@@ -24,7 +24,7 @@ pytestmark = [
     ),
 ]
 CALLERS = 50
-TRANSCRIPTS: dict[str, str] = json.loads((EXAMPLES / "transcripts.json").read_text())
+TRANSCRIPTS = transcripts()
 GROWTH_BYTES = 300 * 2**20  # of the app from the first wave to the second, buffers included
 
 

@@ -10,18 +10,14 @@ import soundfile
 import torch
 
 import core
+from bundled import EXAMPLES, inside
 from training.scores import error_rate
 from training.text import CANNOT_HEAR, TRANSCRIBE
 from training.vocabulary import chat_prompt
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ROOT / "assets" / "tiny"
-EXAMPLES = ROOT / "assets" / "examples"
-TEXTS: dict[str, str] = {
-    name: text
-    for name, text in json.loads((EXAMPLES / "transcripts.json").read_text("utf-8")).items()
-    if not name.startswith("outside_")
-}
+TEXTS = inside()
 
 
 @pytest.fixture(scope="module")

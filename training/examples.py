@@ -42,16 +42,22 @@ They are shared under the same licence, CC-BY-SA-3.0: https://creativecommons.or
 
 
 def choose(corpus: Path) -> dict[str, Clip]:
-    """File name -> clip: single digits, a string of each length, phrases, one that is outside."""
+    """File name -> clip: single digits, a string of each length, phrases, one that is outside.
+
+    Raises:
+        ValueError: the corpus lacks one of them.
+    """
     chosen = {
         f"digit_{clip.text}.flac": clip
         for clip in read_manifest(corpus, ["asterisk_digits"])
         if clip.text in SINGLE
     }
-    strings = read_manifest(corpus, ["asterisk_strings"])
-    for length in STRING_LENGTHS:
-        clip = next(clip for clip in strings if len(clip.text.split()) == length)
-        chosen[_name("string", clip)] = clip
+    lacking = [f"the digit {said!r}" for said in SINGLE if f"digit_{said}.flac" not in chosen]
+    strings: dict[int, Clip] = {}
+    for clip in read_manifest(corpus, ["asterisk_strings"]):
+        strings.setdefault(len(clip.text.split()), clip)
+    lacking += [f"a string of {n} digits" for n in STRING_LENGTHS if n not in strings]
+    chosen |= {_name("string", strings[n]): strings[n] for n in STRING_LENGTHS if n in strings}
     for kind, splits, wanted in (
         ("phrase", PROMPT_SPLITS, PHRASES),
         ("outside", ("prompts_outside",), OUTSIDE),
@@ -59,6 +65,13 @@ def choose(corpus: Path) -> dict[str, Clip]:
         for clip in read_manifest(corpus, splits):
             if clip.text in wanted:
                 chosen.setdefault(_name(kind, clip), clip)
+        said = {clip.text for clip in chosen.values()}
+        lacking += [repr(text) for text in wanted if text not in said]
+    if lacking:
+        raise ValueError(
+            f"{corpus} has no recording of {', '.join(lacking)}; "
+            "run `python -m training corpus --parts recordings` where the prompts are installed"
+        )
     return chosen
 
 
@@ -68,8 +81,8 @@ def _name(kind: str, clip: Clip) -> str:
 
 def write_examples(corpus: Path, folder: Path) -> int:
     """Write the folder; returns how many recordings it holds."""
-    folder.mkdir(parents=True, exist_ok=True)
     chosen = choose(corpus)
+    folder.mkdir(parents=True, exist_ok=True)
     for name, clip in chosen.items():
         soundfile.write(folder / name, read_wav(corpus, clip), RATE, subtype="PCM_16")
     texts = {name: clip.text for name, clip in sorted(chosen.items())}
