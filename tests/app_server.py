@@ -18,7 +18,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ROOT / "assets" / "tiny"
-EXAMPLES = ROOT / "assets" / "examples"
 START_S = 240
 
 

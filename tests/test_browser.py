@@ -17,8 +17,9 @@ import torch
 from playwright.sync_api import Page, expect
 from torchaudio.functional import resample
 
-from app_server import EXAMPLES, running_app
+from app_server import running_app
 from browser_page import IN_A_BROWSER, SIZES, Visitor, microphone, visitor
+from bundled import EXAMPLES
 
 pytestmark = IN_A_BROWSER
 SAID = "three one eight"

@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from app_server import EXAMPLES, running_app
+from app_server import running_app
 from browser_page import IN_A_BROWSER, PATIENT_MS, SIZES, Visitor, visitor
+from bundled import EXAMPLES
 
 pytestmark = IN_A_BROWSER
 TRACE = Path(__file__).parent / "data" / "tiny_trace.json"

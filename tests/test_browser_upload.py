@@ -14,8 +14,9 @@ import av
 import pytest
 from playwright.sync_api import Page, expect
 
-from app_server import EXAMPLES, running_app
+from app_server import running_app
 from browser_page import IN_A_BROWSER, PATIENT_MS, Visitor, visitor
+from bundled import EXAMPLES
 
 pytestmark = IN_A_BROWSER
 SAID, FILE = "three one eight", EXAMPLES / "string_three_one_eight.flac"

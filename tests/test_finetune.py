@@ -34,8 +34,8 @@ from training.finetune_material import answer_lead
 from training.finetune_model import Plan, losses, trainable
 from training.finetune_options import FinetuneOptions
 from training.finetune_schedule import Draw, Size
-from training.finetune_state import SaveError
 from training.manifest import read_manifest
+from training.saving import SaveError
 
 ALL = Plan(("lora", "projector", "encoder", "embeddings"), 4, 4.0, ("q_proj", "k_proj"), 1)
 Noise = Callable[..., Tensor]

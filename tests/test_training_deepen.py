@@ -96,6 +96,6 @@ def test_the_command_writes_a_folder_that_a_new_round_begins_with(
     assert {file.name for file in new.iterdir()} >= {"decoder.pt", "tokenizer.json"}
 
     assert main(["--checkpoints", str(old), "deepen", "--from", str(old)]) == 2
-    assert "holds a joint training already" in capsys.readouterr().err
+    assert "joint.pt already; give an empty folder" in capsys.readouterr().err
     assert main(["--checkpoints", str(tmp_path / "x"), "deepen", "--from", str(new)]) == 2
     assert "has no joint.pt" in capsys.readouterr().err

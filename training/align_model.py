@@ -14,7 +14,7 @@ Shapes: B clips, T frames, D encoder width, A audio places, E decoder width, V v
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,11 +27,12 @@ from core.encoder import padded_length
 from core.lora import AdaptableLinear, LoRAWeights, switch
 from core.model import GraniteSpeech
 from training import mels
-from training.architecture import LORA, raw_config
+from training.architecture import LORA, as_deep, raw_config
 from training.batches import Batch
 from training.decoder_stage import pad_rows, token_loss
 from training.encoder_stage import character_loss
 from training.mels import Spoken
+from training.saving import read_state
 from training.scores import error_rate
 from training.text import CANNOT_HEAR, HESITATIONS
 from training.vocabulary import END_ID, Vocabulary
@@ -80,10 +81,9 @@ def build(checkpoints: Path) -> tuple[GraniteSpeech, Vocabulary]:
     """The whole model: trained encoder and decoder, fresh projector, fresh adapter."""
     vocabulary = Vocabulary.read(checkpoints / "tokenizer.json")
     model = GraniteSpeech(parse_config(raw_config(vocabulary.size), source="training.architecture"))
-    encoder = torch.load(checkpoints / "encoder.pt", weights_only=True)["encoder"]
-    decoder = torch.load(checkpoints / "decoder.pt", weights_only=True)["decoder"]
-    model.encoder.load_state_dict(encoder)
-    model.decoder.load_state_dict(decoder)
+    encoder, decoder = checkpoints / "encoder.pt", checkpoints / "decoder.pt"
+    model.encoder.load_state_dict(as_deep(read_state(encoder, ("encoder",))["encoder"], encoder))
+    model.decoder.load_state_dict(read_state(decoder, ("decoder",))["decoder"])
     model.requires_grad_(False).eval()
     for _, layer in adapted(model):
         rank, scaling = LORA["r"], LORA["lora_alpha"] / LORA["r"]
@@ -98,6 +98,26 @@ def build(checkpoints: Path) -> tuple[GraniteSpeech, Vocabulary]:
     for parameter in trainable(model).values():
         parameter.requires_grad_(True)
     return model, vocabulary
+
+
+def take_over(
+    model: GraniteSpeech, weights: Mapping[str, Tensor], wanted: Iterable[str], file: Path
+) -> None:
+    """Load ``weights`` of ``file`` into a model; statistics of norms may be among them or not.
+
+    Raises:
+        ValueError: one of the ``wanted`` is not there, or the model has no place for one.
+    """
+    lacking = set(wanted) - weights.keys()
+    unknown = weights.keys() - model.state_dict().keys()
+    if lacking or unknown:
+        odd = sorted(lacking or unknown)
+        raise ValueError(
+            f"{file} {'lacks' if lacking else 'has'} {odd[0]}{' and others' * (len(odd) > 1)}; "
+            "expected a model of the depth that training/architecture.py says: "
+            "`python -m training deepen` makes one of a shallower one"
+        )
+    model.load_state_dict(weights, strict=False)
 
 
 def adapted(model: GraniteSpeech) -> Iterator[tuple[str, AdaptableLinear]]:

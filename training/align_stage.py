@@ -21,10 +21,11 @@ import torch
 
 from core.model import GraniteSpeech
 from training import mels
-from training.align_model import Heard, build, listen, speech_loss, trainable, word_error
+from training.align_model import Heard, build, listen, speech_loss, take_over, trainable, word_error
 from training.batches import Composer
 from training.corpus import TRAIN_SPLITS, read_manifest
 from training.optimiser import Optimiser
+from training.saving import read_state, write_state
 from training.schedule import cosine
 
 LOG = logging.getLogger(__name__)
@@ -58,8 +59,7 @@ def read_pool(
         pool_of_batches = composer.pool(pool, options.strength, num_batches=size, frames=frames)
         heard = [listen(model, batch) for batch in pool_of_batches]
         stored = [(one.hidden, list(one.texts)) for one in heard]
-        torch.save(stored, file.with_suffix(".tmp"))
-        file.with_suffix(".tmp").replace(file)
+        write_state(file, stored)
     kept = torch.load(file, weights_only=True)
     return [Heard(hidden, tuple(texts)) for hidden, texts in kept]
 
@@ -76,14 +76,14 @@ def run(corpus: Path, checkpoints: Path, options: AlignOptions) -> Path:
     optimiser = Optimiser(learning.items())
     file, step, epoch = checkpoints / "align.pt", 0, 0
     if file.exists():
-        saved = torch.load(file, weights_only=True)
-        model.load_state_dict(saved["weights"], strict=False)
+        saved = read_state(file, ("weights", "optimiser", "step", "epoch"))
+        take_over(model, saved["weights"], learning, file)
         optimiser.load_state_dict(saved["optimiser"])
         step, epoch = saved["step"], saved["epoch"]
         LOG.info("align: going on from step %d", step)
     elif options.restart_from is not None:
-        weights = torch.load(options.restart_from, weights_only=True)["weights"]
-        model.load_state_dict(weights, strict=False)
+        weights = read_state(options.restart_from, ("weights",))["weights"]
+        take_over(model, weights, learning, options.restart_from)
         LOG.info("align: a new round from the weights of %s", options.restart_from)
     saved_at = time.monotonic()
     with (checkpoints / "align_log.jsonl").open("a") as log:
@@ -119,7 +119,6 @@ def run(corpus: Path, checkpoints: Path, options: AlignOptions) -> Path:
             if step >= options.steps or time.monotonic() - saved_at > options.save_every_s:
                 weights = {name: value.detach() for name, value in learning.items()}
                 state = {"weights": weights, "optimiser": optimiser.state_dict()}
-                torch.save(state | {"step": step, "epoch": epoch}, file.with_suffix(".tmp"))
-                file.with_suffix(".tmp").replace(file)
+                write_state(file, state | {"step": step, "epoch": epoch})
                 saved_at = time.monotonic()
     return file

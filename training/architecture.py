@@ -7,7 +7,11 @@ read.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypedDict
+
+from torch import Tensor
 
 
 class LoraSettings(TypedDict):
@@ -22,6 +26,21 @@ NUM_MELS = 80
 ENCODER_LAYERS = 9
 LORA: LoraSettings = {"r": 16, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"]}
 _HEAD_DIM = 48
+
+
+def as_deep(encoder: Mapping[str, Tensor], file: Path) -> Mapping[str, Tensor]:
+    """An encoder's weights as they are, if it has ``ENCODER_LAYERS`` layers.
+
+    Raises:
+        ValueError: it has more or fewer.
+    """
+    layers = len({name.split(".")[1] for name in encoder if name.startswith("layers.")})
+    if layers != ENCODER_LAYERS:
+        raise ValueError(
+            f"{file} holds an encoder of {layers} layers; expected {ENCODER_LAYERS}: "
+            "`python -m training deepen` makes a deeper one of a trained model"
+        )
+    return encoder
 
 
 def raw_config(vocab_size: int) -> dict[str, Any]:

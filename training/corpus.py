@@ -49,12 +49,6 @@ class Clip:
     split: str
 
 
-def part_of(clip: Clip) -> str:
-    """The part of the corpus that a clip belongs to, which its folder begins with."""
-    folder = clip.audio.removeprefix("audio/")
-    return next((part for part in PARTS if folder.startswith(f"{part}-")), PARTS[0])
-
-
 def read_manifest(folder: Path, splits: Iterable[str]) -> list[Clip]:
     """The clips of the named splits, over all manifests of a corpus folder (in a fixed order)."""
     wanted, clips = set(splits), []
@@ -116,6 +110,14 @@ class Script:
     def where(self, voice: str) -> str:
         """The folder of a voice's clips below "audio", which also seeds them."""
         return voice if self.tested else f"{self.name}-{voice}"
+
+
+def part_of(clip: Clip) -> str:
+    """The part of :data:`PARTS` whose script a voice read; recordings of people have none: ""."""
+    folder = clip.audio.removeprefix("audio/").split("/")[0]
+    if folder == clip.speaker:
+        return PARTS[0]
+    return next((part for part in PARTS if folder == f"{part}-{clip.speaker}"), "")
 
 
 def script_of(part: str, domain: str) -> Script:

@@ -28,6 +28,7 @@ from core.decoder import DecoderLayer, GraniteDecoder
 from training.architecture import raw_config
 from training.domains import DOMAINS
 from training.optimiser import Optimiser
+from training.saving import read_state, write_state
 from training.schedule import cosine
 from training.text import CANNOT_HEAR, TRANSCRIBE, Exchange
 from training.vocabulary import END_ID, Vocabulary, train_tokenizer
@@ -186,13 +187,13 @@ def run(checkpoints: Path, options: DecoderOptions) -> Path:
     optimiser = Optimiser(decoder.named_parameters())
     file, step = checkpoints / "decoder.pt", 0
     if file.exists():
-        saved = torch.load(file, weights_only=True)
+        saved = read_state(file, ("decoder", "optimiser", "step"))
         decoder.load_state_dict(saved["decoder"])
         optimiser.load_state_dict(saved["optimiser"])
         step = saved["step"]
         LOG.info("decoder: going on from step %d", step)
     elif options.restart_from is not None:
-        decoder.load_state_dict(torch.load(options.restart_from, weights_only=True)["decoder"])
+        decoder.load_state_dict(read_state(options.restart_from, ("decoder",))["decoder"])
         LOG.info("decoder: a new round from the weights of %s", options.restart_from)
     saved_at = time.monotonic()
     with (checkpoints / "decoder_log.jsonl").open("a") as log:
@@ -214,7 +215,6 @@ def run(checkpoints: Path, options: DecoderOptions) -> Path:
             log.flush()
             if last or time.monotonic() - saved_at > options.save_every_s:
                 state = {"decoder": decoder.state_dict(), "optimiser": optimiser.state_dict()}
-                torch.save(state | {"step": step}, file.with_suffix(".tmp"))
-                file.with_suffix(".tmp").replace(file)
+                write_state(file, state | {"step": step})
                 saved_at = time.monotonic()
     return file

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from training.architecture import ENCODER_LAYERS
+from training.saving import read_state, write_state
 
 ENDS = ("ff1.down_proj", "attn.to_out", "conv.down_conv", "ff2.down_proj")
 
@@ -29,7 +30,7 @@ def plan(old: int, new: int) -> list[tuple[int, bool]]:
     """For each new layer, counted from 0: the old one it comes from, and whether it is that one.
 
     Raises:
-        ValueError: the middle cannot stay where it is, or there would be fewer layers.
+        ValueError: a half would have no layer or fewer layers, so that the middle would move.
     """
     halves = ((0, old // 2, new // 2), (old // 2, old - old // 2, new - new // 2))
     if any(more < count or not count for _, count, more in halves):
@@ -48,7 +49,7 @@ def plan(old: int, new: int) -> list[tuple[int, bool]]:
 
 
 def deepen(encoder: Mapping[str, Tensor], layers: int = ENCODER_LAYERS) -> dict[str, Tensor]:
-    """An encoder's weights, by names as "layers.0.ff1..." , for ``layers`` layers.
+    """An encoder's weights, by names as "layers.0.ff1...", for ``layers`` layers.
 
     Raises:
         ValueError: see ``plan``.
@@ -85,20 +86,21 @@ def run(source: Path, target: Path) -> Path:
     """Write the deeper model's checkpoints to ``target``; returns its ``align.pt``.
 
     Raises:
-        ValueError: ``target`` has a training of its own, or ``source`` no trained model.
+        SaveError: a file cannot be written.
+        ValueError: ``target`` has checkpoints of its own, or ``source`` no trained model.
     """
-    if (target / "joint.pt").exists():
-        raise ValueError(f"{target} holds a joint training already; give an empty folder")
+    if there := sorted(file.name for file in target.glob("*.pt")):
+        raise ValueError(f"{target} holds {', '.join(there)} already; give an empty folder")
     if not (source / "joint.pt").exists():
         raise ValueError(f"{source} has no joint.pt; train a model with `joint` first")
-    weights = torch.load(source / "joint.pt", weights_only=True)["weights"]
+    weights = read_state(source / "joint.pt", ("weights",))["weights"]
     inside = {name: value for name, value in weights.items() if name.startswith("encoder.")}
     encoder = deepen({name.removeprefix("encoder."): value for name, value in inside.items()})
     others = {name: value for name, value in weights.items() if name not in inside}
     target.mkdir(parents=True, exist_ok=True)
     for name in ("tokenizer.json", "decoder.pt"):
         shutil.copyfile(source / name, target / name)
-    torch.save({"encoder": encoder}, target / "encoder.pt")
+    write_state(target / "encoder.pt", {"encoder": encoder})
     deeper = others | {f"encoder.{name}": value for name, value in encoder.items()}
-    torch.save({"weights": deeper}, target / "align.pt")
+    write_state(target / "align.pt", {"weights": deeper})
     return target / "align.pt"

@@ -28,11 +28,12 @@ from torch import Tensor, nn
 from core.config_file import parse_config
 from core.encoder import ConformerBlock, ConformerEncoder, padded_length
 from training import mels
-from training.architecture import raw_config
+from training.architecture import as_deep, raw_config
 from training.batches import Batch, Composer
 from training.corpus import TRAIN_SPLITS, read_manifest
 from training.mels import Spoken
 from training.optimiser import Optimiser
+from training.saving import read_state, write_state
 from training.schedule import cosine, hardness
 from training.scores import error_rate
 
@@ -147,13 +148,14 @@ def run(corpus: Path, checkpoints: Path, options: EncoderOptions) -> Path:
     optimiser = Optimiser(encoder.named_parameters())
     file, step, pool = checkpoints / "encoder.pt", 0, 0
     if file.exists():
-        saved = torch.load(file, weights_only=True)
-        encoder.load_state_dict(saved["encoder"])
+        saved = read_state(file, ("encoder", "optimiser", "step", "pool"))
+        encoder.load_state_dict(as_deep(saved["encoder"], file))
         optimiser.load_state_dict(saved["optimiser"])
         step, pool = saved["step"], saved["pool"]
         LOG.info("encoder: going on from step %d", step)
     elif options.restart_from is not None:
-        encoder.load_state_dict(torch.load(options.restart_from, weights_only=True)["encoder"])
+        earlier = read_state(options.restart_from, ("encoder",))["encoder"]
+        encoder.load_state_dict(as_deep(earlier, options.restart_from))
         LOG.info("encoder: a new round from the weights of %s", options.restart_from)
     saved_at = time.monotonic()
     with (checkpoints / "encoder_log.jsonl").open("a") as log:
@@ -180,7 +182,6 @@ def run(corpus: Path, checkpoints: Path, options: EncoderOptions) -> Path:
             pool += 1
             if step >= options.steps or time.monotonic() - saved_at > options.save_every_s:
                 state = {"encoder": encoder.state_dict(), "optimiser": optimiser.state_dict()}
-                torch.save(state | {"step": step, "pool": pool}, file.with_suffix(".tmp"))
-                file.with_suffix(".tmp").replace(file)
+                write_state(file, state | {"step": step, "pool": pool})
                 saved_at = time.monotonic()
     return file

@@ -25,7 +25,8 @@ from core.adapter_files import CONFIG, WEIGHTS
 from core.checkpoint import stored_name, to_stored
 from core.lora import AdaptableLinear, adapted_layers
 from core.model import GraniteSpeech
-from training.finetune_state import write_whole
+from training.finetune_state import AGAIN
+from training.saving import write_whole
 
 NO_LORA = "dummy-target-modules"  # peft's word for an adapter of whole modules alone
 _PREFIX = "base_model.model."
@@ -63,8 +64,8 @@ def write_adapter(
     text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
     data = save({key: _plain(value) for key, value in tensors.items()}, {"format": "pt"})
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / CONFIG, text.encode())
-    write_whole(folder / WEIGHTS, data)
+    write_whole(folder / CONFIG, text.encode(), AGAIN)
+    write_whole(folder / WEIGHTS, data, AGAIN)
     return folder / CONFIG, folder / WEIGHTS
 
 

@@ -1,17 +1,14 @@
 """What a fine-tuning run keeps on disk so that it can go on: whole files or none.
 
-In: weights, optimiser and counters of a step. Out: ``training/state.pt`` in the run's folder. A
-file is written beside its place, flushed to the disk and then moved: a killed process or a full
-disk leaves the last whole one. What chance decides is drawn from seed and step, so no generator's
-state is kept.
+In: weights, optimiser and counters of a step. Out: ``training/state.pt`` in the run's folder, whole
+(:mod:`training.saving`). What chance decides is drawn from seed and step, so no generator's state
+is kept.
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,12 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from training.saving import write_state
+
 STATE = Path("training") / "state.pt"
 LOG = Path("training") / "log.jsonl"
-
-
-class SaveError(ValueError):
-    """A file cannot be written; what was there before is still there."""
+AGAIN = "start again with --resume"
 
 
 @dataclass(frozen=True)
@@ -49,28 +45,6 @@ class State:
     optimiser: dict[str, Any]
 
 
-def write_whole(file: Path, data: bytes | memoryview) -> None:
-    """Write a file whole, or leave what was there.
-
-    Raises:
-        SaveError: no space, no permission.
-    """
-    new = file.with_name(f".{file.name}.new")
-    try:
-        with new.open("wb") as out:
-            out.write(data)
-            out.flush()
-            os.fsync(out.fileno())
-        new.replace(file)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            new.unlink()
-        raise SaveError(
-            f"{file} could not be written ({error.strerror}); what was saved before is whole: "
-            "make room, then start again with --resume"
-        ) from error
-
-
 def save_state(folder: Path, state: State) -> None:
     """Keep ``state`` in the run's folder.
 
@@ -83,10 +57,8 @@ def save_state(folder: Path, state: State) -> None:
         "weights": {name: value.detach().cpu() for name, value in state.weights.items()},
         "optimiser": state.optimiser,
     }
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
     (folder / STATE).parent.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / STATE, buffer.getbuffer())
+    write_state(folder / STATE, content, AGAIN)
 
 
 def load_state(folder: Path, settings: Mapping[str, Any]) -> State | None:

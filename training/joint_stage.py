@@ -22,7 +22,6 @@ import time
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,12 +29,13 @@ from torch import Tensor, nn
 from core.lora import switch
 from core.model import GraniteSpeech
 from training import mels
-from training.align_model import build, trainable, word_error, word_loss
+from training.align_model import build, take_over, trainable, word_error, word_loss
 from training.batches import Batch, Composer
 from training.corpus import TRAIN_SPLITS, read_manifest
 from training.decoder_stage import pad_rows, token_loss
 from training.encoder_stage import character_loss, drop_by_clip
 from training.optimiser import Optimiser
+from training.saving import read_state, write_state
 from training.schedule import cosine
 from training.text import CANNOT_HEAR
 from training.together import Team, join_team
@@ -109,8 +109,8 @@ def _run(corpus: Path, checkpoints: Path, options: JointOptions, team: Team) -> 
     composer, dev = _material(corpus, options, team)
     torch.manual_seed(options.seed)
     model, vocabulary = build(checkpoints)
-    aligned = torch.load(checkpoints / "align.pt", weights_only=True)["weights"]
-    model.load_state_dict(aligned, strict=False)
+    aligned = checkpoints / "align.pt"
+    take_over(model, read_state(aligned, ("weights",))["weights"], trainable(model), aligned)
     learning = learned(model)
     for parameter in learning.values():
         parameter.requires_grad_(True)
@@ -152,7 +152,7 @@ def _run(corpus: Path, checkpoints: Path, options: JointOptions, team: Team) -> 
             late = time.monotonic() - saved_at > options.save_every_s
             if team.leads and (step >= options.steps or late):
                 state = {"weights": _weights(model, learning), "optimiser": optimiser.state_dict()}
-                _save(file, state | {"step": step, "pool": pool})
+                write_state(file, state | {"step": step, "pool": pool})
                 saved_at = time.monotonic()
     return file
 
@@ -173,16 +173,11 @@ def _resume(file: Path, model: GraniteSpeech, optimiser: Optimiser) -> tuple[int
     """Take over what ``file`` holds, if it is there; returns the next step and pool."""
     if not file.exists():
         return 0, 0
-    saved = torch.load(file, weights_only=True)
-    model.load_state_dict(saved["weights"], strict=False)
+    saved = read_state(file, ("weights", "optimiser", "step", "pool"))
+    take_over(model, saved["weights"], learned(model), file)
     optimiser.load_state_dict(saved["optimiser"])
     LOG.info("joint: going on from step %d", saved["step"])
     return saved["step"], saved["pool"]
-
-
-def _save(file: Path, state: dict[str, Any]) -> None:
-    torch.save(state, file.with_suffix(".tmp"))
-    file.with_suffix(".tmp").replace(file)
 
 
 def _listen(model: GraniteSpeech) -> None:

@@ -31,13 +31,13 @@ HOP = 160
 class Spoken:
     """A clip ready for training: log10 power mel [M, 80] float16, text, speaker.
 
-    part: of the corpus, one of :data:`training.corpus.PARTS`.
+    part: of the corpus (``training.corpus.part_of``).
     """
 
     log_power: Tensor
     text: str
     speaker: str
-    part: str = "synthetic"
+    part: str = ""
 
     def power(self) -> Tensor:
         """The power mel [M, 80] float32."""

@@ -19,8 +19,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from core.checkpoint import to_stored
-from training.align_model import adapted, build
+from training.align_model import adapted, build, take_over, trainable
 from training.architecture import LORA, NUM_MELS, raw_config
+from training.saving import read_state
 from training.vocabulary import AUDIO, CHAT_TEMPLATE, END, END_ID
 
 SHARD_BYTES = 8_000_000  # hosts refuse larger plain files from 10 MB on
@@ -130,7 +131,7 @@ def averaged(files: Sequence[Path]) -> dict[str, Tensor]:
     Raises:
         ValueError: the files hold different weights.
     """
-    rounds = [torch.load(file, weights_only=True)["weights"] for file in files]
+    rounds = [read_state(file, ("weights",))["weights"] for file in files]
     names = set(rounds[0])
     for file, weights in zip(files, rounds, strict=True):
         if set(weights) != names:
@@ -153,12 +154,8 @@ def run(
     """
     model, vocabulary = build(checkpoints)
     joint = checkpoints / "joint.pt"
-    weights = averaged([joint if joint.exists() else checkpoints / "align.pt", *average_with])
-    unknown = model.load_state_dict(weights, strict=False).unexpected_keys
-    if unknown:
-        raise ValueError(
-            f"the weights hold {unknown[:3]}, which are not of this model; align again"
-        )
+    trained = joint if joint.exists() else checkpoints / "align.pt"
+    take_over(model, averaged([trained, *average_with]), trainable(model), trained)
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.safetensors"):
         old.unlink()
