@@ -15,8 +15,8 @@ from pathlib import Path, PurePosixPath
 from threading import Lock
 
 from core import Lab
-from core.adapter_files import CONFIG, WEIGHTS
-from core.adapter_source import resolve_adapter
+from core.checkpoint.adapter_source import resolve_adapter
+from core.checkpoint.peft_format import CONFIG, WEIGHTS
 from profiling.archive import ArchiveError, copy_member
 
 FILES = (CONFIG, WEIGHTS)

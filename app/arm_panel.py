@@ -17,7 +17,7 @@ from app.events import PAGE_EVENT, Updates
 from app.lora_fields import OWN, LoraFields, build_lora, chosen_adapter
 from app.settings import Settings
 from app.studio import Studio
-from core.choices import dtypes, quantisers
+from core.devices import dtypes, quantisers
 
 AS_STARTED = "as the app started"
 WEIGHTS = {

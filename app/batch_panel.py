@@ -21,9 +21,9 @@ from app.settings_panel import SettingsPanel
 from app.studio import Studio
 from app.transcript_files import SAVE, File, archive
 from app.updates import NotBegun, Outcome
-from core.options import PartialText
-from core.transcribe import STOPPED
-from core.transcript import Transcript
+from core.text.transcript import Transcript
+from core.transcription.options import PartialText
+from core.transcription.transcribe import STOPPED
 
 WAITS, RUNS, DONE, FAILED, LEFT_OUT = "waits", "listening…", "done", "failed", "stopped"
 

@@ -18,7 +18,7 @@ from app.failures import plain_errors
 from app.settings import LORA_CHOICES, Settings
 from app.settings_panel import MAX_BEAMS, MAX_NEW_TOKENS
 from app.studio import Studio
-from core.prompts import TASKS
+from core.text.prompts import TASKS
 
 
 def build_endpoints(studio: Studio) -> None:

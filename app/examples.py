@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.catalog import ASSETS
+from core.checkpoint.catalog import ASSETS
 
 FOLDER = ASSETS / "examples"
 

@@ -11,9 +11,9 @@ from app.deployment import Deployment
 from app.playable import given
 from app.settings import Settings
 from app.shelf import plain_name
-from core.audio import probe
-from core.catalog import CATALOG
-from core.options import ENGINES, TranscribeOptions
+from core.audio.decode import probe
+from core.checkpoint.catalog import CATALOG
+from core.transcription.options import ENGINES, TranscribeOptions
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from app.settings import Settings
 from app.studio import Studio
 from app.updates import Outcome
 from core import Lab
-from core.live import Live, LiveState
+from core.transcription.streaming import Live, LiveState
 
 logger = logging.getLogger(__name__)
 

@@ -23,9 +23,9 @@ from app.live import LiveRoom, Moment
 from app.result_panel import ResultPanel
 from app.settings_panel import SettingsPanel
 from app.studio import Studio
-from core.catalog import ASSETS
-from core.live import MAX_LIVE_S
-from core.samples import SAMPLE_RATE, check_rate
+from core.audio.waveform import SAMPLE_RATE, check_rate
+from core.checkpoint.catalog import ASSETS
+from core.transcription.streaming import MAX_LIVE_S
 
 SCRIPT = ASSETS / "live.js"
 

@@ -10,7 +10,7 @@ from html import escape
 
 from app.live import Moment
 from app.wording import clock, failure, seconds, sentence, status_html
-from core.live import MAX_LIVE_S, LiveState
+from core.transcription.streaming import MAX_LIVE_S, LiveState
 
 NOTE = (
     "Press Record and speak. Words in full ink stay; grey ones may still change while you go on. "

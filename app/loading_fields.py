@@ -1,6 +1,6 @@
 """How a model is loaded: device, number format, int8. Only what this machine can do is offered.
 
-In: what :mod:`core.choices` found. Out: three components, wired to each other.
+In: what :mod:`core.devices` found. Out: three components, wired to each other.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import gradio as gr
 
 from app.events import PAGE_EVENT, Updates
-from core.choices import devices, dtypes, quantisers
+from core.devices import devices, dtypes, quantisers
 
 AS_STARTED = ""
 NOTE = (

@@ -15,7 +15,7 @@ from app.run_shelf import RunShelf
 from app.settings import Settings
 from app.studio import Studio
 from app.updates import NotBegun
-from core.choices import quantisers
+from core.devices import quantisers
 from profiling.store import RunStore
 
 FEWEST, MOST = 1, 50  # blocks

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from core import Lab
-from core.catalog import CatalogEntry, lookup
+from core.checkpoint.catalog import CatalogEntry, lookup
 
 
 @dataclass(frozen=True, kw_only=True)

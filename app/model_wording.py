@@ -10,7 +10,7 @@ from html import escape
 
 from app.model_card import ModelCard
 from app.wording import num_bytes, sentence
-from core.catalog import LANGUAGES
+from core.checkpoint.catalog import LANGUAGES
 
 MODELS_NOTE = (
     "A model is downloaded from Hugging Face the first time it is used. The one the app started "

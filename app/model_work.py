@@ -17,9 +17,9 @@ from app.shelf import Shelf
 from app.updates import Outcome, Paced, Update
 from app.zero_gpu import ASK, HEAR, TRANSCRIBE, LentGpu
 from core import Lab
-from core.hearing import Hearing, hear
-from core.options import Event, Finished, PhaseStarted, Progress
 from core.phases import LOAD
+from core.transcription.encoder_view import Hearing, hear
+from core.transcription.options import Event, Finished, PhaseStarted, Progress
 
 
 class ModelWork:

@@ -15,10 +15,10 @@ from app.events import PAGE_EVENT, Updates
 from app.transcript_files import SAVE, File, transcript_file
 from app.updates import Outcome, Paced, Update
 from app.words_html import words_html
-from core.catalog import ASSETS
-from core.export import EXPORTERS
-from core.options import PartialText
-from core.transcript import Transcript
+from core.checkpoint.catalog import ASSETS
+from core.text.export import EXPORTERS
+from core.text.transcript import Transcript
+from core.transcription.options import PartialText
 from profiling.figures import phase_bars
 
 FOLLOW = ASSETS / "words.js"

@@ -10,8 +10,8 @@ from html import escape
 
 from app.updates import Outcome
 from app.wording import count, num_bytes, seconds, sentence
-from core.transcribe import STOPPED
-from core.transcript import Transcript
+from core.text.transcript import Transcript
+from core.transcription.transcribe import STOPPED
 from profiling.figures import PHASE_TITLES, format_ms, with_other
 
 UNSURE_BELOW = 0.6  # a word at least this probable is shown without comment

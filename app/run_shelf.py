@@ -16,7 +16,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from core.catalog import ASSETS
+from core.checkpoint.catalog import ASSETS
 from profiling.store import RunEntry, RunError, RunStore
 
 SHIPPED = ASSETS / "runs"

@@ -14,7 +14,7 @@ import gradio as gr
 from app.deployment import Deployment
 from app.examples import FOLDER
 from app.theme import theme
-from core.catalog import ASSETS
+from core.checkpoint.catalog import ASSETS
 
 NO_MCP = (
     "MCP needs a package more: pip install 'gradio[mcp]'. It asks for an older pydantic than the "

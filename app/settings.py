@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from core.options import OptionFields
+from core.transcription.options import OptionFields
 
 AUTOMATIC = "auto"  # the model finds the language itself
 LORA_CHOICES = {"auto": None, "on": True, "off": False}

@@ -16,7 +16,7 @@ from app.adapter_book import AdapterBook
 from app.model_card import ModelCard, card_of_lab, card_of_name
 from app.settings import Settings
 from core import Lab, load
-from core.catalog import CATALOG, lookup
+from core.checkpoint.catalog import CATALOG, lookup
 
 logger = logging.getLogger(__name__)
 

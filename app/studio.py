@@ -21,7 +21,7 @@ from app.shelf import Loader, Shelf, plain_name
 from app.updates import NotBegun, Outcome, Paced, Update
 from app.zero_gpu import Decorator, LentGpu
 from core import Lab, Transcript, load
-from core.hearing import Hearing
+from core.transcription.encoder_view import Hearing
 
 __all__ = ["NotBegun", "Outcome", "Paced", "Studio", "Update", "plain_name"]
 

@@ -12,9 +12,9 @@ from base64 import b64encode
 from collections.abc import Sequence
 from pathlib import Path
 
-from core.edit import edited
-from core.export import EXPORTERS
-from core.transcript import Transcript
+from core.text.edit import edited
+from core.text.export import EXPORTERS
+from core.text.transcript import Transcript
 
 File = dict[str, str]
 

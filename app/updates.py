@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from app.model_card import ModelCard
 from core import Transcript
-from core.options import Event
+from core.transcription.options import Event
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from __future__ import annotations
 from html import escape
 
 from app.updates import NotBegun, Paced, Update
-from core.hearing import LONGEST_S, Hearing
-from core.options import PartialText, PhaseStarted
+from core.transcription.encoder_view import LONGEST_S, Hearing
+from core.transcription.options import PartialText, PhaseStarted
 
 HEADING_HTML = (
     "<h1>Granite Speech Lab</h1><p>Hear what a Granite Speech model says, switch compile and LoRA "

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from html import escape
 
 from app.result_wording import UNSURE_BELOW
-from core.transcript import Word
+from core.text.transcript import Word
 
 MOST_WORDS = 4000  # more buttons than that make a page slow
 HINT = "Press a word to hear it. Dotted words are the ones the model was less sure of."

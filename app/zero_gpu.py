@@ -18,8 +18,8 @@ from app import wording
 from app.settings import Settings
 from app.shelf import Shelf
 from core import Lab
-from core.audio import probe
-from core.hearing import hear
+from core.audio.decode import probe
+from core.transcription.encoder_view import hear
 
 TRANSCRIBE, ASK, HEAR = "transcribe", "ask", "hear"
 LEAST_S, MOST_S = 15, 120

@@ -26,7 +26,7 @@ from benchmarks.session import Plan, measure
 from benchmarks.shapes import SHAPES
 from benchmarks.systems import ON_EQUAL_TOKENS, SYSTEMS
 from benchmarks.table import quality_text, session_text
-from core.options import ENGINES
+from core.transcription.options import ENGINES
 
 ALL_WELL, WORTH_A_LOOK, NOTHING_DONE = 0, 1, 2
 ROOT = Path("build") / "bench"

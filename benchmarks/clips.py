@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from core.audio import load_audio
-from core.catalog import ASSETS
-from core.samples import SAMPLE_RATE
+from core.audio.decode import load_audio
+from core.audio.waveform import SAMPLE_RATE
+from core.checkpoint.catalog import ASSETS
 from profiling.length_table import tiled
 
 EXAMPLES = ASSETS / "examples"

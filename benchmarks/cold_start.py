@@ -5,7 +5,7 @@ is measured in a process of its own with an empty compiler cache. Processor seco
 process and its compilers, and mean something on a busy machine too.
 
 - ``whole``: one decode step of a random decoder, its layers inlined one by one.
-- ``regions``: the same, each layer a region that is compiled once (``core.regions``).
+- ``regions``: the same, each layer a region that is compiled once (``core.engine.layer_regions``).
 - ``package``: a checkpoint from its package (``python -m core package MODEL`` first): seconds from
   the loaded checkpoint to every graph run once.
 """
@@ -30,14 +30,14 @@ from torch import Tensor
 
 import core
 from benchmarks.shapes import SHAPES
-from core.cache import allocate_cache, cache_of
-from core.compiling import mark_varying
-from core.config_file import parse_config
-from core.decoder import call_layer
-from core.engine import decode_stage
-from core.graphs import Arguments, Graph
-from core.model import GraniteSpeech
-from core.regions import decoder_layer
+from core.checkpoint.config_file import parse_config
+from core.engine.compiling import mark_varying
+from core.engine.graphs import Arguments, Graph
+from core.engine.layer_regions import decoder_layer
+from core.engine.stages import decode_stage
+from core.model.cache import allocate_cache, cache_of
+from core.model.decoder import call_layer
+from core.model.granite_speech import GraniteSpeech
 
 WAYS = {"whole": call_layer, "regions": decoder_layer}
 PACKAGE = "package"

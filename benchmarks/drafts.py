@@ -15,9 +15,9 @@ from statistics import fmean
 from typing import Any
 
 import core
-from core.audio import load_audio
+from core.audio.decode import load_audio
 from core.lab import Lab
-from core.transcript import Transcript
+from core.text.transcript import Transcript
 from profiling.intervals import paired_ratio
 from profiling.undisturbed import undisturbed
 

@@ -22,8 +22,8 @@ from benchmarks.numbers import spent, summary
 from benchmarks.process import Worker, run_command
 from benchmarks.session import Plan, Say, Work, work_of
 from benchmarks.systems import COMPILE, DRAFTS, EAGER, ON_RECORDINGS, Answer
-from core.audio import load_audio
-from core.samples import SAMPLE_RATE
+from core.audio.decode import load_audio
+from core.audio.waveform import SAMPLE_RATE
 from profiling.agreement import first_difference
 from profiling.intervals import paired_ratio
 from profiling.timing import Arm, interleave

@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.lora import AdaptableLinear
-from core.products import linear
-from core.quantize import Int8Linear
+from core.model.linear import linear
+from core.model.lora import AdaptableLinear
+from core.model.quantize import Int8Linear
 from profiling.ceilings import best_seconds, last_cache_bytes
 
 ROWS = (1, 2, 4, 8, 16, 32, 500)

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.systems import SYSTEMS
-from core.config_file import parse_config
-from core.features import num_audio_tokens
+from core.checkpoint.config_file import parse_config
+from core.model.features import num_audio_tokens
 from profiling.counts import Shape as Lengths
 from profiling.counts import count
 

@@ -18,8 +18,8 @@ import core
 from benchmarks.clips import batch_of, clip_of
 from benchmarks.systems import Answer, System
 from core.memory import peak_memory_bytes
-from core.options import Finished, OptionFields
-from core.transcript import Transcript
+from core.text.transcript import Transcript
+from core.transcription.options import Finished, OptionFields
 from profiling.undisturbed import undisturbed
 
 CPU = torch.device("cpu")

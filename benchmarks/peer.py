@@ -28,13 +28,13 @@ from transformers import (
 from benchmarks.clips import clip_of
 from benchmarks.ours import CPU, graphs_so_far
 from benchmarks.systems import Answer, System
-from core.catalog import describe
-from core.config_file import parse_config
-from core.hub import resolve
+from core.checkpoint.catalog import describe
+from core.checkpoint.config_file import parse_config
+from core.checkpoint.hub import resolve
 from core.memory import peak_memory_bytes
-from core.options import TranscribeOptions
-from core.prompts import PromptBuilder
-from core.tokenizer import Tokenizer
+from core.text.prompts import PromptBuilder
+from core.text.tokenizer import Tokenizer
+from core.transcription.options import TranscribeOptions
 from profiling.undisturbed import undisturbed
 
 

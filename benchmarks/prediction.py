@@ -21,7 +21,7 @@ import torch
 import core
 from benchmarks.clips import CLIP
 from benchmarks.shapes import SHAPES, Shape, folder_of
-from core.compiling import CompileLedger, compiled_engine
+from core.engine.compiling import CompileLedger, compiled_engine
 from core.lab import Lab
 from profiling.ceilings import measure_ceilings
 from profiling.plan import workload_on

@@ -16,8 +16,8 @@ from types import TracebackType
 from typing import Any
 
 from benchmarks.systems import SYSTEMS, Answer
-from core.catalog import ASSETS
-from core.packages import ENVIRONMENT, OFF
+from core.checkpoint.catalog import ASSETS
+from core.engine.aot_load import ENVIRONMENT, OFF
 
 ROOT = ASSETS.parent
 

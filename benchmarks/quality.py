@@ -18,10 +18,10 @@ import torch.nn.functional as F
 
 import core
 from benchmarks.clips import recordings_in
-from core.audio import load_audio
+from core.audio.decode import load_audio
 from core.lab import Lab
-from core.options import OptionFields
-from core.quantize import MODES
+from core.model.quantize import MODES
+from core.transcription.options import OptionFields
 from profiling.agreement import word_errors
 
 FAST = "fast-draft"

@@ -21,8 +21,8 @@ from benchmarks.numbers import equal_tokens, spent, summary
 from benchmarks.process import Worker
 from benchmarks.shapes import Shape, folder_of
 from benchmarks.systems import ON_EQUAL_TOKENS, SYSTEMS, Answer
-from core.config_file import parse_config
-from core.hub import resolve
+from core.checkpoint.config_file import parse_config
+from core.checkpoint.hub import resolve
 from profiling.ceilings import measure_ceilings
 from profiling.counts import decoder_parameters, encoder_parameters, projector_parameters
 from profiling.machine import Busyness, describe_machine

@@ -20,10 +20,10 @@ from tokenizers import Tokenizer as FastTokenizer
 from tokenizers.models import BPE
 from torch import Tensor
 
-from core.catalog import CATALOG
-from core.checkpoint import to_stored
-from core.config_file import parse_config
-from core.model import GraniteSpeech
+from core.checkpoint.catalog import CATALOG
+from core.checkpoint.config_file import parse_config
+from core.checkpoint.weights import to_stored
+from core.model.granite_speech import GraniteSpeech
 
 END, AUDIO = "<|end_of_text|>", "<|audio|>"
 END_ID, AUDIO_ID = 256, 257  # after the 256 bytes

@@ -27,9 +27,9 @@ import torch
 
 import core
 from core import phases
-from core.engine import Engine
+from core.engine.stages import Engine
 from core.lab import Lab
-from core.options import ENGINES
+from core.transcription.options import ENGINES
 from profiling.compare import Comparison, compare
 from profiling.session import noise_rows
 from profiling.timed_pass import blocks_that_fit

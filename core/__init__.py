@@ -4,9 +4,9 @@
 package reads no files, touches no device and changes no global setting.
 """
 
+from core.audio.waveform import AudioError
 from core.lab import Lab
 from core.loading import load
-from core.samples import AudioError
-from core.transcript import Transcript
+from core.text.transcript import Transcript
 
 __all__ = ["AudioError", "Lab", "Transcript", "load"]

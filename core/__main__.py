@@ -17,12 +17,12 @@ from pathlib import Path
 from huggingface_hub.utils import logging as hub_logging
 
 from core import load
-from core.catalog import CATALOG
-from core.hub import is_here
+from core.checkpoint.catalog import CATALOG
+from core.checkpoint.hub import is_here
+from core.cli import ALL_WELL, NOTHING_DONE, add_transcribe, load_asked
+from core.engine.aot_build import build_package
 from core.inspection import inspect
-from core.packaging import build_package
-from core.quantize import MODES
-from core.transcribe_command import ALL_WELL, NOTHING_DONE, add_transcribe, load_asked
+from core.model.quantize import MODES
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

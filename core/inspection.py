@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from core.lab import Lab
-from core.lora import adapted_layers
+from core.model.lora import adapted_layers
 
 
 def inspect(lab: Lab) -> dict[str, Any]:

@@ -14,21 +14,21 @@ from typing import Unpack
 from torch import Tensor
 
 from core import phases
-from core.chat import stream_chat
-from core.container import Source
-from core.continuation import continue_prompts
-from core.engine import Engine
-from core.generate import Row
-from core.journal import open_journal
-from core.loaded import Loaded
-from core.long import LongJob, seconds_of, stream_long
+from core.audio.container import Source
+from core.engine.stages import Engine
+from core.generation.greedy import Row
+from core.generation.sampling import GenerationOptions
 from core.memory import run_within_memory, within_memory
-from core.options import Event, Finished, OptionFields, TranscribeOptions
 from core.phases import PhaseClock
-from core.sampling import GenerationOptions
-from core.scoring import logits_along
-from core.transcribe import stream
-from core.transcript import Transcript
+from core.session import Loaded
+from core.text.transcript import Transcript
+from core.transcription.chat import stream_chat
+from core.transcription.forced_scores import logits_along
+from core.transcription.generate_ids import continue_prompts
+from core.transcription.long_form import LongJob, seconds_of, stream_long
+from core.transcription.options import Event, Finished, OptionFields, TranscribeOptions
+from core.transcription.resume import open_journal
+from core.transcription.transcribe import stream
 
 
 class Lab(Loaded):
@@ -53,7 +53,7 @@ class Lab(Loaded):
     def transcribe(self, source: Source | Tensor, **options: Unpack[OptionFields]) -> Transcript:
         """Transcribe one recording: a path, bytes, a binary file, or a waveform [N] at 16 kHz.
 
-        Keywords are those of :class:`core.options.TranscribeOptions`.
+        Keywords are those of :class:`core.transcription.options.TranscribeOptions`.
 
         Raises:
             AudioError: not a readable recording.

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import torch
 
-from core.checkpoint import load_model
-from core.config import ConfigError, ModelConfig
-from core.config_file import parse_config
-from core.features import FeatureConfig, LogMel
-from core.hub import CheckpointFiles, resolve
+from core.checkpoint.config_file import parse_config
+from core.checkpoint.hub import CheckpointFiles, resolve
+from core.checkpoint.weights import load_model
 from core.lab import Lab
 from core.memory import run_within_memory
-from core.quantize import quantise_decoder
+from core.model.config import ConfigError, ModelConfig
+from core.model.features import FeatureConfig, LogMel
+from core.model.quantize import quantise_decoder
 
 logger = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ from typing import Any
 from torch._dynamo.exc import TorchDynamoException
 from torch._inductor.runtime.cache_dir_utils import cache_dir
 
-from core.catalog import ASSETS
-from core.options import DECODINGS, ENGINES
+from core.checkpoint.catalog import ASSETS
+from core.transcription.options import DECODINGS, ENGINES
 from profiling import commands
 from profiling.commands import NOTHING_DONE, Outcome
 from profiling.length_table import RUNS

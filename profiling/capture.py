@@ -29,9 +29,9 @@ from torch.profiler import ProfilerActivity, profile
 
 from core import phases
 from core.lab import Lab
-from core.options import Finished
 from core.phases import PhaseClock
-from core.transcribe import STOPPED
+from core.transcription.options import Finished
+from core.transcription.transcribe import STOPPED
 from profiling.timing import Arm, Sample, interleave, sample_of
 from profiling.undisturbed import undisturbed
 from profiling.workload import Workload

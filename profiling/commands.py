@@ -16,9 +16,9 @@ from typing import Any
 import torch
 
 from core import Lab, load
-from core.audio import load_audio
+from core.audio.decode import load_audio
 from core.loading import pick_device
-from core.options import DECODINGS, ENGINES
+from core.transcription.options import DECODINGS, ENGINES
 from profiling.ceilings import GPUS, measure_ceilings
 from profiling.compare import compare as compare_runs
 from profiling.length_table import length_table

@@ -22,7 +22,7 @@ import torch._dynamo.utils as dynamo
 
 from core import phases
 
-# The compiled callables of core.graphs, by the names of their functions.
+# The compiled callables of core.engine.graphs, by the names of their functions.
 STAGES = {
     "encode": phases.ENCODER,
     "encode_blocks": phases.ENCODER,

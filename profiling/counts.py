@@ -1,8 +1,8 @@
 """Parameters, operations and bytes a phase needs at least, counted from a model's dimensions.
 
-In: :class:`core.config.ModelConfig` and how long the clip, the prompt and the answer are. Out: one
-:class:`Cost` per phase. Nothing is measured and no model is built; a test compares the parameters
-with built models and the operations with torch's own counter.
+In: :class:`core.model.config.ModelConfig` and how long the clip, the prompt and the answer are.
+Out: one :class:`Cost` per phase. Nothing is measured and no model is built; a test compares the
+parameters with built models and the operations with torch's own counter.
 
 What counts: an operation of a matrix product is a multiply or an add (so 2 a weight and a row);
 norms, activations and rotations are left out, below one in a hundred. Bytes are the weights, read
@@ -17,8 +17,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from core import phases
-from core.config import DecoderConfig, EncoderConfig, ModelConfig, ProjectorConfig
-from core.features import num_audio_tokens
+from core.model.config import DecoderConfig, EncoderConfig, ModelConfig, ProjectorConfig
+from core.model.features import num_audio_tokens
 
 
 @dataclass(frozen=True)

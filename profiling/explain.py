@@ -15,9 +15,9 @@ import torch
 
 import core
 from core import phases
-from core.cache import allocate_cache
-from core.engine import eager_engine
-from core.lora import switch
+from core.engine.stages import eager_engine
+from core.model.cache import allocate_cache
+from core.model.lora import switch
 
 
 def explain_stages(model: str, lora: bool | None) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from core.phases import PHASES
-from core.transcript import PhaseTime
+from core.text.transcript import PhaseTime
 from profiling.figures_style import (
     INK,
     OTHER,

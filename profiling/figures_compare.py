@@ -14,7 +14,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from core.phases import PHASES
-from core.transcript import PhaseTime
+from core.text.transcript import PhaseTime
 from profiling.figures import with_other
 from profiling.figures_style import (
     BAR_PX,

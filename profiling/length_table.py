@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from core import phases
+from core.audio.waveform import SAMPLE_RATE
 from core.lab import Lab
-from core.samples import SAMPLE_RATE
 from profiling.metrics import real_time_factor
 from profiling.timing import Cancelled, Sample, time_once, warm_up
 from profiling.undisturbed import settled

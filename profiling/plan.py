@@ -34,10 +34,10 @@ def workload_on(
         lab: the model as it is loaded.
         clip: the recording.
         model: the name it was asked for under.
-        engine: one of ``core.options.ENGINES``.
+        engine: one of ``core.transcription.options.ENGINES``.
         lora: on, off, or None for on exactly where there is an adapter.
         adapter: one that was added to the model, or None for its own.
-        decoding: one of ``core.options.DECODINGS``.
+        decoding: one of ``core.transcription.options.DECODINGS``.
         max_new_tokens: longest text.
         ignore_eos: make exactly that many tokens.
         revision: of a repository.

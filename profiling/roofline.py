@@ -7,8 +7,8 @@ time physics allows, the share of it that was achieved, what bounds the phase.
 The prediction rests on a shadow model (:mod:`profiling.shadow`): the same layers and operators, so
 narrow that arithmetic is free. What a call of it takes is what Python and the dispatcher take, and
 compiling leaves a part of that. Of the arithmetic it changes one thing: on a CPU the product of a
-row and a matrix becomes a loop that reads as fast as the machine can (:mod:`core.products`). So a
-compiled decode step is foretold from its bytes, every other phase from its eager time.
+row and a matrix becomes a loop that reads as fast as the machine can (:mod:`core.model.linear`). So
+a compiled decode step is foretold from its bytes, every other phase from its eager time.
 """
 
 from __future__ import annotations

@@ -12,12 +12,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from core.features import num_audio_tokens
+from core.audio.waveform import SAMPLE_RATE
 from core.lab import Lab
-from core.lora import adapted_layers, is_merged
+from core.model.features import num_audio_tokens
+from core.model.lora import adapted_layers, is_merged
 from core.phases import DECODE, VERIFY
-from core.prompts import PromptBuilder
-from core.samples import SAMPLE_RATE
+from core.text.prompts import PromptBuilder
 from profiling.breakdown import memory_peaks
 from profiling.breakdown import phase_table as trace_phases
 from profiling.capture import Capture

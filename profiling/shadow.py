@@ -16,15 +16,15 @@ import torch
 from torch import Tensor
 
 from core import phases
-from core.cache import allocate_cache
-from core.config import ModelConfig
-from core.engine import Engine, eager_engine
-from core.generate import Prompts, generate
+from core.engine.stages import Engine, eager_engine
+from core.generation.greedy import Prompts, generate
 from core.lab import Lab
-from core.lora import AdaptableLinear, LoRAWeights, adapted_layers, switch
-from core.model import GraniteSpeech
-from core.options import TranscribeOptions
+from core.model.cache import allocate_cache
+from core.model.config import ModelConfig
+from core.model.granite_speech import GraniteSpeech
+from core.model.lora import AdaptableLinear, LoRAWeights, adapted_layers, switch
 from core.phases import PhaseClock
+from core.transcription.options import TranscribeOptions
 from profiling.ceilings import run_seconds
 from profiling.roofline import CHOOSING
 

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from core import phases
 from core.lab import Lab
-from core.options import Finished
 from core.phases import PhaseClock, Span
-from core.transcript import Transcript
+from core.text.transcript import Transcript
+from core.transcription.options import Finished
 from profiling.metrics import Spread, spread
 from profiling.undisturbed import settled, undisturbed
 from profiling.workload import Workload

@@ -13,9 +13,9 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from core.audio import load_audio
-from core.options import OptionFields, TranscribeOptions
-from core.samples import SAMPLE_RATE, AudioError
+from core.audio.decode import load_audio
+from core.audio.waveform import SAMPLE_RATE, AudioError
+from core.transcription.options import OptionFields, TranscribeOptions
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from typing import Any
 
 from app.settings import Settings
 from app.studio import Outcome, Studio, Update
-from core.catalog import CATALOG
-from core.options import Finished, PartialText
-from core.transcript import PhaseTime, Transcript, Word
+from core.checkpoint.catalog import CATALOG
+from core.text.transcript import PhaseTime, Transcript, Word
+from core.transcription.options import Finished, PartialText
 
 TRANSCRIPT = Transcript(
     file="/secret/folder/clip.wav",

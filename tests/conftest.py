@@ -22,7 +22,7 @@ from torch import Tensor
 import core
 import tiny_models
 from core.lab import Lab
-from core.tokenizer import Tokenizer
+from core.text.tokenizer import Tokenizer
 
 # Tiny shapes gain nothing from threads, and spinning ones slow down a neighbour.
 torch.set_num_threads(1)

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 import tiny_models
-from core.beam import beam_search
-from core.encoder import padded_length
-from core.engine import eager_engine
-from core.features import pad_features
-from core.generate import Prompts, generate
+from core.engine.stages import eager_engine
+from core.generation.beam import beam_search
+from core.generation.greedy import Prompts, generate
+from core.generation.sampling import GenerationOptions
+from core.model.encoder import padded_length
+from core.model.features import pad_features
 from core.phases import PhaseClock
-from core.sampling import GenerationOptions
 from reference import Pair, hear, prompt_for, relative_error
 from tiny_models import noise, raw_config, samples_of_frames
 

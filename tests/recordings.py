@@ -13,8 +13,8 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from core import audio
-from core.audio import AudioError
+from core.audio import decode
+from core.audio.decode import AudioError
 
 Floats = NDArray[np.float32]
 
@@ -77,7 +77,7 @@ def correlation(found: Floats, expected: Floats, max_lag: int = 960) -> float:
 
 def failure(source: object, **options: float) -> str:
     with pytest.raises(AudioError) as caught:
-        audio.load_audio(source, **options)
+        decode.load_audio(source, **options)
     message = str(caught.value)
     assert "\n" not in message
     assert "expected" in message

@@ -11,9 +11,9 @@ import pytest
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
 import tiny_models
-from core import adapter_source
-from core.adapter_source import resolve_adapter
-from core.tensor_files import CheckpointError
+from core.checkpoint import adapter_source
+from core.checkpoint.adapter_source import resolve_adapter
+from core.checkpoint.safetensors_io import CheckpointError
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 

@@ -16,8 +16,8 @@ from transformers import GraniteSpeechFeatureExtractor
 
 import core
 import tiny_models
-from core.engine import eager_engine
-from core.generate import Prompts, run_prefill
+from core.engine.stages import eager_engine
+from core.generation.greedy import Prompts, run_prefill
 from hf_cases import (
     CASES,
     FORTY_SECONDS,

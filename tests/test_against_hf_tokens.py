@@ -14,9 +14,9 @@ import torch
 from transformers import AutoModelForCausalLM, GraniteSpeechFeatureExtractor
 
 import tiny_models
+from core.generation.sampling import GenerationOptions
 from core.lab import Lab
-from core.lora import switch
-from core.sampling import GenerationOptions
+from core.model.lora import switch
 from hf_cases import (
     ADAPTERS,
     CASES,

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.alignment import align_words, best_frames, spell
-from core.heard import label_character, label_of, read_greedily
-from core.transcript import Word
+from core.model.ctc import label_character, label_of, read_greedily
+from core.text.alignment import align_words, best_frames, spell
+from core.text.transcript import Word
 
 STEP_S = 0.02
 LABELS = 128

@@ -19,7 +19,7 @@ from app.model_actions import remove_adapter
 from app.settings import Settings
 from app.studio import Studio
 from app.ui import build_app
-from core.adapter_files import CONFIG, WEIGHTS
+from core.checkpoint.peft_format import CONFIG, WEIGHTS
 from measuring import RECORDING
 
 

@@ -15,8 +15,8 @@ from gradio_client.exceptions import AppError
 
 from app_server import TINY, running_app
 from bundled import EXAMPLES, is_outside, transcripts
-from core.clips import OUTSIDE
-from core.transcript import Transcript
+from core.text.transcript import Transcript
+from core.transcription.clip import OUTSIDE
 
 needs_tiny = pytest.mark.skipif(
     not (TINY / "config.json").is_file(), reason="assets/tiny is not there: make demo-model"

@@ -12,9 +12,9 @@ from app.jobs import Job, Worker
 from app.settings import Settings
 from app.studio import NotBegun, Outcome, Studio
 from app_stubs import SETTINGS, StubLab, last, studio_of
-from core.catalog import CATALOG
-from core.options import PartialText, PhaseStarted
-from core.transcribe import STOPPED
+from core.checkpoint.catalog import CATALOG
+from core.transcription.options import PartialText, PhaseStarted
+from core.transcription.transcribe import STOPPED
 
 
 class TestStudio:

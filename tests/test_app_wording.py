@@ -11,10 +11,10 @@ from app import model_wording, result_wording, wording
 from app.model_card import card_of_name
 from app.studio import Outcome, Paced
 from app_stubs import TRANSCRIPT
-from core.options import DECODINGS, ENGINES, PhaseStarted
-from core.prompts import TASKS
-from core.transcribe import STOPPED
-from core.transcript import DraftReport
+from core.text.prompts import TASKS
+from core.text.transcript import DraftReport
+from core.transcription.options import DECODINGS, ENGINES, PhaseStarted
+from core.transcription.transcribe import STOPPED
 
 
 class TestWording:

@@ -13,8 +13,8 @@ import av
 import numpy as np
 import pytest
 
-from core import audio
-from core.audio import AudioError
+from core.audio import decode
+from core.audio.decode import AudioError
 from recordings import (
     ENCODED,
     WAV,
@@ -105,7 +105,7 @@ CUT: dict[str, Callable[[Floats], bytes]] = {
 def test_a_cut_off_file_gives_its_beginning(kind: str):
     rate = 48_000 if kind in ("opus", "webm") else 44_100
     data = CUT[kind](clip(rate, 4.0))
-    waveform = audio.load_audio(data[: len(data) * 6 // 10])
+    waveform = decode.load_audio(data[: len(data) * 6 // 10])
     assert 1.0 < len(waveform) / 16_000 < 3.2
     assert correlation(waveform.numpy(), clip(16_000, 4.0)[: len(waveform)]) > 0.95
 
@@ -114,9 +114,9 @@ def test_a_cut_off_file_gives_its_beginning(kind: str):
 def test_a_cut_off_file_is_warned_of(kind: str, caplog: pytest.LogCaptureFixture):
     data = ENCODED[kind]()
     with caplog.at_level(logging.WARNING):
-        audio.load_audio(data)
+        decode.load_audio(data)
         assert not caplog.records
-        audio.load_audio(data[: len(data) // 2])
+        decode.load_audio(data[: len(data) // 2])
     assert "cut off?" in caplog.text
 
 
@@ -129,7 +129,7 @@ def test_a_hole_in_a_file_does_not_end_it():
     data = bytearray(encode("adts", "aac", 44_100, clip(44_100, 4.0)))
     middle = len(data) // 2
     data[middle : middle + 2_000] = np.random.default_rng(0).bytes(2_000)
-    assert 2.5 < len(audio.load_audio(bytes(data))) / 16_000 < 4.2
+    assert 2.5 < len(decode.load_audio(bytes(data))) / 16_000 < 4.2
 
 
 def test_nan_and_infinite_samples_are_counted():
@@ -139,18 +139,18 @@ def test_nan_and_infinite_samples_are_counted():
     data = written(samples, 16_000, "WAV", "FLOAT")
     assert "3 NaN or infinite samples" in failure(data)
     with pytest.raises(AudioError, match="3 NaN"):
-        audio.from_samples(samples, 16_000)
+        decode.from_samples(samples, 16_000)
 
 
 def test_a_recording_over_the_limit_is_refused_with_both_lengths():
     assert "1.0 s long; expected at most 0.5 s" in failure(WAV, max_seconds=0.5)
     assert "over 0.5 s" in failure(ENCODED["mp3"](), max_seconds=0.5)
-    assert len(audio.load_audio(WAV, max_seconds=1.0)) == 16_000
+    assert len(decode.load_audio(WAV, max_seconds=1.0)) == 16_000
 
 
 def test_a_recording_without_a_stated_length_is_refused_while_decoding():
     data = encode("webm", "libopus", 48_000, clip(48_000), options={"live": "1"})
-    assert audio.probe(Unseekable(data)).duration_s is None
+    assert decode.probe(Unseekable(data)).duration_s is None
     assert "over 0.3 s long (by its header unstated)" in failure(Unseekable(data), max_seconds=0.3)
 
 
@@ -158,15 +158,15 @@ def test_a_claim_of_months_is_not_believed(caplog: pytest.LogCaptureFixture):
     data = bytearray(written(clip(16_000), 16_000, "FLAC", "PCM_16"))
     data[21] |= 0x0F  # the header's count of samples: 36 bits
     data[22:26] = b"\xff" * 4
-    assert len(audio.load_audio(bytes(data), max_seconds=5.0)) == 16_000
-    assert audio.probe(bytes(data)).duration_s is None
+    assert len(decode.load_audio(bytes(data), max_seconds=5.0)) == 16_000
+    assert decode.probe(bytes(data)).duration_s is None
     assert "header claims" in caplog.text
 
 
 def test_the_placeholder_length_of_a_piped_wav_is_no_length():
     data = bytearray(WAV)
     data[4:8] = data[40:44] = b"\xff" * 4
-    assert len(audio.load_audio(bytes(data), max_seconds=5.0)) == 16_000
+    assert len(decode.load_audio(bytes(data), max_seconds=5.0)) == 16_000
 
 
 def test_a_sample_rate_no_recorder_has_is_refused():
@@ -205,4 +205,4 @@ def test_ffmpeg_protocols_are_only_odd_file_names(prefix: str, tmp_path: Path):
 def test_lengths_must_be_positive():
     assert "max_seconds" in failure(WAV, max_seconds=0)
     with pytest.raises(AudioError, match="chunk_s"):
-        next(audio.stream_audio(WAV, chunk_s=0))
+        next(decode.stream_audio(WAV, chunk_s=0))

@@ -10,12 +10,12 @@ from itertools import product
 import pytest
 import torch
 
-from core.beam import beam_search
-from core.engine import eager_engine
-from core.generate import Prompts, Row, generate
-from core.model import GraniteSpeech
+from core.engine.stages import eager_engine
+from core.generation.beam import beam_search
+from core.generation.greedy import Prompts, Row, generate
+from core.generation.sampling import GenerationOptions
+from core.model.granite_speech import GraniteSpeech
 from core.phases import PhaseClock
-from core.sampling import GenerationOptions
 from tiny_models import random_model, raw_config
 
 PROMPTS = [[1, 2, 3], [9, 8, 7, 6, 5], [4]]

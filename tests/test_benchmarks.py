@@ -24,7 +24,7 @@ from benchmarks.session import Plan, work_of
 from benchmarks.shapes import SHAPES, folder_of
 from benchmarks.systems import COMPILE, EAGER, INT8, PEER_COMPILE, PEER_EAGER, SYSTEMS, Answer
 from benchmarks.table import quality_text, session_text
-from core.hub import resolve
+from core.checkpoint.hub import resolve
 
 
 def answer(

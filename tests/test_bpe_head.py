@@ -11,10 +11,10 @@ from torch import Tensor
 import core
 import tiny_models
 from core.__main__ import main
-from core.bpe_head import WINDOW, BpeHead, load_bpe_head, pool, read_tokens
-from core.checkpoint import CheckpointError
-from core.config_file import parse_config
-from core.hub import _BESIDE_WEIGHTS
+from core.checkpoint.config_file import parse_config
+from core.checkpoint.hub import _BESIDE_WEIGHTS
+from core.checkpoint.weights import CheckpointError
+from core.generation.bpe_head import WINDOW, BpeHead, load_bpe_head, pool, read_tokens
 from core.inspection import inspect
 
 WIDTH, LABELS = 32, tiny_models.VOCABULARY + 1
@@ -105,10 +105,10 @@ def test_the_head_drafts_the_tokens_it_reads(
         assert logits.shape == (-(-49 // WINDOW), LABELS)  # a second: 49 frames, in fours
         return said
 
-    monkeypatch.setattr("core.ctc_drafts.read_tokens", read)
+    monkeypatch.setattr("core.generation.speculative_relaxed.read_tokens", read)
     heard = []
     monkeypatch.setattr(
-        "core.writing.speculate",
+        "core.transcription.decode.speculate",
         lambda *args, **more: heard.extend(args[3]) or iter(()),
     )
     lab.transcribe(noise(0.985), decoding="speculative", skip_silence=False)

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from app_server import TINY, running_app
 from browser_page import IN_A_BROWSER, PATIENT_MS, SIZES, Visitor, visitor
-from core.adapter_files import CONFIG, WEIGHTS
+from core.checkpoint.peft_format import CONFIG, WEIGHTS
 
 pytestmark = IN_A_BROWSER
 SAID = "three one eight"

@@ -13,10 +13,10 @@ from transformers import GraniteSpeechFeatureExtractor, GraniteSpeechForConditio
 
 import core
 from bundled import EXAMPLES, inside
-from core.audio import load_audio
-from core.catalog import CATALOG
+from core.audio.decode import load_audio
+from core.checkpoint.catalog import CATALOG
 from core.lab import Lab
-from core.prompts import Request
+from core.text.prompts import Request
 
 BUNDLED = Path(CATALOG["tiny"].source)
 needs_bundled_model = pytest.mark.skipif(

@@ -6,8 +6,8 @@ Run alone: ``python -m pytest tests/test_cache.py``.
 import pytest
 import torch
 
-from core.cache import KVCache, allocate_cache
-from core.decoder import GraniteDecoder
+from core.model.cache import KVCache, allocate_cache
+from core.model.decoder import GraniteDecoder
 from tiny_models import random_model, raw_config
 
 CPU = torch.device("cpu")

@@ -15,10 +15,10 @@ from torch import Tensor
 
 import core
 import tiny_models
-from core.checkpoint import CheckpointError, load_model, native_name, stored_name, to_stored
-from core.config_file import parse_config
-from core.hub import resolve
-from core.model import GraniteSpeech
+from core.checkpoint.config_file import parse_config
+from core.checkpoint.hub import resolve
+from core.checkpoint.weights import CheckpointError, load_model, native_name, stored_name, to_stored
+from core.model.granite_speech import GraniteSpeech
 
 DATA = Path(__file__).parent / "data"
 WEIGHTS = "model.safetensors"

@@ -3,7 +3,7 @@
 import pytest
 
 import core
-from core.choices import devices, dtypes, quantisers
+from core.devices import devices, dtypes, quantisers
 from core.lab import Lab
 from core.loading import pick_device
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from core import compiler_cache
-from core.compiler_cache import blamed, half_written, is_whole
+from core.engine import compiler_cache
+from core.engine.compiler_cache import blamed, half_written, is_whole
 
 
 @pytest.fixture

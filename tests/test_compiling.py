@@ -20,16 +20,16 @@ from torch._dynamo.testing import CompileCounter
 from torch.fx.experimental.symbolic_shapes import ConstraintViolationError
 
 import core
-from core import compiling
-from core.compiling import (
+from core.engine import compiling
+from core.engine.compiling import (
     CompileError,
     CompileLedger,
     Compiler,
     compiled_engine,
     without_broken_libraries,
 )
-from core.encoder import padded_length
-from core.engine import (
+from core.engine.graphs import Graph
+from core.engine.stages import (
     ROW_TILE,
     decode_stage,
     eager_engine,
@@ -38,13 +38,13 @@ from core.engine import (
     project_stage,
     whole_tiles,
 )
-from core.generate import Prompts, generate
-from core.graphs import Graph
+from core.generation.greedy import Prompts, generate
+from core.generation.sampling import GenerationOptions
 from core.lab import Lab
-from core.lora import switch
-from core.model import GraniteSpeech
+from core.model.encoder import padded_length
+from core.model.granite_speech import GraniteSpeech
+from core.model.lora import switch
 from core.phases import PhaseClock
-from core.sampling import GenerationOptions
 from tiny_models import AUDIO_ID, random_model, raw_config, write_adapter
 
 
@@ -62,7 +62,7 @@ def model() -> GraniteSpeech:
 
 @pytest.fixture
 def counter(monkeypatch: pytest.MonkeyPatch) -> CompileCounter:
-    """Everything ``core.compiling`` compiles is traced only; counts graphs."""
+    """Everything ``core.engine.compiling`` compiles is traced only; counts graphs."""
     counter = CompileCounter()
     monkeypatch.setattr(compiling.torch, "compile", partial(torch.compile, backend=counter))
     return counter
@@ -88,7 +88,10 @@ def test_compiled_frames_fill_blocks_and_other_sizes_are_the_eager_ones(model: G
 
 
 def run(
-    engine: core.compiling.Engine, model: GraniteSpeech, *prompts: list[int], **options: object
+    engine: core.engine.compiling.Engine,
+    model: GraniteSpeech,
+    *prompts: list[int],
+    **options: object,
 ):
     inputs = Prompts(prompts, torch.zeros(len(prompts), 1, 32), None)
     settings = GenerationOptions(**options)
@@ -111,12 +114,12 @@ def test_lora_on_off_and_mixed_share_one_graph(tmp_path_factory: pytest.TempPath
     model = random_model()
     folder = tmp_path_factory.mktemp("adapter")
     write_adapter(folder, model)
-    core.checkpoint.attach_adapter(
+    core.checkpoint.weights.attach_adapter(
         model, folder / "adapter_config.json", folder / "adapter_model.safetensors"
     )
     counter = CompileCounter()
     decode = torch.compile(prefill_stage(model), backend=counter, fullgraph=True, dynamic=False)
-    cache = core.cache.allocate_cache(
+    cache = core.model.cache.allocate_cache(
         model.config.decoder, batch=2, num_slots=16, dtype=torch.float32, device=torch.device("cpu")
     )
     ids, audio = torch.randint(300, (2, 5)), torch.zeros(2, 1, 32)
@@ -171,8 +174,8 @@ def test_a_half_written_library_is_removed_and_compiled_again(
 
 COMPILE_ONCE = """
 import torch
-from core.compiling import CompileLedger, Compiler
-from core.graphs import Graph
+from core.engine.compiling import CompileLedger, Compiler
+from core.engine.graphs import Graph
 
 def double(values, switch):
     return (values * 2 + values.cos(),)
@@ -283,7 +286,7 @@ def test_odd_shapes_of_model_trace_whole():
         )
         audio = torch.compile(project_stage(model), **how)(encoded.frames, None)
         assert audio.shape == (1, 16, 32)
-        cache = core.cache.allocate_cache(
+        cache = core.model.cache.allocate_cache(
             model.config.decoder, batch=1, num_slots=32, dtype=torch.float32,
             device=torch.device("cpu"),
         )  # fmt: skip

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from transformers import GraniteSpeechConfig
 
-from core.activations import ACTIVATIONS, activation
-from core.config import ConfigError, ModelConfig
-from core.config_file import COMING, parse_config
+from core.checkpoint.config_file import COMING, parse_config
+from core.checkpoint.hf_defaults import LEFT_OUT
 from core.loading import with_end_tokens
-from core.reference_defaults import LEFT_OUT
+from core.model.activations import ACTIVATIONS, activation
+from core.model.config import ConfigError, ModelConfig
 from tiny_models import random_model, raw_config
 
 

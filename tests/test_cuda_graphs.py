@@ -11,13 +11,19 @@ import torch
 from torch import Tensor
 
 import core
-from core.cuda_graphs import MOST_CACHES, Recorder, Replay, power_of_two_bucket, recorded_engine
-from core.engine import Engine, eager_engine
-from core.generate import Prompts, generate
-from core.graphs import Arguments, Graph, graph_engine
-from core.model import GraniteSpeech
+from core.engine.cuda_graphs import (
+    MOST_CACHES,
+    Recorder,
+    Replay,
+    power_of_two_bucket,
+    recorded_engine,
+)
+from core.engine.graphs import Arguments, Graph, graph_engine
+from core.engine.stages import Engine, eager_engine
+from core.generation.greedy import Prompts, generate
+from core.generation.sampling import GenerationOptions
+from core.model.granite_speech import GraniteSpeech
 from core.phases import PhaseClock
-from core.sampling import GenerationOptions
 from tiny_models import random_model
 
 CPU = torch.device("cpu")

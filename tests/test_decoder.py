@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.decoder import Attention, GraniteDecoder, RMSNorm, rope_tables, rotate
+from core.model.decoder import Attention, GraniteDecoder, RMSNorm, rope_tables, rotate
 from tiny_models import random_model, raw_config
 
 

@@ -8,15 +8,15 @@ from math import exp, log
 import pytest
 import torch
 
-from core.continuation import no_audio
-from core.ctc_drafts import Leniency
-from core.drafting import Draft, Speculation, speculate
-from core.generate import CANCELLED, EOS, Prompts, Row, generate
-from core.heard import least_sure, mean_logprob
+from core.generation.greedy import CANCELLED, EOS, Prompts, Row, generate
+from core.generation.sampling import GenerationOptions
+from core.generation.speculative import Draft, Speculation, speculate
+from core.generation.speculative_relaxed import Leniency
 from core.lab import Lab
+from core.model.ctc import least_sure, mean_logprob
 from core.phases import DRAFT, PREFILL, VERIFY, PhaseClock
-from core.sampling import GenerationOptions
-from core.tokenizer import Tokenizer
+from core.text.tokenizer import Tokenizer
+from core.transcription.generate_ids import no_audio
 
 NEW_TOKENS = 40
 PROMPTS = [[5, 6, 7, 8], [9, 10, 11, 12, 13, 14, 15], [16, 17]]
@@ -265,8 +265,10 @@ def test_decoding_goes_on_from_the_likely_part_of_a_draft(lab: Lab) -> None:
 def test_a_clip_the_ctc_head_is_sure_of_never_meets_the_decoder(
     lab: Lab, noise, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setattr("core.ctc_drafts.least_sure", lambda logits: 0.0)
-    monkeypatch.setattr("core.ctc_drafts.read_greedily", lambda logits: "zero  one ")
+    monkeypatch.setattr("core.generation.speculative_relaxed.least_sure", lambda logits: 0.0)
+    monkeypatch.setattr(
+        "core.generation.speculative_relaxed.read_greedily", lambda logits: "zero  one "
+    )
     monkeypatch.setattr(lab, "_engines", {"eager": replace(lab.engine("eager"), prefill=None)})
     clips = [noise(1.0), noise(1.5, seed=1)]
     for found in lab.transcribe_batch(clips, decoding="fast-draft", skip_silence=False):
@@ -285,8 +287,10 @@ def test_only_the_clips_it_is_not_sure_of_meet_the_decoder(
     options = {"max_new_tokens": 6, "skip_silence": False}
     alone = lab.transcribe(clips[1], decoding="speculative", **options)
     sure = iter([0.0, 9.0])
-    monkeypatch.setattr("core.ctc_drafts.least_sure", lambda logits: next(sure))
-    monkeypatch.setattr("core.writing.LENIENT_CHARACTERS", Leniency(entropy=0.7, probability=1.1))
+    monkeypatch.setattr("core.generation.speculative_relaxed.least_sure", lambda logits: next(sure))
+    monkeypatch.setattr(
+        "core.transcription.decode.LENIENT_CHARACTERS", Leniency(entropy=0.7, probability=1.1)
+    )
     first, second = lab.transcribe_batch(clips, decoding="fast-draft", **options)
     assert first.draft is not None
     assert first.draft.passes == 0

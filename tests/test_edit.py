@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from core.edit import BY_HAND, edited
-from core.export import to_srt
-from core.transcript import Segment, Word
+from core.text.edit import BY_HAND, edited
+from core.text.export import to_srt
+from core.text.transcript import Segment, Word
 from test_export import EMPTY
 
 HEARD = replace(

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from core import encode_batch
-from core.encode_batch import encode_in_groups
-from core.engine import Engine
-from core.features import pad_features
+from core.engine import encode as encode_batch
+from core.engine.encode import encode_in_groups
+from core.engine.stages import Engine
 from core.lab import Lab
-from core.lora import switch
+from core.model.features import pad_features
+from core.model.lora import switch
 
 
 def recorded(engine: Engine) -> tuple[Engine, list[tuple[int, ...]]]:

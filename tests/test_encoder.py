@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.encoder import (
+from core.model.encoder import (
     ConformerEncoder,
     DepthwiseConv,
     EncoderOutput,
     padded_length,
     shift_relative,
 )
-from core.features import pad_features
+from core.model.features import pad_features
 from tiny_models import random_model, raw_config
 
 BLOCK = 20

@@ -10,8 +10,8 @@ from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
-from core.export import EXPORTERS, to_json, to_srt, to_tsv, to_txt, to_vtt
-from core.transcript import DraftReport, PhaseTime, Segment, Transcript, Word
+from core.text.export import EXPORTERS, to_json, to_srt, to_tsv, to_txt, to_vtt
+from core.text.transcript import DraftReport, PhaseTime, Segment, Transcript, Word
 
 Cue = tuple[int, int, str]
 

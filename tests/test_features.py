@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from core.features import (
+from core.checkpoint.hub import CheckpointFiles
+from core.loading import read_feature_config
+from core.model.features import (
     MIN_SAMPLES,
     FeatureConfig,
     LogMel,
@@ -19,8 +21,6 @@ from core.features import (
     pad_features,
     stack_frames,
 )
-from core.hub import CheckpointFiles
-from core.loading import read_feature_config
 from tiny_models import noise, samples_of_frames
 
 CONFIG = FeatureConfig(16_000, 512, 400, 160, 80)

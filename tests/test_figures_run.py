@@ -8,7 +8,7 @@ from __future__ import annotations
 import plotly.graph_objects as go
 import pytest
 
-from core.transcript import PhaseTime
+from core.text.transcript import PhaseTime
 from figure_inputs import CEILINGS, LEDGER, PHASE_TIMES, ROOFLINE, RUN
 from profiling.figures import format_ms, phase_bars, run_bars, with_other
 from profiling.figures_run import compile_bars, roofline_plot, token_latency

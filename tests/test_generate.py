@@ -10,15 +10,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.encoder import padded_length
-from core.engine import Engine, eager_engine
-from core.features import pad_features
-from core.generate import Prompts, Row, check_budget, generate, run_prefill
+from core.engine.stages import Engine, eager_engine
+from core.generation.greedy import Prompts, Row, check_budget, generate, run_prefill
+from core.generation.sampling import GenerationOptions
 from core.lab import Lab
-from core.lora import switch
-from core.model import GraniteSpeech
+from core.model.encoder import padded_length
+from core.model.features import pad_features
+from core.model.granite_speech import GraniteSpeech
+from core.model.lora import switch
 from core.phases import PhaseClock
-from core.sampling import GenerationOptions
 from tiny_models import AUDIO_ID, END_ID, random_model
 
 SECONDS = (0.1, 0.35, 0.6, 0.8, 1.0, 1.3, 1.9, 2.5)

@@ -14,9 +14,9 @@ from safetensors.torch import save_file
 
 import core
 import tiny_models
-from core.hearing import LONGEST_S, Hearing, Letter, _letters, hear
+from core.audio.waveform import SAMPLE_RATE
 from core.lab import Lab
-from core.samples import SAMPLE_RATE
+from core.transcription.encoder_view import LONGEST_S, Hearing, Letter, _letters, hear
 from profiling.figures_heard import MAX_COLUMNS, MAX_ROWS, heard_figure, shrunk
 
 
@@ -50,7 +50,9 @@ def test_the_adapter_that_is_chosen_is_the_one_that_listens(
     model = tiny_models.random_model(seed=1)
     prefix = "base_model.model.model."
     whole = tiny_models.random_model(seed=9).encoder.layers[0].state_dict()
-    stored = core.checkpoint.to_stored({f"encoder.layers.0.{k}": v for k, v in whole.items()})
+    stored = core.checkpoint.weights.to_stored(
+        {f"encoder.layers.0.{k}": v for k, v in whole.items()}
+    )
     tensors = tiny_models.write_adapter(tmp_path, model, modules_to_save=["encoder.layers.0"])
     weights = tensors | {prefix + key: value for key, value in stored.items()}
     save_file(weights, tmp_path / "adapter_model.safetensors")

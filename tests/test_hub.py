@@ -16,9 +16,9 @@ from huggingface_hub import errors
 
 import core
 import tiny_models
-from core import hub
-from core.catalog import CATALOG
-from core.hub import CheckpointNotFound, resolve
+from core.checkpoint import hub
+from core.checkpoint.catalog import CATALOG
+from core.checkpoint.hub import CheckpointNotFound, resolve
 
 REPO = "someone/granite-speech-3.3-mini"
 # What a repository may hold; a download takes what it needs of it.

@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.agreement import Agreement
-from core.detector import FRAME
+from core.audio.microphone import Microphone
+from core.audio.vad import FRAME
+from core.audio.waveform import SAMPLE_RATE, AudioError
 from core.lab import Lab
-from core.live import LONGEST_S, MAX_LIVE_S, STEP_S, Live
-from core.microphone import Microphone
-from core.samples import SAMPLE_RATE, AudioError
-from core.transcript import Transcript, Word
+from core.text.transcript import Transcript, Word
+from core.transcription.stable_words import Agreement
+from core.transcription.streaming import LONGEST_S, MAX_LIVE_S, STEP_S, Live
 from test_export import EMPTY
 
 RATE = 48_000

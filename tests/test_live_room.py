@@ -17,8 +17,8 @@ from app.live_wording import status, text_html
 from app.settings import Settings
 from app.studio import Studio
 from app_stubs import TRANSCRIPT, StubLab
-from core.live import LiveState
-from core.transcript import Word
+from core.text.transcript import Word
+from core.transcription.streaming import LiveState
 
 RATE = 16_000
 SETTINGS = Settings(model="tiny", engine="compile", decoding="beam")

@@ -10,17 +10,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from core import long
 from core.__main__ import main
-from core.engine import eager_engine
-from core.journal import Journal, read_transcript
+from core.audio.segmentation import speech_spans
+from core.engine.stages import eager_engine
 from core.lab import Lab
-from core.long import LongJob, moved
-from core.options import Finished, PartialText, Progress, TranscribeOptions
 from core.phases import PhaseClock
-from core.segments import speech_spans
-from core.transcribe import NO_SPEECH, STOPPED
-from core.transcript import Transcript
+from core.text.transcript import Transcript
+from core.transcription import long_form
+from core.transcription.long_form import LongJob, moved
+from core.transcription.options import Finished, PartialText, Progress, TranscribeOptions
+from core.transcription.resume import Journal, read_transcript
+from core.transcription.transcribe import NO_SPEECH, STOPPED
 from recordings import pcm_wav
 
 OPTIONS = TranscribeOptions(max_new_tokens=6, ignore_eos=True, batch_size=2)
@@ -35,7 +35,7 @@ def _level_instead_of_the_detector(monkeypatch: pytest.MonkeyPatch) -> None:
         def probability(self, frame: Tensor) -> float:
             return float(frame.abs().max() > 0.01)
 
-    monkeypatch.setattr(long, "SpeechDetector", Level)
+    monkeypatch.setattr(long_form, "SpeechDetector", Level)
 
 
 def recording(noise: Callable[..., Tensor], num_words: int) -> Tensor:
@@ -60,7 +60,7 @@ def job(lab: Lab, **changes: object) -> LongJob:
 
 
 def run(work: LongJob, source: Tensor) -> tuple[list[object], Transcript]:
-    events = list(long.stream_long(work, source))
+    events = list(long_form.stream_long(work, source))
     assert isinstance(events[-1], Finished)
     return events, events[-1].transcript
 
@@ -68,7 +68,7 @@ def run(work: LongJob, source: Tensor) -> tuple[list[object], Transcript]:
 def test_the_text_is_that_of_the_spans(lab: Lab, noise: Callable[..., Tensor]) -> None:
     sound = recording(noise, 5)
     _, whole = run(job(lab), sound)
-    spans = list(speech_spans(iter([sound]), long.SpeechDetector().probability, longest_s=5.0))
+    spans = list(speech_spans(iter([sound]), long_form.SpeechDetector().probability, longest_s=5.0))
     alone = [
         lab.transcribe(
             span.waveform, lora=True, max_new_tokens=6, ignore_eos=True, skip_silence=False

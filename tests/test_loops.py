@@ -2,7 +2,7 @@
 
 import pytest
 
-from core.loops import MIN_TOKENS, length_before_loop
+from core.generation.repetition import MIN_TOKENS, length_before_loop
 
 
 @pytest.mark.parametrize("period", [1, 2, 3, 7, 24])

@@ -15,8 +15,10 @@ from torch import Tensor
 
 import core
 import tiny_models
-from core.checkpoint import CheckpointError, attach_adapter
-from core.lora import (
+from core.checkpoint.weights import CheckpointError, attach_adapter
+from core.generation.sampling import GenerationOptions
+from core.model.granite_speech import GraniteSpeech
+from core.model.lora import (
     AdaptableLinear,
     LoRAWeights,
     adapted_layers,
@@ -26,8 +28,6 @@ from core.lora import (
     switch,
     unmerge,
 )
-from core.model import GraniteSpeech
-from core.sampling import GenerationOptions
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 

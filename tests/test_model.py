@@ -6,9 +6,9 @@ Run alone: ``python -m pytest tests/test_model.py``.
 import pytest
 import torch
 
-from core.cache import allocate_cache
-from core.features import pad_features
-from core.model import GraniteSpeech, check_audio_places
+from core.model.cache import allocate_cache
+from core.model.features import pad_features
+from core.model.granite_speech import GraniteSpeech, check_audio_places
 from tiny_models import AUDIO_ID, VOCABULARY, random_model, raw_config
 
 

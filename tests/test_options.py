@@ -10,7 +10,7 @@ import pytest
 from torch import Tensor
 
 from core.lab import Lab
-from core.options import TranscribeOptions
+from core.transcription.options import TranscribeOptions
 
 
 def test_a_misspelt_option_is_a_type_error(lab: Lab, noise: Callable[..., Tensor]):

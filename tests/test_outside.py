@@ -13,10 +13,17 @@ from torch import Tensor
 
 from bundled import is_outside
 from core import load
-from core.catalog import ASSETS
-from core.clips import OUTSIDE
-from core.outside import KEY, SIGNS, OutsideScale, parse_scale, read_scale, signs_of
-from core.transcript import Word
+from core.checkpoint.catalog import ASSETS
+from core.text.transcript import Word
+from core.transcription.clip import OUTSIDE
+from core.transcription.out_of_domain import (
+    KEY,
+    SIGNS,
+    OutsideScale,
+    parse_scale,
+    read_scale,
+    signs_of,
+)
 from training.calibrate import Judged, alarms, fit, run
 
 ALWAYS = OutsideScale(100.0, (0.0,) * 4, 0.5)

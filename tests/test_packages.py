@@ -5,6 +5,7 @@ Run alone: ``python -m pytest tests/test_packages.py -m ""``.
 """
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,16 +15,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from core import packaging
 from core.__main__ import main
-from core.checkpoint import attach_adapter
-from core.compiling import CompileLedger
-from core.fingerprint import difference, fingerprint, structure_of
-from core.graphs import Graph
-from core.lab import Lab
-from core.loading import load
-from core.model import GraniteSpeech
-from core.packages import (
+from core.checkpoint.weights import attach_adapter
+from core.engine import aot_build
+from core.engine.aot_build import build_package
+from core.engine.aot_load import (
     ENVIRONMENT,
     MANIFEST,
     Manifest,
@@ -34,8 +30,21 @@ from core.packages import (
     packages_folder,
     ready_engine,
 )
-from core.packaging import build_package
-from core.quantize import quantise_decoder
+from core.engine.compiling import CompileLedger
+from core.engine.fingerprint import (
+    GRAPHS,
+    ROOT,
+    code_of_graphs,
+    difference,
+    fingerprint,
+    reached,
+    structure_of,
+)
+from core.engine.graphs import Graph
+from core.lab import Lab
+from core.loading import load
+from core.model.granite_speech import GraniteSpeech
+from core.model.quantize import quantise_decoder
 from tiny_models import random_model, write_adapter
 
 
@@ -175,7 +184,7 @@ def test_a_build_that_fails_leaves_the_old_package_and_no_half_one(
     def fail(*_: Any) -> None:
         raise RuntimeError("no compiler")
 
-    monkeypatch.setattr(packaging, "_compile", fail)
+    monkeypatch.setattr(aot_build, "_compile", fail)
     with pytest.raises(RuntimeError, match="no compiler"):
         build_package(model, name="toy", into=tmp_path)
     assert [entry.name for entry in tmp_path.iterdir()] == [old.name]
@@ -214,8 +223,8 @@ def test_the_command_says_where_the_package_is(
     def note(model: GraniteSpeech, graph: Graph, arguments: tuple[Tensor | None, ...], file: Path):
         met.append((file.stem, arguments[0].is_inference()))
 
-    monkeypatch.setattr(packaging, "_compile", note)
-    monkeypatch.setattr(packaging, "_seconds_to_ready", lambda *_: 0.25)
+    monkeypatch.setattr(aot_build, "_compile", note)
+    monkeypatch.setattr(aot_build, "_seconds_to_ready", lambda *_: 0.25)
     options = ["--device", "cpu", "--dtype", "float32", "--output-dir", str(tmp_path)]
     assert main(["package", str(speech_folder), *options]) == 0
     said = capsys.readouterr()
@@ -257,3 +266,26 @@ def test_a_package_gives_the_eager_tokens_compiles_nothing_and_reads_the_live_we
         asdict(fingerprint(lab.model)) == json.loads((folder / MANIFEST).read_text())["fingerprint"]
     )
     assert not list(folder.glob("*.safetensors"))
+
+
+def test_the_code_of_the_graphs_is_every_module_that_they_reach() -> None:
+    found = reached([GRAPHS])
+    assert {"core.model.linear", "core.model.decoder", "core.model.lora"} <= found.keys()
+    assert not [name for name in found if not name.startswith(("core.model.", "core.engine."))]
+
+
+@pytest.mark.parametrize("name", sorted(reached([GRAPHS, "core.model.quantize"])))
+def test_an_edit_of_any_module_in_the_graphs_makes_packages_stale(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    roots = frozenset({GRAPHS, "core.model.quantize"})
+    shutil.copytree(ROOT / "core", tmp_path / "core", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr("core.engine.fingerprint.ROOT", tmp_path)
+    before = code_of_graphs.__wrapped__(roots)
+    edited = tmp_path.joinpath(*name.split(".")).with_suffix(".py")
+    edited.write_text(edited.read_text() + "\n# edited\n")
+    assert code_of_graphs.__wrapped__(roots) != before
+    untouched = tmp_path / "core" / "text" / "tokenizer.py"
+    edited.write_text(edited.read_text().removesuffix("\n# edited\n"))
+    untouched.write_text(untouched.read_text() + "\n# edited\n")
+    assert code_of_graphs.__wrapped__(roots) == before

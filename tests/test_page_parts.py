@@ -25,7 +25,7 @@ from app.updates import Paced
 from app.wording import progress_html
 from app.words_html import MOST_WORDS, words_html
 from app_stubs import SETTINGS, TRANSCRIPT, StubLab, studio_of
-from core.transcript import Word
+from core.text.transcript import Word
 
 WORDS = (Word("three", 0.1, 0.5, 0.99), Word("<one>", 0.9, 1.2, 0.41), Word("eight", 3.0, 3.3, 0.9))
 

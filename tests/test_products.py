@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._inductor.utils import run_and_get_code
 
-from core import products
-from core.products import LARGE, linear
+from core.model import linear as products
+from core.model.linear import LARGE, linear
 
 INPUTS, OUTPUTS = 256, 520  # more weights than LARGE
 needs_onednn = pytest.mark.skipif(not products.HAS_ONEDNN, reason="torch was built without oneDNN")

@@ -6,8 +6,8 @@ Run alone: ``python -m pytest tests/test_projector.py``.
 import pytest
 import torch
 
-from core.features import num_audio_tokens
-from core.projector import Projector, split_into_windows
+from core.model.features import num_audio_tokens
+from core.model.projector import Projector, split_into_windows
 from tiny_models import random_model, raw_config
 
 

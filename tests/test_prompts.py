@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from core.catalog import CATALOG, LANGUAGES, CatalogEntry, describe, lookup
-from core.hub import CheckpointFiles
-from core.prompts import INSTRUCTIONS, PromptBuilder, Request, build_instruction, read_template
-from core.tokenizer import Tokenizer
+from core.checkpoint.catalog import CATALOG, LANGUAGES, CatalogEntry, describe, lookup
+from core.checkpoint.hub import CheckpointFiles
+from core.text.prompts import INSTRUCTIONS, PromptBuilder, Request, build_instruction, read_template
+from core.text.tokenizer import Tokenizer
 from tiny_models import AUDIO_ID
 
 TINY, V33, V40, V41 = (

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 import core
-from core.cache import allocate_cache
-from core.decoder import GraniteDecoder
-from core.engine import decode_stage
+from core.engine.stages import decode_stage
+from core.generation.sampling import GenerationOptions
 from core.lab import Lab
-from core.lora import AdaptableLinear, LoRAWeights, switch
-from core.quantize import MODES, Int8Linear, quantise_decoder, quantise_rows
-from core.sampling import GenerationOptions
+from core.model.cache import allocate_cache
+from core.model.decoder import GraniteDecoder
+from core.model.lora import AdaptableLinear, LoRAWeights, switch
+from core.model.quantize import MODES, Int8Linear, quantise_decoder, quantise_rows
 
 DEVICE, FLOAT = torch.device("cpu"), torch.float32
 

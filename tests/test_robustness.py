@@ -16,13 +16,13 @@ from torch import Tensor
 import core
 from core import phases
 from core.__main__ import main
-from core.cache import KVCache
-from core.engine import Engine
+from core.engine.stages import Engine
 from core.lab import Lab
 from core.memory import OutOfMemory, is_out_of_memory, within_memory
-from core.options import Finished, PartialText, PhaseDone
-from core.transcribe import STOPPED
-from core.transcript import Transcript
+from core.model.cache import KVCache
+from core.text.transcript import Transcript
+from core.transcription.options import Finished, PartialText, PhaseDone
+from core.transcription.transcribe import STOPPED
 from recordings import pcm_wav
 
 OPTIONS = {"max_new_tokens": 8, "ignore_eos": True, "skip_silence": False}
@@ -177,7 +177,7 @@ def test_a_batch_too_large_for_memory_is_done_one_by_one(
         return whole.encode(features, *more)
 
     lab._engines["eager"] = replace(whole, encode=encode)  # type: ignore[arg-type]
-    monkeypatch.setattr("core.transcribe_command.load", lambda *_args, **_more: lab)
+    monkeypatch.setattr("core.cli.load", lambda *_args, **_more: lab)
     command = ["transcribe", *map(str, files), "--batch-size", "2", "--max-new-tokens", "4"]
     assert main([*command, "--model", str(speech_folder), "--format", "json"]) == 0
     assert "memory" not in capsys.readouterr().err

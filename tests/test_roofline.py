@@ -13,11 +13,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import tiny_models
-from core.cache import allocate_cache
-from core.config import ModelConfig
-from core.config_file import parse_config
-from core.engine import eager_engine
+from core.checkpoint.config_file import parse_config
+from core.engine.stages import eager_engine
 from core.lab import Lab
+from core.model.cache import allocate_cache
+from core.model.config import ModelConfig
 from core.phases import DECODE, ENCODER, PREFILL, PROJECTOR
 from profiling import counts
 from profiling.ceilings import GPUS, Ceiling, Ceilings, last_cache_bytes, measure_ceilings

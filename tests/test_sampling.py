@@ -14,7 +14,13 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from core.sampling import GenerationOptions, banned_tokens, choose, keep_nucleus, penalise
+from core.generation.sampling import (
+    GenerationOptions,
+    banned_tokens,
+    choose,
+    keep_nucleus,
+    penalise,
+)
 
 VOCABULARY = 20
 

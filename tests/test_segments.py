@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.detector import FRAME
-from core.segments import (
+from core.audio.segmentation import (
     FRAME_S,
     MARGIN_S,
     PAUSE_S,
@@ -16,6 +15,7 @@ from core.segments import (
     whole_frames,
     whole_spans,
 )
+from core.audio.vad import FRAME
 
 
 def spans_of(script: str, *, longest_s: float = 30.0, chunk: int = 700) -> list[Span]:

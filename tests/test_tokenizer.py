@@ -9,7 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from core.tokenizer import REPLACEMENT, StreamDecoder, Tokenizer, read_special_names, token_name
+from core.text.tokenizer import (
+    REPLACEMENT,
+    StreamDecoder,
+    Tokenizer,
+    read_special_names,
+    token_name,
+)
 from tiny_models import AUDIO, AUDIO_ID, END, END_ID, SPECIALS, VOCABULARY
 
 TEXTS = [

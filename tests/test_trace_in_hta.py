@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from core.catalog import ASSETS
+from core.checkpoint.catalog import ASSETS
 from core.phases import DECODE, ENCODER, PREFILL
 
 hta = pytest.importorskip("hta.trace_analysis", reason="HolisticTraceAnalysis is not installed")

@@ -14,7 +14,7 @@ import torch
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 import core
-from core.features import FeatureConfig, LogMel
+from core.model.features import FeatureConfig, LogMel
 from training import align_stage, decoder_stage, encoder_stage, joint_stage, mels, pack, text
 from training.augment import augment, mel_centres, stretch, telephone
 from training.batches import MIXED, Composer

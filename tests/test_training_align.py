@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from core.model import GraniteSpeech
+from core.model.granite_speech import GraniteSpeech
 from training.align_model import TRAINED_LAYERS, Heard, build, finish, listen, speech_loss
 from training.align_model import trainable as trained_by_name
 from training.architecture import ENCODER_LAYERS

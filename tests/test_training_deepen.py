@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.config_file import parse_config
-from core.encoder import ConformerEncoder
+from core.checkpoint.config_file import parse_config
+from core.model.encoder import ConformerEncoder
 from training.__main__ import main
 from training.architecture import raw_config
 from training.deepen import deepen, plan

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from core.catalog import ASSETS
+from core.checkpoint.catalog import ASSETS
 from training import evaluate, ways
 from training.corpus import Clip, read_manifest, write_manifest
 from training.others import make_others

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from core.catalog import CATALOG
+from core.checkpoint.catalog import CATALOG
 from training.align_model import build
 from training.batches import Batch
 from training.decoder_stage import new_decoder, pad_rows, token_loss

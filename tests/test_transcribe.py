@@ -18,14 +18,14 @@ from torch import Tensor
 import core
 import tiny_models
 from core import phases
-from core.audio import load_audio
-from core.catalog import CATALOG
+from core.audio.decode import load_audio
+from core.checkpoint.catalog import CATALOG
 from core.lab import Lab
-from core.options import Finished, PartialText, PhaseDone, PhaseStarted
 from core.phases import PhaseClock
-from core.prompts import PromptBuilder
-from core.transcribe import NO_SPEECH
-from core.transcript import Transcript
+from core.text.prompts import PromptBuilder
+from core.text.transcript import Transcript
+from core.transcription.options import Finished, PartialText, PhaseDone, PhaseStarted
+from core.transcription.transcribe import NO_SPEECH
 
 SHORT = {"max_new_tokens": 12}
 

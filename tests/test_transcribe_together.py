@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from core.lab import Lab
-from core.options import Finished, PartialText
-from core.transcribe import NO_SPEECH, STOPPED
-from core.transcript import Transcript
+from core.text.transcript import Transcript
+from core.transcription.options import Finished, PartialText
+from core.transcription.transcribe import NO_SPEECH, STOPPED
 
 SHORT = {"max_new_tokens": 12}
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 
-from core import compiling
-from core.graphs import graphs_of, variant
+from core.engine import compiling
+from core.engine.graphs import graphs_of, variant
 from core.lab import Lab
 from core.loading import load
 
@@ -39,7 +39,7 @@ def fresh(speech_folder: Path) -> Lab:
 
 @pytest.fixture
 def counter(monkeypatch: pytest.MonkeyPatch) -> CompileCounter:
-    """What ``core.compiling`` compiles is traced only; counts graphs."""
+    """What ``core.engine.compiling`` compiles is traced only; counts graphs."""
     counter = CompileCounter()
     monkeypatch.setattr(compiling.torch, "compile", partial(torch.compile, backend=counter))
     return counter

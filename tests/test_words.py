@@ -9,9 +9,9 @@ from math import log
 import pytest
 import torch
 
-from core.heard import hears_speech, label_character, read_greedily
-from core.tokenizer import Tokenizer
-from core.words import confidence, split_words
+from core.model.ctc import hears_speech, label_character, read_greedily
+from core.text.tokenizer import Tokenizer
+from core.text.words import confidence, split_words
 from tiny_models import END_ID, VOCABULARY
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from core.audio import AudioError
+from core.audio.decode import AudioError
 from core.lab import Lab
 from measuring import RECORDING, workload
 from profiling.workload import Clip, Workload

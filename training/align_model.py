@@ -22,10 +22,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.config_file import parse_config
-from core.encoder import padded_length
-from core.lora import AdaptableLinear, LoRAWeights, switch
-from core.model import GraniteSpeech
+from core.checkpoint.config_file import parse_config
+from core.model.encoder import padded_length
+from core.model.granite_speech import GraniteSpeech
+from core.model.lora import AdaptableLinear, LoRAWeights, switch
 from training import mels
 from training.architecture import LORA, as_deep, raw_config
 from training.batches import Batch

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from core.model import GraniteSpeech
+from core.model.granite_speech import GraniteSpeech
 from training import mels
 from training.align_model import Heard, build, listen, speech_loss, take_over, trainable, word_error
 from training.batches import Composer

@@ -1,8 +1,8 @@
 """The bundled checkpoint's dimensions: the ``config.json`` it ships with, in one place.
 
 In: the vocabulary size. Out: the raw config of model type ``granite_speech``, laid out like
-ibm-granite/granite-speech-3.3-2b, which ``core.config_file.parse_config`` and transformers both
-read.
+ibm-granite/granite-speech-3.3-2b, which ``core.checkpoint.config_file.parse_config`` and
+transformers both read.
 """
 
 from __future__ import annotations

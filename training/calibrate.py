@@ -1,8 +1,8 @@
 """The scale by which a checkpoint says that a recording is outside what it knows.
 
 In: a packed checkpoint, clips of its domain and clips of others. Out: the scale of
-``core.outside`` in the checkpoint's ``lab.json``, and how often it warns on clips that it was not
-fitted to: clips are split in two halves by their names.
+``core.transcription.out_of_domain`` in the checkpoint's ``lab.json``, and how often it warns on
+clips that it was not fitted to: clips are split in two halves by their names.
 
 A warning on a clip of the domain that was misheard is no false alarm: the scale is fitted to those
 heard right, and what it does on the others is told apart.
@@ -21,11 +21,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import core
-from core.catalog import DESCRIPTION_FILE
-from core.catalog import OUTSIDE as KEY
-from core.hearing import ctc_of
+from core.checkpoint.catalog import DESCRIPTION_FILE
+from core.checkpoint.catalog import OUTSIDE as KEY
 from core.lab import Lab
-from core.outside import OutsideScale, signs_of
+from core.transcription.encoder_view import ctc_of
+from core.transcription.out_of_domain import OutsideScale, signs_of
 from training.corpus import Clip, read_manifest
 
 KINDS = ("inside", "misheard", "outside")

@@ -23,8 +23,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.config_file import parse_config
-from core.decoder import DecoderLayer, GraniteDecoder
+from core.checkpoint.config_file import parse_config
+from core.model.decoder import DecoderLayer, GraniteDecoder
 from training.architecture import raw_config
 from training.domains import DOMAINS
 from training.optimiser import Optimiser

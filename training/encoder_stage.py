@@ -25,8 +25,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.config_file import parse_config
-from core.encoder import ConformerBlock, ConformerEncoder, padded_length
+from core.checkpoint.config_file import parse_config
+from core.model.encoder import ConformerBlock, ConformerEncoder, padded_length
 from training import mels
 from training.architecture import as_deep, raw_config
 from training.batches import Batch, Composer

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 import core
-from core.adapter_files import AdapterWeights
+from core.checkpoint.peft_format import AdapterWeights
 from core.lab import Lab
 from core.memory import run_within_memory
 from training import finetune_model as tuned

@@ -21,10 +21,10 @@ from typing import Any
 from safetensors.torch import save
 from torch import Tensor
 
-from core.adapter_files import CONFIG, WEIGHTS
-from core.checkpoint import stored_name, to_stored
-from core.lora import AdaptableLinear, adapted_layers
-from core.model import GraniteSpeech
+from core.checkpoint.peft_format import CONFIG, WEIGHTS
+from core.checkpoint.weights import stored_name, to_stored
+from core.model.granite_speech import GraniteSpeech
+from core.model.lora import AdaptableLinear, adapted_layers
 from training.finetune_state import AGAIN
 from training.saving import write_whole
 

@@ -4,7 +4,7 @@ In: draws (rows of manifests, see ``training.finetune_schedule``) and a loaded c
 :class:`SpeechBatch`, which depends on its draws alone, so a run that was stopped goes on alike.
 
 Sound is augmented as power mels (``training.augment``). Clips of one batch are of like length; what
-is padded is masked by the encoder. Prompts are the checkpoint's own, through ``core.prompts``.
+is padded is masked by the encoder. Prompts are the checkpoint's own, through ``core.text.prompts``.
 
 Shapes: B clips, T frames at 50 Hz, F features, P prompt and answer length, M mel frames at 100 Hz.
 """
@@ -18,12 +18,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from core.audio import load_audio
-from core.encoder import padded_length
-from core.features import log_compress, pad_features, stack_frames
-from core.heard import label_of
+from core.audio.decode import load_audio
+from core.audio.waveform import SAMPLE_RATE
 from core.lab import Lab
-from core.samples import SAMPLE_RATE
+from core.model.ctc import label_of
+from core.model.encoder import padded_length
+from core.model.features import log_compress, pad_features, stack_frames
 from training.augment import augment, stretch
 from training.decoder_stage import pad_rows
 from training.finetune_schedule import Draw

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from core.lab import Lab
-from core.lora import AdaptableLinear, LoRAWeights, switch
-from core.model import GraniteSpeech
+from core.model.granite_speech import GraniteSpeech
+from core.model.lora import AdaptableLinear, LoRAWeights, switch
 from training.decoder_stage import IGNORE
 from training.finetune_data import SpeechBatch
 

@@ -26,8 +26,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from core.lora import switch
-from core.model import GraniteSpeech
+from core.model.granite_speech import GraniteSpeech
+from core.model.lora import switch
 from training import mels
 from training.align_model import build, take_over, trainable, word_error, word_loss
 from training.batches import Batch, Composer

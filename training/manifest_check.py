@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.heard import label_of
+from core.audio.waveform import SAMPLE_RATE, is_silent
 from core.lab import Lab
-from core.samples import SAMPLE_RATE, is_silent
+from core.model.ctc import label_of
 from training.finetune_data import waveform_of
 from training.manifest import MAX_SECONDS, ManifestError, Row, problems_of
 

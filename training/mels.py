@@ -1,7 +1,8 @@
 """Power mels: what augmentation works on, and how they become the encoder's features.
 
 In: waveforms [N] at 16 kHz. Out: power mels [M, 80] at 100 Hz (M mel frames), and from those the
-stacked log-mel features [T, 160] at 50 Hz (T = M // 2), by the arithmetic of ``core.features``.
+stacked log-mel features [T, 160] at 50 Hz (T = M // 2), by the arithmetic of
+``core.model.features``.
 
 Power mels of a whole corpus are kept as float16 decimal logarithms in one file.
 """
@@ -18,7 +19,7 @@ import torch
 import torchaudio
 from torch import Tensor
 
-from core.features import log_compress, stack_frames
+from core.model.features import log_compress, stack_frames
 from training.corpus import RATE, Clip, part_of, read_wav
 
 LOG = logging.getLogger(__name__)

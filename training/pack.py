@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from core.checkpoint import to_stored
+from core.checkpoint.weights import to_stored
 from training.align_model import adapted, build, take_over, trainable
 from training.architecture import LORA, NUM_MELS, raw_config
 from training.saving import read_state

@@ -28,7 +28,7 @@ import torch
 import torchaudio
 from torch import Tensor
 
-from core.samples import SAMPLE_RATE
+from core.audio.waveform import SAMPLE_RATE
 from training.finetune_data import changed, waveform_of
 from training.manifest import Row, read_manifest, write_text
 from training.mels import HOP, NUM_MELS, power_mel

@@ -16,10 +16,10 @@ from itertools import product
 from pathlib import Path
 
 import core
-from core.clips import OUTSIDE
-from core.hearing import hear
 from core.lab import Lab
-from core.transcript import Transcript
+from core.text.transcript import Transcript
+from core.transcription.clip import OUTSIDE
+from core.transcription.encoder_view import hear
 from training.menu_grammar import cardinal
 from training.scores import distance
 from training.text import DIGIT_WORDS

@@ -1,0 +1,96 @@
+"""Blocks of a microphone -> one stream at 16 kHz, cut at pauses while it grows.
+
+In: blocks of samples at the microphone's rate, in order, of any size. Out: spans of speech that are
+over, the span that is still open, and everything heard so far. Nothing is dropped: what belongs to
+no span held no speech.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import av
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from core.audio.segmentation import Span, SpanCutter
+from core.audio.vad import FRAME, SpeechDetector
+from core.audio.waveform import RESAMPLER_OPTIONS, SAMPLE_RATE, check_rate, mean_of_channels
+
+
+class Microphone:
+    """One recording while it is made. longest_s bounds its spans."""
+
+    def __init__(
+        self, *, longest_s: float, probability: Callable[[Tensor], float] | None = None
+    ) -> None:
+        self._probability = probability or SpeechDetector().probability
+        self._cutter = SpanCutter(longest_s)
+        self._resampler: av.AudioResampler | None = None
+        self._rate = SAMPLE_RATE
+        self._rest = np.zeros(0, np.float32)  # less than a frame
+        self._kept: list[NDArray[np.int16]] = []
+        self.num_samples = 0  # at 16 kHz
+
+    @property
+    def heard_s(self) -> float:
+        """Seconds taken in so far."""
+        return self.num_samples / SAMPLE_RATE
+
+    @property
+    def open_span(self) -> Span | None:
+        """The speech that goes on at the moment."""
+        return self._cutter.so_far()
+
+    def push(self, samples: NDArray[Any], rate: int) -> list[Span]:
+        """Take the next block, [n] or [n, channels]; returns the spans that ended in it.
+
+        Raises:
+            AudioError: a rate or a type of samples that is no sound.
+        """
+        check_rate("microphone", rate)
+        channels = samples[None] if samples.ndim == 1 else samples.T
+        mono = mean_of_channels("microphone", channels)
+        return self._cut(self._resampled(np.ascontiguousarray(mono), rate))
+
+    def finish(self) -> list[Span]:
+        """The end of the recording; returns the spans it ended."""
+        spans = self._cut(self._resampled(np.zeros(0, np.float32), SAMPLE_RATE))
+        if self._rest.size:
+            spans += self._cut(np.zeros(FRAME - self._rest.size, np.float32), real=False)
+        last = self._cutter.finish()
+        return spans if last is None else [*spans, last]
+
+    def recording(self) -> NDArray[np.int16]:
+        """Everything heard, [N] at 16 kHz."""
+        return np.concatenate(self._kept) if self._kept else np.zeros(0, np.int16)
+
+    def _cut(self, samples: NDArray[np.float32], *, real: bool = True) -> list[Span]:
+        if real and samples.size:
+            self.num_samples += samples.size
+            self._kept.append((samples.clip(-1, 1) * 32767).astype(np.int16))
+        waiting = np.concatenate((self._rest, samples))
+        whole = waiting.size // FRAME * FRAME
+        self._rest = waiting[whole:]
+        frames = torch.from_numpy(waiting[:whole]).split(FRAME)
+        ended = [self._cutter.push(f, self._probability(f)) for f in frames if f.shape[0]]
+        return [span for span in ended if span is not None]
+
+    def _resampled(self, mono: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
+        """The block at 16 kHz; a new rate first empties the old rate's filter."""
+        out: list[NDArray[np.float32]] = []
+        if rate != self._rate:
+            if self._resampler is not None:
+                out += [frame.to_ndarray()[0] for frame in self._resampler.resample(None)]
+            new = av.AudioResampler("flt", "mono", SAMPLE_RATE, options=RESAMPLER_OPTIONS)
+            self._resampler, self._rate = (None if rate == SAMPLE_RATE else new), rate
+        if self._resampler is None:
+            out.append(mono)
+        elif mono.size:
+            block = av.AudioFrame.from_ndarray(mono[None], format="flt", layout="mono")
+            block.sample_rate = rate
+            out += [frame.to_ndarray()[0] for frame in self._resampler.resample(block)]
+        return np.concatenate(out) if out else np.zeros(0, np.float32)

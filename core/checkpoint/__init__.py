@@ -1,0 +1,1 @@
+"""Files or a Hub repository -> config, weights and adapters, strictly."""

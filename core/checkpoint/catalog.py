@@ -1,0 +1,212 @@
+"""The checkpoints this project knows: where they are and what they can do.
+
+In: a name, a Hub repository id, or what a folder says of itself. Out: a :class:`CatalogEntry`.
+Dimensions never come from here, only from a checkpoint's own ``config.json``.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+ASSETS = Path(__file__).resolve().parents[2] / "assets"
+DESCRIPTION_FILE = "lab.json"  # optional, beside config.json: what a checkpoint says it can do
+OUTSIDE = "outside"  # its key for the scale that core.transcription.out_of_domain reads
+
+LANGUAGES = {
+    "en": "English",
+    "fr": "French",
+    "de": "German",
+    "es": "Spanish",
+    "pt": "Portuguese",
+    "ja": "Japanese",
+    "it": "Italian",
+    "zh": "Mandarin",
+}
+
+
+@dataclass(frozen=True)
+class CatalogEntry:
+    """One checkpoint. source: a Hub repo id or a folder; size_bytes: weights as stored.
+
+    languages are those it transcribes; target_languages those it translates into (from English,
+    and for "en" from the others). num_beams is the model card's advice. reliable_s is how long a
+    recording one pass is trusted with; longer ones are cut at pauses.
+    """
+
+    name: str
+    source: str
+    family: str
+    title: str
+    licence: str
+    size_bytes: int | None
+    parameters: int | None
+    tasks: tuple[str, ...]
+    languages: tuple[str, ...]
+    target_languages: tuple[str, ...] = ()
+    keywords: bool = False
+    punctuation: bool = False
+    text_mode: bool = False
+    num_beams: int = 1
+    reliable_s: float = 30.0
+    notes: str = ""
+
+
+_EU = ("en", "fr", "de", "es", "pt")
+_GB = 1024**3
+
+CATALOG: dict[str, CatalogEntry] = {
+    entry.name: entry
+    for entry in (
+        CatalogEntry(
+            name="tiny",
+            source=str(ASSETS / "tiny"),
+            family="tiny",
+            title="Bundled tiny model: voice-menu English",
+            licence="CC BY-SA 4.0",
+            size_bytes=None,
+            parameters=None,
+            tasks=("transcribe", "instruct"),
+            languages=("en",),
+            text_mode=True,
+            reliable_s=8.0,
+            notes="Digits, numbers, dates, letters, commands, phrases of voice menus: 446 English "
+            "words; everything else is outside its domain",
+        ),
+        CatalogEntry(
+            name="granite-speech-3.3-2b",
+            source="ibm-granite/granite-speech-3.3-2b",
+            family="3.3",
+            title="Granite Speech 3.3 2B",
+            licence="Apache-2.0",
+            size_bytes=int(5.64 * _GB),
+            parameters=3_026_300_000,
+            tasks=("transcribe", "translate", "instruct"),
+            languages=_EU,
+            target_languages=("en", "fr", "de", "es", "pt", "ja", "zh"),
+            text_mode=True,
+            num_beams=4,
+        ),
+        CatalogEntry(
+            name="granite-speech-3.3-8b",
+            source="ibm-granite/granite-speech-3.3-8b",
+            family="3.3",
+            title="Granite Speech 3.3 8B",
+            licence="Apache-2.0",
+            size_bytes=int(16.2 * _GB),
+            parameters=8_682_800_000,
+            tasks=("transcribe", "translate", "instruct"),
+            languages=_EU,
+            target_languages=("en", "fr", "de", "es", "pt", "ja", "zh"),
+            text_mode=True,
+            num_beams=4,
+        ),
+        CatalogEntry(
+            name="granite-4.0-1b-speech",
+            source="ibm-granite/granite-4.0-1b-speech",
+            family="4.0",
+            title="Granite 4.0 1B Speech",
+            licence="Apache-2.0",
+            size_bytes=int(4.31 * _GB),
+            parameters=2_313_200_000,
+            tasks=("transcribe", "translate", "instruct"),
+            languages=(*_EU, "ja"),
+            target_languages=("en", "fr", "de", "es", "pt", "ja", "it", "zh"),
+            keywords=True,
+        ),
+        CatalogEntry(
+            name="granite-speech-4.1-2b",
+            source="ibm-granite/granite-speech-4.1-2b",
+            family="4.1",
+            title="Granite Speech 4.1 2B",
+            licence="Apache-2.0",
+            size_bytes=int(4.31 * _GB),
+            parameters=2_313_200_000,
+            tasks=("transcribe", "translate", "instruct"),
+            languages=(*_EU, "ja"),
+            target_languages=("en", "fr", "de", "es", "pt", "ja", "it", "zh"),
+            keywords=True,
+            punctuation=True,
+        ),
+    )
+}
+
+# What a checkpoint nobody described can be assumed to do, by family.
+_FAMILY_LIKE = {
+    "3.2": replace(CATALOG["granite-speech-3.3-8b"], family="3.2", languages=("en",), num_beams=4),
+    "3.3": CATALOG["granite-speech-3.3-2b"],
+    "4.0": CATALOG["granite-4.0-1b-speech"],
+    "4.1": CATALOG["granite-speech-4.1-2b"],
+    "tiny": CATALOG["tiny"],
+}
+
+
+def lookup(name: str) -> CatalogEntry | None:
+    """The entry with this name or source, if the catalog has one."""
+    if name in CATALOG:
+        return CATALOG[name]
+    return next((entry for entry in CATALOG.values() if entry.source == name), None)
+
+
+def describe(
+    source: str, folder: Path, *, has_lora_adapter: bool, has_bpe_ctc_head: bool
+) -> CatalogEntry:
+    """What the checkpoint in ``folder`` can do: the catalog, its own description, or its family.
+
+    An undescribed checkpoint is judged by its name, else by its parts: an adapter means 3.3, a BPE
+    CTC head means 4.1, neither means 4.0.
+    """
+    known = lookup(source) or lookup(str(folder.resolve()))
+    if known is not None:
+        return known
+    if (folder / DESCRIPTION_FILE).is_file():
+        return _described(folder / DESCRIPTION_FILE, source)
+    family = next((f for f in ("3.2", "3.3", "4.0", "4.1") if f in Path(source).name), None)
+    if family is None:
+        family = "3.3" if has_lora_adapter else ("4.1" if has_bpe_ctc_head else "4.0")
+    like = _FAMILY_LIKE[family]
+    return replace(
+        like,
+        name=source,
+        source=source,
+        title=Path(source).name,
+        licence="stated by its author",
+        size_bytes=None,
+        parameters=None,
+        notes=f"not in the catalog; prompts as for the {family} family",
+    )
+
+
+def read_description(file: Path) -> dict[str, Any]:
+    """``lab.json``: {"family": ..., any of CatalogEntry's fields, and what others read in it}.
+
+    Raises:
+        ValueError: it is no JSON object.
+    """
+    try:
+        raw = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file.name}: not valid JSON ({error})") from error
+    if not isinstance(raw, dict):
+        raise ValueError(f"{file.name}: not a JSON object; expected at least a family")
+    return raw
+
+
+def _described(file: Path, source: str) -> CatalogEntry:
+    raw = read_description(file)
+    family = raw.get("family")
+    if family not in _FAMILY_LIKE:
+        raise ValueError(
+            f"{file.name}: family {family!r} is unknown; expected one of {sorted(_FAMILY_LIKE)}"
+        )
+    raw = {key: value for key, value in raw.items() if key != OUTSIDE}
+    allowed = set(CatalogEntry.__dataclass_fields__) - {"name", "source"}
+    unknown = sorted(set(raw) - allowed)
+    if unknown:
+        raise ValueError(f"{file.name}: unknown keys {unknown}; expected some of {sorted(allowed)}")
+    lists: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()
+    }
+    return replace(_FAMILY_LIKE[family], name=source, source=source, **lists)

@@ -1,0 +1,135 @@
+"""Stored tensors -> the model, strictly. Names and layout are those of ``core.checkpoint.key_map``.
+
+In: the paths of a resolved checkpoint (see ``core.checkpoint.hub``). Out: a :class:`GraniteSpeech`
+on its device in its dtype, with a report of what was used. Reads safetensors only, memory-mapped,
+one tensor at a time; a missing, surplus or misshapen tensor is an error.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from core.checkpoint.key_map import POINTWISE
+from core.checkpoint.key_map import native_name as native_name
+from core.checkpoint.key_map import stored_name as stored_name
+from core.checkpoint.key_map import to_stored as to_stored
+from core.checkpoint.peft_format import attach_adapter as attach_adapter
+from core.checkpoint.safetensors_io import CheckpointError as CheckpointError
+from core.checkpoint.safetensors_io import open_safetensors as open_safetensors
+from core.model.config import ModelConfig
+from core.model.granite_speech import GraniteSpeech
+
+_DROPPED = re.compile(r"(rotary_emb\.inv_freq|attention_dists|position_ids)$")
+_OLD_3_2 = "encoder.rnn_tr."
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What loading used. unused: stored tensors that belong to nothing here, by name."""
+
+    num_tensors: int
+    num_adapter_tensors: int
+    unused: tuple[str, ...]
+
+
+def load_model(
+    config: ModelConfig,
+    shards: Mapping[str, Path],
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> tuple[GraniteSpeech, LoadReport]:
+    """Build on ``meta``, fill from ``shards`` (tensor name -> file), cast once, move once.
+
+    Raises:
+        CheckpointError: tensors missing, misshapen, surplus, or a file that cannot be read.
+    """
+    stored, unused = _by_native_name(shards)
+    config = _settle_tying(config, "decoder.lm_head.weight" in stored)
+    with torch.device("meta"):
+        model = GraniteSpeech(config)
+    wanted = model.state_dict()
+    _compare_names(set(wanted), set(stored), shards)
+    state = {}
+    for name, tensor in _read(stored):
+        if POINTWISE.match(name) and tensor.ndim == 3:
+            tensor = tensor.squeeze(-1)
+        if tensor.shape != wanted[name].shape:
+            raise CheckpointError(
+                f"tensor {stored[name][0]!r} in {stored[name][1].name} has shape "
+                f"{tuple(tensor.shape)}; config.json asks for {tuple(wanted[name].shape)}"
+            )
+        kind = dtype if tensor.is_floating_point() else tensor.dtype
+        state[name] = tensor.to(device=device, dtype=kind)
+    model.load_state_dict(state, strict=True, assign=True)
+    model.requires_grad_(False).eval()
+    return model, LoadReport(len(state), 0, unused)
+
+
+def _by_native_name(
+    shards: Mapping[str, Path],
+) -> tuple[dict[str, tuple[str, Path]], tuple[str, ...]]:
+    """Our name -> (stored name, file), and the stored names that are known to be of no use."""
+    stored: dict[str, tuple[str, Path]] = {}
+    unused = []
+    for key, file in shards.items():
+        if key.startswith(_OLD_3_2):
+            raise CheckpointError(
+                f"{file.name}: {key!r} uses the names of the first 3.2 release; expected a "
+                "revision with today's names, or 3.3"
+            )
+        name = native_name(key)
+        if _DROPPED.search(name) or ".lora_" in name:
+            unused.append(key)
+        elif name in stored:
+            raise CheckpointError(f"{key!r} and {stored[name][0]!r} are the same tensor twice")
+        else:
+            stored[name] = (key, file)
+    return stored, tuple(unused)
+
+
+def _settle_tying(config: ModelConfig, has_head: bool) -> ModelConfig:
+    """A stored head is used even where the config claims a tied one: the file is the truth."""
+    if has_head and config.decoder.tie_word_embeddings:
+        return replace(config, decoder=replace(config.decoder, tie_word_embeddings=False))
+    return config
+
+
+def _compare_names(wanted: set[str], stored: set[str], shards: Mapping[str, Path]) -> None:
+    # A counter that inference never reads; some writers leave it out.
+    missing = sorted(n for n in wanted - stored if not n.endswith("num_batches_tracked"))
+    surplus = sorted(stored - wanted)
+    if not missing and not surplus:
+        return
+    parts = [
+        f"{len(names)} tensors {label} (first: {stored_name(names[0])!r})"
+        for label, names in (("are missing", missing), ("fit no part of the model", surplus))
+        if names
+    ]
+    files = ", ".join(sorted({file.name for file in shards.values()}))
+    raise CheckpointError(
+        f"{files}: {' and '.join(parts)}; expected exactly the tensors that config.json describes"
+    )
+
+
+def _read(stored: Mapping[str, tuple[str, Path]]) -> Iterator[tuple[str, Tensor]]:
+    """(our name, tensor), file by file so that each is opened once."""
+    by_file: dict[Path, list[tuple[str, str]]] = {}
+    for name, (key, file) in stored.items():
+        by_file.setdefault(file, []).append((name, key))
+    for file, names in by_file.items():
+        with open_safetensors(file) as handle:
+            present = set(handle.keys())
+            for name, key in names:
+                if key not in present:
+                    raise CheckpointError(
+                        f"{file.name} has no tensor {key!r}, though the index says so; "
+                        "expected a complete download: delete the file and load again"
+                    )
+                yield name, handle.get_tensor(key)

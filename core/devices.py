@@ -1,0 +1,37 @@
+"""What this machine can run: devices, number formats and quantisers, for whoever offers a choice.
+
+In: nothing, or a device's name. Out: names that :func:`core.load` takes here. Nothing is allocated.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from core.loading import DTYPES, pick_device
+from core.model.quantize import MODES
+
+
+def devices() -> tuple[str, ...]:
+    """Names of the devices here, the one that is taken by default first."""
+    found = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    if torch.backends.mps.is_available():
+        found.append("mps")
+    return (*found, "cpu")
+
+
+def dtypes(device: str | None = None) -> tuple[str, ...]:
+    """Number formats the device computes in; None stands for the default device.
+
+    float16 has no range to spare and no speed to win on a CPU, and only newer GPUs have bfloat16.
+    """
+    kind = pick_device(device or None).type
+    if kind == "cpu":
+        return ("float32", "bfloat16")
+    if kind == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        return ("float32", "float16")
+    return tuple(DTYPES)
+
+
+def quantisers(device: str | None = None) -> tuple[str, ...]:
+    """Ways to hold the decoder's weights in int8 there; integer products are the CPU's alone."""
+    return MODES if pick_device(device or None).type == "cpu" else ("int8-weight-only",)

@@ -1,0 +1,156 @@
+"""Packages: the stages of a model compiled ahead of time, by ``python -m core package``.
+
+In: a model. Out: a folder that ``core.engine.aot_load`` loads. Each graph is exported
+(``torch.export``) with its varying sizes as symbols and compiled by AOTInductor into a library of
+its own, without the weights. The folder appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+
+from core.engine.aot_load import Manifest, Packaged, load_package, package_name, packages_folder
+from core.engine.fingerprint import fingerprint
+from core.engine.graphs import Arguments, Graph, graph_engine, variant
+from core.engine.warmup import warm_up
+from core.model.granite_speech import GraniteSpeech
+from core.model.lora import is_merged
+
+CONFIGURATION = {
+    "aot_inductor.package_constants_in_so": False,  # the loaded model lends its weights
+    "cpp.dynamic_threads": True,  # as many threads as the process has, not as the builder had
+}
+
+
+class Stage(nn.Module):
+    """A graph as a module whose weights are the model's, as exporting wants it."""
+
+    def __init__(self, model: GraniteSpeech, graph: Graph, *, has_switch: bool) -> None:
+        super().__init__()
+        self.model = model
+        self._graph, self._has_switch = graph, has_switch
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """The graph's arguments without the switch, where the model has no adapter."""
+        arguments: list[Tensor | None] = list(tensors)
+        if not self._has_switch:
+            arguments.insert(self._graph.lora, None)
+        return self._graph.run(*arguments)
+
+
+def build_package(
+    model: GraniteSpeech,
+    *,
+    name: str,
+    into: Path | None = None,
+    batches: bool = False,
+    say: Callable[[str], None] = lambda text: None,
+) -> Path:
+    """Compile every graph of ``model`` and keep the result; returns the package's folder.
+
+    Args:
+        model: the checkpoint, on the device and in the precision it will run in.
+        name: what it is called.
+        into: folder that holds packages; by default the user's cache.
+        batches: also the graphs for several clips at once.
+        say: told about each graph.
+
+    Raises:
+        ValueError: LoRA is merged into the weights.
+    """
+    if is_merged(model):
+        raise ValueError("LoRA is merged into the weights; unmerge it before packaging")
+    here = fingerprint(model)
+    target = (into or packages_folder()) / package_name(name, here.structure)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=".building-", dir=target.parent))
+    try:
+        seconds: dict[str, float] = {}
+        for key, (graph, arguments) in _examples(model, batches).items():
+            begin = time.perf_counter()
+            _compile(model, graph, arguments, work / f"{key}.pt2")
+            seconds[key] = round(time.perf_counter() - begin, 1)
+            say(f"{key}: {seconds[key]} s")
+        Manifest(here, seconds).write(work)
+        say(f"ready in {_seconds_to_ready(work, model, batches):.2f} s from the package")
+        if target.exists():
+            shutil.rmtree(target)
+        os.replace(work, target)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return target
+
+
+def _seconds_to_ready(folder: Path, model: GraniteSpeech, batches: bool) -> float:
+    """Seconds to load the package and run each of its graphs once.
+
+    Raises:
+        Refused: what cannot be loaded here is no package.
+    """
+    begin = time.perf_counter()
+    graphs = load_package(folder, model, fingerprint(model))
+    warm_up(
+        graph_engine("package", model, Packaged(graphs, model, _lacking)), model, batches=batches
+    )
+    return time.perf_counter() - begin
+
+
+def _lacking(graph: Graph, arguments: Arguments) -> Any:
+    raise AssertionError(f"the package lacks {variant(graph, arguments)}")
+
+
+def _examples(model: GraniteSpeech, batches: bool) -> dict[str, tuple[Graph, Arguments]]:
+    """Every variant that a warm-up meets, with arguments of the sizes it met."""
+    met: dict[str, tuple[Graph, Arguments]] = {}
+
+    def note(graph: Graph, arguments: Arguments) -> Any:
+        met.setdefault(variant(graph, arguments), (graph, arguments))
+        return graph.run(*arguments)
+
+    warm_up(graph_engine("notes", model, note), model, batches=batches)
+    return {key: (graph, _plain(arguments)) for key, (graph, arguments) in met.items()}
+
+
+def _plain(arguments: Arguments) -> Arguments:
+    """The same sizes, strides and types as ordinary tensors: exporting takes no inference ones."""
+    return tuple(
+        None
+        if t is None
+        else torch.empty_strided(t.size(), t.stride(), dtype=t.dtype, device=t.device).zero_()
+        for t in arguments
+    )
+
+
+def _compile(model: GraniteSpeech, graph: Graph, arguments: Arguments, file: Path) -> None:
+    """Export one graph and compile it into ``file``."""
+    tensors = tuple(tensor for tensor in arguments if tensor is not None)
+    varying = tuple(
+        {
+            dimension: Dim.DYNAMIC
+            for dimension in graph.sizes_of(place)
+            if tensor.shape[dimension] > 1
+        }
+        for place, tensor in enumerate(arguments)
+        if tensor is not None
+    )
+    has_switch = arguments[graph.lora] is not None
+    with torch.no_grad():
+        exported = torch.export.export(
+            Stage(model, graph, has_switch=has_switch),
+            tensors,
+            dynamic_shapes={"tensors": varying},
+            strict=False,
+        )
+        torch._inductor.aoti_compile_and_package(
+            exported, package_path=str(file), inductor_configs=CONFIGURATION
+        )

@@ -1,0 +1,195 @@
+"""The stages compiled: the only file that calls ``torch.compile``.
+
+In: a model. Out: an :class:`Engine` whose stages are whole graphs (``fullgraph=True``). Lengths are
+symbols in them (see ``core.engine.graphs``), so a new clip length, prompt, draft or cache size
+meets a graph that exists already; LoRA is a tensor argument, never a different graph.
+
+A stage compiles when it is first met, which takes seconds to minutes; ``core.engine.warmup`` meets
+all of them at once, and ``core.engine.aot_build`` does the work ahead of time. On CUDA the same
+graphs are replayed as CUDA graphs (``core.engine.cuda_graphs``).
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from core import phases
+from core.engine.compiler_cache import blamed, cache_folder, half_written
+from core.engine.cuda_graphs import Recorder, recorded_engine
+from core.engine.graphs import Arguments, Graph, Runner, graph_engine, variant
+from core.engine.stages import Engine
+from core.model.granite_speech import GraniteSpeech
+
+logger = logging.getLogger(__name__)
+
+MOST_GRAPHS = 64  # variants of one stage; more than any mix of batches and lengths can make
+MOST_BROKEN = 32  # unreadable libraries removed before compiling is given up
+COMPILING_FAILED = (
+    "compiling failed: {why}; a run that was killed while compiling may have left broken files in "
+    "{cache}: delete that folder and try again, or use the eager engine"
+)
+_PHASES = {
+    "encode": phases.ENCODER,
+    "encode_blocks": phases.ENCODER,
+    "project": phases.PROJECTOR,
+    "prefill": phases.PREFILL,
+    "decode": phases.DECODE,
+    "verify": phases.VERIFY,
+}
+
+
+class CompileError(ValueError):
+    """A stage cannot be compiled here. The message is one line and says what to do."""
+
+
+@dataclass
+class CompileLedger:
+    """What compiling cost. seconds: stage -> seconds of the calls that had to compile.
+
+    packaged: graphs that came compiled, from a package. refused: why a package was not used.
+    """
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    graphs: dict[str, int] = field(default_factory=dict)
+    packaged: tuple[str, ...] = ()
+    refused: str | None = None
+
+
+def compiled_engine(
+    model: GraniteSpeech,
+    ledger: CompileLedger,
+    *,
+    packaged: Callable[[Runner], Runner] | None = None,
+) -> Engine:
+    """The stages of ``model`` under ``torch.compile``; ``ledger`` collects what compiling cost.
+
+    Args:
+        model: the checkpoint.
+        ledger: filled as graphs are compiled.
+        packaged: wraps the compiler with graphs that are compiled already, or None.
+    """
+    run: Runner = Compiler(ledger)
+    if packaged is not None:
+        run = packaged(run)
+    if model.decoder.embed_tokens.weight.device.type != "cuda":
+        return graph_engine("compile", model, run)
+    recorder = Recorder(run)
+    return recorded_engine(graph_engine("compile", model, recorder), recorder)
+
+
+class Compiler:
+    """Runs graphs through ``torch.compile``, each variant compiled when first met."""
+
+    def __init__(self, ledger: CompileLedger) -> None:
+        self._ledger = ledger
+        self._compiled: dict[str, Callable[..., Any]] = {}
+        self._known: set[str] = set()
+
+    def __call__(self, graph: Graph, arguments: Arguments) -> Any:
+        """Run ``graph``.
+
+        Raises:
+            CompileError: it cannot be compiled on this machine.
+        """
+        name = variant(graph, arguments)
+        if name in self._known:
+            return self._count(graph, arguments)
+        mark_varying(graph, arguments)
+        result = without_broken_libraries(lambda: self._count(graph, arguments))
+        self._known.add(name)
+        return result
+
+    def _count(self, graph: Graph, arguments: Arguments) -> Any:
+        """Run, and record the seconds of a call that made new graphs."""
+        if graph.name not in self._compiled:
+            _trust_the_processor()
+            self._compiled[graph.name] = torch.compile(
+                graph.run, fullgraph=True, dynamic=False, **_room_for_variants()
+            )
+        before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+        begin = time.perf_counter()
+        result = self._compiled[graph.name](*arguments)
+        new = torch._dynamo.utils.counters["stats"]["unique_graphs"] - before
+        if new:
+            spent, phase = time.perf_counter() - begin, _PHASES[graph.name]
+            self._ledger.seconds[phase] = self._ledger.seconds.get(phase, 0.0) + spent
+            self._ledger.graphs[phase] = self._ledger.graphs.get(phase, 0) + new
+            logger.info("compiled %s in %.1f s", variant(graph, arguments), spent)
+        return result
+
+
+def mark_varying(graph: Graph, arguments: Arguments) -> None:
+    """Tell the compiler which sizes vary; it then refuses to make one of them a number."""
+    for place, tensor in enumerate(arguments):
+        for dimension in graph.sizes_of(place):
+            if tensor is not None and tensor.shape[dimension] > 1:
+                torch._dynamo.mark_dynamic(tensor, dimension)
+
+
+def without_broken_libraries(call: Callable[[], Any]) -> Any:
+    """The result of ``call``, which may compile.
+
+    Libraries in the compiler's cache that a killed process left half-written are removed, and the
+    call made again (see ``core.engine.compiler_cache``).
+
+    Raises:
+        CompileError: it still cannot be compiled.
+    """
+    for library in half_written(cache_folder()):
+        _remove(library)
+    for _ in range(MOST_BROKEN):
+        try:
+            return call()
+        except (RuntimeError, ImportError, OSError) as error:
+            if not _is_compilers(error):
+                raise
+            broken = blamed(error)
+            if broken is None:
+                raise CompileError(_failure(str(error))) from error
+            _remove(broken)
+    raise CompileError(_failure("too many broken files"))
+
+
+def _remove(library: Path) -> None:
+    logger.warning("%s is no whole library: removed, and compiled again", library)
+    library.unlink(missing_ok=True)
+
+
+def _is_compilers(error: Exception) -> bool:
+    """Whether the compiler failed, and not the arithmetic (or a test that forbids compiling)."""
+    if isinstance(error, RuntimeError):
+        return isinstance(error, torch._dynamo.exc.TorchDynamoException)
+    return True
+
+
+def _failure(said: str) -> str:
+    why = next((line.strip() for line in said.splitlines() if line.strip()), "no reason given")
+    return COMPILING_FAILED.format(why=why, cache=cache_folder())
+
+
+def _trust_the_processor() -> None:
+    """Use the instruction sets that the processor states, untried.
+
+    The compiler would build and load a test for each, one after another: some eight processor
+    seconds of a cold start, to find C++ compilers that are too old for this torch anyway.
+    """
+    settings = import_module("torch._inductor.config").cpp  # not with torch: it takes a second
+    if settings.vec_isa_ok is None:  # TORCHINDUCTOR_VEC_ISA_OK says otherwise
+        settings.vec_isa_ok = True
+
+
+def _room_for_variants() -> dict[str, Any]:
+    """Dynamo refuses the ninth variant of a whole graph unless told; old torch has one setting."""
+    if "recompile_limit" in inspect.signature(torch.compile).parameters:
+        return {"recompile_limit": MOST_GRAPHS}
+    torch._dynamo.config.recompile_limit = MOST_GRAPHS
+    return {}

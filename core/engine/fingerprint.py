@@ -1,0 +1,135 @@
+"""What compiled code depends on, in a few strings: a package is used only where all of them agree.
+
+In: a model. Out: a :class:`Fingerprint`. The weights' values are not part of it, because packages
+carry no weights: a fine-tuned checkpoint of the same shapes runs on the same code.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import platform
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from core.model.granite_speech import GraniteSpeech
+
+CPU_FACTS = Path("/proc/cpuinfo")
+ROOT = Path(__file__).resolve().parents[2]  # the folder that holds the package `core`
+GRAPHS = "core.engine.graphs"  # what every compiled or exported graph is made from
+_WORDS = {
+    "structure": "another model or precision",
+    "device": "device {}",
+    "torch": "torch {}",
+    "processor": "processor {}",
+    "code": "another version of this project's model",
+}
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """structure: shapes, dtypes and constants of the model. processor: what it can do, since code
+    is compiled for it. code: the model's source.
+    """
+
+    structure: str
+    device: str
+    torch: str
+    processor: str
+    code: str
+
+
+def fingerprint(model: GraniteSpeech) -> Fingerprint:
+    """The fingerprint of ``model`` on this machine."""
+    device = model.decoder.embed_tokens.weight.device
+    layers = {type(part).__module__ for part in model.modules()}
+    return Fingerprint(
+        structure=structure_of(model),
+        device=device.type,
+        torch=torch.__version__,
+        processor=processor(device),
+        code=code_of_graphs(frozenset({GRAPHS} | layers)),
+    )
+
+
+def difference(made_for: Fingerprint, here: Fingerprint) -> str | None:
+    """How a package's fingerprint differs from the one here, in words; None if it does not."""
+    for field in fields(Fingerprint):
+        theirs, ours = getattr(made_for, field.name), getattr(here, field.name)
+        if theirs != ours:
+            words = _WORDS[field.name]
+            told = f", here is {words.format(ours)}" if "{}" in words else ""
+            return f"it was made for {words.format(theirs)}{told}"
+    return None
+
+
+def structure_of(model: GraniteSpeech) -> str:
+    """A hash of everything a compiler takes from the model as a constant."""
+    digest = hashlib.sha256(repr(model.config).encode())
+    for name, module in model.named_modules():
+        simple = {
+            key: value
+            for key, value in sorted(vars(module).items())
+            if isinstance(value, bool | int | float | str | tuple)
+        }
+        digest.update(f"{name} {type(module).__name__} {simple}\n".encode())
+    for name, tensor in model.state_dict().items():
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+    return digest.hexdigest()
+
+
+def processor(device: torch.device) -> str:
+    """What code for ``device`` may use: a GPU's name and generation, or a CPU's instructions."""
+    if device.type == "cuda":
+        major, minor = torch.cuda.get_device_capability(device)
+        return f"{torch.cuda.get_device_name(device)} (sm_{major}{minor})"
+    said = CPU_FACTS.read_text() if CPU_FACTS.is_file() else ""
+    flags = next((line for line in said.splitlines() if line.startswith(("flags", "Features"))), "")
+    words = " ".join(sorted(flags.split())) or platform.processor() or platform.machine()
+    short = hashlib.sha256(words.encode()).hexdigest()[:8]
+    return f"{torch.backends.cpu.get_cpu_capability()} ({short})"
+
+
+@cache
+def code_of_graphs(modules: frozenset[str]) -> str:
+    """Hash the source that compilers read: ``modules`` and all of :mod:`core` that they import.
+
+    Args:
+        modules: names of modules of :mod:`core`.
+    """
+    digest = hashlib.sha256()
+    for name, file in sorted(reached(modules).items()):
+        digest.update(name.encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
+def reached(modules: Iterable[str]) -> dict[str, Path]:
+    """List the modules of :mod:`core` that ``modules`` import, they and their importers included.
+
+    Imports are read from the source, so nothing has to be kept by hand; packages themselves hold
+    no code that a graph could contain and are left out.
+
+    Args:
+        modules: dotted names, such as "core.engine.graphs".
+
+    Returns:
+        Dotted name -> file.
+    """
+    found: dict[str, Path] = {}
+    ahead = list(modules)
+    while ahead:
+        name = ahead.pop()
+        file = ROOT.joinpath(*name.split(".")).with_suffix(".py")
+        if name in found or not name.startswith("core.") or not file.is_file():
+            continue
+        found[name] = file
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                ahead += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            elif isinstance(node, ast.Import):
+                ahead += [alias.name for alias in node.names]
+    return found

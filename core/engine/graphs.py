@@ -1,0 +1,202 @@
+"""What compilers are given: each stage as one function of plain tensors.
+
+In: a model. Out: six :class:`Graph` functions, and :func:`graph_engine`, which turns the stages'
+own arguments into theirs and hands them to whoever runs graphs: the compiler, a package built
+ahead of time, or eager Python.
+
+Every size that a recording, a prompt, a draft or a batch decides is *varying*: a symbol in the
+compiled code instead of a number, so one graph serves all lengths. A size of one is the exception.
+It stands for other arithmetic (a matrix product becomes a matrix-vector product), and compilers
+treat it as a case of its own, so :func:`variant` names it: ``decode`` and ``decode-B1`` are two.
+Where one would be a needless case (one window, one scored place) it is padded to two.
+A clip within one attention block of the encoder has a graph of its own, in which the block is as
+long as the clip; padded to a whole block, most commands would cost twice their time.
+
+Shapes: B batch, T frames of a short clip, n encoder blocks of C frames, F features, W projector
+windows, P prompt length, A audio embeddings, Q scored places, N tokens verified at once, S cache
+slots, E width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from core.engine.layer_regions import decoder_layer, encoder_layer
+from core.engine.stages import Engine, decode_stage, eager_engine, prefill_stage
+from core.model.cache import KVCache, cache_of
+from core.model.decoder import call_layer
+from core.model.encoder import EncoderOutput, padded_length
+from core.model.granite_speech import GraniteSpeech
+from core.model.projector import split_into_windows
+
+Arguments = tuple[Tensor | None, ...]
+LARGE_LAYER_BYTES = 16 * 2**20
+BUFFER_SIZES = {0: "B", 1: "S"}  # of every key and value buffer [B, S, K, d]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A stage as a function of tensors that returns a tuple of tensors.
+
+    name: the stage. run: the function. sizes: of each leading argument, dimension -> letter of the
+    varying size. The last leading argument is the adapter switch (None for a model without an
+    adapter); the arguments after it are the cache's buffers.
+    """
+
+    name: str
+    run: Callable[..., tuple[Tensor, ...]]
+    sizes: tuple[dict[int, str], ...]
+
+    @property
+    def lora(self) -> int:
+        """Place of the adapter switch: the last argument before the cache."""
+        return len(self.sizes) - 1
+
+    def sizes_of(self, argument: int) -> dict[int, str]:
+        """Dimension -> letter of the varying sizes of one argument."""
+        return self.sizes[argument] if argument < len(self.sizes) else BUFFER_SIZES
+
+
+@dataclass(frozen=True)
+class Graphs:
+    """The six graphs of a model. encode_blocks: clips of more than one attention block."""
+
+    encode: Graph
+    encode_blocks: Graph
+    project: Graph
+    prefill: Graph
+    decode: Graph
+    verify: Graph
+
+
+Runner = Callable[[Graph, Arguments], Any]
+
+
+def variant(graph: Graph, arguments: Arguments) -> str:
+    """The graph's name, with the letters of the varying sizes that are one: ``prefill-B1``."""
+    ones: list[str] = []
+    for tensor, sizes in zip(arguments, graph.sizes, strict=False):
+        for dimension, letter in sizes.items():
+            if tensor is not None and tensor.shape[dimension] == 1 and letter not in ones:
+                ones.append(letter)
+    return "-".join([graph.name, *(f"{letter}1" for letter in ones)])
+
+
+def graphs_of(model: GraniteSpeech) -> Graphs:
+    """The graphs of ``model``; nothing is compiled here."""
+    prefill_with = prefill_stage(model, decoder_layer)
+    # Calling a region costs a step tens of microseconds a layer: nothing beside reading a large
+    # layer's weights, as much as the whole arithmetic of a small one.
+    large = bytes_of(model.decoder.layers[0]) >= LARGE_LAYER_BYTES
+    decode_with = decode_stage(model, decoder_layer if large else call_layer)
+
+    def encode(features: Tensor, lengths: Tensor, lora: Tensor | None) -> tuple[Tensor, ...]:
+        size = features.shape[1]
+        return tuple(model.encoder(features, lengths, lora, encoder_layer, block=size))
+
+    def encode_blocks(blocks: Tensor, lengths: Tensor, lora: Tensor | None) -> tuple[Tensor, ...]:
+        size, features = blocks.shape[2], blocks.flatten(1, 2)  # [B, T, F]
+        return tuple(model.encoder(features, lengths, lora, encoder_layer, block=size))
+
+    def project(windows: Tensor, lora: Tensor | None) -> tuple[Tensor, ...]:
+        return (model.projector(windows, lora),)  # a window is a clip to it: nothing crosses them
+
+    def prefill(
+        prompt_ids: Tensor, audio: Tensor, scored: Tensor, lora: Tensor | None, *buffers: Tensor
+    ) -> tuple[Tensor, ...]:
+        return (prefill_with(prompt_ids, audio, scored, cache_of(buffers), lora),)
+
+    def decode(
+        token_ids: Tensor, positions: Tensor, lora: Tensor | None, *buffers: Tensor
+    ) -> tuple[Tensor, ...]:
+        return (decode_with(token_ids, positions, cache_of(buffers), lora),)
+
+    def verify(
+        token_ids: Tensor, positions: Tensor, lora: Tensor | None, *buffers: Tensor
+    ) -> tuple[Tensor, ...]:
+        return (decode_with(token_ids, positions, cache_of(buffers), lora),)
+
+    batch = {0: "B"}
+    return Graphs(
+        encode=Graph("encode", encode, ({0: "B", 1: "T"}, batch, batch)),
+        encode_blocks=Graph("encode_blocks", encode_blocks, ({0: "B", 1: "n"}, batch, batch)),
+        project=Graph("project", project, ({0: "W"}, {0: "W"})),
+        prefill=Graph(
+            "prefill", prefill, ({0: "B", 1: "P"}, {0: "B", 1: "A"}, {0: "B", 1: "Q"}, batch)
+        ),
+        decode=Graph("decode", decode, (batch, batch, batch)),
+        verify=Graph("verify", verify, ({0: "B", 1: "N"}, {0: "B", 1: "N"}, batch)),
+    )
+
+
+def bytes_of(module: nn.Module) -> int:
+    """Bytes of a module's weights and buffers."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
+
+
+def graph_engine(name: str, model: GraniteSpeech, runner: Runner) -> Engine:
+    """The stages of ``model`` as graphs that ``runner`` executes.
+
+    Sizes are the eager engine's, but for clips and prompts of one, which become two.
+    """
+    graphs, context = graphs_of(model), model.config.encoder.context_size
+
+    def run(graph: Graph, arguments: Arguments) -> Any:
+        count = len(graph.sizes)
+        leading = tuple(_made_here(tensor) for tensor in arguments[:count])
+        return runner(graph, (*leading, *arguments[count:]))  # a cache is written, never copied
+
+    def encode(features: Tensor, lengths: Tensor, lora: Tensor | None) -> EncoderOutput:
+        if features.shape[1] <= context:
+            return EncoderOutput(*run(graphs.encode, (features.contiguous(), lengths, lora)))
+        blocks = features.unflatten(1, (-1, context))  # [B, n, C, F]
+        return EncoderOutput(*run(graphs.encode_blocks, (blocks.contiguous(), lengths, lora)))
+
+    def project(frames: Tensor, lora: Tensor | None) -> Tensor:
+        windows = split_into_windows(frames, model.config.projector.window_size)  # [W, F, D]
+        count = windows.shape[0]
+        rows = None if lora is None else lora.repeat_interleave(count // frames.shape[0], dim=0)
+        if count == 1:  # not a case of its own; the copy is never read
+            windows, rows = windows.repeat(2, 1, 1), None if rows is None else rows.repeat(2, 1, 1)
+        (embeddings,) = run(graphs.project, (windows.contiguous(), rows))
+        return embeddings[:count].reshape(frames.shape[0], -1, embeddings.shape[-1])  # [B, A, E]
+
+    def prefill(
+        prompt_ids: Tensor, audio: Tensor, scored: Tensor, cache: KVCache, lora: Tensor | None
+    ) -> Tensor:
+        leading = (prompt_ids, _at_least_two(audio), _at_least_two(scored), lora)
+        (logits,) = run(graphs.prefill, (*leading, *cache.keys, *cache.values))
+        return logits[:, : scored.shape[1]]
+
+    def decode(token_ids: Tensor, positions: Tensor, cache: KVCache, lora: Tensor | None) -> Tensor:
+        graph = graphs.decode if token_ids.shape[1] == 1 else graphs.verify
+        (logits,) = run(graph, (token_ids, positions, lora, *cache.keys, *cache.values))
+        return logits
+
+    return replace(
+        eager_engine(model),
+        name=name,
+        encode=encode,
+        project=project,
+        prefill=prefill,
+        decode=decode,
+        frames_bucket=lambda frames: max(2, padded_length(frames, context)),
+        prompt_bucket=lambda length: max(2, length),
+    )
+
+
+def _at_least_two(values: Tensor) -> Tensor:
+    """values [B, 1, ...] twice, longer ones as they are. The copy is never read."""
+    return values.repeat(1, 2, *[1] * (values.ndim - 2)) if values.shape[1] == 1 else values
+
+
+def _made_here(tensor: Tensor | None) -> Tensor | None:
+    """The tensor, or under inference mode a copy if it is older: compiled code tells them apart."""
+    if tensor is None or tensor.is_inference() or not torch.is_inference_mode_enabled():
+        return tensor
+    return tensor.clone()

@@ -1,0 +1,61 @@
+"""Layers as regions that a compiler meets once and stamps out for every layer of a stack.
+
+In: a layer and its arguments. Out: the layer's result. Under ``torch.compile`` the first layer is
+traced and lowered, and its code reused for the others, which are the same but for their weights;
+everywhere else these are plain calls. Compiling takes as long as for a few layers, however many
+there are, and the code is as fast as that of the whole stack but for the call of each region.
+
+A region takes tensors: a layer's own key and value buffers instead of the whole cache and a number.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from core.model.cache import KVCache, cache_of
+from core.model.decoder import DecoderLayer
+from core.model.encoder import ConformerBlock
+
+
+@torch.compiler.nested_compile_region
+def encoder_layer(
+    layer: ConformerBlock,
+    x: Tensor,
+    frame_is_real: Tensor,
+    key_is_padding: Tensor,
+    lora: Tensor | None,
+) -> Tensor:
+    """One conformer block, x [B, T, D] -> [B, T, D]."""
+    return layer(x, frame_is_real, key_is_padding, lora)
+
+
+@torch.compiler.nested_compile_region
+def _decoder_layer(
+    layer: DecoderLayer,
+    x: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    mask: Tensor,
+    positions: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    lora: Tensor | None,
+) -> Tensor:
+    return layer(x, (cos, sin), mask, positions, cache_of((keys, values)), 0, lora)
+
+
+def decoder_layer(
+    layer: DecoderLayer,
+    x: Tensor,
+    rope: tuple[Tensor, Tensor],
+    mask: Tensor,
+    positions: Tensor,
+    cache: KVCache | None,
+    index: int,
+    lora: Tensor | None,
+) -> Tensor:
+    """One decoder layer on its own part of the cache, x [B, T, E] -> [B, T, E]."""
+    assert cache is not None
+    keys, values = cache.keys[index], cache.values[index]
+    return _decoder_layer(layer, x, *rope, mask, positions, keys, values, lora)

@@ -1,0 +1,1 @@
+"""Prompts -> token ids: greedy, sampled, beams, exact and lossy drafts."""

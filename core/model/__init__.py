@@ -1,0 +1,1 @@
+"""The architectures, in torch alone: no files, no names of Hugging Face."""

@@ -1,0 +1,257 @@
+"""Conformer encoder: stacked log-mel features -> encoder frames and character CTC logits.
+
+In: features of a batch and the real length of each clip. Out: frames (zero past each clip) and the
+CTC logits of the middle and of the last layer. Frames past a clip's end never reach a real frame:
+attention masks them as keys and the depthwise convolution reads zeros there, so a clip's result
+depends neither on its padding nor on its batch neighbours, and equals the reference (transformers
+``GraniteSpeechCTCEncoder``) run on that clip alone. Only attention needs whole blocks, and fills up
+the last one by itself; everything else is computed for T frames.
+
+Shapes: B batch, T frames, D width, C frames of an attention block, N = B * ceil(T / C) blocks,
+H heads, d head width, V CTC labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from core.model import linear as products
+from core.model.config import EncoderConfig
+from core.model.lora import AdaptableLinear
+
+
+class EncoderOutput(NamedTuple):
+    """frames [B, T, D]; ctc_logits and mid_ctc_logits [B, T, V], before softmax."""
+
+    frames: Tensor
+    ctc_logits: Tensor
+    mid_ctc_logits: Tensor
+
+
+class FeedForward(nn.Module):
+    """Macaron half-step: norm, up, SiLU, down."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        inner = config.hidden_dim * config.feedforward_mult
+        self.pre_norm = nn.LayerNorm(config.hidden_dim)
+        self.up_proj = AdaptableLinear(config.hidden_dim, inner)
+        self.down_proj = AdaptableLinear(inner, config.hidden_dim)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, lora: Tensor | None) -> Tensor:
+        """x [B, T, D] -> [B, T, D]."""
+        inner = self.dropout(F.silu(self.up_proj(self.pre_norm(x), lora)))
+        return self.dropout(self.down_proj(inner, lora))
+
+
+class BlockAttention(nn.Module):
+    """Self-attention inside blocks of C frames with Shaw's relative positions (arXiv 1803.02155).
+
+    The position term q_i . r_(i-j) is one matrix product against the 2C-1 relative rows, then a
+    shift; nothing of size C x C x d is ever gathered.
+    """
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        inner = config.num_heads * config.dim_head
+        self.num_heads, self.dim_head = config.num_heads, config.dim_head
+        self.context_size, self.max_pos_emb = config.context_size, config.max_pos_emb
+        self.pre_norm = nn.LayerNorm(config.hidden_dim)
+        self.to_q = AdaptableLinear(config.hidden_dim, inner, bias=False)
+        self.to_kv = AdaptableLinear(config.hidden_dim, 2 * inner, bias=False)
+        self.to_out = AdaptableLinear(inner, config.hidden_dim)
+        self.rel_pos_emb = nn.Embedding(2 * config.max_pos_emb + 1, config.dim_head)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, key_is_padding: Tensor, lora: Tensor | None) -> Tensor:
+        """x [B, T, D], key_is_padding [N, 1, 1, C] -> [B, T, D]."""
+        batch, length, _ = x.shape
+        block = key_is_padding.shape[-1]
+        missing = frames_missing(length, block)
+        x = self.pre_norm(x)
+        key, value = self.to_kv(x, lora).chunk(2, dim=-1)
+        rows = (self.to_q(x, lora), key, value)
+        q, k, v = (self._blocks(t, block, missing) for t in rows)  # [N, H, C, d]
+        scale = self.dim_head**-0.5
+        # One product for all blocks and heads; as a batched one it took up to five times as long.
+        # Clips of several blocks have rows by whole blocks; a compiler is not asked which it has.
+        several = not torch.compiler.is_compiling() and length > self.context_size
+        queries, columns = q.reshape(-1, self.dim_head), self._relative_rows(block)
+        by_column = products.linear(queries, columns, few_sizes=several)  # [N*H*C, 2C-1]
+        bias = shift_relative(by_column.view(*q.shape[:3], -1)) * scale  # [N, H, C, C]
+        bias = bias.masked_fill(key_is_padding, torch.finfo(bias.dtype).min)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)
+        out = out.transpose(1, 2).reshape(batch, length + missing, -1)[:, :length]  # [B, T, H*d]
+        return self.dropout(self.to_out(out, lora))
+
+    def _blocks(self, x: Tensor, block: int, missing: int) -> Tensor:
+        if missing:
+            x = F.pad(x, (0, 0, 0, missing))
+        return x.reshape(-1, block, self.num_heads, self.dim_head).transpose(1, 2)
+
+    def _relative_rows(self, block: int) -> Tensor:
+        """Rows of distances C-1 down to -(C-1), [2C-1, d]; |i-j| < C, so the clamp never acts."""
+        first, last = self.max_pos_emb - block + 1, self.max_pos_emb + block
+        return self.rel_pos_emb.weight[first:last].flip(0)
+
+
+def shift_relative(scores: Tensor) -> Tensor:
+    """Scores by relative column [..., C, 2C-1] -> by key [..., C, C], a view of them.
+
+    out[i, j] = scores[i, j - i + C - 1]: in memory each row begins one column before the one above
+    it, which a stride says without moving anything.
+
+    Source: the relative shift of Transformer-XL (arXiv 1901.02860, appendix B).
+    """
+    block, columns = scores.shape[-2:]
+    scores = scores.contiguous()
+    first = scores[..., block - 1 :]  # where the view begins
+    return first.as_strided((*scores.shape[:-1], block), (*scores.stride()[:-2], columns - 1, 1))
+
+
+class DepthwiseConv(nn.Module):
+    """Depthwise convolution over time, zero-padded to keep the length."""
+
+    def __init__(self, channels: int, kernel: int) -> None:
+        super().__init__()
+        self.padding = (kernel // 2, kernel // 2 - (kernel + 1) % 2)
+        self.conv = nn.Conv1d(channels, channels, kernel, groups=channels, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [B, channels, T] -> [B, channels, T]."""
+        return self.conv(F.pad(x, self.padding))
+
+
+class ConvModule(nn.Module):
+    """Norm, pointwise GLU, depthwise convolution, batch norm, SiLU, pointwise.
+
+    The reference stores its pointwise layers as convolutions of width one; here they are linear
+    layers (``core.checkpoint.weights`` drops the third dimension), which need no transposes.
+    """
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        inner = config.hidden_dim * config.conv_expansion_factor
+        self.norm = nn.LayerNorm(config.hidden_dim)
+        self.up_conv = AdaptableLinear(config.hidden_dim, 2 * inner)
+        self.depth_conv = DepthwiseConv(inner, config.conv_kernel_size)
+        self.batch_norm = nn.BatchNorm1d(inner)
+        self.down_conv = AdaptableLinear(inner, config.hidden_dim)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, frame_is_real: Tensor, lora: Tensor | None) -> Tensor:
+        """x [B, T, D], frame_is_real [B, T, 1] -> [B, T, D]."""
+        x = F.glu(self.up_conv(self.norm(x), lora), dim=-1) * frame_is_real  # [B, T, inner]
+        x = F.silu(self.batch_norm(self.depth_conv(x.transpose(1, 2))))  # [B, inner, T]
+        return self.dropout(self.down_conv(x.transpose(1, 2), lora))
+
+
+class ConformerBlock(nn.Module):
+    """Half feed-forward, attention, convolution, half feed-forward, norm (arXiv 2005.08100)."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.ff1 = FeedForward(config)
+        self.attn = BlockAttention(config)
+        self.conv = ConvModule(config)
+        self.ff2 = FeedForward(config)
+        self.post_norm = nn.LayerNorm(config.hidden_dim)
+
+    def forward(
+        self, x: Tensor, frame_is_real: Tensor, key_is_padding: Tensor, lora: Tensor | None
+    ) -> Tensor:
+        """x [B, T, D] -> [B, T, D]."""
+        x = x + 0.5 * self.ff1(x, lora)
+        x = x + self.attn(x, key_is_padding, lora)
+        x = x + self.conv(x, frame_is_real, lora)
+        x = x + 0.5 * self.ff2(x, lora)
+        return self.post_norm(x)
+
+
+LayerRunner = Callable[..., Tensor]  # with the arguments of call_layer
+
+
+def call_layer(
+    layer: ConformerBlock,
+    x: Tensor,
+    frame_is_real: Tensor,
+    key_is_padding: Tensor,
+    lora: Tensor | None,
+) -> Tensor:
+    """A layer as it is."""
+    return layer(x, frame_is_real, key_is_padding, lora)
+
+
+class ConformerEncoder(nn.Module):
+    """Features -> encoder frames, conditioning itself on its own mid-layer CTC posteriors."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.input_linear = AdaptableLinear(config.input_dim, config.hidden_dim)
+        self.layers = nn.ModuleList(ConformerBlock(config) for _ in range(config.num_layers))
+        self.out = AdaptableLinear(config.hidden_dim, config.output_dim)
+        self.out_mid = AdaptableLinear(config.output_dim, config.hidden_dim)
+
+    def forward(
+        self,
+        features: Tensor,
+        lengths: Tensor,
+        lora: Tensor | None = None,
+        run_layer: LayerRunner = call_layer,
+        block: int | None = None,
+    ) -> EncoderOutput:
+        """Encode a padded batch.
+
+        Args:
+            features: [B, T, input_dim], any T.
+            lengths: [B] int64, real frames of each clip.
+            lora: [B, 1, 1] adapter switch, or None for a model without adapters here.
+            run_layer: calls a layer with its arguments; compilers may do it in their own way.
+            block: frames of an attention block, where they are known as a number; else the least
+                of T and the block size. Under a compiler T is a symbol, and what is computed from
+                it ends as divisions for every element of the attention scores.
+        """
+        length = features.shape[1]
+        block = min(length, self.config.context_size) if block is None else block
+        frame_is_real, key_is_padding = self._masks(length, block, lengths, features.dtype)
+        x = self.input_linear(features, lora)
+        mid_logits = x.new_zeros(0)
+        for index, layer in enumerate(self.layers, start=1):
+            x = run_layer(layer, x, frame_is_real, key_is_padding, lora)
+            if index == self.config.num_layers // 2:
+                mid_logits = self.out(x, lora)
+                x = x + self.out_mid(mid_logits.softmax(dim=-1), lora)
+        return EncoderOutput(x * frame_is_real, self.out(x, lora), mid_logits)
+
+    def _masks(
+        self, length: int, block: int, lengths: Tensor, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor]:
+        """frame_is_real [B, T, 1] as numbers, key_is_padding [N, 1, 1, C] as booleans."""
+        real = torch.arange(length, device=lengths.device) < lengths[:, None]  # [B, T]
+        missing = frames_missing(length, block)
+        keys = F.pad(real, (0, missing)) if missing else real
+        return real[:, :, None].to(dtype), ~keys.reshape(-1, 1, 1, block)
+
+
+def frames_missing(num_frames: int, block: int) -> int:
+    """Frames between ``num_frames`` and the next whole number of blocks.
+
+    Asked in this way, because of a symbol that is a multiple of the block a compiler knows that
+    nothing is left over, and leaves the filling out.
+    """
+    left_over = num_frames % block
+    return block - left_over if left_over else 0
+
+
+def padded_length(num_frames: int, context_size: int) -> int:
+    """Frames to pad to: as they are within one block, else whole blocks."""
+    if num_frames <= context_size:
+        return num_frames
+    return -(-num_frames // context_size) * context_size

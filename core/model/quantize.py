@@ -1,0 +1,118 @@
+"""int8 weights for the decoder, on CPU and CUDA, eager and compiled.
+
+In: a loaded model. Out: the same model with the decoder's linear layers holding int8 weights, one
+scale per output feature. The encoder and the projector stay as they are: they are a small part of
+the time, and quantising the encoder is known to hurt.
+
+"int8" also rounds the activations, each row by its own largest value, so that the product itself
+runs in integers (on CPUs with VNNI or AMX, three to five times float32). "int8-weight-only" leaves
+activations in floating point (bfloat16 in the products of an eager step on a CPU). LoRA stays in
+floating point and can be switched as before.
+
+Shapes: M rows, I in features, O out features.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from core.model.granite_speech import GraniteSpeech
+from core.model.lora import AdaptableLinear
+
+MODES = ("int8", "int8-weight-only")
+LEVELS = 127.0
+# Up to how many rows integers are multiplied as they are. Beyond, widening the weights first pays.
+FEW_ROWS_EAGER, FEW_ROWS_COMPILED = 64, 4
+
+
+class Int8Linear(AdaptableLinear):
+    """A linear layer whose weight is int8 [O, I] with a float32 scale [O]."""
+
+    weight_int8: Tensor
+    scale: Tensor
+
+    def __init__(self, layer: AdaptableLinear, *, round_activations: bool) -> None:
+        nn.Module.__init__(self)
+        if layer.is_merged:
+            raise ValueError("LoRA is merged into the weights; unmerge it before quantising")
+        self.in_features, self.out_features = layer.in_features, layer.out_features
+        self.round_activations = round_activations
+        self.register_parameter("weight", None)
+        self.register_parameter("bias", layer.bias)
+        self.register_parameter("lora_a", layer.lora_a)
+        self.register_parameter("lora_b", layer.lora_b)
+        self.lora_scaling, self._unmerged = layer.lora_scaling, None
+        weight, scale = quantise_rows(layer.weight)
+        self.register_buffer("weight_int8", weight)
+        self.register_buffer("scale", scale[:, 0])
+
+    def base(self, x: Tensor) -> Tensor:
+        """x [..., I] -> [..., O] without LoRA."""
+        rows = x.reshape(-1, self.in_features)  # [M, I]
+        if not self.round_activations:
+            y = self._weight_only(rows)
+        else:
+            integers, step = quantise_rows(rows)
+            total = torch._int_mm(integers, self.weight_int8.t())  # [M, O] int32
+            y = (total.float() * step * self.scale).to(x.dtype)
+        y = y.reshape(*x.shape[:-1], self.out_features)
+        return y if self.bias is None else y + self.bias
+
+    def _weight_only(self, rows: Tensor) -> Tensor:
+        """rows [M, I] -> [M, O]: the weights' integers times floating-point activations.
+
+        For few rows on a CPU, weights must not be widened in memory first: that costs ten times
+        what it saves. Compiled, a product and a sum fuse into one pass over the integers; eager,
+        torch has a kernel for it, which is quick for bfloat16 activations alone.
+        """
+        count, on_cpu = rows.shape[0], rows.device.type == "cpu"
+        if on_cpu and torch.compiler.is_compiling() and count <= FEW_ROWS_COMPILED:
+            products = self.weight_int8 * rows[:, None, :].float()  # [M, O, I], never stored
+            return (products.sum(dim=-1) * self.scale).to(rows.dtype)
+        if on_cpu and not torch.compiler.is_compiling() and count <= FEW_ROWS_EAGER:
+            scale = self.scale.bfloat16()
+            return torch._weight_int8pack_mm(rows.bfloat16(), self.weight_int8, scale).to(
+                rows.dtype
+            )
+        return F.linear(rows, self.weight_int8.to(rows.dtype)) * self.scale.to(rows.dtype)
+
+    def merge(self) -> None:
+        """Refuse: a float update cannot be folded into int8 weights exactly."""
+        raise ValueError("LoRA cannot be merged into int8 weights; load without quantisation")
+
+
+def quantise_rows(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows [M, I] -> int8 [M, I] and the float32 step of each row [M, 1]."""
+    wide = values.float()
+    step = wide.abs().amax(dim=-1, keepdim=True).clamp(min=1e-10) / LEVELS
+    return (wide / step).round().to(torch.int8), step
+
+
+def quantise_decoder(model: GraniteSpeech, mode: str) -> int:
+    """Replace the decoder's linear layers in place; returns how many.
+
+    A head tied to the embedding table becomes an int8 layer of its own; the table stays.
+
+    Raises:
+        ValueError: an unknown mode, or merged adapters.
+    """
+    if mode not in MODES:
+        raise ValueError(f"quantize is {mode!r}; expected one of {', '.join(MODES)}")
+    decoder, rounding = model.decoder, mode == "int8"
+    if rounding and decoder.embed_tokens.weight.device.type == "cuda":
+        rounding = False  # CUDA's integer product needs more than 16 rows; a decode step has one
+    if decoder.lm_head is None:
+        table = decoder.embed_tokens.weight
+        with torch.device("meta"):
+            head = AdaptableLinear(table.shape[1], table.shape[0], bias=False)
+        head.weight = nn.Parameter(table, requires_grad=False)
+        decoder.lm_head = head
+    count = 0
+    for module in list(decoder.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, AdaptableLinear) and not isinstance(child, Int8Linear):
+                setattr(module, name, Int8Linear(child, round_activations=rounding))
+                count += 1
+    return count

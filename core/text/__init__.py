@@ -1,0 +1,1 @@
+"""Token ids <-> text <-> files: tokenizer, prompts, transcripts, word times, exports."""

@@ -1,0 +1,73 @@
+"""When each word was said: forced alignment of the text to the CTC head's posteriors.
+
+In: CTC logits of one clip and the words of its transcript. Out: for each word the frames it spans,
+or None for words none of whose characters the head knows. The alignment is the best path through
+blank-separated labels, found by torchaudio (Graves et al. 2006, section 4.1).
+
+Shapes: T frames, V labels, L labels of the text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+from torchaudio.functional import forced_align, merge_tokens
+
+from core.model.ctc import BLANK, label_of
+from core.text.transcript import Word
+
+
+def align_words(words: Sequence[Word], ctc_logits: Tensor, seconds_per_frame: float) -> list[Word]:
+    """Words with their start and end in seconds.
+
+    Args:
+        words: in order; their text is matched without case or punctuation.
+        ctc_logits: [T, V] of the clip the words were heard in.
+        seconds_per_frame: what one row of ``ctc_logits`` stands for.
+
+    Returns:
+        The same words; those that cannot be placed keep None.
+    """
+    labels, owners = spell(words, ctc_logits.shape[-1])
+    frames = best_frames(ctc_logits.float().log_softmax(-1).cpu(), labels)
+    if frames is None:
+        return list(words)
+    timed = list(words)
+    for number in dict.fromkeys(owner for owner in owners if owner is not None):
+        mine = [frames[i] for i, owner in enumerate(owners) if owner == number]
+        start, end = mine[0][0] * seconds_per_frame, mine[-1][1] * seconds_per_frame
+        timed[number] = replace(words[number], start=start, end=end)
+    return timed
+
+
+def spell(words: Sequence[Word], num_labels: int) -> tuple[list[int], list[int | None]]:
+    """CTC labels of the words, spaces between, and the word each label belongs to (None: space)."""
+    labels: list[int] = []
+    owners: list[int | None] = []
+    for number, word in enumerate(words):
+        spelling = [label_of(c) for c in word.text.lower() if c.isalnum() or c == "'"]
+        known = [label for label in spelling if label is not None and label < num_labels]
+        if known and labels:
+            labels.append(ord(" "))
+            owners.append(None)
+        labels += known
+        owners += [number] * len(known)
+    return labels, owners
+
+
+def best_frames(log_probs: Tensor, labels: Sequence[int]) -> list[tuple[int, int]] | None:
+    """First and one-past-last frame of each label on the best path; None if it does not fit.
+
+    Args:
+        log_probs: [T, V] float32 on the CPU.
+        labels: L labels without blanks.
+    """
+    repeats = sum(a == b for a, b in pairwise(labels))
+    if not labels or log_probs.shape[0] < len(labels) + repeats:
+        return None  # a repeated label needs a blank before it
+    path, scores = forced_align(log_probs[None], torch.tensor([list(labels)]), blank=BLANK)
+    return [(span.start, span.end) for span in merge_tokens(path[0], scores[0], blank=BLANK)]

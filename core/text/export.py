@@ -1,0 +1,105 @@
+"""A transcript -> text of a file: txt, srt, vtt, tsv, json.
+
+In: a :class:`core.text.transcript.Transcript`; segments in any order, times in seconds.
+Out: one string that ends in a newline. Times are whole milliseconds, never negative, in order, and
+every cue lasts at least 1 ms, since players drop cues without a length. Segments without words are
+left out; a transcript without segments but with text becomes one cue over the whole recording.
+"""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from core.text.transcript import Transcript
+
+# A subtitle's text may hold neither the arrow that starts a cue's times nor VTT's markup.
+VTT_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
+
+
+@dataclass(frozen=True)
+class _Cue:
+    start_ms: int
+    end_ms: int
+    text: str
+
+
+def to_txt(transcript: Transcript) -> str:
+    """Write the words alone, one line."""
+    return _one_line(transcript.text) + "\n"
+
+
+def to_srt(transcript: Transcript) -> str:
+    """Write SubRip: numbered cues, times as ``00:00:01,000``."""
+    blocks = [
+        f"{number}\n{_clock(cue.start_ms, ',')} --> {_clock(cue.end_ms, ',')}\n"
+        f"{cue.text.replace('-->', '->')}\n"
+        for number, cue in enumerate(_cues(transcript), start=1)
+    ]
+    return "\n".join(blocks)
+
+
+def to_vtt(transcript: Transcript) -> str:
+    """Write WebVTT: times as ``00:00:01.000``, markup characters escaped."""
+    blocks = [
+        f"{_clock(cue.start_ms, '.')} --> {_clock(cue.end_ms, '.')}\n"
+        f"{cue.text.translate(VTT_ESCAPES)}\n"
+        for cue in _cues(transcript)
+    ]
+    return "\n".join(["WEBVTT\n", *blocks])
+
+
+def to_tsv(transcript: Transcript) -> str:
+    """Write Whisper's table: a header, then start and end in milliseconds and the text."""
+    rows = [f"{cue.start_ms}\t{cue.end_ms}\t{cue.text}" for cue in _cues(transcript)]
+    return "\n".join(["start\tend\ttext", *rows]) + "\n"
+
+
+def to_json(transcript: Transcript) -> str:
+    """Write everything, cost included, as one JSON object."""
+    return json.dumps(transcript.to_dict(), ensure_ascii=False, allow_nan=False, indent=2) + "\n"
+
+
+EXPORTERS: dict[str, Callable[[Transcript], str]] = {
+    "txt": to_txt,
+    "srt": to_srt,
+    "vtt": to_vtt,
+    "tsv": to_tsv,
+    "json": to_json,
+}
+
+
+def _cues(transcript: Transcript) -> list[_Cue]:
+    """Return the segments that have words, in order of time."""
+    spans = [(segment.start, segment.end, segment.text) for segment in transcript.segments]
+    if not spans:
+        spans = [(0.0, transcript.audio_s, transcript.text)]
+    cues: list[_Cue] = []
+    previous_ms = 0
+    for start, end, text in sorted(spans, key=lambda span: span[:2]):
+        line = _one_line(text)
+        if line:
+            start_ms = max(_milliseconds(start), previous_ms)
+            cues.append(_Cue(start_ms, max(_milliseconds(end), start_ms + 1), line))
+            previous_ms = start_ms
+    return cues
+
+
+def _milliseconds(seconds: float) -> int:
+    """Round half up, so that a boundary two segments share is rounded alike for both."""
+    if not math.isfinite(seconds):
+        raise ValueError(f"segment time {seconds}; expected finite seconds; check the segments")
+    return max(0, math.floor(seconds * 1000 + 0.5))
+
+
+def _clock(milliseconds: int, mark: str) -> str:
+    """Write hours (two digits or more), minutes, seconds and, after ``mark``, milliseconds."""
+    seconds, thousandths = divmod(milliseconds, 1000)
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:02}:{minutes:02}:{seconds:02}{mark}{thousandths:03}"
+
+
+def _one_line(text: str) -> str:
+    """Join lines and collapse runs of white space: a blank line would end a subtitle's cue."""
+    return " ".join(text.replace("\0", "").split())

@@ -1,0 +1,211 @@
+"""Task + options -> instruction -> chat template -> prompt ids.
+
+In: what the user wants and how many audio places the clip needs. Out: token ids with exactly that
+many audio tokens. The checkpoint's own chat template is rendered in a jinja2 sandbox; families
+whose checkpoint lacks one have it written here. One table, ``INSTRUCTIONS``, holds every prompt a
+model was trained on (model cards and the library of ibm-granite, read 2026-11).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from jinja2 import TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from core.checkpoint.catalog import LANGUAGES, CatalogEntry
+from core.checkpoint.hub import CheckpointFiles
+from core.text.tokenizer import Tokenizer, read_special_names
+
+AUDIO = "<|audio|>"
+TASKS = ("transcribe", "translate", "instruct")
+
+_RAW = "can you transcribe the speech into a written format?"
+_NEAT = " with proper punctuation and capitalization."
+
+# family -> situation -> instruction. {source} and {target} are languages, {keywords} a list.
+INSTRUCTIONS: dict[str, dict[str, str]] = {
+    "tiny": {"transcribe": _RAW},
+    "3.2": {"transcribe": _RAW, "translate": "can you translate the speech into {target}?"},
+    "3.3": {"transcribe": _RAW, "translate": "can you translate the speech into {target}?"},
+    "4.0": {
+        "transcribe": _RAW,
+        "transcribe+keywords": "transcribe the speech to text. Keywords: {keywords}",
+        "translate": "translate the speech to {target}.",
+        "translate+keywords": "translate the speech to {target}. Keywords: {keywords}",
+    },
+    "4.1": {
+        "transcribe": "transcribe the speech" + _NEAT,
+        "transcribe+language": "transcribe the {source} speech" + _NEAT,
+        "transcribe+keywords": "transcribe the speech to text. Keywords: {keywords}",
+        "translate": "translate the speech to {target}" + _NEAT,
+        "translate+keywords": "translate the speech to {target}. Keywords: {keywords}",
+    },
+}
+
+# The system message the 3.x cards use; a fixed date, since the template's own changes every day.
+_GRANITE_SYSTEM = (
+    "Knowledge Cutoff Date: April 2024.\nToday's Date: April 9, 2025.\n"
+    "You are Granite, developed by IBM. You are a helpful AI assistant"
+)
+SYSTEM_MESSAGES = {"3.2": _GRANITE_SYSTEM, "3.3": _GRANITE_SYSTEM}
+
+_TURNS = (
+    "{% for m in messages %}<|start_of_role|>{{ m['role'] }}<|end_of_role|>{{ m['content'] }}"
+    "<|end_of_text|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|start_of_role|>assistant<|end_of_role|>{% endif %}"
+)
+_PLAIN = (
+    "{% for m in messages %}{% if m['role'] == 'user' %}USER: {{ m['content'] }}\n ASSISTANT:"
+    "{% else %}{{ m['content'] }}{% endif %}{% endfor %}"
+)
+FALLBACK_TEMPLATES = {"3.2": _TURNS, "3.3": _TURNS, "tiny": _TURNS, "4.0": _PLAIN, "4.1": _PLAIN}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to ask of a model. Languages are codes ("en"); keywords are words to listen for."""
+
+    task: str
+    language: str | None
+    target_language: str | None
+    keywords: tuple[str, ...]
+    instruction: str | None
+
+
+def build_instruction(request: Request, model: CatalogEntry) -> str:
+    """The text that follows the audio.
+
+    Raises:
+        ValueError: the model has no such task, language or option; says what it has.
+    """
+    if request.task not in model.tasks:
+        raise ValueError(
+            f"{model.title} has no task {request.task!r}; it has {', '.join(model.tasks)}"
+        )
+    if request.task == "instruct":
+        if not (request.instruction or "").strip():
+            raise ValueError("task 'instruct' came without an instruction; say what to do")
+        return str(request.instruction).strip()
+    if request.instruction:
+        raise ValueError(
+            f"an instruction came with task {request.task!r}; expected task 'instruct' with it"
+        )
+    _check_language(request.language, model.languages, model.title, "transcribes")
+    if request.task == "translate":
+        if request.target_language is None:
+            raise ValueError(
+                f"task 'translate' needs a target language; {model.title} has "
+                f"{', '.join(model.target_languages)}"
+            )
+        _check_language(
+            request.target_language, model.target_languages, model.title, "translates into"
+        )
+    elif request.target_language is not None:
+        raise ValueError("a target language came with task 'transcribe'; expected task 'translate'")
+    if request.keywords and not model.keywords:
+        raise ValueError(f"{model.title} takes no keywords; 4.0 and 4.1 models do")
+    return _fill(request, INSTRUCTIONS[model.family])
+
+
+def _fill(request: Request, table: Mapping[str, str]) -> str:
+    key = request.task
+    if request.keywords:
+        key += "+keywords"
+    elif request.language is not None and f"{key}+language" in table:
+        key += "+language"
+    return table[key].format(
+        source=LANGUAGES.get(request.language or "", ""),
+        target=LANGUAGES.get(request.target_language or "", ""),
+        keywords=", ".join(request.keywords),
+    )
+
+
+def _check_language(code: str | None, known: Sequence[str], title: str, verb: str) -> None:
+    if code is not None and code not in known:
+        raise ValueError(f"{title} {verb} {', '.join(known) or 'no language'}; got {code!r}")
+
+
+class PromptBuilder:
+    """Renders conversations with a checkpoint's template and tokenizer."""
+
+    def __init__(
+        self, files: CheckpointFiles, tokenizer: Tokenizer, model: CatalogEntry, audio_token_id: int
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._model = model
+        self._audio_token_id = audio_token_id
+        self._names = read_special_names(files.find("tokenizer_config.json"))
+        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+        environment.filters["tojson"] = lambda value, **_: json.dumps(value, ensure_ascii=False)
+        environment.globals["raise_exception"] = _raise_template_error
+        environment.globals["strftime_now"] = lambda form: date.today().strftime(form)
+        source = read_template(files) or FALLBACK_TEMPLATES[model.family]
+        try:
+            self._template = environment.from_string(source)
+        except TemplateError as error:
+            raise ValueError(f"{files.source}: the chat template is broken ({error})") from error
+
+    def speech(self, request: Request, num_audio_tokens: int) -> list[int]:
+        """Prompt ids for a clip that makes ``num_audio_tokens`` audio embeddings."""
+        instruction = build_instruction(request, self._model)
+        self._refuse_specials(instruction)
+        messages = [{"role": "user", "content": AUDIO + instruction}]
+        system = SYSTEM_MESSAGES.get(self._model.family)
+        if system is not None:
+            messages.insert(0, {"role": "system", "content": system})
+        ids = self._tokenizer.encode(self.render(messages))
+        if ids.count(self._audio_token_id) != 1:
+            raise ValueError(
+                f"the prompt has {ids.count(self._audio_token_id)} audio tokens; expected one: "
+                "the chat template or the tokenizer does not belong to this checkpoint"
+            )
+        place = ids.index(self._audio_token_id)
+        return [*ids[:place], *[self._audio_token_id] * num_audio_tokens, *ids[place + 1 :]]
+
+    def chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+        """Prompt ids of a text-only conversation (the second pass of the two-pass design)."""
+        if not messages:
+            raise ValueError("an empty conversation came; expected at least one user message")
+        for message in messages:
+            if not message.get("content", "").strip():
+                raise ValueError("an empty message came; expected text")
+            self._refuse_specials(message["content"])
+        return self._tokenizer.encode(self.render(messages))
+
+    def render(self, messages: Sequence[Mapping[str, str]]) -> str:
+        """The conversation as one string, ready for the assistant's turn."""
+        try:
+            return self._template.render(
+                messages=list(messages), add_generation_prompt=True, tools=None, **self._names
+            )
+        # A template is a program from a file: what fails inside it is the file's fault, not ours.
+        except (TemplateError, ArithmeticError, LookupError, TypeError, AttributeError) as error:
+            raise ValueError(f"the chat template refused the conversation: {error}") from error
+
+    def _refuse_specials(self, text: str) -> None:
+        # A special token in a person's text would end a turn or claim another audio place.
+        found = self._tokenizer.specials_in(text)
+        if found:
+            raise ValueError(f"the text contains {found[0]!r}, which the model reserves; remove it")
+
+
+def read_template(files: CheckpointFiles) -> str | None:
+    """The checkpoint's chat template: its own file, else inside the tokenizer's settings."""
+    file = files.find("chat_template.jinja")
+    if file is not None:
+        return file.read_text(encoding="utf-8")
+    for name in ("chat_template.json", "processor_config.json", "tokenizer_config.json"):
+        template = files.json(name).get("chat_template")
+        if isinstance(template, list):  # several named templates; the default one is ours
+            template = next((t["template"] for t in template if t["name"] == "default"), None)
+        if isinstance(template, str):
+            return template
+    return None
+
+
+def _raise_template_error(message: str) -> None:
+    raise TemplateError(message)

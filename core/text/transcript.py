@@ -1,0 +1,97 @@
+"""What transcribing one recording gives: text, times, and what it cost.
+
+In: nothing; :mod:`core.transcription.transcribe` fills these frozen values and
+:mod:`core.text.export` writes them. Out: :meth:`Transcript.to_dict`, the JSON object of ``python -m
+core transcribe --format json``.
+"""
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Word:
+    """One word; times in seconds from the recording's start, None where none are known."""
+
+    text: str
+    start: float | None
+    end: float | None
+    confidence: float | None
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of speech between two pauses; times in seconds from the recording's start."""
+
+    start: float
+    end: float
+    text: str
+    confidence: float | None
+
+
+@dataclass(frozen=True)
+class PhaseTime:
+    """How long one phase took; the names are those of :mod:`core.phases`."""
+
+    name: str
+    ms: float
+
+
+@dataclass(frozen=True)
+class DraftReport:
+    """Self-speculative decoding: tokens drafted, tokens kept, passes through the decoder."""
+
+    drafted: int
+    accepted: int
+    passes: int
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """The result for one recording. ``rtf`` is end-to-end time over the recording's length."""
+
+    file: str
+    text: str
+    segments: tuple[Segment, ...]
+    words: tuple[Word, ...]
+    language: str | None
+    model: str
+    engine: str
+    lora: bool | None  # None: the model has no adapter
+    decoding: str
+    token_ids: tuple[int, ...]
+    audio_s: float
+    phases: tuple[PhaseTime, ...]
+    end_to_end_ms: float
+    rtf: float
+    time_to_first_token_ms: float | None
+    new_tokens: int
+    new_tokens_per_s: float | None
+    peak_memory_bytes: int
+    draft: DraftReport | None
+    warnings: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object: its keys are the fields, in this order.
+
+        Numbers that JSON does not know (NaN, infinity) become None.
+        """
+        plain: dict[str, Any] = _plain(self)
+        # Words are published with their keys in the order that segments have.
+        plain["words"] = [
+            {key: word[key] for key in ("start", "end", "text", "confidence")}
+            for word in plain["words"]
+        ]
+        return plain
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses to dicts, tuples to lists, numbers unknown to JSON to None."""
+    if hasattr(value, "__dataclass_fields__"):
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,54 @@
+"""Token ids and their log-probabilities -> words with a confidence.
+
+In: what was generated. Out: words in order. A word's confidence is the geometric mean of its
+tokens' probabilities; its times are None until an alignment gives them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import exp
+
+from core.text.tokenizer import StreamDecoder, Tokenizer
+from core.text.transcript import Word
+
+
+def confidence(logprobs: Sequence[float]) -> float | None:
+    """Geometric mean of the tokens' probabilities; None where there are none."""
+    return exp(sum(logprobs) / len(logprobs)) if logprobs else None
+
+
+def split_words(
+    tokenizer: Tokenizer, ids: Sequence[int], logprobs: Sequence[float]
+) -> tuple[Word, ...]:
+    """Words of the generated text, each with the confidence of the tokens that spell it."""
+    decoder = StreamDecoder(tokenizer)
+    words: list[tuple[str, list[float]]] = []
+    waiting: list[float] = []  # tokens whose text is not certain yet: parts of one character
+    fresh = True
+    for token, logprob in zip(ids, logprobs, strict=True):
+        waiting.append(logprob)
+        piece = decoder.push(token)
+        if piece:
+            fresh = _add(words, piece, waiting, fresh)
+            waiting = []
+    rest = decoder.finish()
+    if rest:
+        _add(words, rest, waiting, fresh)
+    return tuple(
+        Word(text=text, start=None, end=None, confidence=confidence(scores))
+        for text, scores in words
+    )
+
+
+def _add(
+    words: list[tuple[str, list[float]]], piece: str, scores: list[float], fresh: bool
+) -> bool:
+    """Append a piece of text; returns whether the next piece begins a new word."""
+    for number, part in enumerate(piece.split()):
+        continues = number == 0 and not fresh and not piece[0].isspace()
+        if continues and words:
+            words[-1] = (words[-1][0] + part, words[-1][1] + scores)
+        else:
+            words.append((part, list(scores)))
+    return piece[-1].isspace() if piece.strip() else True

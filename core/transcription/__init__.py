@@ -1,0 +1,1 @@
+"""One request: options in, events and a transcript out."""

@@ -1,0 +1,56 @@
+"""The scores a model gives to tokens that are laid down for it: how alike two models hear a clip.
+
+In: a waveform and token ids. Out: the logits after the prompt and after each of the tokens, each
+given the tokens before it. One pass, nothing is generated.
+
+Shapes: Q tokens and one, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from core.engine.stages import Engine
+from core.generation.greedy import Prompts, run_prefill
+from core.model.features import pad_features
+from core.text.prompts import Request
+from core.transcription.components import Parts
+
+
+@torch.inference_mode()
+def logits_along(
+    parts: Parts,
+    engine: Engine,
+    waveform: Tensor,
+    token_ids: Sequence[int],
+    *,
+    request: Request,
+    lora: Tensor | None,
+) -> Tensor:
+    """Logits [Q, V] after the prompt and after each of ``token_ids``.
+
+    Args:
+        parts: the loaded checkpoint.
+        engine: its stages.
+        waveform: [N] at 16 kHz.
+        token_ids: what the model is taken to have written.
+        request: what is asked of it.
+        lora: [1, 1, 1] adapter switch, or None without one.
+    """
+    features = parts.front_end(waveform.to(parts.device))
+    length = features.shape[0]
+    padded = pad_features([features], engine.frames_bucket(length)).values.to(parts.dtype)
+    encoded = engine.encode(padded, torch.tensor([length], device=parts.device), lora)
+    audio = engine.project(encoded.frames, lora)
+    prompt = parts.prompt(request, length)
+    _, logits = run_prefill(
+        engine,
+        parts.model.config.decoder,
+        Prompts([prompt], audio, lora),
+        len(token_ids) + 1,
+        drafts=[list(token_ids)],
+    )
+    return logits[0, : len(token_ids) + 1]

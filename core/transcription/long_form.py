@@ -1,0 +1,199 @@
+"""Long recordings: span after span of speech, in small batches, stitched into one transcript.
+
+In: a recording of any length. Out: events as they come; the last is one transcript whose times are
+those of the file. Memory is constant in the length: the file is decoded, cut and forgotten as it is
+read. A journal, if one is given, lets a run that was stopped go on where it was; it is deleted once
+the recording is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from core import phases
+from core.audio.container import Source
+from core.audio.decode import probe, stream_audio
+from core.audio.segmentation import Span, speech_spans, whole_spans
+from core.audio.vad import SpeechDetector
+from core.audio.waveform import SAMPLE_RATE, from_samples
+from core.engine.stages import Engine
+from core.memory import peak_memory_bytes, within_memory
+from core.phases import PhaseClock
+from core.text.transcript import DraftReport, PhaseTime, Transcript
+from core.transcription.clip import NO_SPEECH, OUTSIDE, STOPPED, tokens_per_second
+from core.transcription.components import Parts
+from core.transcription.options import Event, Finished, PartialText, Progress, TranscribeOptions
+from core.transcription.resume import Journal, Key
+from core.transcription.transcribe import Job
+
+CHUNK_S = 30.0
+
+
+def seconds_of(source: Source | Tensor) -> float | None:
+    """Length of a recording where its header (or the tensor) says it, else None."""
+    if isinstance(source, Tensor):
+        return source.shape[-1] / SAMPLE_RATE
+    return probe(source).duration_s
+
+
+@dataclass
+class LongJob:
+    """One long recording. longest_s bounds its spans; journal keeps finished ones on disk."""
+
+    parts: Parts
+    engine: Engine
+    options: TranscribeOptions
+    lora: bool | None
+    cancelled: Callable[[], bool]
+    clock: PhaseClock
+    longest_s: float
+    journal: Journal | None = None
+    finished: list[Transcript] = field(default_factory=list)
+    first_text_ms: float | None = None
+    heard_s: float = 0.0
+
+    def run(self, source: Source | Tensor, index: int) -> Iterator[Event]:
+        """Events of the whole recording.
+
+        Raises:
+            AudioError: no readable recording.
+            ValueError: the request does not fit the model.
+        """
+        total_s = seconds_of(source)
+        spans = self._spans(source)
+        while not self.cancelled():
+            with self.clock.mark(phases.DECODE_AUDIO):
+                batch = list(islice(spans, self.options.batch_size))
+            if not batch:
+                break
+            yield from self._transcribe(batch, index)
+            yield Progress(index, batch[-1].end_s, total_s)
+        name = str(source) if isinstance(source, str | Path) else ""
+        if self.journal is not None and not self.cancelled():
+            self.journal.remove()
+        yield Finished(index, self._stitch(name, self.heard_s if total_s is None else total_s))
+
+    def _spans(self, source: Source | Tensor) -> Iterator[Span]:
+        """Spans of speech, or all of the recording where silence is to be heard too."""
+        chunks = self._chunks(source)
+        if not self.options.skip_silence:
+            return whole_spans(chunks, longest_s=self.longest_s)
+        return speech_spans(chunks, SpeechDetector().probability, longest_s=self.longest_s)
+
+    def _chunks(self, source: Source | Tensor) -> Iterator[Tensor]:
+        chunks: Iterator[Tensor]
+        if isinstance(source, Tensor):
+            chunks = iter(from_samples(source, SAMPLE_RATE).split(round(CHUNK_S * SAMPLE_RATE)))
+        else:
+            chunks = stream_audio(source, chunk_s=CHUNK_S)
+        for chunk in chunks:
+            self.heard_s += chunk.shape[0] / SAMPLE_RATE
+            yield chunk
+
+    def _transcribe(self, batch: Sequence[Span], index: int) -> Iterator[Event]:
+        """One batch of spans; those the journal knows are not run again."""
+        known = [None if self.journal is None else self.journal.get(_key(s)) for s in batch]
+        todo = [span for span, old in zip(batch, known, strict=True) if old is None]
+        texts = dict.fromkeys(range(len(todo)), "")
+        new: dict[Key, Transcript] = {}
+        job = Job(self.parts, self.engine, self.options, self.lora, self.cancelled, self.clock)
+        for event in job.run([span.waveform for span in todo]) if todo else ():
+            if isinstance(event, PartialText):
+                if self.first_text_ms is None:
+                    self.first_text_ms = 1000 * self.clock.elapsed()
+                texts[event.index] = event.text
+                yield PartialText(index, self._text_so_far(texts.values()), event.num_tokens)
+            elif isinstance(event, Finished):
+                span = todo[event.index]
+                new[_key(span)] = moved(event.transcript, span.start_s)
+        for span, old in zip(batch, known, strict=True):
+            transcript = old or new[_key(span)]
+            if old is None and self.journal is not None and STOPPED not in transcript.warnings:
+                self.journal.add(_key(span), transcript)
+            self.finished.append(transcript)
+
+    def _text_so_far(self, latest: Iterable[str] = ()) -> str:
+        parts = [*(t.text for t in self.finished), *latest]
+        return " ".join(part.strip() for part in parts if part.strip())
+
+    def _stitch(self, name: str, audio_s: float) -> Transcript:
+        """The spans' transcripts as one."""
+        done, elapsed_ms = self.finished, 1000 * self.clock.elapsed()
+        ids = tuple(token for t in done for token in t.token_ids)
+        warnings = [w for t in done for w in t.warnings if w not in (NO_SPEECH, STOPPED, OUTSIDE)]
+        written = [t for t in done if t.text]
+        if 2 * sum(OUTSIDE in t.warnings for t in written) > len(written):
+            warnings.append(OUTSIDE)  # one odd span in an hour is no news
+        if self.cancelled():
+            warnings.append(STOPPED)
+        elif not any(t.text for t in done):
+            warnings.append(NO_SPEECH)
+        drafts = [t.draft for t in done if t.draft is not None]
+        return Transcript(
+            file=name,
+            text=self._text_so_far(),
+            segments=tuple(segment for t in done for segment in t.segments),
+            words=tuple(word for t in done for word in t.words),
+            language=self.options.target_language or self.options.language,
+            model=self.parts.entry.name,
+            engine=self.engine.name,
+            lora=self.lora,
+            decoding=self.options.decoding,
+            token_ids=ids,
+            audio_s=audio_s,
+            phases=tuple(PhaseTime(n, ms) for n, ms in self.clock.milliseconds()),
+            end_to_end_ms=elapsed_ms,
+            rtf=elapsed_ms / 1000 / audio_s if audio_s else 0.0,
+            time_to_first_token_ms=self.first_text_ms,
+            new_tokens=len(ids),
+            new_tokens_per_s=tokens_per_second(len(ids), len(done), self.clock),
+            peak_memory_bytes=peak_memory_bytes(self.parts.device),
+            draft=_sum(drafts) if drafts else None,
+            warnings=tuple(dict.fromkeys(warnings)),
+        )
+
+
+def moved(transcript: Transcript, by_s: float) -> Transcript:
+    """The transcript with its times ``by_s`` seconds later."""
+    return replace(
+        transcript,
+        segments=tuple(
+            replace(s, start=s.start + by_s, end=s.end + by_s) for s in transcript.segments
+        ),
+        words=tuple(
+            w
+            if w.start is None or w.end is None
+            else replace(w, start=w.start + by_s, end=w.end + by_s)
+            for w in transcript.words
+        ),
+    )
+
+
+def _key(span: Span) -> Key:
+    return (round(span.start_s, 3), round(span.end_s, 3))
+
+
+def _sum(drafts: Sequence[DraftReport]) -> DraftReport:
+    return DraftReport(
+        drafted=sum(d.drafted for d in drafts),
+        accepted=sum(d.accepted for d in drafts),
+        passes=sum(d.passes for d in drafts),
+    )
+
+
+@torch.inference_mode()
+def stream_long(job: LongJob, source: Source | Tensor, index: int = 0) -> Iterator[Event]:
+    """Run ``job`` over ``source``.
+
+    Raises:
+        AudioError: no readable recording.
+        OutOfMemory: there was not enough memory for a batch of spans.
+        ValueError: the request does not fit the model.
+    """
+    yield from within_memory(job.run(source, index), job.parts.device)

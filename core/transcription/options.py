@@ -1,0 +1,173 @@
+"""What a caller may ask of a transcription, and what comes back while it runs.
+
+In: keyword options. Out: :class:`TranscribeOptions`, checked once; and the events of a stream.
+A misspelt option is a ``TypeError``, a wrong value a ``ValueError`` that says what was expected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypedDict
+
+from core.generation.sampling import GenerationOptions
+from core.text.prompts import TASKS, Request
+from core.text.transcript import Transcript
+
+ENGINES = ("eager", "compile")
+FAST_DRAFT = "fast-draft"
+DECODINGS = ("greedy", "speculative", FAST_DRAFT, "beam", "sample")
+DEFAULT_BEAMS = 4
+DEFAULT_TEMPERATURE = 0.7
+
+
+class OptionFields(TypedDict, total=False):
+    """The keywords of ``Lab.transcribe`` and ``Lab.stream``; see :class:`TranscribeOptions`."""
+
+    task: str
+    language: str | None
+    target_language: str | None
+    keywords: Sequence[str]
+    instruction: str | None
+    lora: bool | None
+    adapter: str | None
+    engine: str
+    decoding: str
+    max_new_tokens: int
+    num_beams: int | None
+    length_penalty: float
+    temperature: float | None
+    top_p: float
+    seed: int
+    repetition_penalty: float
+    no_repeat_ngram_size: int
+    ignore_eos: bool
+    skip_silence: bool
+    batch_size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranscribeOptions:
+    """How to transcribe.
+
+    lora: on, off, or None for on exactly if the checkpoint is made for it. adapter: one of those
+    that were added to the model, by name; None for the one it came with. decoding "speculative"
+    gives the greedy text in fewer passes, from drafts of the encoder's CTC head; "fast-draft" lets
+    likely drafts pass as they are, which is quicker and changes some words; "beam" uses
+    ``num_beams`` (4), "sample" uses ``temperature`` (0.7) and ``top_p``. skip_silence: a recording
+    in which nothing is heard gives an empty transcript instead of invented words. ignore_eos makes
+    exactly ``max_new_tokens`` tokens, for measurements. batch_size: how many spans of a long
+    recording run at once.
+    """
+
+    task: str = "transcribe"
+    language: str | None = None
+    target_language: str | None = None
+    keywords: Sequence[str] = ()
+    instruction: str | None = None
+    lora: bool | None = None
+    adapter: str | None = None
+    engine: str = "eager"
+    decoding: str = "greedy"
+    max_new_tokens: int = 200
+    num_beams: int | None = None
+    length_penalty: float = 1.0
+    temperature: float | None = None
+    top_p: float = 1.0
+    seed: int = 0
+    repetition_penalty: float = 1.0
+    no_repeat_ngram_size: int = 0
+    ignore_eos: bool = False
+    skip_silence: bool = True
+    batch_size: int = 4
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("task", self.task, TASKS),
+            ("engine", self.engine, ENGINES),
+            ("decoding", self.decoding, DECODINGS),
+        ):
+            if value not in known:
+                raise ValueError(f"{name} is {value!r}; expected one of {', '.join(known)}")
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size is {self.batch_size}; expected at least 1")
+        if isinstance(self.keywords, str):
+            raise ValueError(f"keywords is the text {self.keywords!r}; expected a list of words")
+        if self.num_beams is not None and self.decoding != "beam":
+            raise ValueError(f"num_beams came with decoding {self.decoding!r}; expected 'beam'")
+        if self.temperature is not None and self.decoding != "sample":
+            raise ValueError(f"temperature came with decoding {self.decoding!r}; expected 'sample'")
+        self.generation()
+
+    def request(self) -> Request:
+        """What to ask of the model, in words."""
+        return Request(
+            task=self.task,
+            language=self.language,
+            target_language=self.target_language,
+            keywords=tuple(word.strip() for word in self.keywords if word.strip()),
+            instruction=self.instruction,
+        )
+
+    def generation(self) -> GenerationOptions:
+        """How to generate, in numbers."""
+        beams = DEFAULT_BEAMS if self.num_beams is None else self.num_beams
+        heat = DEFAULT_TEMPERATURE if self.temperature is None else self.temperature
+        return GenerationOptions(
+            max_new_tokens=self.max_new_tokens,
+            num_beams=beams if self.decoding == "beam" else 1,
+            length_penalty=self.length_penalty,
+            temperature=heat if self.decoding == "sample" else 0.0,
+            top_p=self.top_p,
+            seed=self.seed,
+            repetition_penalty=self.repetition_penalty,
+            no_repeat_ngram_size=self.no_repeat_ngram_size,
+            ignore_eos=self.ignore_eos,
+            stop_loops=not self.ignore_eos,
+        )
+
+
+@dataclass(frozen=True)
+class PhaseStarted:
+    """A phase began for clip ``index``; its time follows in :class:`PhaseDone`."""
+
+    index: int
+    name: str
+
+
+@dataclass(frozen=True)
+class PhaseDone:
+    """A phase that happens once is over for clip ``index``."""
+
+    index: int
+    name: str
+    ms: float
+
+
+@dataclass(frozen=True)
+class PartialText:
+    """More text of clip ``index``. text: all so far (beam search may still change it)."""
+
+    index: int
+    text: str
+    num_tokens: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a long recording has come. total_s is None where its length is unknown."""
+
+    index: int
+    done_s: float
+    total_s: float | None
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The transcript of clip ``index``; its last event."""
+
+    index: int
+    transcript: Transcript
+
+
+Event = PhaseStarted | PhaseDone | PartialText | Progress | Finished
