@@ -17,7 +17,7 @@ from threading import Lock
 from core import Lab
 from core.checkpoint.adapter_source import resolve_adapter
 from core.checkpoint.peft_format import CONFIG, WEIGHTS
-from profiling.archive import ArchiveError, copy_member
+from profiling.runs.archive import ArchiveError, copy_member
 
 FILES = (CONFIG, WEIGHTS)
 EXPECTED = f"expected {CONFIG} and {WEIGHTS}, or a zip with both"

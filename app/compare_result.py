@@ -17,9 +17,9 @@ from app.events import PAGE_EVENT, TELLING_EVENT, Updates, session_of
 from app.failures import plain_errors
 from app.measure_work import Doing, Measured, Report
 from app.measuring import Measuring
-from profiling.compare import compare
-from profiling.figures_compare import break_even_lines, comparison_bars, ratio_intervals
-from profiling.report import comparison_report
+from profiling.figures.comparison import break_even_lines, comparison_bars, ratio_intervals
+from profiling.report.report import comparison_report
+from profiling.statistics.compare import compare
 
 
 @dataclass(frozen=True)

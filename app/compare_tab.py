@@ -23,7 +23,7 @@ from app.failures import spoken
 from app.measure_work import How
 from app.measuring import Measuring
 from app.recording_field import build_recording
-from profiling.intervals import FEWEST_BLOCKS
+from profiling.statistics.intervals import FEWEST_BLOCKS
 
 OWN_CHOICE = "own"
 PRESETS: dict[str, tuple[str, dict[str, Any]]] = {

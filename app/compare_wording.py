@@ -13,10 +13,10 @@ from typing import Any
 
 from app import wording
 from app.measure_work import Doing, Measured
-from profiling.agreement import agreement_said
-from profiling.figures_style import END_TO_END, format_ms
-from profiling.report_columns import COMPARISON_COLUMNS
-from profiling.report_page import Page
+from profiling.figures.style import END_TO_END, format_ms
+from profiling.report.columns import COMPARISON_COLUMNS
+from profiling.report.page import Page
+from profiling.statistics.text_agreement import agreement_said
 
 READY = "Choose a recording and what to compare, then press Compare."
 EMPTY = (

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from profiling.trace import MAX_JSON_BYTES
+from profiling.trace.events import MAX_JSON_BYTES
 
 PUBLIC_TRACE_BYTES = 100_000_000
 ON, OFF = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")

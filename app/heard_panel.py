@@ -16,7 +16,7 @@ from app.events import MODEL_EVENT
 from app.failures import plain_errors
 from app.settings_panel import SettingsPanel
 from app.studio import Studio
-from profiling.figures_heard import heard_figure
+from profiling.figures.encoder_view import heard_figure
 
 
 @dataclass(frozen=True)

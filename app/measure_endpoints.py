@@ -19,8 +19,8 @@ from app.events import MODEL_EVENT
 from app.failures import plain_errors
 from app.measure_work import How
 from app.measuring import MOST, Measuring
-from profiling import trace as traces
-from profiling.trace_tables import trace_json
+from profiling.trace import events as traces
+from profiling.trace.trace_tables import trace_json
 
 READ_EVENT: dict[str, Any] = {"concurrency_id": "reading", "concurrency_limit": 1}
 SETTINGS = (

@@ -1,7 +1,7 @@
 """One measurement on the models' own thread: load, time, trace, compare, telling how far it is.
 
 In: a recording and one or two :class:`app.settings.Settings`. Out: progress as it is made, at last
-what was measured. Everything is measured by :mod:`profiling.session`. No Gradio.
+what was measured. Everything is measured by :mod:`profiling.runs.session`. No Gradio.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from app.settings import Settings
 from app.studio import Studio
 from app.updates import NotBegun
 from core import Lab
-from profiling.ceilings import Ceilings, measure_ceilings
-from profiling.compare import compare
-from profiling.plan import workload_on
-from profiling.session import Settings as Plan
-from profiling.session import measure
-from profiling.store import RunStore
-from profiling.timing import Cancelled
-from profiling.workload import Clip, Workload
+from profiling.measure.plan import workload_on
+from profiling.measure.timing import Cancelled
+from profiling.measure.workload import Clip, Workload
+from profiling.roofline.machine_peaks import Ceilings, measure_ceilings
+from profiling.runs.session import Settings as Plan
+from profiling.runs.session import measure
+from profiling.runs.store import RunStore
+from profiling.statistics.compare import compare
 
 LONGEST_S = 120.0  # a clip is run dozens of times
 SAME_HERE = (

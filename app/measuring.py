@@ -16,7 +16,7 @@ from app.settings import Settings
 from app.studio import Studio
 from app.updates import NotBegun
 from core.devices import quantisers
-from profiling.store import RunStore
+from profiling.runs.store import RunStore
 
 FEWEST, MOST = 1, 50  # blocks
 MEASURING = ":measure"  # added to a session's name: it may measure and read text meanwhile

@@ -19,7 +19,7 @@ from core.checkpoint.catalog import ASSETS
 from core.text.export import EXPORTERS
 from core.text.transcript import Transcript
 from core.transcription.options import PartialText
-from profiling.figures import phase_bars
+from profiling.figures.phase_bars import phase_bars
 
 FOLLOW = ASSETS / "words.js"
 

@@ -12,7 +12,7 @@ from app.updates import Outcome
 from app.wording import count, num_bytes, seconds, sentence
 from core.text.transcript import Transcript
 from core.transcription.transcribe import STOPPED
-from profiling.figures import PHASE_TITLES, format_ms, with_other
+from profiling.figures.phase_bars import PHASE_TITLES, format_ms, with_other
 
 UNSURE_BELOW = 0.6  # a word at least this probable is shown without comment
 MOST_UNSURE = 5

@@ -17,7 +17,7 @@ from threading import Lock
 from typing import Any
 
 from core.checkpoint.catalog import ASSETS
-from profiling.store import RunEntry, RunError, RunStore
+from profiling.runs.store import RunEntry, RunError, RunStore
 
 SHIPPED = ASSETS / "runs"
 ZIP_HEAD = b"PK\x03\x04"

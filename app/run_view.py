@@ -1,7 +1,7 @@
 """A run, or a trace without one -> everything the Profile tab shows of it. No Gradio, no torch.
 
 In: a run as its JSON states it, its trace, or one of them. Out: :class:`RunView`: a few lines of
-HTML, and sections of HTML and figures in turn. What is in them is :mod:`profiling.report_sections`'
+HTML, and sections of HTML and figures in turn. What is in them is :mod:`profiling.report.sections`'
 business, so the page and the report say the same.
 """
 
@@ -18,15 +18,15 @@ from typing import Any
 import plotly.graph_objects as go
 
 from app.run_shelf import Chosen
-from profiling import report_sections as sections
-from profiling.figures_run import acceptance_bars, token_latency
-from profiling.memory import memory_peaks
-from profiling.metrics import DEFINITIONS
-from profiling.report import run_report
-from profiling.report_page import Page
-from profiling.spans import nest
-from profiling.trace import Trace, read_trace
-from profiling.trace_tables import trace_tables
+from profiling.figures.run_details import acceptance_bars, token_latency
+from profiling.measure.metrics import DEFINITIONS
+from profiling.report import sections
+from profiling.report.page import Page
+from profiling.report.report import run_report
+from profiling.trace.call_tree import nest
+from profiling.trace.events import Trace, read_trace
+from profiling.trace.memory_events import memory_peaks
+from profiling.trace.trace_tables import trace_tables
 
 SECTIONS = ("Phases", "Timeline", "Operators", "Memory", "Roofline", "Compiling", "Machine")
 MOST_FIGURES = 3  # of one section

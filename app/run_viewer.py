@@ -13,8 +13,8 @@ from threading import Lock
 
 from app.run_shelf import Chosen, RunShelf
 from app.run_view import RunView, report_file, tables_file, trace_file, view_of
-from profiling.trace import MAX_JSON_BYTES
-from profiling.trace_file import TraceError
+from profiling.trace.events import MAX_JSON_BYTES
+from profiling.trace.trace_file import TraceError
 
 KEPT = 4
 SHARED = ("shipped:", "kept:")  # keys that mean the same for every visitor

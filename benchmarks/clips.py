@@ -13,7 +13,7 @@ from torch import Tensor
 from core.audio.decode import load_audio
 from core.audio.waveform import SAMPLE_RATE
 from core.checkpoint.catalog import ASSETS
-from profiling.length_table import tiled
+from profiling.measure.length_table import tiled
 
 EXAMPLES = ASSETS / "examples"
 CLIP = EXAMPLES / "string_six_three_oh_seven_zero_six.flac"

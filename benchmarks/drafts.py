@@ -18,8 +18,8 @@ import core
 from core.audio.decode import load_audio
 from core.lab import Lab
 from core.text.transcript import Transcript
-from profiling.intervals import paired_ratio
-from profiling.undisturbed import undisturbed
+from profiling.measure.quiet_process import undisturbed
+from profiling.statistics.intervals import paired_ratio
 
 UP_TO = (3, 6, 10, 10_000)  # tokens of a text; the last is all the rest
 

@@ -24,9 +24,9 @@ from benchmarks.session import Plan, Say, Work, work_of
 from benchmarks.systems import COMPILE, DRAFTS, EAGER, ON_RECORDINGS, Answer
 from core.audio.decode import load_audio
 from core.audio.waveform import SAMPLE_RATE
-from profiling.agreement import first_difference
-from profiling.intervals import paired_ratio
-from profiling.timing import Arm, interleave
+from profiling.measure.timing import Arm, interleave
+from profiling.statistics.intervals import paired_ratio
+from profiling.statistics.text_agreement import first_difference
 
 ROWS = 16
 BATCH_S = 10.0

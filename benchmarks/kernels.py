@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from core.model.linear import linear
 from core.model.lora import AdaptableLinear
 from core.model.quantize import Int8Linear
-from profiling.ceilings import best_seconds, last_cache_bytes
+from profiling.roofline.machine_peaks import best_seconds, last_cache_bytes
 
 ROWS = (1, 2, 4, 8, 16, 32, 500)
 IN_FEATURES, OUT_FEATURES = 2048, 4096

@@ -13,8 +13,8 @@ from typing import Any
 from benchmarks.systems import SYSTEMS
 from core.checkpoint.config_file import parse_config
 from core.model.features import num_audio_tokens
-from profiling.counts import Shape as Lengths
-from profiling.counts import count
+from profiling.roofline.counts import Shape as Lengths
+from profiling.roofline.counts import count
 
 FRAMES_A_SECOND = 50
 TEXT_TOKENS = 20  # of a prompt, beside the audio's

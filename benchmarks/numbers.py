@@ -14,8 +14,8 @@ from typing import Any
 from benchmarks.process import Failed
 from benchmarks.systems import PEER_EAGER, Answer
 from core.phases import DECODE, DRAFT, VERIFY
-from profiling.agreement import first_difference
-from profiling.intervals import paired_ratio, unpaired_ratio
+from profiling.statistics.intervals import paired_ratio, unpaired_ratio
+from profiling.statistics.text_agreement import first_difference
 
 AFTER_PREFILL = (DRAFT, VERIFY, DECODE)
 

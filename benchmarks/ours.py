@@ -20,7 +20,7 @@ from benchmarks.systems import Answer, System
 from core.memory import peak_memory_bytes
 from core.text.transcript import Transcript
 from core.transcription.options import Finished, OptionFields
-from profiling.undisturbed import undisturbed
+from profiling.measure.quiet_process import undisturbed
 
 CPU = torch.device("cpu")
 

@@ -35,7 +35,7 @@ from core.memory import peak_memory_bytes
 from core.text.prompts import PromptBuilder
 from core.text.tokenizer import Tokenizer
 from core.transcription.options import TranscribeOptions
-from profiling.undisturbed import undisturbed
+from profiling.measure.quiet_process import undisturbed
 
 
 class Stopwatch(LogitsProcessor):

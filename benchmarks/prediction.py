@@ -2,7 +2,7 @@
 
 In: shapes of model. Out: for each phase what compiling leaves of the shadow model's time, what the
 phase took eager and compiled, and what was foretold for compiled; JSON on stdout, progress on
-stderr. The shares that :mod:`profiling.roofline` rests on are the ones called ``left``.
+stderr. The shares that :mod:`profiling.roofline.roofline` rests on are the ones called ``left``.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from benchmarks.clips import CLIP
 from benchmarks.shapes import SHAPES, Shape, folder_of
 from core.engine.compiling import CompileLedger, compiled_engine
 from core.lab import Lab
-from profiling.ceilings import measure_ceilings
-from profiling.plan import workload_on
-from profiling.roofline import LEFT_AFTER_COMPILING
-from profiling.run_json import roofline_part, timed_part
-from profiling.shadow import shadow_ms
-from profiling.timed_pass import blocks_that_fit
-from profiling.timing import Arm, Sample, interleave, samples_by_phase, time_once, warm_up
-from profiling.workload import Clip, Workload
+from profiling.measure.dispatch_overhead import shadow_ms
+from profiling.measure.plan import workload_on
+from profiling.measure.timed_pass import blocks_that_fit
+from profiling.measure.timing import Arm, Sample, interleave, samples_by_phase, time_once, warm_up
+from profiling.measure.workload import Clip, Workload
+from profiling.roofline.machine_peaks import measure_ceilings
+from profiling.roofline.roofline import LEFT_AFTER_COMPILING
+from profiling.runs.run_json import roofline_part, timed_part
 
 TOKENS = 32
 ROOT = Path("build") / "bench"

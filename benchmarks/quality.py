@@ -22,7 +22,7 @@ from core.audio.decode import load_audio
 from core.lab import Lab
 from core.model.quantize import MODES
 from core.transcription.options import OptionFields
-from profiling.agreement import word_errors
+from profiling.statistics.text_agreement import word_errors
 
 FAST = "fast-draft"
 WAYS = (*MODES, FAST)

@@ -5,9 +5,9 @@ made 10 % longer was found and how often equal arms were told apart, for several
 block and to set the noise floor; JSON on stdout, progress on stderr.
 
 A session is a stretch of the recording that begins anywhere: its runs are dealt to three arms in
-the order in which :func:`profiling.timing.interleave` would have run them, so drift, interruptions
-and all else that equal runs really do are in it. Hundreds of sessions take a minute to record,
-where measuring as many takes hours (:mod:`benchmarks.verdicts` measures a few).
+the order in which :func:`profiling.measure.timing.interleave` would have run them, so drift,
+interruptions and all else that equal runs really do are in it. Hundreds of sessions take a minute
+to record, where measuring as many takes hours (:mod:`benchmarks.verdicts` measures a few).
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from numpy.typing import NDArray
 import core
 from benchmarks.verdicts import SLOWER_BY
 from core import phases
-from profiling.intervals import Ratio, is_shown, noise_floor, paired_ratio
-from profiling.plan import workload_on
-from profiling.timing import END_TO_END, OTHER, time_once, warm_up
-from profiling.undisturbed import settled
-from profiling.workload import Clip
+from profiling.measure.plan import workload_on
+from profiling.measure.quiet_process import settled
+from profiling.measure.timing import END_TO_END, OTHER, time_once, warm_up
+from profiling.measure.workload import Clip
+from profiling.statistics.intervals import Ratio, is_shown, noise_floor, paired_ratio
 
 ARMS = 3  # baseline, the same again, and another
 Times = NDArray[np.float64]

@@ -23,10 +23,10 @@ from benchmarks.shapes import Shape, folder_of
 from benchmarks.systems import ON_EQUAL_TOKENS, SYSTEMS, Answer
 from core.checkpoint.config_file import parse_config
 from core.checkpoint.hub import resolve
-from profiling.ceilings import measure_ceilings
-from profiling.counts import decoder_parameters, encoder_parameters, projector_parameters
-from profiling.machine import Busyness, describe_machine
-from profiling.timing import Arm, interleave
+from profiling.measure.machine import Busyness, describe_machine
+from profiling.measure.timing import Arm, interleave
+from profiling.roofline.counts import decoder_parameters, encoder_parameters, projector_parameters
+from profiling.roofline.machine_peaks import measure_ceilings
 
 VERSION = 1
 CPU = torch.device("cpu")

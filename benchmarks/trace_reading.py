@@ -15,12 +15,12 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from profiling.breakdown import operator_paths, operator_table, phase_table
-from profiling.figures_memory import memory_over_time
-from profiling.figures_trace import operator_icicle, timeline, top_operators
-from profiling.memory import memory_curve, memory_peaks
-from profiling.spans import nest
-from profiling.trace import read_trace
+from profiling.figures.memory_curves import memory_over_time
+from profiling.figures.trace_views import operator_icicle, timeline, top_operators
+from profiling.trace.breakdown import operator_paths, operator_table, phase_table
+from profiling.trace.call_tree import nest
+from profiling.trace.events import read_trace
+from profiling.trace.memory_events import memory_curve, memory_peaks
 
 BAR_S = 2.0
 OPERATORS = ("aten::linear", "aten::layer_norm", "aten::scaled_dot_product_attention", "aten::silu")

@@ -30,11 +30,11 @@ from core import phases
 from core.engine.stages import Engine
 from core.lab import Lab
 from core.transcription.options import ENGINES
-from profiling.compare import Comparison, compare
-from profiling.session import noise_rows
-from profiling.timed_pass import blocks_that_fit
-from profiling.timing import Arm, Sample, interleave, samples_by_phase, time_once, warm_up
-from profiling.workload import Clip, Workload
+from profiling.measure.timed_pass import blocks_that_fit
+from profiling.measure.timing import Arm, Sample, interleave, samples_by_phase, time_once, warm_up
+from profiling.measure.workload import Clip, Workload
+from profiling.runs.session import noise_rows
+from profiling.statistics.compare import Comparison, compare
 
 SLOWER_BY = 0.10
 RIGHT_AT_LEAST, FOUND_AT_LEAST = 0.95, 0.9

@@ -20,9 +20,9 @@ from core.checkpoint.catalog import ASSETS
 from core.transcription.options import DECODINGS, ENGINES
 from profiling import commands
 from profiling.commands import NOTHING_DONE, Outcome
-from profiling.length_table import RUNS
-from profiling.timed_pass import FEWEST_BLOCKS, MOST_BLOCKS, SPENT_S
-from profiling.timing import Cancelled
+from profiling.measure.length_table import RUNS
+from profiling.measure.timed_pass import FEWEST_BLOCKS, MOST_BLOCKS, SPENT_S
+from profiling.measure.timing import Cancelled
 
 EXAMPLE = ASSETS / "examples" / "string_six_three_oh_seven_zero_six.flac"
 LIMIT = 128

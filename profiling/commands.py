@@ -19,10 +19,10 @@ from core import Lab, load
 from core.audio.decode import load_audio
 from core.loading import pick_device
 from core.transcription.options import DECODINGS, ENGINES
-from profiling.ceilings import GPUS, measure_ceilings
-from profiling.compare import compare as compare_runs
-from profiling.length_table import length_table
-from profiling.machine import describe_machine
+from profiling.measure.length_table import length_table
+from profiling.measure.machine import describe_machine
+from profiling.measure.plan import workload_on
+from profiling.measure.workload import Clip, Workload
 from profiling.plain_text import (
     ceilings_text,
     comparison_text,
@@ -30,14 +30,14 @@ from profiling.plain_text import (
     table_text,
     trace_text,
 )
-from profiling.plan import workload_on
-from profiling.report import comparison_report, run_report
-from profiling.run_file import RUN_FILE, read_run
-from profiling.session import Settings, measure
-from profiling.store import TRACE_FILE, RunStore
-from profiling.trace import read_trace
-from profiling.trace_tables import trace_json
-from profiling.workload import Clip, Workload
+from profiling.report.report import comparison_report, run_report
+from profiling.roofline.machine_peaks import GPUS, measure_ceilings
+from profiling.runs.run_file import RUN_FILE, read_run
+from profiling.runs.session import Settings, measure
+from profiling.runs.store import TRACE_FILE, RunStore
+from profiling.statistics.compare import compare as compare_runs
+from profiling.trace.events import read_trace
+from profiling.trace.trace_tables import trace_json
 
 ALL_WELL, WORTH_A_LOOK, NOTHING_DONE = 0, 1, 2
 LORA = {"on": True, "off": False}

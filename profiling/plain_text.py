@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from profiling.agreement import agreement_said
-from profiling.baseline import PEAK_MB, PUBLISHED
-from profiling.length_table import LengthRow
+from profiling.measure.length_table import LengthRow
+from profiling.statistics.baseline import PEAK_MB, PUBLISHED
+from profiling.statistics.text_agreement import agreement_said
 
 NOT_KNOWN = "n/a"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from core.text.transcript import PhaseTime
-from profiling.trace import read_trace
+from profiling.trace.events import read_trace
 
 PHASE_TIMES = [PhaseTime("decode", 30.0), PhaseTime("encoder", 60.0), PhaseTime("decode", 5.0)]
 TINY = Path(__file__).parent / "data" / "tiny_trace.json"

@@ -7,7 +7,7 @@ from typing import Any
 
 import tiny_models
 from core.lab import Lab
-from profiling.workload import Clip, Workload
+from profiling.measure.workload import Clip, Workload
 from recordings import pcm_wav
 
 RECORDING = pcm_wav((tiny_models.noise(2.0).clamp(-1, 1) * 32_000).short().numpy())

@@ -8,7 +8,7 @@ import gzip
 from pathlib import Path
 from typing import Any
 
-from profiling.store import RunStore
+from profiling.runs.store import RunStore
 
 TRACE = Path(__file__).parent / "data" / "tiny_trace.json"
 RUN: dict[str, Any] = {

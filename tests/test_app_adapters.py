@@ -32,8 +32,8 @@ from app.settings_panel import FIELDS, build_settings
 from app.studio import Studio
 from app.ui import build_app
 from measuring import RECORDING
-from profiling import session
-from profiling.ceilings import GPUS
+from profiling.roofline.machine_peaks import GPUS
+from profiling.runs import session
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from app.examples import read_examples
 from app.measure_work import Doing, Measured
 from app.settings import Settings
 from measuring import RECORDING
-from profiling.agreement import agreement_said
+from profiling.statistics.text_agreement import agreement_said
 
 WORK = {
     "model": "tiny",

@@ -20,9 +20,9 @@ from app.settings import Settings
 from app.studio import NotBegun, Studio
 from core.lab import Lab
 from measuring import RECORDING
-from profiling import session
-from profiling.ceilings import GPUS
-from profiling.run_file import RunError
+from profiling.roofline.machine_peaks import GPUS
+from profiling.runs import session
+from profiling.runs.run_file import RunError
 
 GREEDY = Settings(model="random", max_new_tokens=4)
 DRAFTS = Settings(model="random", max_new_tokens=4, decoding="speculative")

@@ -20,8 +20,8 @@ from app.profile_sections import FIGURES, build_sections
 from app.run_shelf import SHIPPED, Chosen, RunShelf
 from app.run_view import NO_TRACE, NOT_IN_TRACE, SECTIONS, RunView, view_of
 from app.run_viewer import FILES, RunViewer
-from profiling.store import RunStore
-from profiling.trace_file import TraceError
+from profiling.runs.store import RunStore
+from profiling.trace.trace_file import TraceError
 from recorded import RUN, TRACE, dropped, store_with
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from app.run_shelf import MOST_OWN, RunShelf
-from profiling.archive import ArchiveError
-from profiling.run_file import RunError
-from profiling.store import RunStore
+from profiling.runs.archive import ArchiveError
+from profiling.runs.run_file import RunError
+from profiling.runs.store import RunStore
 from recorded import RUN, TRACE, dropped, store_with
 
 

@@ -22,7 +22,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from profiling.breakdown import (
+from profiling.trace.breakdown import (
     OPERATOR_COLUMNS,
     PATH_COLUMNS,
     PHASE_COLUMNS,
@@ -34,11 +34,11 @@ from profiling.breakdown import (
     operator_table,
     phase_table,
 )
-from profiling.compile_marks import OVERHEAD_COLUMNS, fused_kernels_hidden
-from profiling.launches import GAP_COLUMNS
-from profiling.memory import CURVE_COLUMNS, PEAK_COLUMNS
-from profiling.spans import nest
-from profiling.trace import read_trace
+from profiling.trace.call_tree import nest
+from profiling.trace.compile_marks import OVERHEAD_COLUMNS, fused_kernels_hidden
+from profiling.trace.events import read_trace
+from profiling.trace.launches import GAP_COLUMNS
+from profiling.trace.memory_events import CURVE_COLUMNS, PEAK_COLUMNS
 
 TINY = Path(__file__).parent / "data" / "tiny_trace.json"
 

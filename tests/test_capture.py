@@ -17,13 +17,13 @@ import torch
 from core.lab import Lab
 from core.phases import DECODE, ENCODER, PREFILL, PROJECTOR
 from measuring import RECORDING, workload
-from profiling import machine
-from profiling.capture import MAX_TRACE_BYTES, capture, forget_names, kernels_visible
-from profiling.machine import Busyness, describe_machine
-from profiling.memory import memory_peaks
-from profiling.trace import read_trace
-from profiling.trace_schema import validate_chrome_trace
-from profiling.workload import Workload
+from profiling.measure import machine
+from profiling.measure.capture import MAX_TRACE_BYTES, capture, forget_names, kernels_visible
+from profiling.measure.machine import Busyness, describe_machine
+from profiling.measure.workload import Workload
+from profiling.trace.events import read_trace
+from profiling.trace.memory_events import memory_peaks
+from profiling.trace.trace_schema import validate_chrome_trace
 
 
 def load(target: Path) -> dict[str, Any]:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from profiling.agreement import first_difference, word_errors
-from profiling.compare import compare
-from profiling.intervals import (
+from profiling.measure.timing import Arm, interleave
+from profiling.statistics.compare import compare
+from profiling.statistics.intervals import (
     FEWEST_BLOCKS,
     NO_DIFFERENCE,
     Ratio,
@@ -21,7 +21,7 @@ from profiling.intervals import (
     unpaired_ratio,
     verdict,
 )
-from profiling.timing import Arm, interleave
+from profiling.statistics.text_agreement import first_difference, word_errors
 
 PHASE_MS = {"features": 4.0, "encoder": 40.0, "projector": 5.0, "prefill": 30.0, "decode": 400.0}
 

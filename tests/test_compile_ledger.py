@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch._dynamo.utils import CompilationMetrics
 
-from profiling.compile_ledger import Watch, entry_of, explain, ledger_of
+from profiling.measure.compile_stats import Watch, entry_of, explain, ledger_of
 
 
 def metric(**changes: object) -> CompilationMetrics:

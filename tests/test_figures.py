@@ -13,23 +13,28 @@ import pytest
 
 from core.phases import PHASES
 from figure_inputs import CEILINGS, COMPARISON, FASTER, LEDGER, PHASE_TIMES, ROOFLINE, RUN, events
-from profiling.breakdown import memory_curve, operator_paths, operator_table
-from profiling.figures import (
-    PHASE_COLOURS,
-    PHASE_TITLES,
-    phase_bars,
-    run_bars,
-)
-from profiling.figures_compare import (
+from profiling.figures.comparison import (
     break_even_lines,
     comparison_bars,
     phase_pair_bars,
     ratio_intervals,
     scaling_lines,
 )
-from profiling.figures_memory import memory_bars, memory_over_time
-from profiling.figures_run import acceptance_bars, compile_bars, roofline_plot, token_latency
-from profiling.figures_trace import operator_icicle, timeline, top_operators
+from profiling.figures.memory_curves import memory_bars, memory_over_time
+from profiling.figures.phase_bars import (
+    PHASE_COLOURS,
+    PHASE_TITLES,
+    phase_bars,
+    run_bars,
+)
+from profiling.figures.run_details import (
+    acceptance_bars,
+    compile_bars,
+    roofline_plot,
+    token_latency,
+)
+from profiling.figures.trace_views import operator_icicle, timeline, top_operators
+from profiling.trace.breakdown import memory_curve, operator_paths, operator_table
 
 # Trace types and attributes of plotly.js 3.3 that our figures may use.
 TRACE_KEYS = {

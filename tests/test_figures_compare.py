@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from figure_inputs import COMPARISON, FASTER, RUN
-from profiling.figures_compare import break_even_lines, phase_pair_bars, ratio_intervals
+from profiling.figures.comparison import break_even_lines, phase_pair_bars, ratio_intervals
 
 
 def test_two_runs_stand_side_by_side_and_a_missing_phase_stays_empty() -> None:

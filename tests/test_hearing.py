@@ -17,7 +17,7 @@ import tiny_models
 from core.audio.waveform import SAMPLE_RATE
 from core.lab import Lab
 from core.transcription.encoder_view import LONGEST_S, Hearing, Letter, _letters, hear
-from profiling.figures_heard import MAX_COLUMNS, MAX_ROWS, heard_figure, shrunk
+from profiling.figures.encoder_view import MAX_COLUMNS, MAX_ROWS, heard_figure, shrunk
 
 
 def wav(seconds: float) -> bytes:

@@ -11,15 +11,16 @@ import pytest
 from torch._dynamo.exc import TorchDynamoException
 
 from measuring import RECORDING
-from profiling import commands, session
+from profiling import commands
 from profiling.__main__ import main
-from profiling.baseline import PUBLISHED
-from profiling.capture import MAX_TRACE_BYTES
-from profiling.compare import compare
-from profiling.length_table import tiled
-from profiling.store import RunStore
-from profiling.timing import Cancelled
-from profiling.workload import Clip, Workload
+from profiling.measure.capture import MAX_TRACE_BYTES
+from profiling.measure.length_table import tiled
+from profiling.measure.timing import Cancelled
+from profiling.measure.workload import Clip, Workload
+from profiling.runs import session
+from profiling.runs.store import RunStore
+from profiling.statistics.baseline import PUBLISHED
+from profiling.statistics.compare import compare
 from tiny_models import noise
 
 QUICK = ("--max-new-tokens", "8", "--force-tokens", "--threads", "1")

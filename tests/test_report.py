@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from plotly.offline import get_plotlyjs
 
-from profiling import report_page
-from profiling.report import comparison_report, run_report
-from profiling.report_sections import metrics
-from profiling.trace import read_trace
+from profiling.report import page as report_page
+from profiling.report.report import comparison_report, run_report
+from profiling.report.sections import metrics
+from profiling.trace.events import read_trace
 
 TINY = Path(__file__).parent / "data" / "tiny_trace.json"
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)> & \u2028"

@@ -19,12 +19,23 @@ from core.lab import Lab
 from core.model.cache import allocate_cache
 from core.model.config import ModelConfig
 from core.phases import DECODE, ENCODER, PREFILL, PROJECTOR
-from profiling import counts
-from profiling.ceilings import GPUS, Ceiling, Ceilings, last_cache_bytes, measure_ceilings
-from profiling.counts import Shape, count, shape_of
-from profiling.roofline import CHOOSING, LEFT_AFTER_COMPILING, expected_end_to_end_gain, roofline
-from profiling.run_json import tokens_made
-from profiling.shadow import shadow_config, shadow_ms
+from profiling.measure.dispatch_overhead import shadow_config, shadow_ms
+from profiling.roofline import counts
+from profiling.roofline.counts import Shape, count, shape_of
+from profiling.roofline.machine_peaks import (
+    GPUS,
+    Ceiling,
+    Ceilings,
+    last_cache_bytes,
+    measure_ceilings,
+)
+from profiling.roofline.roofline import (
+    CHOOSING,
+    LEFT_AFTER_COMPILING,
+    expected_end_to_end_gain,
+    roofline,
+)
+from profiling.runs.run_json import tokens_made
 
 TINY = Shape(num_frames=40, num_prompt_tokens=32, num_new_tokens=9)
 

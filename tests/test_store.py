@@ -17,8 +17,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from profiling import archive as archive_limits
-from profiling.store import ArchiveError, RunError, RunStore
+from profiling.runs import archive as archive_limits
+from profiling.runs.store import ArchiveError, RunError, RunStore
 
 ROOT = Path(__file__).parents[1]
 TRACE = b"\x1f\x8b trace"
@@ -159,7 +159,7 @@ def test_a_run_that_cannot_be_json_leaves_nothing(store: RunStore):
 
 def test_a_process_killed_while_writing_leaves_no_run(store: RunStore):
     script = (
-        "import os, signal, sys; from profiling.store import RunStore\n"
+        "import os, signal, sys; from profiling.runs.store import RunStore\n"
         "class Table:\n"
         "    def to_csv(self, path, index): os.kill(os.getpid(), signal.SIGKILL)\n"
         f"import json; run = json.loads({json.dumps(a_run('half'))!r})\n"

@@ -16,8 +16,15 @@ import tiny_models
 from core.lab import Lab
 from core.phases import DECODE, DETOKENIZE, PREFILL, VERIFY
 from measuring import RECORDING, workload
-from profiling.metrics import DEFINITIONS, acceptance, inter_token_ms, real_time_factor, spread
-from profiling.timing import (
+from profiling.measure.metrics import (
+    DEFINITIONS,
+    acceptance,
+    inter_token_ms,
+    real_time_factor,
+    spread,
+)
+from profiling.measure.quiet_process import undisturbed
+from profiling.measure.timing import (
     END_TO_END,
     MOST_WARM_UPS,
     OTHER,
@@ -30,7 +37,6 @@ from profiling.timing import (
     token_table,
     warm_up,
 )
-from profiling.undisturbed import undisturbed
 
 
 @dataclass

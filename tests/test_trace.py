@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from profiling.trace import EVENT_COLUMNS, TraceError, read_trace
-from profiling.trace_schema import validate_chrome_trace
+from profiling.trace.events import EVENT_COLUMNS, TraceError, read_trace
+from profiling.trace.trace_schema import validate_chrome_trace
 
 TINY = Path(__file__).parent / "data" / "tiny_trace.json"
 

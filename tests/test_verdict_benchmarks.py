@@ -13,7 +13,7 @@ import pytest
 from benchmarks.resampled import dealt, judge
 from benchmarks.verdicts import slowed
 from core.engine.stages import eager_engine
-from profiling.timing import END_TO_END, Arm, interleave
+from profiling.measure.timing import END_TO_END, Arm, interleave
 from tiny_models import random_model, raw_config
 
 

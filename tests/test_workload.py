@@ -12,7 +12,7 @@ import pytest
 from core.audio.decode import AudioError
 from core.lab import Lab
 from measuring import RECORDING, workload
-from profiling.workload import Clip, Workload
+from profiling.measure.workload import Clip, Workload
 
 
 def test_a_workload_survives_json(lab: Lab):

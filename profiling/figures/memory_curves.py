@@ -1,0 +1,138 @@
+"""Memory -> figures: over time with a band for each phase, and the peak of each phase.
+
+In: the curve of :mod:`profiling.trace.memory_events` with the trace's events, or the peaks in
+``run.json``. Out: ``go.Figure``; where nothing was recorded, one that says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import cycle
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from profiling.figures.style import (
+    INK,
+    colour_of,
+    dressed,
+    empty,
+    format_bytes,
+    millisecond_bars,
+    see_through,
+    title_of,
+    titled,
+)
+from profiling.trace.call_tree import phase_segments, phase_spans
+
+MAX_POINTS = 4000
+MAX_BANDS = 120
+NS_PER_MS = 1e6
+
+
+def memory_over_time(curve: pd.DataFrame, events: pd.DataFrame) -> go.Figure:
+    """Allocated megabytes over time, with a band for each phase; peaks are never thinned out.
+
+    Args:
+        curve: of :func:`profiling.trace.memory_events.memory_curve`.
+        events: of the same trace, for the bands.
+    """
+    if curve.empty:
+        return empty("memory was not recorded in this trace")
+    figure = go.Figure()
+    dashes = cycle(("solid", "dash", "dot"))
+    for device, dash in zip(dict.fromkeys(curve["device"]), dashes, strict=False):
+        rows = curve[curve["device"] == device]
+        times_ms = rows["ts_us"].to_numpy() / 1000
+        levels = rows["allocated_bytes"].to_numpy() / 1e6
+        kept = _extremes(levels, MAX_POINTS)
+        figure.add_scatter(
+            name=device,
+            x=times_ms[kept].tolist(),
+            y=levels[kept].tolist(),
+            mode="lines",
+            line={"color": INK, "width": 1.5, "shape": "hv", "dash": dash},
+            hovertemplate="%{x:.2f} ms: %{y:.3f} MB<extra></extra>",
+        )
+    segments = phase_segments(phase_spans(events))
+    for phase, start, end in _bands(segments):
+        figure.add_shape(
+            type="rect",
+            xref="x",
+            yref="paper",
+            x0=start / NS_PER_MS,
+            x1=end / NS_PER_MS,
+            y0=0,
+            y1=1,
+            fillcolor=see_through(colour_of(phase), 0.25),
+            line={"width": 0},
+            layer="below",
+        )
+    for phase in dict.fromkeys(segments["phase"]):
+        figure.add_scatter(
+            name=title_of(phase),
+            x=[None],
+            y=[None],
+            mode="markers",
+            marker={"color": colour_of(phase), "size": 10, "symbol": "square"},
+        )
+    return dressed(
+        figure,
+        height=280,
+        legend=True,
+        x=titled("milliseconds"),
+        y=titled("MB above the start"),
+    )
+
+
+def _extremes(levels: np.ndarray, most: int) -> np.ndarray:
+    """Places to keep so that every stretch keeps its first, lowest, highest and last value."""
+    if len(levels) <= most:
+        return np.arange(len(levels))
+    pieces = np.array_split(np.arange(len(levels)), most // 4)
+    kept = [
+        place
+        for piece in pieces
+        for place in (
+            piece[0],
+            piece[levels[piece].argmin()],
+            piece[levels[piece].argmax()],
+            piece[-1],
+        )
+    ]
+    return np.unique(kept)
+
+
+def _bands(segments: pd.DataFrame) -> list[tuple[str, int, int]]:
+    """Neighbouring stays in one phase as one band; at most :data:`MAX_BANDS`, longest first."""
+    bands: list[tuple[str, int, int]] = []
+    for phase, start, end in segments.itertuples(index=False):
+        if bands and bands[-1][0] == phase:
+            bands[-1] = (phase, bands[-1][1], end)
+        else:
+            bands.append((phase, start, end))
+    return sorted(bands, key=lambda band: band[1] - band[2])[:MAX_BANDS]
+
+
+def memory_bars(memory: Sequence[Mapping[str, Any]]) -> go.Figure:
+    """The most memory each phase needed above what was there when it began."""
+    rows = [row for row in memory if row.get("peak_bytes") is not None]
+    if not rows:
+        return empty("memory was not recorded")
+    values = [row["peak_bytes"] / 1e6 for row in rows]
+    figure = go.Figure(
+        go.Bar(
+            x=values,
+            y=[title_of(row["phase"]) for row in rows],
+            orientation="h",
+            marker={"color": [colour_of(row["phase"]) for row in rows]},
+            text=[format_bytes(row["peak_bytes"]) for row in rows],
+            textposition="outside",
+            cliponaxis=False,
+            hovertemplate="%{y}: %{x:.2f} MB<extra></extra>",
+        )
+    )
+    figure = millisecond_bars(figure, len(rows), max(values))
+    return figure.update_xaxes(titled("megabytes"))

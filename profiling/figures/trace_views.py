@@ -1,0 +1,186 @@
+"""Tables of a trace -> figures: timeline, the tree of calls, the dearest operators.
+
+In: frames of :mod:`profiling.trace.events` and :mod:`profiling.trace.breakdown`. Out: ``go.Figure``
+of at most :data:`MAX_RECTANGLES` rectangles, however long the trace: what is too short to see is
+drawn together with its neighbours, and says so when pointed at.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from profiling.figures.style import (
+    BAR_PX,
+    FRAME_PX,
+    OTHER,
+    colour_by_name,
+    colour_of,
+    dressed,
+    empty,
+    format_ms,
+    millisecond_bars,
+    named_rows,
+    shortened,
+    title_of,
+    titled,
+)
+from profiling.trace.lanes import Rectangle, lanes_of, merged
+
+MAX_RECTANGLES = 5000
+GROUND = "rgba(125, 133, 144, 0.35)"
+NS_PER_MS = 1e6
+
+
+def timeline(events: pd.DataFrame, *, calls: pd.DataFrame | None = None) -> go.Figure:
+    """Phases, the calls inside them and the device's work over time, one lane each.
+
+    Args:
+        events: of one trace.
+        calls: their :func:`profiling.trace.call_tree.nest`, if it is at hand.
+    """
+    lanes = lanes_of(events, calls)
+    if not lanes:
+        return empty("the trace holds no calls")
+    begin = min(int(lane.starts[0]) for lane in lanes)
+    end = max(int(lane.ends.max()) for lane in lanes)
+    has_phases = any(lane.is_phases for lane in lanes)
+    least = max(1, (end - begin) * 2 * len(lanes) // MAX_RECTANGLES)
+    figure = go.Figure()
+    for lane in lanes:
+        boxes = merged(lane, least)
+        figure.add_bar(
+            x=[(box.end - box.start) / NS_PER_MS for box in boxes],
+            base=[(box.start - begin) / NS_PER_MS for box in boxes],
+            y=[lane.title] * len(boxes),
+            orientation="h",
+            marker={
+                "color": [
+                    colour_of(box.phase) if has_phases else colour_by_name(box.name)
+                    for box in boxes
+                ],
+                "opacity": 1 if lane.is_phases else 0.75,
+                "line": {"width": 0},
+            },
+            width=0.8,
+            customdata=[_words(box) for box in boxes],
+            hovertemplate="%{customdata}<br>from %{base:.3f} ms<extra></extra>",
+        )
+    figure = dressed(
+        figure,
+        height=FRAME_PX + 44 * len(lanes),
+        x=titled("milliseconds") | {"range": [0, (end - begin) / NS_PER_MS], "fixedrange": False},
+        y=named_rows(len(lanes)),
+    )
+    # One lane is one trace: without "overlay" plotly would share each row out among all traces.
+    return figure.update_layout(barmode="overlay", bargap=0.1, dragmode="zoom", hovermode="closest")
+
+
+def _words(box: Rectangle) -> str:
+    lasts = format_ms(box.busy / NS_PER_MS)
+    name = title_of(box.name) if box.name == box.phase else shortened(box.name, 60)
+    if box.count > 1:
+        return f"{box.count} calls, mostly {name}: {lasts}"
+    return f"{name}: {lasts}" + ("" if box.phase in (OTHER, box.name) else f"<br>{box.phase}")
+
+
+def operator_icicle(tree: pd.DataFrame) -> go.Figure:
+    """The tree of calls: as wide as the time it took; click to enter, click the top to leave.
+
+    Args:
+        tree: of :func:`profiling.trace.breakdown.operator_paths`.
+    """
+    if tree.empty:
+        return empty("the trace holds no calls")
+    total = tree["own_ms"].sum()
+    has_phases = bool((tree["phase"] != OTHER).any())
+    figure = go.Figure(
+        go.Icicle(
+            ids=["all", *(str(node) for node in tree["id"])],
+            parents=["", *("all" if up < 0 else str(up) for up in tree["parent_id"])],
+            labels=[
+                f"all {format_ms(total)}",
+                *(
+                    title_of(label) if label == phase else shortened(label)
+                    for label, phase in zip(tree["label"], tree["phase"], strict=True)
+                ),
+            ],
+            # Own time, so that sectors never disagree with what is inside them.
+            values=[0.0, *tree["own_ms"]],
+            branchvalues="remainder",
+            marker={
+                "colors": [
+                    GROUND,
+                    *(
+                        colour_of(phase) if has_phases or label == OTHER else colour_by_name(label)
+                        for label, phase in zip(tree["label"], tree["phase"], strict=True)
+                    ),
+                ],
+                "line": {"width": 1, "color": GROUND},
+            },
+            customdata=[
+                [total, ""],
+                *(
+                    [whole, f"{count:,} calls"]
+                    for whole, count in zip(tree["total_ms"], tree["num_calls"], strict=True)
+                ),
+            ],
+            hovertemplate="%{label}<br>%{customdata[0]:.3f} ms, %{customdata[1]}<extra></extra>",
+            textinfo="label",
+            tiling={"orientation": "v"},
+            root={"color": GROUND},
+            sort=True,
+            leaf={"opacity": 1},
+        )
+    )
+    levels = int(_depths(tree).max()) + 2
+    figure = dressed(figure, height=46 * levels + 30)
+    return figure.update_layout(uniformtext={"minsize": 10, "mode": "hide"})
+
+
+def _depths(tree: pd.DataFrame) -> pd.Series:
+    depth: dict[int, int] = {-1: -1}
+    for node, parent in zip(tree["id"], tree["parent_id"], strict=True):
+        depth[node] = depth[parent] + 1
+    return tree["id"].map(depth)
+
+
+def top_operators(table: pd.DataFrame, num_rows: int = 12) -> go.Figure:
+    """The operators with most self time, in their phase's colour.
+
+    Args:
+        table: of :func:`profiling.trace.breakdown.operator_table`.
+        num_rows: how many.
+    """
+    if table.empty:
+        return empty("the trace holds no operators")
+    rows = table.nlargest(num_rows, "self_ms")
+    names = [
+        f"{shortened(name, 22)} ({title_of(phase)})" if phase != OTHER else shortened(name, 30)
+        for name, phase in zip(rows["name"], rows["phase"], strict=True)
+    ]
+    figure = go.Figure(
+        go.Bar(
+            x=rows["self_ms"].tolist(),
+            y=list(range(len(rows))),
+            orientation="h",
+            marker={"color": [colour_of(phase) for phase in rows["phase"]]},
+            text=[format_ms(value) for value in rows["self_ms"]],
+            textposition="outside",
+            cliponaxis=False,
+            customdata=[
+                [name, f"{count:,}", phase]
+                for name, count, phase in zip(
+                    rows["name"], rows["num_calls"], rows["phase"], strict=True
+                )
+            ],
+            hovertemplate="%{customdata[0]}<br>%{customdata[2]}: %{x:.3f} ms in "
+            "%{customdata[1]} calls<extra></extra>",
+        )
+    )
+    figure = millisecond_bars(figure, len(rows), 1.15 * float(rows["self_ms"].max()))
+    # Two operators may have one short name: rows are told apart by number.
+    places = {"tickmode": "array", "tickvals": list(range(len(rows))), "ticktext": names}
+    return figure.update_yaxes(places | {"tickfont": {"size": 11}}).update_layout(
+        height=FRAME_PX + BAR_PX * len(rows)
+    )

@@ -1,0 +1,1 @@
+"""A workload -> timed and traced runs, and the machine they ran on."""

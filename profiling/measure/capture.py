@@ -1,0 +1,232 @@
+"""Traced runs, profiler on: where the time goes, never how much. Bounded, and its tax measured.
+
+In: a loaded model, a workload and the recording's bytes. Out: a Chrome trace on disk, gzipped,
+that Perfetto and HTA open, and :class:`Capture`: what of the run it holds and how much slower
+profiling made it.
+
+A trace holds the whole run up to a number of decode steps, then the run is stopped: a step of a
+large model is megabytes, and all steps look alike. Stacks are never recorded (the dearest mode).
+Ranges carry the phases' names and stand around the compiled callables; Inductor's CPU kernels are
+visible only if compiled inside :func:`kernels_visible`.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch._inductor.config as inductor
+from torch.profiler import ProfilerActivity, profile
+
+from core import phases
+from core.lab import Lab
+from core.phases import PhaseClock
+from core.transcription.options import Finished
+from core.transcription.transcribe import STOPPED
+from profiling.measure.quiet_process import undisturbed
+from profiling.measure.timing import Arm, Sample, interleave, sample_of
+from profiling.measure.workload import Workload
+
+TRACE_FILE = "trace.json.gz"
+MAX_TRACE_BYTES = 20_000_000
+STEPS = 8
+TAX_BLOCKS = 3
+STEP_PHASES = (phases.DECODE, phases.VERIFY)
+_PRIVATE_KEYS = re.compile(r"host_name|traceName")  # most lines have neither: found fast
+_PRIVATE = re.compile(r'"(host_name|traceName)": "[^"]*"')
+
+
+@dataclass(frozen=True)
+class Tax:
+    """The same work with the profiler on and off. ratio: on over off; phases: the same by phase.
+
+    n: runs of each.
+    """
+
+    ratio: float
+    off_ms: float
+    on_ms: float
+    n: int
+    phases: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Capture:
+    """One trace. num_steps: decode or verify steps in it; cut: whether the run had more of them.
+
+    stop_ms and export_ms: what reading out and writing took, outside the traced run.
+    """
+
+    num_steps: int
+    cut: bool
+    num_bytes: int
+    stop_ms: float
+    export_ms: float
+    tax: Tax
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return asdict(self)
+
+
+@contextmanager
+def kernels_visible() -> Iterator[None]:
+    """Compile inside, and traces show Inductor's fused CPU kernels by name.
+
+    They then carry a mark each, which costs nanoseconds while no profiler runs.
+    """
+    with inductor.patch({"cpp.enable_kernel_profile": True}):
+        yield
+
+
+def capture(
+    lab: Lab,
+    workload: Workload,
+    recording: bytes,
+    target: Path,
+    *,
+    num_steps: int = STEPS,
+    tax_blocks: int = TAX_BLOCKS,
+    max_bytes: int = MAX_TRACE_BYTES,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Capture:
+    """Trace one run of ``workload`` into ``target``; warmed up already, or compiling is traced.
+
+    Args:
+        lab: the model.
+        workload: what to run.
+        recording: the clip's bytes.
+        target: the file to write; should end in ``.json.gz``.
+        num_steps: decode steps to keep; halved until the file is at most ``max_bytes``.
+        tax_blocks: how often the tax is measured, off, on, on, off.
+        max_bytes: of the written file, down to a single step.
+        cancelled: asked before every run.
+    """
+    if num_steps < 1:
+        raise ValueError(f"num_steps is {num_steps}; expected at least 1")
+    # Read once, at the first session: Kineto prints every start and stop, and that there is no GPU.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    bounded = _Bounded(lab, workload, recording)
+    bounded.traced(1)  # the first session of a process pays for starting the profiler
+    tax = _measure_tax(bounded, num_steps, tax_blocks, cancelled)
+    while True:
+        session, stop_ms = bounded.traced(num_steps)
+        begin = time.perf_counter()
+        session.export_chrome_trace(str(target))
+        export_ms = 1000 * (time.perf_counter() - begin)
+        forget_names(target)
+        size = target.stat().st_size
+        if size <= max_bytes or num_steps == 1:
+            break
+        num_steps //= 2
+    recorded, cut = bounded.last_steps, bounded.last_cut
+    return Capture(recorded, cut, size, stop_ms, export_ms, tax)
+
+
+def forget_names(trace: Path) -> None:
+    """Take out of a gzipped trace what Kineto says of the machine: its name, a folder on it."""
+    kept = trace.with_name(f".{trace.name}")
+    with gzip.open(trace, "rt", encoding="utf-8") as old, gzip.open(kept, "wt") as new:
+        for line in old:
+            new.write(_PRIVATE.sub(r'"\1": ""', line) if _PRIVATE_KEYS.search(line) else line)
+    kept.replace(trace)
+
+
+class _Bounded:
+    """One workload, stopped after so many steps, with or without the profiler."""
+
+    def __init__(self, lab: Lab, workload: Workload, recording: bytes) -> None:
+        self.lab, self.workload, self.recording = lab, workload, recording
+        self.last_steps, self.last_cut = 0, False
+        self.on: Sample | None = None
+
+    def run(self, num_steps: int, profiler: AbstractContextManager[Any]) -> Sample:
+        clock = PhaseClock(self.lab.device)
+        finished: list[Finished] = []
+
+        def steps() -> int:
+            return sum(span.name in STEP_PHASES for span in clock.spans)
+
+        with undisturbed(self.workload.threads), profiler:
+            events = self.lab.stream(
+                self.recording,
+                clock=clock,
+                cancelled=lambda: steps() >= num_steps,
+                **self.workload.options(),
+            )
+            finished = [event for event in events if isinstance(event, Finished)]
+        transcript = finished[-1].transcript
+        self.last_steps = steps()
+        self.last_cut = STOPPED in transcript.warnings
+        return sample_of(clock, transcript)
+
+    def traced(self, num_steps: int) -> tuple[profile, float]:
+        """A stopped session, and the milliseconds that stopping took."""
+        session = profile(
+            activities=[ProfilerActivity.CPU, *_device_activities(self.lab.device)],
+            record_shapes=True,
+            profile_memory=True,
+            with_stack=False,
+        )
+        stopped: list[float] = []
+
+        @contextmanager
+        def profiler() -> Iterator[None]:
+            session.start()
+            try:
+                for key, value in _metadata(self.workload, num_steps).items():
+                    session.add_metadata_json(key, json.dumps(value))
+                yield
+            finally:
+                begin = time.perf_counter()
+                session.stop()
+                stopped.append(1000 * (time.perf_counter() - begin))
+
+        self.on = self.run(num_steps, profiler())
+        return session, stopped[0]
+
+
+def _device_activities(device: torch.device) -> list[ProfilerActivity]:
+    return [ProfilerActivity.CUDA] if device.type == "cuda" else []
+
+
+def _metadata(workload: Workload, num_steps: int) -> Mapping[str, Any]:
+    """Top-level keys of the trace. HTA refuses a trace that states no rank."""
+    return {
+        "distributedInfo": {"backend": "none", "rank": 0, "world_size": 1},
+        "granite_speech_lab": {
+            "workload": workload.to_json(),
+            "most_decode_steps": num_steps,
+            "torch": torch.__version__,
+        },
+    }
+
+
+def _measure_tax(
+    bounded: _Bounded, num_steps: int, blocks: int, cancelled: Callable[[], bool]
+) -> Tax:
+    def traced() -> Sample:
+        bounded.traced(num_steps)
+        assert bounded.on is not None
+        return bounded.on
+
+    arms = [Arm("off", lambda: bounded.run(num_steps, nullcontext())), Arm("on", traced)]
+    found = interleave(arms, blocks, cancelled=cancelled)
+    off, on = ([run for pair in found[name] for run in pair] for name in ("off", "on"))
+    names = [name for name in off[0].phases_ms if off[0].phases_ms[name] > 0]
+    # The quickest of so few runs: a run after a trace was written out begins with cold caches.
+    by_phase = {
+        name: min(r.phases_ms[name] for r in on) / min(r.phases_ms[name] for r in off)
+        for name in names
+    }
+    off_ms, on_ms = (min(run.end_to_end_ms for run in runs) for runs in (off, on))
+    return Tax(on_ms / off_ms, off_ms, on_ms, len(on), by_phase)

@@ -1,0 +1,89 @@
+"""Which columns the tables of a report show, what they are called, and how values are written.
+
+In: nothing. Out: key -> :class:`Column`, one table each; keys are those of the frames and JSON.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from profiling.figures.style import shortened, title_of
+from profiling.report.page import Column, Formatter, words
+
+
+def _number(digits: int) -> Formatter:
+    return lambda value: f"{float(value):,.{digits}f}"
+
+
+def _percent(value: Any) -> str:
+    return f"{100 * float(value):.1f} %"
+
+
+PHASE_COLUMNS: dict[str, Column] = {
+    "name": Column("phase", title_of),
+    "n": Column("n", str),
+    "median_ms": Column("median ms", _number(2)),
+    "p90_ms": Column("p90 ms", _number(2)),
+    "iqr_ms": Column("IQR ms", _number(2)),
+    "share": Column("share", _percent),
+}
+COMPARISON_COLUMNS: dict[str, Column] = {  # the verdict first: on a phone the rest is scrolled to
+    "name": Column("phase", title_of),
+    "verdict": Column("verdict", words, True),
+    "a_ms": Column("A ms", _number(2)),
+    "b_ms": Column("B ms", _number(2)),
+    "ratio": Column("B / A", _number(3)),
+    "low": Column("from", _number(3)),
+    "high": Column("to", _number(3)),
+}
+TRACE_COLUMNS: dict[str, Column] = {
+    "phase": Column("phase", title_of),
+    "num_spans": Column("stays", str),
+    "wall_ms": Column("wall ms", _number(2)),
+    "self_ms": Column("outside operators ms", _number(2)),
+    "device_ms": Column("device ms", _number(2)),
+    "num_launches": Column("launches", "{:,}".format),
+    "launched": Column("of", str),
+    "share": Column("share", _percent),
+}
+OPERATOR_COLUMNS: dict[str, Column] = {
+    "name": Column("operator", lambda name: shortened(str(name), 60), True),
+    "phase": Column("phase", title_of),
+    "num_calls": Column("calls", "{:,}".format),
+    "self_ms": Column("self ms", _number(3)),
+    "total_ms": Column("total ms", _number(3)),
+    "device_ms": Column("device ms", _number(3)),
+    "share": Column("share", _percent),
+}
+GAP_COLUMNS: dict[str, Column] = {
+    "phase": Column("phase", title_of),
+    "where": Column("idle", lambda where: f"on the {where}"),
+    "busy_ms": Column("busy ms", _number(2)),
+    "idle_ms": Column("idle ms", _number(2)),
+    "idle_share": Column("idle share", _percent),
+    "num_gaps": Column("gaps", "{:,}".format),
+    "longest_gap_us": Column("longest us", _number(1)),
+    "launch_delay_us": Column("launch to start us", _number(1)),
+}
+OVERHEAD_COLUMNS: dict[str, Column] = {
+    "phase": Column("phase", title_of),
+    "stage": Column("stage", str),
+    "num_calls": Column("calls", "{:,}".format),
+    "self_ms": Column("ms", _number(3)),
+    "us_per_call": Column("us a call", _number(1)),
+}
+CACHE_COLUMNS: dict[str, Column] = {
+    "what": Column("cache", str),
+    "hits": Column("hits", str),
+    "misses": Column("misses", str),
+    "bypassed": Column("bypassed", str),
+}
+ROOFLINE_COLUMNS: dict[str, Column] = {
+    "name": Column("phase", title_of),
+    "measured_ms": Column("measured ms", _number(2)),
+    "floor_ms": Column("least possible ms", _number(2)),
+    "share": Column("achieved", _percent),
+    "bound": Column("bound by", str),
+    "expected_ms": Column("expected compiled ms", _number(2)),
+    "most_gain": Column("most to gain", lambda value: f"{float(value):.1f}x"),
+}

@@ -1,0 +1,252 @@
+"""The sections of a report: each writes one part of a run onto the page.
+
+In: a :class:`Page`, a run as its JSON states it, perhaps its trace. Out: nothing; the page grows. A
+section whose numbers the run lacks says so or stays away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from core.phases import PHASES
+from profiling.figures.memory_curves import memory_bars, memory_over_time
+from profiling.figures.phase_bars import run_bars
+from profiling.figures.run_details import compile_bars, roofline_plot
+from profiling.figures.style import OTHER, format_bytes, format_ms
+from profiling.figures.trace_views import operator_icicle, timeline, top_operators
+from profiling.measure.metrics import DEFINITIONS
+from profiling.report.columns import (
+    CACHE_COLUMNS,
+    GAP_COLUMNS,
+    OPERATOR_COLUMNS,
+    OVERHEAD_COLUMNS,
+    PHASE_COLUMNS,
+    ROOFLINE_COLUMNS,
+    TRACE_COLUMNS,
+)
+from profiling.report.page import Page, text
+from profiling.trace.breakdown import (
+    compile_overhead,
+    launch_gaps,
+    memory_curve,
+    operator_paths,
+    operator_table,
+    phase_table,
+)
+from profiling.trace.call_tree import nest
+from profiling.trace.events import Trace
+
+Run = Mapping[str, Any]
+
+TOP_ROWS = 15
+HIDDEN_KERNELS = (
+    "Compiled kernels are not in this trace, so their time looks idle: compile with "
+    "torch._inductor.config.cpp.enable_kernel_profile to see them."
+)
+TRACE_LEAD = (
+    "Recorded once with the profiler on: it says where time goes, not how much. Each lane shows "
+    "what ran when; drag over it to look closer."
+)
+
+
+def without_path(run: Run) -> dict[str, Any]:
+    """The run without its recording's place on disk: reports are passed on, folders are private."""
+    work = {**(run.get("workload") or {})}
+    work["clip"] = {key: value for key, value in (work.get("clip") or {}).items() if key != "path"}
+    return {**run, "workload": work}
+
+
+def label_of(run: Run) -> str:
+    """A run in a few words: its recording, and the workload's label."""
+    work = run.get("workload") or {}
+    parts = ((work.get("clip") or {}).get("name"), work.get("label") or work.get("engine"))
+    return ", ".join(str(part) for part in parts if part) or str(run.get("id", "a run"))
+
+
+def metrics(run: Run) -> list[tuple[str, str, str]]:
+    """Tiles of the metrics that the run has, each with its definition."""
+    found = {**(run.get("metrics") or {}), "end_to_end_ms": run["end_to_end_ms"]}
+    found["profiler_tax"] = run.get("profiler_tax")
+    waits = found.get("inter_token_ms")
+    found["inter_token_ms"] = waits["median"] if isinstance(waits, Mapping) else waits
+    tiles = []
+    for key, (title, unit, meaning) in DEFINITIONS.items():
+        value = found.get(key)
+        if value is not None:
+            tiles.append((title, _with_unit(float(value), unit), meaning))
+    return tiles
+
+
+def _with_unit(value: float, unit: str) -> str:
+    if unit == "ms":
+        return format_ms(value)
+    if unit == "bytes":
+        return format_bytes(value)
+    digits = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return digits + {"x": "x", "1/s": " /s"}.get(unit, "")
+
+
+def transcript(page: Page, run: Run) -> None:
+    """What was heard."""
+    if run.get("transcript_text"):
+        page.parts.append(f"<blockquote>{text(run['transcript_text'])}</blockquote>")
+
+
+def warnings(page: Page, found: Iterable[str]) -> None:
+    """What makes the numbers doubtful."""
+    page.parts += [f'<p class="warning">{text(warning)}</p>' for warning in found]
+
+
+def phases(page: Page, run: Run) -> None:
+    """Time per phase: medians with whiskers, and the table, in the order of the pipeline."""
+    page.heading("Time per phase", DEFINITIONS["phase_ms"][2])
+    page.figure(run_bars(run), "Median time per phase")
+    page.note("Bars are medians; whiskers reach the 90th percentile.")
+    whole, rest = float(run["end_to_end_ms"]), run.get("other_ms")
+    found = {row["name"]: row for row in run["phases"]}
+    if rest is not None and OTHER not in found:
+        share = rest / whole if whole > 0 else None
+        found[OTHER] = {"name": OTHER, "median_ms": rest, "share": share}
+    known = [name for name in (*PHASES, OTHER) if name in found]
+    page.table([found.pop(name) for name in known] + list(found.values()), PHASE_COLUMNS)
+
+
+def memory(page: Page, run: Run, trace: Trace | None) -> None:
+    """Peaks per phase, and the curve of the trace."""
+    page.heading(
+        "Memory",
+        "The most each phase held above what was there when it began. On a CPU the profiler sees "
+        "what is allocated while it runs: activations and caches, not the weights.",
+    )
+    page.figure(memory_bars(run.get("memory") or ()), "Peak memory per phase")
+    if trace is not None:
+        curve = memory_curve(trace.events)
+        page.figure(memory_over_time(curve, trace.events), "Allocated memory over time")
+
+
+def traced(page: Page, run: Run, trace: Trace) -> None:
+    """Timeline, tree of calls, operators, gaps, and the price of compiled calls."""
+    calls = nest(trace.events)
+    over_time(page, run, trace, calls=calls)
+    page.parts.append("<h3>Where the time of each phase went</h3>")
+    operators(page, trace, calls=calls)
+    idle(page, trace, calls=calls)
+
+
+def over_time(page: Page, run: Run, trace: Trace, *, calls: pd.DataFrame | None = None) -> None:
+    """What ran when, and the trace's own table of phases."""
+    page.heading("Inside the phases", TRACE_LEAD)
+    if run.get("profiler_tax"):
+        page.note(_tax_said(run["profiler_tax"]))
+    for absent in trace.lacks:
+        page.note(f"The trace has {absent}.")
+    page.figure(timeline(trace.events, calls=calls), "Phases and calls over time")
+    page.table(phase_table(trace.events, calls=calls).to_dict("records"), TRACE_COLUMNS)
+
+
+def _tax_said(tax: float) -> str:
+    """What watching cost; within a tenth it is less than runs differ among themselves."""
+    if tax < 1.1:
+        return f"Watching cost nothing that could be told apart from noise ({tax:.2f}x the time)."
+    return f"Watching made this run take {tax:.2f} times as long; the timings above are without it."
+
+
+def operators(page: Page, trace: Trace, *, calls: pd.DataFrame | None = None) -> None:
+    """The tree of calls, and the dearest of them."""
+    events = trace.events
+    page.note("As wide as the time it took. Click to enter a call, click the top to leave it.")
+    page.figure(operator_icicle(operator_paths(events, calls=calls)), "Tree of calls by time")
+    page.parts.append("<h3>Dearest operators</h3>")
+    table = operator_table(events, calls=calls)
+    page.figure(top_operators(table), "Operators by self time")
+    page.table(table.head(TOP_ROWS).to_dict("records"), OPERATOR_COLUMNS)
+
+
+def idle(page: Page, trace: Trace, *, calls: pd.DataFrame | None = None) -> None:
+    """Time in which nothing ran, and what calling compiled code cost."""
+    gaps = launch_gaps(trace.events, calls=calls)
+    if len(gaps):
+        page.parts.append("<h3>Gaps</h3>")
+        page.note("Time inside a phase in which nothing ran. What compiling can cure is here.")
+        if not gaps["trusted"].all():
+            warnings(page, [HIDDEN_KERNELS])
+        page.table(gaps.to_dict("records"), GAP_COLUMNS)
+    overhead = compile_overhead(trace.events, calls=calls)
+    if len(overhead):
+        page.parts.append("<h3>Price of calling compiled code</h3>")
+        page.note("Guards, dispatch and wrappers are paid on every call; the graph is the work.")
+        page.table(overhead.to_dict("records"), OVERHEAD_COLUMNS)
+
+
+def compiling(page: Page, run: Run) -> None:
+    """The compile ledger."""
+    ledger = run.get("compile")
+    page.heading("Compiling")
+    if not ledger:
+        page.note("Nothing was compiled in this run.")
+        return
+    if ledger.get("seconds") is not None:
+        again = len(ledger.get("recompiles") or ())
+        breaks = sum((ledger.get("breaks") or {}).values())
+        page.note(
+            f"{ledger['seconds']:.1f} s for {ledger.get('graphs', 0)} graphs, {breaks} breaks, "
+            f"{again} recompilations, {ledger.get('guards') or 'an unknown number of'} guards."
+        )
+    if ledger.get("compiled_before"):
+        page.note("The graphs were compiled before this run began.")
+    page.figure(compile_bars(ledger), "Seconds of each compilation")
+    for entry in ledger.get("recompiles") or ():
+        page.note(f"Recompiled {entry['stage']}: {entry['recompile_reason']}")
+    caches = [{"what": what, **counts} for what, counts in (ledger.get("caches") or {}).items()]
+    if caches:
+        page.table(caches, CACHE_COLUMNS)
+
+
+def roofline(page: Page, run: Run) -> None:
+    """How far each phase is from what the machine can do."""
+    found = run["roofline"]
+    source = "a data sheet" if found["ceilings"].get("paper") else "measurements on this machine"
+    page.heading(
+        "Against the machine's limits",
+        f"Operations and bytes are counted from the model's dimensions; ceilings are {source}.",
+    )
+    dtype = (run.get("workload") or {}).get("dtype", "float32")
+    page.figure(roofline_plot(found["rows"], found["ceilings"], dtype), "Roofline")
+    page.table(found["rows"], ROOFLINE_COLUMNS)
+    if found.get("expected_gain"):
+        page.note(f"Compiling is expected to make the whole {found['expected_gain']:.2f}x faster.")
+
+
+def circumstances(page: Page, runs: Mapping[str, Run]) -> None:
+    """What was measured and on what, and what every metric means. runs: by the name of each."""
+    _side_by_side(page, "What was measured", {at: _work_of(run) for at, run in runs.items()})
+    _side_by_side(page, "Machine", {at: _machine_of(run) for at, run in runs.items()})
+    page.heading("What the metrics mean")
+    items = "".join(
+        f"<dt>{text(title)}</dt><dd>{text(meaning)}</dd>"
+        for title, _, meaning in DEFINITIONS.values()
+    )
+    page.parts.append(f'<dl class="definitions">{items}</dl>')
+
+
+def _work_of(run: Run) -> dict[str, Any]:
+    work = {**(run.get("workload") or {}), "label": None}
+    clip = work.pop("clip", None) or {}
+    return {**{f"recording_{key}": value for key, value in clip.items()}, **work}
+
+
+def _machine_of(run: Run) -> dict[str, Any]:
+    machine = {**(run.get("machine") or {})}
+    sizes = [key for key in machine if key.endswith("_bytes") and machine[key]]
+    return machine | {key.removesuffix("_bytes"): format_bytes(machine.pop(key)) for key in sizes}
+
+
+def _side_by_side(page: Page, title: str, facts: Mapping[str, dict[str, Any]]) -> None:
+    """A column for each run; one for all where they do not differ."""
+    first, *others = facts.values()
+    same = all(other == first for other in others)
+    page.heading(f"{title} ({' and '.join(facts)})" if others and same else title)
+    page.facts({"": first} if same else facts)

@@ -1,0 +1,1 @@
+"""Recorded runs: made, written, read, listed, packed."""

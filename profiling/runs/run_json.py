@@ -1,0 +1,162 @@
+"""The parts of a ``run.json``: what timing, tracing and counting found, as JSON.
+
+In: samples, a trace, a model's dimensions. Out: plain dictionaries. What was not measured is None
+or empty, never zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from core.audio.waveform import SAMPLE_RATE
+from core.lab import Lab
+from core.model.features import num_audio_tokens
+from core.model.lora import adapted_layers, is_merged
+from core.phases import DECODE, VERIFY
+from core.text.prompts import PromptBuilder
+from profiling.measure.capture import Capture
+from profiling.measure.dispatch_overhead import shadow_ms
+from profiling.measure.metrics import acceptance, inter_token_ms, real_time_factor
+from profiling.measure.timing import (
+    Sample,
+    phase_table,
+    samples_by_phase,
+    token_table,
+    whole_spread,
+)
+from profiling.measure.workload import Workload
+from profiling.roofline.counts import Cost, Shape, count
+from profiling.roofline.machine_peaks import GPUS, Ceilings
+from profiling.roofline.roofline import expected_end_to_end_gain, roofline
+from profiling.trace.breakdown import memory_peaks
+from profiling.trace.breakdown import phase_table as trace_phases
+from profiling.trace.events import read_trace
+
+
+def timed_part(workload: Workload, blocks: Sequence[tuple[Sample, Sample]]) -> dict[str, Any]:
+    """Phases, totals, tokens, metrics, text and raw samples of the timed pass."""
+    runs = [run for pair in blocks for run in pair]
+    whole, other = whole_spread(blocks)
+    last = runs[-1].transcript
+    firsts = [run.first_token_ms for run in runs if run.first_token_ms is not None]
+    speeds = [s for s in (run.transcript.new_tokens_per_s for run in runs) if s is not None]
+    drafts = last.draft
+    return {
+        "phases": [asdict(row) for row in phase_table(blocks)],
+        "end_to_end_ms": whole.median,
+        "end_to_end": asdict(whole),
+        "other_ms": other.median,
+        "tokens": token_table(blocks),
+        "metrics": {
+            "rtf": real_time_factor(whole.median, workload.clip.seconds),
+            "time_to_first_token_ms": median(firsts) if firsts else None,
+            "inter_token_ms": inter_token_ms([gap for run in runs for gap in run.gap_ms]),
+            "new_tokens": last.new_tokens,
+            "new_tokens_per_s": median(speeds) if speeds else None,
+            "peak_memory_bytes": max(run.transcript.peak_memory_bytes for run in runs),
+            "acceptance": acceptance(drafts.drafted, drafts.accepted) if drafts else None,
+        },
+        "draft": asdict(drafts) if drafts else None,
+        "transcript_text": last.text,
+        "token_ids": list(last.token_ids),
+        "same_tokens_every_time": len({run.transcript.token_ids for run in runs}) == 1,
+        "samples": samples_by_phase(blocks),
+    }
+
+
+def traced_part(taken: Capture | None, trace: Path, timed: Mapping[str, Any]) -> dict[str, Any]:
+    """Memory by phase, launches per step and the profiler's tax; all absent without a trace."""
+    if taken is None:
+        return {"memory": [], "profiler_tax": None, "trace": None}
+    events = read_trace(trace).events
+    peaks = memory_peaks(events)
+    rows = trace_phases(events)
+    steps = rows[rows["phase"].isin((DECODE, VERIFY))]
+    launches, spans = int(steps["num_launches"].sum()), int(steps["num_spans"].sum())
+    per_step = launches / spans if spans else None
+    return {
+        "memory": [
+            {"phase": row.phase, "device": row.device, "peak_bytes": int(row.peak_bytes)}
+            for row in peaks.itertuples()
+        ],
+        "metrics": {**timed["metrics"], "launches_per_token": per_step},
+        "profiler_tax": taken.tax.ratio,
+        "trace": taken.to_json(),
+    }
+
+
+def roofline_part(
+    lab: Lab, workload: Workload, timed: Mapping[str, Any], ceilings: Ceilings | None
+) -> dict[str, Any] | None:
+    """Rows, ceilings and, for eager runs, what compiling is expected to gain.
+
+    None without ceilings, for recordings so long that they are cut into several passes, and for
+    quantised weights, whose bytes and operations are not counted.
+    """
+    if ceilings is None or workload.quantize or workload.clip.seconds > lab.entry.reliable_s:
+        return None
+    costs = count(
+        lab.config,
+        shape_of_run(lab, workload, tokens_made(timed)),
+        element_bytes=lab.dtype.itemsize,
+        adapter_parameters=adapter_parameters(lab) if workload.lora else 0,
+    )
+    measured = {row["name"]: row["median_ms"] for row in timed["phases"]}
+    # What compiling gains can be foretold for single eager steps; drafts have passes of any width.
+    foretold = workload.engine == "eager" and workload.decoding in ("greedy", "sample")
+    overhead = shadow_ms(lab) if foretold else None
+    rows = roofline(
+        costs,
+        ceilings,
+        workload.dtype,
+        measured_ms=measured,
+        overhead_ms=overhead,
+        row_loops=lab.device.type == "cpu",
+    )
+    return {
+        "rows": [row.to_json() for row in rows],
+        "ceilings": asdict(ceilings),
+        "expected_gain": expected_end_to_end_gain(rows, timed["end_to_end_ms"]),
+        "paper": [on_paper(costs, gpu, workload.dtype) for gpu in GPUS.values()],
+    }
+
+
+def tokens_made(timed: Mapping[str, Any]) -> int:
+    """Tokens that were computed: a step that finds the end of the text is as much work as any."""
+    return max(int(timed["metrics"]["new_tokens"]), 1 + len(timed["tokens"]))
+
+
+def on_paper(costs: Mapping[str, Cost], gpu: Ceilings, dtype: str) -> dict[str, Any]:
+    """The least time the same work could take on a GPU, by its data sheet."""
+    floors = {row.name: row.floor_ms for row in roofline(costs, gpu, dtype)}
+    steps = costs[DECODE].calls
+    return {
+        "machine": gpu.machine,
+        "floor_ms": sum(floors.values()),
+        "ms_per_token": floors[DECODE] / steps if steps else None,
+        "phases": floors,
+    }
+
+
+def shape_of_run(lab: Lab, workload: Workload, num_new_tokens: int) -> Shape:
+    """Frames, prompt and new tokens of a workload on ``lab``."""
+    part = lab.config.projector
+    frames = lab.front_end.config.num_frames(round(workload.clip.seconds * SAMPLE_RATE))
+    places = num_audio_tokens(frames, window=part.window_size, downsample=part.downsample_rate)
+    if lab.tokenizer is None:
+        raise ValueError(f"{lab.files.source} has no tokenizer.json; expected a whole checkpoint")
+    prompts = PromptBuilder(lab.files, lab.tokenizer, lab.entry, lab.config.audio_token_id)
+    ids = prompts.speech(lab.check(**workload.options()).request(), places)
+    return Shape(frames, len(ids), num_new_tokens)
+
+
+def adapter_parameters(lab: Lab) -> int:
+    """Weights of an unmerged adapter on the decoder: it is read with every token."""
+    if is_merged(lab.model):
+        return 0
+    pairs = [(layer.lora_a, layer.lora_b) for _, layer in adapted_layers(lab.model.decoder)]
+    return sum(weight.numel() for pair in pairs for weight in pair if weight is not None)

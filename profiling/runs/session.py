@@ -1,0 +1,170 @@
+"""One session of measuring: several workloads on one model, interleaved, each becoming a run.
+
+In: a loaded model and workloads that share a recording. Out: the contents of a ``run.json`` per
+workload, stored with its trace. The order is fixed: warm up and compile, time with the profiler
+off, trace with it on; nothing timed was ever traced.
+
+The first workload is the baseline and is timed a second time as the A/A arm; every run of the
+session carries what that showed, and the session's id, so that :mod:`profiling.statistics.compare`
+can pair them block by block.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from core.lab import Lab
+from profiling.measure.capture import TRACE_FILE, Capture, capture, kernels_visible
+from profiling.measure.timed_pass import FEWEST_BLOCKS, Blocks, Settings, Timings, time_all
+from profiling.measure.timing import Cancelled, samples_by_phase
+from profiling.measure.workload import Workload
+from profiling.runs.run_json import roofline_part, timed_part, traced_part
+from profiling.runs.store import RunStore
+from profiling.statistics.intervals import paired_ratio
+
+__all__ = ["FEWEST_BLOCKS", "Settings", "measure"]
+
+SCHEMA_VERSION = 1
+COMPILED_WHILE_TIMED = "{n} graphs were compiled while timing: the times include compiling"
+STOPPED_EARLY = "stopped after {done} of {asked} blocks; nothing was traced"
+
+
+def measure(
+    lab: Lab | Sequence[Lab],
+    workloads: Sequence[Workload],
+    store: RunStore,
+    settings: Settings | None = None,
+    *,
+    progress: Callable[[float, str], None] = lambda share, text: None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> list[str]:
+    """Measure and store; returns the ids of the runs, in the order of ``workloads``.
+
+    Args:
+        lab: the model, loaded as the workloads say; or one for each of them.
+        workloads: different ways of doing the same work on one recording.
+        store: where the runs go; nothing is written unless all were measured.
+        settings: how to measure.
+        progress: told the share done, 0 to 1, and what is being done.
+        cancelled: asked before every run of the model.
+
+    Raises:
+        ValueError: no workloads, equal ones, several recordings, or work the model cannot do.
+        Cancelled: the caller asked to stop, and nothing is kept.
+    """
+    how = settings or Settings()
+    labs = [lab] * len(workloads) if isinstance(lab, Lab) else list(lab)
+    _check(labs, workloads)
+    recording = Path(workloads[0].clip.path).read_bytes()
+    visible = kernels_visible() if labs[0].device.type == "cpu" else nullcontext()
+    with visible, tempfile.TemporaryDirectory() as scratch:
+        times = time_all(labs, workloads, recording, how, progress, cancelled)
+        traced = how.trace and len(times.blocks[0]) == times.asked
+        found = []
+        for number, workload in enumerate(workloads):
+            target = Path(scratch) / f"{number}-{TRACE_FILE}"
+            taken = None
+            if traced and not (how.keep and cancelled()):
+                progress(0.8 + 0.2 * number / len(workloads), f"tracing {workload.label()}")
+                taken = _traced(labs[number], workload, recording, target, cancelled, how.keep)
+            found.append((taken, target))
+        session, now = uuid.uuid4().hex[:12], datetime.now(UTC)
+        ids = []
+        for number, (taken, target) in enumerate(found):
+            run = _run(labs[number], workloads, number, times, how, (session, now), taken, target)
+            ids.append(store.write(run, trace=target if taken else None))
+    progress(1.0, "done")
+    return ids
+
+
+def _traced(
+    lab: Lab,
+    workload: Workload,
+    recording: bytes,
+    target: Path,
+    cancelled: Callable[[], bool],
+    keep: bool,
+) -> Capture | None:
+    """One trace; None if the caller asked to stop and what was timed is to be kept."""
+    try:
+        return capture(lab, workload, recording, target, cancelled=cancelled)
+    except Cancelled:
+        if not keep:
+            raise
+        return None
+
+
+def _check(labs: Sequence[Lab], workloads: Sequence[Workload]) -> None:
+    if not workloads or len(set(workloads)) < len(workloads):
+        raise ValueError(f"{len(workloads)} workloads came; expected one or more, all different")
+    different = {name for other in workloads[1:] for name in workloads[0].same_work(other)}
+    if different:
+        raise ValueError(f"the workloads ask for different work: {', '.join(sorted(different))}")
+    if len(labs) != len(workloads):
+        raise ValueError(f"{len(labs)} models and {len(workloads)} workloads came; expected pairs")
+    for lab, workload in zip(labs, workloads, strict=True):
+        lab.check(**workload.options())
+
+
+def _run(
+    lab: Lab,
+    workloads: Sequence[Workload],
+    number: int,
+    times: Timings,
+    how: Settings,
+    stamp: tuple[str, datetime],
+    taken: Capture | None,
+    trace: Path,
+) -> dict[str, Any]:
+    """The contents of one ``run.json``."""
+    workload, blocks = workloads[number], times.blocks[number]
+    session, now = stamp
+    compiled = workload.engine == "compile"
+    ledger = {**times.ledger.to_json(), "compiled_before": times.compiled_before}
+    late = times.num_late_graphs
+    warnings = [COMPILED_WHILE_TIMED.format(n=late)] if late else []
+    if len(blocks) < times.asked:
+        warnings.append(STOPPED_EARLY.format(done=len(blocks), asked=times.asked))
+    timed = timed_part(workload, blocks)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "id": _identity(workload, number, session, now),
+        "created": now.isoformat(timespec="seconds"),
+        "session": session,
+        "baseline": number == 0,
+        "workload": workload.to_json(),
+        "machine": times.machine,
+        **timed,
+        "compile": ledger if compiled else None,
+        "warm_up_ms": times.warm_ups_ms[number],
+        "noise": noise_rows(times.blocks[0], times.again) if times.again else [],
+        "samples_again": samples_by_phase(times.again) if times.again and number == 0 else None,
+        "warnings": warnings,
+        "reference_text": how.reference,
+        "roofline": roofline_part(lab, workload, timed, how.ceilings),
+        **traced_part(taken, trace, timed),
+    }
+
+
+def _identity(workload: Workload, number: int, session: str, now: datetime) -> str:
+    """A run's name: when, what, and which of its session, for arms may differ in more than this."""
+    adapter = {None: "nolora", True: "lora", False: "loraoff"}[workload.lora]
+    parts = (now.strftime("%Y%m%d-%H%M%S"), workload.engine, adapter, workload.decoding)
+    return "-".join((*parts, f"{session[:4]}{number + 1}"))
+
+
+def noise_rows(first: Blocks, again: Blocks) -> list[dict[str, Any]]:
+    """The A/A arm over the baseline, by phase."""
+    one, two = samples_by_phase(first), samples_by_phase(again)
+    return [
+        {"name": name, **asdict(paired_ratio(one[name], two[name]))}
+        for name in one
+        if min(*one[name], *two.get(name, [0.0])) > 0
+    ]

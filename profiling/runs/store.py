@@ -1,0 +1,218 @@
+"""Run folders on disk: list, read, write, rename, delete, export and import as one zip.
+
+In: a root folder. Out: ``<root>/<id>/`` with ``run.json``, perhaps ``trace.json.gz`` and tables as
+``*.csv.gz``. The folder's name is the id. A run appears and disappears as a whole: it is written
+beside the others under a hidden name and renamed, so a process killed in the middle leaves no half.
+A folder that cannot be read is listed as broken, with the reason; only delete touches it.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import os
+import shutil
+import tempfile
+import time
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pandas as pd
+
+from profiling.runs.archive import ArchiveError, checked_members, copy_member
+from profiling.runs.run_file import RUN_FILE, RunError, checked_id, checked_run, read_run
+
+__all__ = ["ArchiveError", "RunEntry", "RunError", "RunStore"]
+
+TRACE_FILE = "trace.json.gz"
+TABLE_SUFFIX = ".csv.gz"
+STAGING = ".staging-"
+LEFT_OVER_AFTER_S = 3600.0
+
+
+@dataclass(frozen=True)
+class RunEntry:
+    """One folder of the store. broken: why it cannot be read, None if it can."""
+
+    id: str
+    created: str
+    title: str
+    has_trace: bool
+    broken: str | None
+
+
+class RunStore:
+    """The runs below ``root``, which is made when the first one is written."""
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.root = Path(root)
+
+    def entries(self) -> list[RunEntry]:
+        """Every run, latest first; broken ones at the end."""
+        folders = sorted(self.root.iterdir()) if self.root.is_dir() else []
+        entries = [
+            self._entry(folder)
+            for folder in folders
+            if folder.is_dir() and not folder.is_symlink() and not folder.name.startswith(".")
+        ]
+        entries.sort(key=lambda entry: entry.created, reverse=True)
+        return sorted(entries, key=lambda entry: entry.broken is not None)
+
+    def names(self) -> list[str]:
+        """Ids of the runs that can be read, latest first."""
+        return [entry.id for entry in self.entries() if entry.broken is None]
+
+    def read(self, run_id: str) -> dict[str, Any]:
+        """``run.json`` of a run; its id is the folder's name.
+
+        Raises:
+            RunError: no such run, or one that cannot be read.
+        """
+        return {**read_run(self._folder(run_id) / RUN_FILE), "id": run_id}
+
+    def trace_path(self, run_id: str) -> Path | None:
+        """The run's trace, None if it has none."""
+        path = self._folder(run_id) / TRACE_FILE
+        return path if path.is_file() else None
+
+    def tables(self, run_id: str) -> dict[str, pd.DataFrame]:
+        """The run's tables by name."""
+        files = sorted(self._folder(run_id).glob(f"*{TABLE_SUFFIX}"))
+        return {file.name.removesuffix(TABLE_SUFFIX): pd.read_csv(file) for file in files}
+
+    def write(
+        self,
+        run: Mapping[str, Any],
+        *,
+        trace: bytes | str | os.PathLike[str] | None = None,
+        tables: Mapping[str, pd.DataFrame] | None = None,
+    ) -> str:
+        """Store a run whole, or not at all.
+
+        Args:
+            run: the contents of ``run.json``, with its ``id``.
+            trace: a gzipped Chrome trace, or the path of one (copied).
+            tables: name -> frame, stored as ``name.csv.gz``.
+
+        Returns:
+            The id.
+
+        Raises:
+            RunError: the run lacks something, or its id is taken.
+        """
+        run_id = checked_id(str(run.get("id", "")))
+        text = json.dumps(checked_run(run), indent=1, allow_nan=False, default=str)
+        with self._staging() as folder:
+            (folder / RUN_FILE).write_text(text, encoding="utf-8")
+            if isinstance(trace, bytes):
+                (folder / TRACE_FILE).write_bytes(trace)
+            elif trace is not None:
+                shutil.copyfile(trace, folder / TRACE_FILE)
+            for name, table in (tables or {}).items():
+                table.to_csv(folder / f"{checked_id(name)}{TABLE_SUFFIX}", index=False)
+            self._publish(folder, run_id)
+        return run_id
+
+    def rename(self, run_id: str, new_id: str) -> None:
+        """Give a run another id.
+
+        Raises:
+            RunError: no such run, or the new id is taken or cannot be one.
+        """
+        self._publish(self._folder(run_id), checked_id(new_id))
+
+    def delete(self, run_id: str) -> None:
+        """Remove a run, broken or not.
+
+        Raises:
+            RunError: no such run.
+        """
+        folder = self._folder(run_id)
+        with self._staging() as doomed:
+            folder.rename(doomed / run_id)
+
+    def export_zip(self, run_id: str) -> bytes:
+        """The whole folder as one zip archive, which :meth:`import_zip` takes back.
+
+        Raises:
+            RunError: no such run, or one that cannot be read.
+        """
+        run, folder, packed = self.read(run_id), self._folder(run_id), io.BytesIO()
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr(RUN_FILE, json.dumps(run, indent=1))
+            for file in sorted(folder.iterdir()):
+                if file.name == TRACE_FILE or file.name.endswith(TABLE_SUFFIX):
+                    archive.write(file, file.name, zipfile.ZIP_STORED)  # packed already
+        return packed.getvalue()
+
+    def import_zip(self, source: bytes | str | os.PathLike[str] | BinaryIO) -> str:
+        """Add the run in an archive; a taken id gets a number.
+
+        Returns:
+            The id it was given.
+
+        Raises:
+            RunError: no archive of a run.
+            ArchiveError: an archive that could do harm. Nothing is written in either case.
+        """
+        opened = io.BytesIO(source) if isinstance(source, bytes) else source
+        try:
+            archive = zipfile.ZipFile(opened)
+        except (zipfile.BadZipFile, OSError) as error:
+            raise RunError(
+                f"this is no zip archive ({error}); expected one made by exporting a run"
+            ) from None
+        with archive, self._staging() as folder:
+            members = checked_members(archive, RUN_FILE, (TRACE_FILE,), TABLE_SUFFIX)
+            for name, member in members.items():
+                copy_member(archive, member, folder / name)
+            run = read_run(folder / RUN_FILE)
+            run_id = self._free_id(checked_id(str(run.get("id", ""))))
+            self._publish(folder, run_id)
+        return run_id
+
+    def _folder(self, run_id: str) -> Path:
+        folder = self.root / checked_id(run_id)
+        if folder.is_symlink() or not folder.is_dir():
+            raise RunError(f"there is no run {run_id!r} in {self.root}; expected a listed one")
+        return folder
+
+    def _entry(self, folder: Path) -> RunEntry:
+        try:
+            run = self.read(folder.name)
+        except RunError as error:
+            return RunEntry(folder.name, "", folder.name, False, str(error))
+        title = str(run["workload"].get("label") or run["workload"].get("engine") or folder.name)
+        has_trace = (folder / TRACE_FILE).is_file()
+        return RunEntry(folder.name, str(run.get("created", "")), title, has_trace, None)
+
+    def _free_id(self, wanted: str) -> str:
+        candidates = (f"{wanted[:70]}-{number}" for number in itertools.count(2))
+        return next(
+            name
+            for name in itertools.chain([wanted], candidates)
+            if not (self.root / name).exists()
+        )
+
+    @contextmanager
+    def _staging(self) -> Iterator[Path]:
+        """A hidden folder beside the runs, gone afterwards with whatever is still in it."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        for old in self.root.glob(f"{STAGING}*"):  # of a process that was killed
+            if time.time() - old.stat().st_mtime > LEFT_OVER_AFTER_S:
+                shutil.rmtree(old, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix=STAGING, dir=self.root) as place:
+            folder = Path(place) / "run"
+            folder.mkdir()
+            yield folder
+
+    def _publish(self, folder: Path, run_id: str) -> None:
+        target = self.root / run_id
+        if target.exists() or target.is_symlink():
+            raise RunError(f"there is a run {run_id!r} already; choose another id or delete it")
+        folder.rename(target)

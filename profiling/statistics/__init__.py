@@ -1,0 +1,1 @@
+"""Runs -> ratios with intervals, verdicts, agreement of texts."""

@@ -1,0 +1,239 @@
+"""Two runs -> what differs: ratios with intervals, verdicts in words, text and tokens, break-even.
+
+In: two runs as their ``run.json`` states them. Out: :class:`Comparison`; its ratios are the time of
+``b`` over the time of ``a``, so below 1 means that b is faster.
+
+Runs of one session were interleaved block by block and are compared in pairs, against the noise
+that the session's A/A arm showed. Runs measured apart can only be compared loosely, and the
+comparison says so: what changed between them is in no interval.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+from core import phases
+from profiling.measure.timing import END_TO_END, OTHER
+from profiling.measure.workload import Workload
+from profiling.statistics.intervals import (
+    Ratio,
+    is_shown,
+    noise_floor,
+    paired_ratio,
+    unpaired_ratio,
+    verdict,
+)
+from profiling.statistics.text_agreement import first_difference, word_errors
+
+ABSENT = "not in both runs"
+AFTER_PREFILL = "after_prefill"  # decode, or draft and verify: whatever makes the tokens
+APART = (
+    "the runs were measured apart: what changed on the machine in between is in no interval; "
+    "measure both in one run to compare them"
+)
+NO_FLOOR = "no A/A arm was measured: noise between equal runs is unknown here"
+BUSY = "other work used {share:.0%} of the processor while {name} was measured"
+BUSY_SHARE = 0.1
+UNEQUAL = "the runs made {} and {} tokens: decoding is not equal work"
+
+
+@dataclass(frozen=True)
+class PhaseVerdict:
+    """One phase. ratio, low, high: b's time over a's; None where a run lacks the phase.
+
+    shown: whether the runs are enough to call it a difference.
+    """
+
+    name: str
+    a_ms: float | None
+    b_ms: float | None
+    ratio: float | None
+    low: float | None
+    high: float | None
+    shown: bool
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """b against a. noise_floor: phase -> (low, high) ratios that equal work showed.
+
+    first_difference: index of the first token that differs, None if none does.
+    break_even_clips: clips after which b's compiling has paid for itself, None if it never does.
+    """
+
+    a: str
+    b: str
+    a_label: str
+    b_label: str
+    end_to_end: PhaseVerdict
+    phases: tuple[PhaseVerdict, ...]
+    noise_floor: dict[str, tuple[float, float]]
+    num_blocks: int
+    paired: bool
+    tokens_identical: bool
+    first_difference: int | None
+    wer_a: float | None
+    wer_b: float | None
+    compile_seconds: float | None
+    break_even_clips: int | None
+    break_even: str
+    warnings: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return {**asdict(self), "ratio_is": "time of b / time of a"}
+
+
+def compare(
+    a: Mapping[str, Any], b: Mapping[str, Any], *, reference: str | None = None, seed: int = 0
+) -> Comparison:
+    """Compare two runs.
+
+    Args:
+        a: ``run.json`` of the baseline.
+        b: of the other.
+        reference: what was really said, for word error rates.
+        seed: of the resampling.
+
+    Raises:
+        ValueError: a run lacks what a comparison needs.
+    """
+    here, there = (_with_generation(_require(run, "samples")) for run in (a, b))
+    paired = a.get("session") is not None and a.get("session") == b.get("session")
+    paired = paired and len(here[END_TO_END]) == len(there[END_TO_END])
+    again = _noise(a) or _noise(b)
+    floors = {name: noise_floor(ratio) for name, ratio in again.items()}
+    if (phases.DECODE in here) != (phases.DECODE in there):  # drafts against single steps
+        floors[AFTER_PREFILL] = floors.get(phases.DECODE, noise_floor(None))
+    else:
+        here.pop(AFTER_PREFILL, None)
+        there.pop(AFTER_PREFILL, None)
+    names = [n for n in (*phases.PHASES, AFTER_PREFILL, OTHER) if n in here or n in there]
+    rows = {
+        name: _judge(name, here.get(name), there.get(name), floors, paired=paired, seed=seed)
+        for name in (*names, END_TO_END)
+    }
+    whole = rows.pop(END_TO_END)
+    spent = (b.get("compile") or {}).get("seconds")
+    clips = break_even_clips(spent, whole)
+    first = first_difference(a.get("token_ids", ()), b.get("token_ids", ()))
+    return Comparison(
+        a=str(a.get("id", "a")),
+        b=str(b.get("id", "b")),
+        a_label=_label(a),
+        b_label=_label(b),
+        end_to_end=whole,
+        phases=tuple(rows.values()),
+        noise_floor=floors,
+        num_blocks=min(len(here[END_TO_END]), len(there[END_TO_END])),
+        paired=paired,
+        tokens_identical=first is None,
+        first_difference=first,
+        wer_a=_wer(reference, a),
+        wer_b=_wer(reference, b),
+        compile_seconds=spent,
+        break_even_clips=clips,
+        break_even=_break_even_words(spent, clips),
+        warnings=tuple(_warnings(a, b, paired=paired, has_floor=bool(floors))),
+    )
+
+
+def _require(run: Mapping[str, Any], key: str) -> Mapping[str, Sequence[float]]:
+    table = run.get(key)
+    if not isinstance(table, Mapping) or not table.get(END_TO_END):
+        raise ValueError(
+            f"run {run.get('id')!r} has no timed {key}; expected a run made by "
+            "`python -m profiling run`"
+        )
+    return table
+
+
+def _with_generation(table: Mapping[str, Sequence[float]]) -> dict[str, Sequence[float]]:
+    """The table and, summed by block, everything that makes tokens after the prefill's."""
+    parts = [table[n] for n in (phases.DRAFT, phases.VERIFY, phases.DECODE) if n in table]
+    extra = {AFTER_PREFILL: [sum(block) for block in zip(*parts, strict=True)]} if parts else {}
+    return {**table, **extra}
+
+
+def _noise(run: Mapping[str, Any]) -> dict[str, Ratio]:
+    """The session's A/A ratios by phase, empty where none was measured."""
+    rows = run.get("noise") or ()
+    return {row["name"]: Ratio(row["ratio"], row["low"], row["high"], row["n"]) for row in rows}
+
+
+def _judge(
+    name: str,
+    a_ms: Sequence[float] | None,
+    b_ms: Sequence[float] | None,
+    floors: Mapping[str, tuple[float, float]],
+    *,
+    paired: bool,
+    seed: int,
+) -> PhaseVerdict:
+    middle_a, middle_b = (median(values) if values else None for values in (a_ms, b_ms))
+    if not a_ms or not b_ms or min(*a_ms, *b_ms) <= 0:
+        return PhaseVerdict(name, middle_a, middle_b, None, None, None, False, ABSENT)
+    found = (paired_ratio if paired else unpaired_ratio)(a_ms, b_ms, seed=seed)
+    floor = floors.get(name, noise_floor(None))
+    bounds = (found.ratio, found.low, found.high)
+    return PhaseVerdict(
+        name, middle_a, middle_b, *bounds, is_shown(found, floor), verdict(found, floor)
+    )
+
+
+def break_even_clips(compile_seconds: float | None, whole: PhaseVerdict) -> int | None:
+    """Clips until the seconds spent on compiling have come back; None if they never do.
+
+    Only a difference that was shown can pay anything back.
+    """
+    if compile_seconds is None or whole.a_ms is None or whole.ratio is None:
+        return None
+    saved_ms = whole.a_ms * (1 - whole.ratio)
+    if saved_ms <= 0 or not whole.shown:
+        return None
+    return math.ceil(1000 * compile_seconds / saved_ms)
+
+
+def _break_even_words(compile_seconds: float | None, clips: int | None) -> str:
+    if compile_seconds is None:
+        return "nothing was compiled"
+    if clips is None:
+        return f"compiling took {compile_seconds:.1f} s and has not been shown to pay off"
+    return f"compiling took {compile_seconds:.1f} s: pays off after {clips} clips like this one"
+
+
+def _wer(reference: str | None, run: Mapping[str, Any]) -> float | None:
+    if reference is None or not reference.strip():
+        return None
+    errors, words = word_errors(reference, str(run.get("transcript_text", "")))
+    return errors / words if words else None
+
+
+def _label(run: Mapping[str, Any]) -> str:
+    return Workload.from_json(run["workload"]).label() if "workload" in run else "unknown"
+
+
+def _warnings(
+    a: Mapping[str, Any], b: Mapping[str, Any], *, paired: bool, has_floor: bool
+) -> list[str]:
+    found = [] if paired else [APART]
+    found += [] if has_floor else [NO_FLOOR]
+    if "workload" in a and "workload" in b:
+        different = Workload.from_json(a["workload"]).same_work(Workload.from_json(b["workload"]))
+        if different:
+            found.append(f"the runs did different work: {', '.join(different)}")
+    num_tokens = [len(run.get("token_ids") or ()) for run in (a, b)]
+    if num_tokens[0] != num_tokens[1]:
+        found.append(
+            "the runs made {} and {} tokens: decoding is not equal work".format(*num_tokens)
+        )
+    for name, run in (("A", a), ("B", b)):
+        share = (run.get("machine") or {}).get("others_cpu_share")
+        if share is not None and share > BUSY_SHARE:
+            found.append(BUSY.format(share=share, name=name))
+    return found

@@ -1,0 +1,238 @@
+"""Events of a trace -> tables: phases, operators, and the tree of calls behind the icicle.
+
+In: the events of :mod:`profiling.trace.events`, and, if it is at hand, their
+:func:`profiling.trace.call_tree.nest`: it takes most of the time. Out: frames whose columns stand
+beside the function that makes them, in milliseconds; NaN, never 0, for what the trace does not
+hold. Times of a trace include the profiler's own cost: they say where time goes,
+:mod:`profiling.measure.timing` says how much.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import numpy as np
+import pandas as pd
+
+from core.phases import PHASES
+from profiling.trace.call_tree import (
+    OUTSIDE,
+    covered_ns,
+    device_work,
+    nest,
+    phase_at,
+    phase_segments,
+    phase_spans,
+)
+from profiling.trace.compile_marks import compile_overhead
+from profiling.trace.events import LAUNCH_CATS
+from profiling.trace.launches import has_device, launch_gaps, launch_times
+from profiling.trace.memory_events import memory_curve, memory_peaks
+
+# The tables of one trace, under one name.
+__all__ = [
+    "compile_overhead",
+    "launch_gaps",
+    "memory_curve",
+    "memory_peaks",
+    "operator_paths",
+    "operator_table",
+    "phase_table",
+]
+
+NS_PER_MS = 1e6
+
+PHASE_COLUMNS = {
+    "phase": "object",  # in the order of core.phases, then "other": time in no phase
+    "num_spans": "Int64",
+    "wall_ms": "float64",  # time inside the phase on the host
+    "self_ms": "float64",  # of it, not inside any operator: Python and waiting
+    "device_ms": "float64",  # time in which a device did the phase's work; NaN without a device
+    "num_launches": "Int64",  # kernels launched; on a CPU, operators that call no other
+    "launched": "object",  # "kernels" or "operators"
+    "share": "float64",  # wall_ms over the time from the first phase's start to the last one's end
+}
+OPERATOR_COLUMNS = {
+    "phase": "object",
+    "name": "object",
+    "num_calls": "int64",
+    "total_ms": "float64",  # with the calls inside it
+    "self_ms": "float64",  # without
+    "device_ms": "float64",  # kernels that it launched itself; NaN without a device
+    "share": "float64",  # of all self time
+    "input_dims": "object",  # only when asked for
+}
+PATH_COLUMNS = {
+    "id": "int64",
+    "parent_id": "int64",  # -1 at the top
+    "label": "object",
+    "phase": "object",
+    "own_ms": "float64",  # not shown in a child
+    "total_ms": "float64",
+    "num_calls": "int64",
+}
+
+
+def phase_table(events: pd.DataFrame, *, calls: pd.DataFrame | None = None) -> pd.DataFrame:
+    """What each phase took, columns :data:`PHASE_COLUMNS`; empty for a trace without phases.
+
+    The row "other" is the time between the first phase's start and the last one's end that belongs
+    to no phase, so that ``wall_ms`` adds up to that time wherever phases do not overlap.
+    """
+    spans = phase_spans(events)
+    if spans.empty:
+        return _declared([], PHASE_COLUMNS)
+    calls = nest(events) if calls is None else calls
+    segments = phase_segments(spans)
+    names = events["name"].astype(object).to_numpy()[calls["row"]]
+    first, last = int(spans["start_ns"].min()), int(spans["end_ns"].max())
+    launched_at = launch_times(events, calls)
+    in_window = launched_at[(launched_at >= first) & (launched_at < last)]
+    launches = pd.Series(phase_at(segments, in_window)).value_counts()
+    work = device_work(events, calls)
+    work = work[(work["caused_ns"] >= first) & (work["caused_ns"] < last)]
+    work_phase = phase_at(segments, work["caused_ns"].to_numpy())
+    kind = "kernels" if has_device(events) else "operators"
+    rows = []
+    for phase in [*(name for name in PHASES if name in set(spans["phase"])), OUTSIDE]:
+        mine = spans[spans["phase"] == phase]
+        own = float(calls["self_ns"][names == phase].sum())
+        wall = covered_ns(mine["start_ns"], mine["end_ns"])
+        if phase == OUTSIDE:
+            wall = last - first - covered_ns(spans["start_ns"], spans["end_ns"])
+        done = work[work_phase == phase]
+        device = covered_ns(done["start_ns"], done["end_ns"])
+        rows.append(
+            {
+                "phase": phase,
+                "num_spans": pd.NA if phase == OUTSIDE else len(mine),
+                "wall_ms": wall / NS_PER_MS,
+                "self_ms": np.nan if phase == OUTSIDE else own / NS_PER_MS,
+                "device_ms": device / NS_PER_MS if kind == "kernels" else np.nan,
+                "num_launches": int(launches.get(phase, 0)),
+                "launched": kind,
+                "share": wall / (last - first) if last > first else np.nan,
+            }
+        )
+    return _declared(rows, PHASE_COLUMNS)
+
+
+def operator_table(
+    events: pd.DataFrame, *, by_shape: bool = False, calls: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """Calls summed by phase and name, most self time first; columns :data:`OPERATOR_COLUMNS`.
+
+    Args:
+        events: of one trace.
+        by_shape: one row per shape of the inputs too; NaN where shapes were not recorded.
+        calls: their :func:`profiling.trace.call_tree.nest`, if it is at hand.
+    """
+    calls = nest(events) if calls is None else calls
+    names = events["name"].astype(object).to_numpy()
+    call_names = names[calls["row"]]
+    parents = calls["parent"].to_numpy()
+    repeated = (parents >= 0) & (call_names[parents] == call_names)  # inside a call of its own name
+    segments = phase_segments(phase_spans(events))
+    frame = pd.DataFrame(
+        {
+            "phase": phase_at(segments, calls["start_ns"].to_numpy()),
+            "name": call_names,
+            "total_ms": np.where(repeated, 0, calls["end_ns"] - calls["start_ns"]) / NS_PER_MS,
+            "self_ms": calls["self_ns"] / NS_PER_MS,
+            "device_ms": _device_ms(events, calls),
+        }
+    )
+    keys = ["phase", "name"]
+    if by_shape:
+        frame["input_dims"] = events["input_dims"].astype(object).to_numpy()[calls["row"]]
+        keys.append("input_dims")
+    frame = frame[~frame["name"].isin(PHASES) & ~frame["name"].str.startswith("ProfilerStep#")]
+    groups = frame.groupby(keys, dropna=False, sort=False)
+    table = groups[["total_ms", "self_ms", "device_ms"]].sum(min_count=1)
+    table.insert(0, "num_calls", groups.size())
+    table["share"] = table["self_ms"] / table["self_ms"].sum()
+    table = table.reset_index().sort_values("self_ms", ascending=False, kind="stable")
+    return table[[key for key in OPERATOR_COLUMNS if key in table]].reset_index(drop=True)
+
+
+def _device_ms(events: pd.DataFrame, calls: pd.DataFrame) -> np.ndarray:
+    """Device time per host call: a launch's kernels are its caller's."""
+    if not has_device(events):
+        return np.full(len(calls), np.nan)
+    work = device_work(events, calls)
+    work = work[work["cause"] >= 0]
+    cause = work["cause"].to_numpy()
+    is_launch = events["cat"].isin(LAUNCH_CATS).to_numpy()[calls["row"]]
+    parents = calls["parent"].to_numpy()
+    charged = np.where(is_launch[cause] & (parents[cause] >= 0), parents[cause], cause)
+    lasts = (work["end_ns"] - work["start_ns"]).to_numpy()
+    return np.bincount(charged, weights=lasts, minlength=len(calls)) / NS_PER_MS
+
+
+def operator_paths(
+    events: pd.DataFrame,
+    *,
+    max_depth: int = 4,
+    least_share: float = 0.002,
+    calls: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    """The tree phase > operator > operator inside it, columns :data:`PATH_COLUMNS`.
+
+    Calls below ``max_depth`` levels, and paths with less than ``least_share`` of all time, count in
+    ``own_ms`` of the call that encloses them: nothing is left out of the totals.
+    """
+    calls = nest(events) if calls is None else calls
+    names = events["name"].astype(object).to_numpy()[calls["row"]]
+    phases = phase_at(phase_segments(phase_spans(events)), calls["start_ns"].to_numpy())
+    nodes: dict[tuple[int, str], int] = {}
+    info: list[tuple[int, str, str, int]] = []  # parent node, label, phase, level
+    own: dict[int, int] = defaultdict(int)
+    count: dict[int, int] = defaultdict(int)
+
+    def node_of(parent: int, label: str, phase: str) -> int:
+        if (parent, label) not in nodes:
+            nodes[parent, label] = len(info)
+            info.append((parent, label, phase, 0 if parent < 0 else info[parent][3] + 1))
+        return nodes[parent, label]
+
+    places: list[int] = []
+    rows = zip(calls["parent"].tolist(), names, phases, calls["self_ns"].tolist(), strict=True)
+    for parent, name, phase, spent in rows:
+        above = node_of(-1, phase, phase) if parent < 0 or name in PHASES else places[parent]
+        if name in PHASES:
+            place = above
+        else:
+            place = node_of(above, name, phase) if info[above][3] < max_depth else above
+        places.append(place)
+        own[place] += spent
+        count[place] += name in PHASES or place != above
+    return _pruned(info, own, count, least_share)
+
+
+def _pruned(
+    info: list[tuple[int, str, str, int]],
+    own: dict[int, int],
+    count: dict[int, int],
+    least_share: float,
+) -> pd.DataFrame:
+    total = [own[node] for node in range(len(info))]
+    for node in range(len(info) - 1, -1, -1):  # children come after their parents
+        if info[node][0] >= 0:
+            total[info[node][0]] += total[node]
+    least = least_share * sum(total[node] for node in range(len(info)) if info[node][0] < 0)
+    rows = []
+    for node in range(len(info) - 1, -1, -1):
+        parent, label, phase, _ = info[node]
+        if total[node] < least and parent >= 0:
+            own[parent] += own[node]
+            continue
+        spent, whole = own[node] / NS_PER_MS, total[node] / NS_PER_MS
+        values = (node, parent, label, phase, spent, whole, count[node])
+        rows.append(dict(zip(PATH_COLUMNS, values, strict=True)))
+    return _declared(rows[::-1], PATH_COLUMNS)
+
+
+def _declared(rows: list[dict[str, object]], columns: dict[str, str]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {key: pd.Series([row[key] for row in rows], dtype=kind) for key, kind in columns.items()}
+    )

@@ -1,0 +1,118 @@
+"""Memory events of a trace -> a curve, and the peak of each phase.
+
+In: the events of :mod:`profiling.trace.events`. Out: bytes over time and per phase, by device;
+empty for a trace without memory events. On a CPU the profiler sees only what is allocated while it
+runs: activations and caches, not the weights, which were there before.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from core.phases import PHASES
+from profiling.trace.call_tree import OUTSIDE, phase_at, phase_segments, phase_spans
+from profiling.trace.events import MEMORY_EVENT
+
+CURVE_COLUMNS = {
+    "ts_us": "float64",
+    "device": "object",  # "cpu", "cuda:0", ...
+    "phase": "object",
+    "bytes": "float64",  # of this event; negative: freed
+    "allocated_bytes": "float64",  # since the recording began
+    "total_bytes": "float64",  # as the allocator counts: on a CPU across all recordings so far
+    "reserved_bytes": "float64",  # held by the caching allocator; NaN on a CPU, which has none
+}
+PEAK_COLUMNS = {
+    "phase": "object",
+    "device": "object",
+    "peak_bytes": "float64",  # most above the level at which a stay in the phase began
+    "net_bytes": "float64",  # what its stays left behind, summed
+    "allocations": "int64",
+}
+CPU, CUDA = 0, 1  # c10::DeviceType
+
+
+def memory_curve(events: pd.DataFrame) -> pd.DataFrame:
+    """Allocated bytes after each allocation and release; columns :data:`CURVE_COLUMNS`.
+
+    The profiler's "Total Allocated" goes on counting where the process's previous recording ended,
+    so the level before the first event is subtracted, device by device.
+    """
+    found = events[(events["name"] == MEMORY_EVENT) & events["total_allocated_bytes"].notna()]
+    devices = [
+        _device_name(kind, index)
+        for kind, index in zip(found["device_type"], found["device_index"], strict=True)
+    ]
+    times_ns = np.rint(found["ts_us"].to_numpy() * 1000).astype(np.int64)
+    total = found["total_allocated_bytes"]
+    before = total - found["bytes"]
+    on_cpu = np.array([device == "cpu" for device in devices], dtype=bool)
+    start = before.groupby(devices).transform("first") if len(found) else total
+    columns = {
+        "ts_us": found["ts_us"],
+        "device": np.array(devices, dtype=object),
+        "phase": phase_at(phase_segments(phase_spans(events)), times_ns),
+        "bytes": found["bytes"],
+        "allocated_bytes": total - start,
+        "total_bytes": total,
+        "reserved_bytes": np.where(on_cpu, np.nan, found["total_reserved_bytes"]),
+    }
+    return pd.DataFrame(
+        {
+            key: pd.Series(np.asarray(columns[key]), dtype=kind)
+            for key, kind in CURVE_COLUMNS.items()
+        }
+    )
+
+
+def memory_peaks(events: pd.DataFrame) -> pd.DataFrame:
+    """The highest a phase rose above where it began; columns :data:`PEAK_COLUMNS`.
+
+    A peak, not a net: a buffer made and freed inside the phase counts. Of several stays in a phase
+    the highest counts. Empty where memory or phases were not recorded.
+    """
+    curve, spans = memory_curve(events), phase_spans(events)
+    rows = []
+    for device in dict.fromkeys(curve["device"]):
+        mine = curve[curve["device"] == device]
+        times_ns = np.rint(mine["ts_us"].to_numpy() * 1000).astype(np.int64)
+        # Level before each event; the last entry is the level after all of them.
+        levels = np.concatenate([[0.0], mine["allocated_bytes"].to_numpy()])
+        for phase in [name for name in PHASES if name in set(spans["phase"])]:
+            stays = spans[spans["phase"] == phase]
+            first = np.searchsorted(times_ns, stays["start_ns"], side="left")
+            last = np.searchsorted(times_ns, stays["end_ns"], side="right")
+            ranges = list(zip(first, last, strict=True))
+            rows.append(
+                {
+                    "phase": phase,
+                    "device": device,
+                    "peak_bytes": max(levels[a : b + 1].max() - levels[a] for a, b in ranges),
+                    "net_bytes": sum(levels[b] - levels[a] for a, b in ranges),
+                    "allocations": int(
+                        sum((mine["bytes"].to_numpy()[a:b] > 0).sum() for a, b in ranges)
+                    ),
+                }
+            )
+    return pd.DataFrame(
+        {
+            key: pd.Series([row[key] for row in rows], dtype=kind)
+            for key, kind in PEAK_COLUMNS.items()
+        }
+    )
+
+
+def phase_of_peak(curve: pd.DataFrame) -> str | None:
+    """The phase in which allocated memory was highest; None without memory events."""
+    if curve.empty:
+        return None
+    phase = str(curve["phase"][curve["allocated_bytes"].idxmax()])
+    return None if phase == OUTSIDE else phase
+
+
+def _device_name(kind: float, index: float) -> str:
+    if np.isnan(kind) or kind == CPU:
+        return "cpu"
+    name = "cuda" if kind == CUDA else f"device type {kind:.0f}"
+    return name if np.isnan(index) or index < 0 else f"{name}:{index:.0f}"
