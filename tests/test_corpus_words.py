@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training import corpus, menu_grammar, synthesis, text
 from training.__main__ import main
-from training.domains import DOMAINS
+from training.corpus import corpus, menu_grammar, synthesis, text
+from training.corpus.domains import DOMAINS
 
 VOICES = (
     synthesis.Voice("one", "flite", "", "free", 1),

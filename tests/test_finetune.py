@@ -25,17 +25,17 @@ import core
 import reference
 import tiny_models
 from core.lab import Lab
-from training import finetune as running
 from training.__main__ import main
-from training.decoder_stage import IGNORE
-from training.finetune import finetune, prepare
-from training.finetune_data import Batcher, Recordings
-from training.finetune_material import answer_lead
-from training.finetune_model import Plan, losses, trainable
-from training.finetune_options import FinetuneOptions
-from training.finetune_schedule import Draw, Size
-from training.manifest import read_manifest
+from training.corpus.manifest import read_manifest
+from training.finetune import finetune as running
+from training.finetune.data import Batcher, Recordings
+from training.finetune.finetune import finetune, prepare
+from training.finetune.material import answer_lead
+from training.finetune.options import FinetuneOptions
+from training.finetune.row_schedule import Draw, Size
+from training.finetune.trainable import Plan, losses, trainable
 from training.saving import SaveError
+from training.stages.decoder_stage import IGNORE
 
 ALL = Plan(("lora", "projector", "encoder", "embeddings"), 4, 4.0, ("q_proj", "k_proj"), 1)
 Noise = Callable[..., Tensor]

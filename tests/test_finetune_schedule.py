@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from training.finetune_material import divide
-from training.finetune_schedule import Schedule, Size, Source
-from training.manifest import Row
+from training.corpus.manifest import Row
+from training.finetune.material import divide
+from training.finetune.row_schedule import Schedule, Size, Source
 
 
 def rows_of(count: int) -> list[Row]:

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training import speak as speaking
 from training.__main__ import main
-from training.manifest import read_manifest
-from training.speak import SpeakOptions, compose, speak, voices_here
-from training.synthesis import Speech, Voice
+from training.corpus import speak as speaking
+from training.corpus.manifest import read_manifest
+from training.corpus.speak import SpeakOptions, compose, speak, voices_here
+from training.corpus.synthesis import Speech, Voice
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ import soundfile
 
 import core
 from training.__main__ import main
-from training.manifest import ManifestError, Row, read_manifest, write_manifest
-from training.manifest_check import check_rows, check_text, inspect
+from training.corpus.manifest import ManifestError, Row, read_manifest, write_manifest
+from training.finetune.manifest_check import check_rows, check_text, inspect
 
 RATE = 16_000
 

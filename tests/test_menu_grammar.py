@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from training.menu_grammar import KINDS, Line, cardinal, line, ordinal, plain, vocabulary
+from training.corpus.menu_grammar import KINDS, Line, cardinal, line, ordinal, plain, vocabulary
 
 LINES = [line(random.Random(seed)) for seed in range(4000)]
 

@@ -24,7 +24,7 @@ from core.transcription.out_of_domain import (
     read_scale,
     signs_of,
 )
-from training.calibrate import Judged, alarms, fit, run
+from training.stages.calibrate import Judged, alarms, fit, run
 
 ALWAYS = OutsideScale(100.0, (0.0,) * 4, 0.5)
 NEVER = replace(ALWAYS, bias=-100.0)

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from training.__main__ import main
-from training.manifest import Row
-from training.mels import power_mel
-from training.preview import picture_of, rebuilt, several_speakers, wav_of
+from training.corpus.manifest import Row
+from training.finetune.preview import picture_of, rebuilt, several_speakers, wav_of
+from training.stages.mels import power_mel
 
 Noise = Callable[..., Tensor]
 

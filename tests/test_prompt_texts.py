@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training import corpus, domains, prompt_texts, recordings
+from training.corpus import corpus, domains, prompt_texts, recordings
 
 
 @pytest.mark.parametrize(

@@ -15,13 +15,14 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 import core
 from core.model.features import FeatureConfig, LogMel
-from training import align_stage, decoder_stage, encoder_stage, joint_stage, mels, pack, text
-from training.augment import augment, mel_centres, stretch, telephone
-from training.batches import MIXED, Composer
-from training.corpus import RATE, Clip, read_manifest, write_manifest, write_wav
-from training.scores import distance, error_rate
-from training.synthesis import VOICES
-from training.vocabulary import CHAT_TEMPLATE, Vocabulary, chat_prompt, train_tokenizer
+from training.corpus import text
+from training.corpus.corpus import RATE, Clip, read_manifest, write_manifest, write_wav
+from training.corpus.synthesis import VOICES
+from training.corpus.vocabulary import CHAT_TEMPLATE, Vocabulary, chat_prompt, train_tokenizer
+from training.stages import align_stage, decoder_stage, encoder_stage, joint_stage, mels, pack
+from training.stages.augment import augment, mel_centres, stretch, telephone
+from training.stages.batches import MIXED, Composer
+from training.stages.wer import distance, error_rate
 
 WORDS = ("one", "two", "three", "four")
 

@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from core.model.granite_speech import GraniteSpeech
-from training.align_model import TRAINED_LAYERS, Heard, build, finish, listen, speech_loss
-from training.align_model import trainable as trained_by_name
 from training.architecture import ENCODER_LAYERS
-from training.batches import Batch
-from training.decoder_stage import new_decoder
-from training.encoder_stage import new_encoder
-from training.optimiser import Optimiser
-from training.pack import averaged
-from training.vocabulary import Vocabulary, train_tokenizer
+from training.corpus.vocabulary import Vocabulary, train_tokenizer
+from training.stages.align_model import TRAINED_LAYERS, Heard, build, finish, listen, speech_loss
+from training.stages.align_model import trainable as trained_by_name
+from training.stages.batches import Batch
+from training.stages.decoder_stage import new_decoder
+from training.stages.encoder_stage import new_encoder
+from training.stages.optimiser import Optimiser
+from training.stages.pack import averaged
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ from collections import Counter
 import pytest
 import torch
 
-from training import mels
-from training.augment import mel_centres, warp
-from training.batches import BLOCK, SHARES, Chance, Composer
-from training.corpus import Clip, part_of
+from training.corpus.corpus import Clip, part_of
+from training.stages import mels
+from training.stages.augment import mel_centres, warp
+from training.stages.batches import BLOCK, SHARES, Chance, Composer
 
 
 def spoken(text: str, part: str, frames: int = 50) -> mels.Spoken:

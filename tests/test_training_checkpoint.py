@@ -11,9 +11,9 @@ import torch
 
 import core
 from bundled import EXAMPLES, inside
-from training.scores import error_rate
-from training.text import CANNOT_HEAR, TRANSCRIBE
-from training.vocabulary import chat_prompt
+from training.corpus.text import CANNOT_HEAR, TRANSCRIBE
+from training.corpus.vocabulary import chat_prompt
+from training.stages.wer import error_rate
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ROOT / "assets" / "tiny"

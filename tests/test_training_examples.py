@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from bundled import transcripts
-from training import examples
-from training.corpus import RATE, Clip, write_manifest, write_wav
+from training.corpus import examples
+from training.corpus.corpus import RATE, Clip, write_manifest, write_wav
 
 
 def corpus(folder: Path, without: str = "") -> Path:

@@ -9,16 +9,16 @@ import pytest
 import torch
 
 from core.checkpoint.catalog import CATALOG
-from training.align_model import build
-from training.batches import Batch
-from training.decoder_stage import new_decoder, pad_rows, token_loss
-from training.domains import DOMAINS
-from training.encoder_stage import ClipDropout, ctc_loss, new_encoder
-from training.joint_stage import WORDS_FIRST, joint_loss
-from training.menu_grammar import vocabulary as menu_vocabulary
-from training.menu_text import PLACES, menu_exchange
-from training.text import CANNOT_HEAR, HESITATIONS, TRANSCRIBE
-from training.vocabulary import Vocabulary, train_tokenizer
+from training.corpus.domains import DOMAINS
+from training.corpus.menu_grammar import vocabulary as menu_vocabulary
+from training.corpus.menu_text import PLACES, menu_exchange
+from training.corpus.text import CANNOT_HEAR, HESITATIONS, TRANSCRIBE
+from training.corpus.vocabulary import Vocabulary, train_tokenizer
+from training.stages.align_model import build
+from training.stages.batches import Batch
+from training.stages.decoder_stage import new_decoder, pad_rows, token_loss
+from training.stages.encoder_stage import ClipDropout, ctc_loss, new_encoder
+from training.stages.joint_stage import WORDS_FIRST, joint_loss
 
 EXCHANGES = [menu_exchange(random.Random(seed)) for seed in range(500)]
 BATCH = Batch(

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from training import decoder_stage
-from training.optimiser import Optimiser
-from training.vocabulary import train_tokenizer
+from training.corpus.vocabulary import train_tokenizer
+from training.stages import decoder_stage
+from training.stages.optimiser import Optimiser
 
 
 def small() -> nn.Module:

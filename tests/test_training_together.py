@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from training.__main__ import main
-from training.together import Team, join_team
+from training.stages.distributed import Team, join_team
 
 ROOT = Path(__file__).parents[1]
 MEMBER = """
 import sys, json, torch
 from torch import nn
-from training.together import join_team
+from training.stages.distributed import join_team
 
 torch.set_num_threads(1)
 with join_team() as team:

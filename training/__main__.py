@@ -11,9 +11,10 @@ import os
 import sys
 from pathlib import Path
 
-from training import commands, corpus
-from training.domains import DOMAINS
-from training.prompt_texts import ASTERISK_TEXTS
+from training import commands
+from training.corpus import corpus
+from training.corpus.domains import DOMAINS
+from training.corpus.prompt_texts import ASTERISK_TEXTS
 
 
 def _corpus(arguments: argparse.Namespace) -> None:
@@ -24,7 +25,7 @@ def _corpus(arguments: argparse.Namespace) -> None:
             f"{','.join(corpus.PARTS)}"
         )
     if "recordings" in parts:
-        from training import recordings as rec
+        from training.corpus import recordings as rec
 
         if ASTERISK_TEXTS.exists():
             count = rec.make_asterisk(folder, rec.ASTERISK_SOUNDS, ASTERISK_TEXTS, 120)
@@ -32,7 +33,7 @@ def _corpus(arguments: argparse.Namespace) -> None:
             if arguments.domain == "menu":
                 count = rec.make_prompts(folder, rec.ASTERISK_SOUNDS, ASTERISK_TEXTS)
                 print(f"prompts: {count} clips")
-        from training.others import make_others
+        from training.corpus.public_test_sets import make_others
 
         print(f"other people: {make_others(folder)} clips")
         if arguments.fsdd is not None:
@@ -51,7 +52,7 @@ def _corpus(arguments: argparse.Namespace) -> None:
 
 
 def _encoder(arguments: argparse.Namespace) -> None:
-    from training import encoder_stage
+    from training.stages import encoder_stage
 
     options = encoder_stage.EncoderOptions(
         steps=4 if arguments.smoke else arguments.steps,
@@ -69,7 +70,7 @@ def _encoder(arguments: argparse.Namespace) -> None:
 
 
 def _decoder(arguments: argparse.Namespace) -> None:
-    from training import decoder_stage
+    from training.stages import decoder_stage
 
     options = decoder_stage.DecoderOptions(
         steps=4 if arguments.smoke else arguments.steps,
@@ -86,7 +87,7 @@ def _decoder(arguments: argparse.Namespace) -> None:
 
 
 def _align(arguments: argparse.Namespace) -> None:
-    from training import align_stage
+    from training.stages import align_stage
 
     smoke = arguments.smoke
     options = align_stage.AlignOptions(
@@ -106,7 +107,7 @@ def _align(arguments: argparse.Namespace) -> None:
 
 
 def _joint(arguments: argparse.Namespace) -> None:
-    from training import joint_stage
+    from training.stages import joint_stage
 
     smoke = arguments.smoke
     options = joint_stage.JointOptions(
@@ -125,15 +126,15 @@ def _joint(arguments: argparse.Namespace) -> None:
 
 
 def _deepen(arguments: argparse.Namespace) -> None:
-    from training import deepen
+    from training.stages import grow_encoder
 
-    print(deepen.run(arguments.source, arguments.checkpoints))
+    print(grow_encoder.run(arguments.source, arguments.checkpoints))
 
 
 def _pack(arguments: argparse.Namespace) -> None:
     import torch
 
-    from training import pack
+    from training.stages import pack
 
     dtype = getattr(torch, arguments.dtype)
     others = arguments.average_with
@@ -143,7 +144,7 @@ def _pack(arguments: argparse.Namespace) -> None:
 def _evaluate(arguments: argparse.Namespace) -> None:
     import json
 
-    from training import evaluate
+    from training.stages import evaluate
 
     ways = arguments.ways.split(",")
     found = evaluate.evaluate(arguments.corpus, arguments.model, ways=ways, limit=arguments.limit)
@@ -154,7 +155,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 
 def _calibrate(arguments: argparse.Namespace) -> None:
-    from training import calibrate
+    from training.stages import calibrate
 
     inside = (arguments.corpus, arguments.inside.split(","))
     outside = (arguments.outside_corpus or arguments.corpus, arguments.outside.split(","))
@@ -165,7 +166,7 @@ def _calibrate(arguments: argparse.Namespace) -> None:
 
 
 def _examples(arguments: argparse.Namespace) -> None:
-    from training import examples
+    from training.corpus import examples
 
     print(f"examples: {examples.write_examples(arguments.corpus, arguments.out)} recordings")
 

@@ -37,7 +37,7 @@ def _add_speak(parser: argparse.ArgumentParser) -> None:
 
 
 def _speak(arguments: argparse.Namespace) -> None:
-    from training.speak import SpeakOptions, speak
+    from training.corpus.speak import SpeakOptions, speak
 
     options = SpeakOptions(
         words=_names(arguments.words),
@@ -61,7 +61,7 @@ def _add_manifest(parser: argparse.ArgumentParser) -> None:
 
 def _manifest_check(arguments: argparse.Namespace) -> int:
     import core
-    from training.manifest_check import inspect
+    from training.finetune.manifest_check import inspect
 
     lab = None if arguments.model is None else core.load(arguments.model, device="cpu")
     report = inspect(arguments.file, lab, arguments.max_seconds)
@@ -104,10 +104,10 @@ def _add_finetune(parser: argparse.ArgumentParser) -> None:
 
 
 def _finetune(arguments: argparse.Namespace) -> None:
-    from training.finetune import finetune
-    from training.finetune_model import Plan
-    from training.finetune_options import FinetuneOptions
-    from training.finetune_schedule import Size
+    from training.finetune.finetune import finetune
+    from training.finetune.options import FinetuneOptions
+    from training.finetune.row_schedule import Size
+    from training.finetune.trainable import Plan
 
     alpha = float(arguments.rank if arguments.alpha is None else arguments.alpha)
     parts, modules = _names(arguments.train), _names(arguments.modules)
@@ -160,8 +160,8 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
 
 def _score(arguments: argparse.Namespace) -> None:
     import core
-    from training.manifest import ManifestError, read_manifest, with_splits
-    from training.manifest_score import hear, word_error
+    from training.corpus.manifest import ManifestError, read_manifest, with_splits
+    from training.finetune.manifest_score import hear, word_error
 
     rows = read_manifest(arguments.data)
     if arguments.split is not None:
@@ -200,7 +200,7 @@ def _add_preview(parser: argparse.ArgumentParser) -> None:
 
 
 def _preview(arguments: argparse.Namespace) -> None:
-    from training.preview import write_page
+    from training.finetune.preview import write_page
 
     print(
         write_page(

@@ -1,0 +1,1 @@
+"""Texts, voices and recordings -> corpora and manifests."""

@@ -1,0 +1,191 @@
+"""Manifests: what recordings there are and what is said in them, one JSON object a line.
+
+In: a ``.jsonl`` file. Out: checked :class:`Row` objects, and the other way round. Columns: audio (a
+path, relative to the manifest's folder), text, language, speaker, licence; where needed also start
+and end (seconds within the recording) and split ("train", "dev" or another name for rows that are
+kept apart). Every error is one line that names the file and the row (the first is row 1).
+
+Only what stands in the manifest is looked at here; ``training.finetune.manifest_check`` opens
+recordings.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+REQUIRED = ("audio", "text", "language", "speaker", "licence")
+OPTIONAL = ("start", "end", "split")
+TRAIN, DEV = "train", "dev"
+MAX_SECONDS = 30.0  # the longest clip that is trained on unless a caller says otherwise
+
+
+class ManifestError(ValueError):
+    """A manifest or one of its rows cannot be used; one line that names file and row."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One recording. start and end in seconds, None for the whole; split None where unstated.
+
+    source: the manifest's path; number: the row in it, from 1.
+    """
+
+    audio: Path
+    text: str
+    language: str
+    speaker: str
+    licence: str
+    start: float | None = None
+    end: float | None = None
+    split: str | None = None
+    source: Path = Path()
+    number: int = 0
+
+    def error(self, problem: str) -> ManifestError:
+        """The error that says what is wrong with this row."""
+        return row_error(self.source, self.number, problem)
+
+
+def row_error(source: Path, number: int, problem: str) -> ManifestError:
+    """``problem`` of one row, on one line."""
+    return ManifestError(f"{source}, row {number}: {' '.join(problem.split())}")
+
+
+def read_manifest(file: Path) -> list[Row]:
+    """All rows of a manifest; empty lines are passed over.
+
+    Raises:
+        ManifestError: no such file, no rows, or the first row that is wrong.
+    """
+    rows = []
+    for number, line in _lines(file):
+        rows.append(parse_row(line, file, number))
+    if not rows:
+        raise ManifestError(f"{file} has no rows; expected one JSON object a line")
+    return rows
+
+
+def problems_of(file: Path) -> tuple[list[Row], list[ManifestError]]:
+    """The rows that can be used, and what is wrong with each of the others.
+
+    Raises:
+        ManifestError: the file itself cannot be read.
+    """
+    rows, problems = [], []
+    for number, line in _lines(file):
+        try:
+            rows.append(parse_row(line, file, number))
+        except ManifestError as error:
+            problems.append(error)
+    return rows, problems
+
+
+def _lines(file: Path) -> list[tuple[int, str]]:
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ManifestError(f"{file} is not text in UTF-8; expected a .jsonl manifest") from error
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise ManifestError(f"{file} cannot be read ({why}); give a .jsonl manifest") from error
+    numbered = enumerate(text.splitlines(), start=1)
+    return [(number, line) for number, line in numbered if line.strip()]
+
+
+def parse_row(line: str, source: Path, number: int) -> Row:
+    """One line of a manifest.
+
+    Raises:
+        ManifestError: not a JSON object, columns missing or unknown, or a value that cannot be.
+    """
+    try:
+        raw = json.loads(line)
+    except ValueError as error:
+        raise row_error(source, number, f"not JSON ({error}); expected one object") from error
+    if not isinstance(raw, dict):
+        raise row_error(source, number, f"a {type(raw).__name__}; expected a JSON object")
+    _check_columns(raw, source, number)
+    if not raw["text"].strip():
+        raise row_error(
+            source, number, "the text is empty; say what is heard, or leave the row out"
+        )
+    start, end = (_seconds(raw, key, source, number) for key in ("start", "end"))
+    if end is not None and end <= (start or 0.0):
+        came = f"end is {end:g} s and start {start or 0.0:g} s"
+        raise row_error(source, number, f"{came}; expected an end after the start")
+    return Row(
+        audio=source.parent / raw["audio"],
+        text=" ".join(raw["text"].split()),
+        language=raw["language"],
+        speaker=raw["speaker"],
+        licence=raw["licence"],
+        start=start,
+        end=end,
+        split=raw.get("split"),
+        source=source,
+        number=number,
+    )
+
+
+def _check_columns(raw: dict[str, Any], source: Path, number: int) -> None:
+    expected = f"expected {', '.join(REQUIRED)} (and {', '.join(OPTIONAL)} where needed)"
+    missing = [key for key in REQUIRED if key not in raw]
+    if missing:
+        raise row_error(source, number, f"column {missing[0]!r} is missing; {expected}")
+    unknown = sorted(set(raw) - {*REQUIRED, *OPTIONAL})
+    if unknown:
+        raise row_error(source, number, f"column {unknown[0]!r} is unknown; {expected}")
+    for key in (*REQUIRED, "split"):
+        if not isinstance(raw.get(key, ""), str | None) or (key in REQUIRED and raw[key] is None):
+            raise row_error(source, number, f"{key} is {raw[key]!r}; expected text")
+
+
+def _seconds(raw: dict[str, Any], key: str, source: Path, number: int) -> float | None:
+    value = raw.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
+        raise row_error(source, number, f"{key} is {value!r}; expected seconds, 0 or more")
+    return float(value)
+
+
+def with_splits(rows: Iterable[Row], names: Collection[str | None]) -> list[Row]:
+    """The rows whose split is among ``names``."""
+    return [row for row in rows if row.split in names]
+
+
+def as_json(row: Row, folder: Path) -> str:
+    """One line of a manifest that lies in ``folder``; its audio path is relative to that."""
+    audio = Path(os.path.relpath(row.audio, folder)).as_posix()
+    values: dict[str, Any] = {"audio": audio}
+    values |= {key: getattr(row, key) for key in REQUIRED[1:]}
+    values |= {key: value for key in OPTIONAL if (value := getattr(row, key)) is not None}
+    return json.dumps(values, ensure_ascii=False)
+
+
+def write_manifest(file: Path, rows: Iterable[Row]) -> int:
+    """Write rows, whole or not at all; returns how many."""
+    lines = [as_json(row, file.parent) for row in rows]
+    write_text(file, "".join(f"{line}\n" for line in lines))
+    return len(lines)
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write a text file, whole or not at all.
+
+    Raises:
+        ValueError: it cannot be written; what was there before still is.
+    """
+    new = file.with_name(f".{file.name}.new")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        new.write_text(text, encoding="utf-8")
+        new.replace(file)
+    except OSError as error:
+        new.unlink(missing_ok=True)
+        raise ValueError(f"{file} could not be written ({error.strerror}); make room") from error

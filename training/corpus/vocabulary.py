@@ -1,0 +1,98 @@
+"""The tokenizer and the chat markup of the bundled checkpoint.
+
+In: the exchanges of a domain. Out: a byte-level BPE ``tokenizers.Tokenizer`` with the
+special tokens of the 3.x family (``<|end_of_text|>`` is id 0, ``<|audio|>`` the last id), the chat
+template, and prompt ids made with both.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+
+from training.corpus.domains import DOMAINS
+from training.corpus.text import TRANSCRIBE, Exchange
+
+END, START_ROLE, END_ROLE, AUDIO = (
+    "<|end_of_text|>",
+    "<|start_of_role|>",
+    "<|end_of_role|>",
+    "<|audio|>",
+)
+END_ID = 0
+CHAT_TEMPLATE = (
+    "{%- for message in messages %}"
+    "{{- '<|start_of_role|>' + message['role'] + '<|end_of_role|>' + message['content'] "
+    "+ '<|end_of_text|>\\n' }}"
+    "{%- endfor %}"
+    "{%- if add_generation_prompt %}"
+    "{{- '<|start_of_role|>assistant<|end_of_role|>' }}"
+    "{%- endif %}"
+)
+
+
+def train_tokenizer(seed: int, num_exchanges: int = 20_000, domain: str = "digits") -> Tokenizer:
+    """Byte-level BPE over exchanges of a domain; at most as many entries as it allows."""
+    rng = random.Random(seed)
+    exchanges = (DOMAINS[domain].exchange(rng) for _ in range(num_exchanges))
+    lines = (
+        text for one in exchanges for text in (one.prompt, one.answer, "system user assistant")
+    )
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=DOMAINS[domain].vocab_size - 1,
+        special_tokens=[END, START_ROLE, END_ROLE],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(lines, trainer)
+    tokenizer.add_special_tokens([AddedToken(AUDIO, special=True, normalized=False)])
+    return tokenizer
+
+
+def chat_prompt(user: str) -> str:
+    """One user turn, ready for the assistant's: what the chat template renders."""
+    return f"{START_ROLE}user{END_ROLE}{user}{END}\n{START_ROLE}assistant{END_ROLE}"
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """A tokenizer and the prompts made with it."""
+
+    tokenizer: Tokenizer
+
+    @classmethod
+    def read(cls, file: Path) -> Vocabulary:
+        """From a ``tokenizer.json``."""
+        return cls(Tokenizer.from_file(str(file)))
+
+    @property
+    def size(self) -> int:
+        """Number of ids, special tokens included."""
+        return self.tokenizer.get_vocab_size(with_added_tokens=True)
+
+    @property
+    def audio_id(self) -> int:
+        """The id of ``<|audio|>``: the last one."""
+        return self.size - 1
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text in which special tokens count as such."""
+        return list(self.tokenizer.encode(text).ids)
+
+    def exchange(self, one: Exchange) -> tuple[list[int], list[int]]:
+        """Ids of the prompt with its markup, and of the answer with the end token."""
+        return self.encode(chat_prompt(one.prompt)), [*self.encode(one.answer), END_ID]
+
+    def speech(self, num_audio: int, answer: str) -> tuple[list[int], list[int]]:
+        """The same for a clip of ``num_audio`` audio places and its transcript."""
+        ids = self.encode(chat_prompt(AUDIO + TRANSCRIBE))
+        place = ids.index(self.audio_id)
+        prompt = [*ids[:place], *[self.audio_id] * num_audio, *ids[place + 1 :]]
+        return prompt, [*self.encode(answer), END_ID]

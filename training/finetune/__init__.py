@@ -1,0 +1,1 @@
+"""One's own recordings -> an adapter."""

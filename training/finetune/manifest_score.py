@@ -1,0 +1,49 @@
+"""Word error rates of a model, and of an adapter on it, over the rows of manifests.
+
+In: a loaded checkpoint, rows. Out: pairs of what was said and what was heard, and their rate. Case
+and punctuation do not count.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from core.lab import Lab
+from training.corpus.manifest import MAX_SECONDS, Row
+from training.finetune.data import waveform_of
+from training.stages.wer import Rate, error_rate
+
+AT_ONCE = 8
+_NOT_A_WORD = re.compile(r"[^\w' ]+")
+
+
+def plain_words(text: str) -> str:
+    """Lower-case words with single spaces, punctuation left out."""
+    return " ".join(_NOT_A_WORD.sub(" ", text.lower()).split())
+
+
+def hear(
+    lab: Lab,
+    rows: Sequence[Row],
+    adapter: str | None = None,
+    *,
+    lora: bool | None = None,
+    max_seconds: float = MAX_SECONDS,
+) -> list[tuple[str, str]]:
+    """(what is said, what the model writes) of every row, greedily."""
+    pairs = []
+    for start in range(0, len(rows), AT_ONCE):
+        group = rows[start : start + AT_ONCE]
+        clips = [waveform_of(row, max_seconds) for row in group]
+        found = lab.transcribe_batch(clips, adapter=adapter, lora=lora)
+        pairs += [
+            (plain_words(row.text), plain_words(transcript.text))
+            for row, transcript in zip(group, found, strict=True)
+        ]
+    return pairs
+
+
+def word_error(pairs: Sequence[tuple[str, str]]) -> Rate:
+    """The rate of pairs, with its interval."""
+    return error_rate(pairs)

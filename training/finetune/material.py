@@ -1,0 +1,127 @@
+"""The recordings of a fine-tuning run: read, checked, and divided into training and dev rows.
+
+In: the manifests of a run and the model. Out: :class:`Material`. Which rows are for validation
+depends on the rows alone, so a resumed run divides them alike.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from core.lab import Lab
+from training.corpus.manifest import DEV, TRAIN, ManifestError, Row, read_manifest, with_splits
+from training.finetune.data import waveform_of
+from training.finetune.manifest_check import check_rows
+from training.finetune.manifest_score import hear, word_error
+from training.finetune.options import FinetuneOptions
+from training.finetune.row_schedule import Schedule, Source
+
+DEV_ONE_IN = 10
+LEAD_ROWS = 4
+NEW, OLD = "new", "earlier"
+
+
+@dataclass(frozen=True)
+class Material:
+    """new and keep: rows to train on; dev: rows to validate with, by name ("new", "earlier")."""
+
+    new: Source
+    keep: Source | None
+    dev: dict[str, list[Row]]
+    max_seconds: float
+
+    def schedule(self, options: FinetuneOptions) -> Schedule:
+        """The order of training."""
+        return Schedule(
+            self.new,
+            self.keep,
+            size=options.size,
+            keep_share=options.keep_share,
+            seed=options.seed,
+        )
+
+    def score(self, lab: Lab, adapter: str | None) -> dict[str, float]:
+        """Word error rates in percent of the dev rows, by name."""
+        return {
+            name: word_error(hear(lab, rows, adapter, max_seconds=self.max_seconds)).percent
+            for name, rows in self.dev.items()
+            if rows
+        }
+
+    def lead_rows(self) -> list[Row]:
+        """A few rows, of what the model knows already where there are such."""
+        source = self.keep or self.new
+        return list(source.rows[:LEAD_ROWS])
+
+    def summary(self) -> str:
+        """One line for a person."""
+        parts = [f"{len(self.new.rows)} rows ({sum(self.new.seconds) / 60:.1f} min) to train on"]
+        if self.keep is not None:
+            parts.append(f"{len(self.keep.rows)} of the earlier domain")
+        parts += [f"{len(rows)} {name} rows for validation" for name, rows in self.dev.items()]
+        return ", ".join(parts)
+
+
+def gather(lab: Lab, options: FinetuneOptions) -> Material:
+    """Read the manifests and check every row that will be used.
+
+    Raises:
+        ManifestError: a row that cannot be trained on, or nothing to train on.
+    """
+    train, dev = divide(read_manifest(options.data))
+    if options.dev is not None:
+        train, dev = [*train, *dev], _of_split(read_manifest(options.dev), DEV)
+    if not train:
+        raise ManifestError(f"{options.data} has no rows to train on; expected at least two")
+    spelt = "encoder" in options.plan.parts and options.characters > 0
+    limit = min(options.max_seconds, lab.max_audio_s)
+    new = Source(train, check_rows(train, lab, spelt=spelt, max_seconds=limit))
+    dev = dev[: options.dev_limit]
+    check_rows(dev, lab, spelt=False, max_seconds=limit)
+    keep, named = None, {NEW: dev}
+    if options.keep is not None:
+        old, old_dev = divide(read_manifest(options.keep))
+        keep = Source(old, check_rows(old, lab, spelt=spelt, max_seconds=limit))
+        named[OLD] = old_dev[: options.dev_limit]
+        check_rows(named[OLD], lab, spelt=False, max_seconds=limit)
+    return Material(new, keep, named, limit)
+
+
+def divide(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+    """Training and dev rows: by their split where one says "dev", else one in ten by its name.
+
+    Rows of any other split are left out.
+    """
+    dev = with_splits(rows, [DEV])
+    train = with_splits(rows, [TRAIN, None])
+    if dev or len(train) < 2:
+        return train, dev
+    marks = {row: zlib.crc32(f"{row.audio.name}/{row.start}/{row.text}".encode()) for row in train}
+    count = max(1, len(train) // DEV_ONE_IN)
+    chosen = set(sorted(train, key=lambda row: (marks[row], row.number))[:count])
+    return [r for r in train if r not in chosen], [r for r in train if r in chosen]
+
+
+def _of_split(rows: Sequence[Row], name: str) -> list[Row]:
+    """The rows of a split, or all of them where none has it."""
+    return with_splits(rows, [name]) or list(rows)
+
+
+def answer_lead(lab: Lab, rows: Sequence[Row]) -> str:
+    """What the model itself puts between the prompt and a text: nothing, or a space.
+
+    Families differ, and a template does not say; the likelier one for texts laid before it wins.
+    """
+    tokenizer = lab.tokenizer
+    assert tokenizer is not None
+    scores = {"": 0.0, " ": 0.0}
+    for row in rows:
+        waveform = waveform_of(row)
+        for lead in scores:
+            ids = tokenizer.encode_continuation(lead + row.text)[:1]
+            scores[lead] += float(
+                lab.logits_along(waveform, ids)[0].log_softmax(-1)[ids[0]] if ids else 0.0
+            )
+    return max(scores, key=lambda lead: scores[lead])

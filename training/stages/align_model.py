@@ -1,0 +1,224 @@
+"""The whole model while it is aligned: what is frozen, what learns, and from which losses.
+
+In: the weights of the first two stages; what the encoder's frozen layers make of a batch. Out: a
+``GraniteSpeech`` whose projector, adapter and last encoder layers may be trained, their loss, and
+greedy transcripts. The decoder does not change, so the model without its adapter is the text
+decoder as it was.
+
+Why encoder layers: a Q-Former sees the frames of a window as a set. Where two short words fall into
+one window, only what the frames say of their neighbours tells which came first.
+
+Shapes: B clips, T frames, D encoder width, A audio places, E decoder width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from core.checkpoint.config_file import parse_config
+from core.model.encoder import padded_length
+from core.model.granite_speech import GraniteSpeech
+from core.model.lora import AdaptableLinear, LoRAWeights, switch
+from training.architecture import LORA, as_deep, raw_config
+from training.corpus.text import CANNOT_HEAR, HESITATIONS
+from training.corpus.vocabulary import END_ID, Vocabulary
+from training.saving import read_state
+from training.stages import mels
+from training.stages.batches import Batch
+from training.stages.decoder_stage import pad_rows, token_loss
+from training.stages.encoder_stage import character_loss
+from training.stages.mels import Spoken
+from training.stages.wer import error_rate
+
+TRAINED_LAYERS = 2  # of the encoder, the last ones; after its self-conditioning
+CHARACTER_WEIGHT = 0.5
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A batch after the encoder's frozen layers: hidden [B, T, D] float16, and the texts."""
+
+    hidden: Tensor
+    texts: tuple[str, ...]
+
+
+@torch.no_grad()
+def listen(model: GraniteSpeech, batch: Batch) -> Heard:
+    """Run the layers that stay as they are."""
+    kept: list[Tensor] = []
+
+    def keep(layer: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        kept.append(arguments[0])
+
+    first = model.encoder.layers[-TRAINED_LAYERS]
+    handle = first.register_forward_pre_hook(keep)
+    try:
+        model.encoder(batch.features, batch.lengths)
+    finally:
+        handle.remove()
+    return Heard(kept[0].half(), batch.texts)
+
+
+def finish(model: GraniteSpeech, hidden: Tensor) -> Tensor:
+    """The encoder's last layers over clips without padding: [B, T, D] -> frames [B, T, D]."""
+    batch, length, _ = hidden.shape
+    block = min(length, model.config.encoder.context_size)
+    real = hidden.new_ones(batch, length, 1)
+    padding = torch.zeros(batch * length // block, 1, 1, block, dtype=torch.bool)
+    for layer in model.encoder.layers[-TRAINED_LAYERS:]:
+        hidden = layer(hidden, real, padding, None)
+    return hidden
+
+
+def build(checkpoints: Path) -> tuple[GraniteSpeech, Vocabulary]:
+    """The whole model: trained encoder and decoder, fresh projector, fresh adapter."""
+    vocabulary = Vocabulary.read(checkpoints / "tokenizer.json")
+    model = GraniteSpeech(parse_config(raw_config(vocabulary.size), source="training.architecture"))
+    encoder, decoder = checkpoints / "encoder.pt", checkpoints / "decoder.pt"
+    model.encoder.load_state_dict(as_deep(read_state(encoder, ("encoder",))["encoder"], encoder))
+    model.decoder.load_state_dict(read_state(decoder, ("decoder",))["decoder"])
+    model.requires_grad_(False).eval()
+    for _, layer in adapted(model):
+        rank, scaling = LORA["r"], LORA["lora_alpha"] / LORA["r"]
+        a = torch.empty(rank, layer.in_features)
+        nn.init.kaiming_uniform_(a, a=math.sqrt(5))
+        layer.attach(LoRAWeights(a, torch.zeros(layer.out_features, rank), scaling))
+    # Audio embeddings start as large as the table's rows: larger ones drown the decoder's layers.
+    linear, table = model.projector.linear, model.decoder.embed_tokens.weight
+    size = float(table.norm(dim=-1).median())
+    nn.init.normal_(linear.weight, std=size / (linear.in_features * linear.out_features) ** 0.5)
+    nn.init.zeros_(linear.bias)
+    for parameter in trainable(model).values():
+        parameter.requires_grad_(True)
+    return model, vocabulary
+
+
+def take_over(
+    model: GraniteSpeech, weights: Mapping[str, Tensor], wanted: Iterable[str], file: Path
+) -> None:
+    """Load ``weights`` of ``file`` into a model; statistics of norms may be among them or not.
+
+    Raises:
+        ValueError: one of the ``wanted`` is not there, or the model has no place for one.
+    """
+    lacking = set(wanted) - weights.keys()
+    unknown = weights.keys() - model.state_dict().keys()
+    if lacking or unknown:
+        odd = sorted(lacking or unknown)
+        raise ValueError(
+            f"{file} {'lacks' if lacking else 'has'} {odd[0]}{' and others' * (len(odd) > 1)}; "
+            "expected a model of the depth that training/architecture.py says: "
+            "`python -m training deepen` makes one of a shallower one"
+        )
+    model.load_state_dict(weights, strict=False)
+
+
+def adapted(model: GraniteSpeech) -> Iterator[tuple[str, AdaptableLinear]]:
+    """(name, layer) of the decoder's layers that the adapter targets."""
+    for name, module in model.decoder.named_modules():
+        if name.rpartition(".")[2] in LORA["target_modules"]:
+            assert isinstance(module, AdaptableLinear)
+            yield f"decoder.{name}", module
+
+
+def trainable(model: GraniteSpeech) -> dict[str, nn.Parameter]:
+    """What this stage trains, by name: projector, adapters, the encoder's last layers."""
+    num_layers = len(model.encoder.layers)
+    last = range(num_layers - TRAINED_LAYERS, num_layers)
+    starts = ("projector.", *(f"encoder.layers.{index}." for index in last))
+    named = dict(model.named_parameters())
+    return {n: p for n, p in named.items() if n.startswith(starts) or ".lora_" in n}
+
+
+def speech_loss(
+    model: GraniteSpeech,
+    vocabulary: Vocabulary,
+    heard: Heard,
+    *,
+    lora: bool,
+    word_weight: float = 0.0,
+) -> Tensor:
+    """Cross-entropy of the transcripts given the audio; adapter off, of "i cannot hear"."""
+    frames = finish(model, heard.hidden.float())  # [B, T, D]
+    audio = model.projector(frames)  # [B, A, E]
+    answers = heard.texts if lora else [CANNOT_HEAR] * len(heard.texts)
+    pairs = [vocabulary.speech(audio.shape[1], answer) for answer in answers]
+    ids, targets = pad_rows(pairs)
+    embeddings = model.splice(ids, audio)
+    loss = token_loss(model.decoder, embeddings, targets, switch([lora] * len(pairs), like=audio))
+    if not lora:
+        return loss
+    lengths = torch.full((len(pairs),), frames.shape[1])  # the head stays true to the frames
+    characters = character_loss(model.encoder.out(frames), heard.texts, lengths)
+    loss = loss + CHARACTER_WEIGHT * characters
+    return loss + word_weight * word_loss(model, vocabulary, audio, heard.texts)
+
+
+def word_loss(
+    model: GraniteSpeech, vocabulary: Vocabulary, audio: Tensor, texts: Sequence[str]
+) -> Tensor:
+    """CTC of the transcripts' tokens against the audio embeddings [B, A, E], hesitation as blank.
+
+    A score is a squared distance, so it draws the embeddings to where "um four um um one" lies,
+    in direction and size: text that the frozen decoder knows how to tidy up. Without it they grew
+    to many times the size of words, and strings did not come out in order.
+    """
+    table = model.decoder.embed_tokens.weight
+    far = torch.cdist(audio.flatten(0, 1), table).square()  # [B*A, V]
+    scores = -4.0 * far.unflatten(0, audio.shape[:2])
+    tokens = [vocabulary.encode(f" {said}") if said else [] for said in texts]
+    sizes = torch.tensor([len(ids) for ids in tokens])
+    joined = torch.tensor([one for ids in tokens for one in ids], dtype=torch.long)
+    blank = vocabulary.encode(f" {HESITATIONS[0]}")[0]
+    places = torch.full((len(texts),), audio.shape[1])
+    log_probs = scores.log_softmax(-1).transpose(0, 1)  # [A, B, V]
+    losses = F.ctc_loss(
+        log_probs, joined, places, sizes, blank, reduction="sum", zero_infinity=True
+    )
+    # CTC does not mind a word that lasts for three places, a reader does: one place for each word.
+    words = (1.0 - log_probs[..., blank].exp()).sum(0)  # [B], how many places hold words
+    excess = (words - sizes) / (sizes + 1.0)
+    return losses / max(1, int(sizes.sum())) + excess.square().mean()
+
+
+@torch.inference_mode()
+def transcribe(
+    model: GraniteSpeech, vocabulary: Vocabulary, features: Tensor, *, lora: bool, limit: int = 48
+) -> str:
+    """Greedy transcript of one clip's features [T, 160], without a cache: for checks."""
+    length = features.shape[0]
+    total = padded_length(length, model.config.encoder.context_size)
+    padded = nn.functional.pad(features, (0, 0, 0, total - length))[None]
+    on = switch([lora], like=features)
+    audio = model.embed_audio(padded, torch.tensor([length]), on).embeddings
+    prompt, _ = vocabulary.speech(model.num_audio_tokens(length), "")
+    embeddings = model.splice(torch.tensor([prompt]), audio)
+    ids: list[int] = []
+    while len(ids) < limit:
+        positions = torch.arange(embeddings.shape[1])[None]
+        hidden = model.decoder(embeddings, positions, None, on)
+        ids.append(int(model.decoder.logits(hidden[:, -1:], on).argmax()))
+        if ids[-1] == END_ID:
+            break
+        following = model.decoder.embed_tokens(torch.tensor([[ids[-1]]]))
+        embeddings = torch.cat([embeddings, following], dim=1)
+    return vocabulary.tokenizer.decode(ids, skip_special_tokens=True)
+
+
+def word_error(
+    model: GraniteSpeech, vocabulary: Vocabulary, dev: list[Spoken], *, lora: bool
+) -> float:
+    """Word error rate in percent over clips as recorded."""
+    model.eval()
+    pairs = [
+        (one.text, transcribe(model, vocabulary, mels.features(one.power()), lora=lora))
+        for one in dev
+    ]
+    return error_rate(pairs).percent

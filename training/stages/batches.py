@@ -1,0 +1,215 @@
+"""Training batches of speech: clips composed, augmented, grouped by length.
+
+In: the corpus as power mels (``Spoken``). Out: batches in which every clip has exactly the same
+number of frames, filled up with quiet of its own kind *before* augmentation, so that no padding
+reaches the encoder (whose batch norm would count it).
+
+Batches come in pools; pool ``k`` depends on the seed and ``k`` alone, so a run that resumes draws
+what it would have drawn. Shapes: B clips, T frames at 50 Hz, M mel frames at 100 Hz.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from training.corpus.synthesis import VOICES
+from training.corpus.text import OH
+from training.stages.augment import add_noise, augment, stretch
+from training.stages.mels import FLOOR, NUM_MELS, Spoken, features
+
+MIXED = 3  # turns of a voice that is many speakers, for one of another
+# How often a voice reads lines of the domain, strings of digits, lines of words in any order. Many
+# of the last teach rare words, and that "two" is as likely as "to" wherever it is heard.
+SHARES = {"synthetic": 0.65, "digits": 0.17, "words": 0.18}
+BLOCK = 400  # mel frames of one attention block of 200 encoder frames (4 s)
+LATE = 0.3  # of the clips of two blocks, with few words somewhere: the first block may be empty
+LATE_SHORT = 0.15  # of the others, with silence before the words that may be longer than they
+
+
+@dataclass(frozen=True)
+class Batch:
+    """features [B, T, 160] and the text of each clip."""
+
+    features: Tensor
+    texts: tuple[str, ...]
+
+    @property
+    def lengths(self) -> Tensor:
+        """[B] int64, all equal to T."""
+        return torch.full((self.features.shape[0],), self.features.shape[1])
+
+
+class Chance(NamedTuple):
+    """The two sources of chance of a pool: for choices, and for tensors."""
+
+    python: random.Random
+    torch: torch.Generator
+
+
+def quiet(frames: int, like: Tensor, chance: Chance) -> Tensor:
+    """Power mel [frames, 80] of a pause: digital silence, or noise as quiet as ``like``'s floor."""
+    if chance.python.random() < 0.4:
+        return torch.full((frames, NUM_MELS), FLOOR)
+    floor = like.kthvalue(max(1, like.shape[0] // 10), dim=0).values
+    rough = torch.rand((2, frames, NUM_MELS), generator=chance.torch).clamp(min=1e-6).log().neg()
+    return (floor * rough.mean(0)).clamp(min=FLOOR)
+
+
+def silence(frames: int, chance: Chance) -> Tensor:
+    """Power mel [frames, 80] with no speech in it: nothing at all, or noise of some colour."""
+    nothing = torch.full((frames, NUM_MELS), FLOOR)
+    if chance.python.random() < 0.3:
+        return nothing
+    level, colour = chance.python.uniform(-90.0, 0.0), chance.python.uniform(-0.5, 2.0)
+    return add_noise(nothing, level, colour, chance.torch)
+
+
+def tighten(power: Tensor, rng: random.Random) -> Tensor:
+    """Cut the quiet ends, keeping up to 60 ms of them: many recordings begin in mid-sound."""
+    loudness = power.sum(-1)
+    heard = (loudness > loudness.max() * 10.0 ** rng.uniform(-4.5, -3.0)).nonzero()[:, 0]
+    first = max(0, int(heard[0]) - rng.randint(0, 6))
+    return power[first : int(heard[-1]) + 1 + rng.randint(0, 6)]
+
+
+class Composer:
+    """Draws clips: synthetic strings as they are, real digits joined to strings, and silence."""
+
+    def __init__(
+        self, spoken: Sequence[Spoken], *, real_share: float, seed: int, joined: bool = False
+    ) -> None:
+        """joined: also several strings of one synthetic voice in a clip, for longer texts."""
+        self.synthetic = [s for s in spoken if not s.speaker.startswith("fsdd-")]
+        self.real: dict[str, list[Spoken]] = defaultdict(list)
+        for one in spoken:
+            if one.speaker.startswith("fsdd-"):
+                self.real[one.speaker].append(one)
+        # The real speakers never say "oh": alone, it would be heard far less often than any digit.
+        self.synthetic += 4 * [s for s in self.synthetic if s.text == OH]
+        if not self.synthetic and not self.real:
+            raise ValueError("the corpus has no training clips; run `python -m training corpus`")
+        self.voices: dict[str, dict[str, list[Spoken]]] = defaultdict(lambda: defaultdict(list))
+        for one in self.synthetic if joined else ():
+            self.voices[one.speaker][one.part].append(one)
+        # A slow engine's voice has fewer clips, not fewer turns; one that is many speakers has
+        # more turns: what is scarce is voices.
+        known = {voice.name: voice.weight * (MIXED if voice.mixed else 1) for voice in VOICES}
+        usual = sum(known.values()) / len(known)
+        self.turns = {name: known.get(name, usual) for name in sorted(self.voices)}
+        self.real_share = real_share if self.real and self.synthetic else float(bool(self.real))
+        self.seed = seed
+
+    def compose(self, strength: float, room: int, chance: Chance) -> tuple[Tensor, str]:
+        """One clip: power mel [M, 80] with M <= ``room``, and its text (empty for silence)."""
+        rng = chance.python
+        if rng.random() < 0.03:
+            return silence(rng.randint(20, min(300, room)), chance), ""
+        if rng.random() < self.real_share:
+            speaker = self.real[rng.choice(sorted(self.real))]
+            wanted, pace = (
+                rng.choice((1, 1, 1, 1, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 8)),
+                rng.choice((5, 20, 45)),
+            )
+        else:
+            speaker, wanted, pace = self._voice(rng)
+        if room > BLOCK and rng.random() >= LATE:
+            wanted = 99  # as many as fit
+        tempo = 1.0
+        if rng.random() < 0.3 + 0.5 * strength:
+            tempo = rng.uniform(1.0 - 0.16 * strength, 1.0 + 0.2 * strength)
+        parts, texts = self._join(speaker, wanted, pace, tempo, room - 80, chance)
+        if rng.random() < 0.6:
+            spare = room - 40 - sum(part.shape[0] for part in parts)
+            longest = max(40, spare) if rng.random() < LATE_SHORT else 40
+            parts.insert(0, quiet(rng.randint(1, longest), parts[0], chance))
+        if rng.random() < 0.6:
+            parts.append(quiet(rng.randint(1, 40), parts[-1], chance))
+        return torch.cat(parts), " ".join(texts)
+
+    def _voice(self, rng: random.Random) -> tuple[list[Spoken], int, int]:
+        """Strings to draw from, how many of them to join, and the longest pause between them."""
+        if not self.voices:
+            return self.synthetic, 1, 40
+        (name,) = rng.choices(list(self.turns), list(self.turns.values()))
+        parts = self.voices[name]
+        (part,) = rng.choices(list(parts), [SHARES.get(part, 1.0) for part in parts])
+        return parts[part], rng.choice((1, 1, 1, 1, 2, 2, 3)), 40
+
+    def _join(
+        self,
+        pool: Sequence[Spoken],
+        wanted: int,
+        pace: int,
+        tempo: float,
+        room: int,
+        chance: Chance,
+    ) -> tuple[list[Tensor], list[str]]:
+        """``wanted`` clips of a pool, or as many as fit in ``room``, with pauses up to ``pace``."""
+        parts: list[Tensor] = []
+        texts: list[str] = []
+        rng, misses = chance.python, 0
+        while len(texts) < wanted and misses < 20:
+            one = rng.choice(pool)
+            gap = rng.randint(0, pace) if texts else 0
+            if round(one.log_power.shape[0] * tempo) + gap > room:
+                misses += 1
+                continue
+            power = stretch(one.power(), tempo) * 10.0 ** rng.uniform(-0.4, 0.4)
+            if rng.random() < 0.5:
+                power = tighten(power, rng)
+            if gap:
+                parts.append(quiet(gap, power, chance))
+            parts.append(power)
+            texts.append(one.text)
+            room -= power.shape[0] + gap
+        if not parts:  # nothing fitted: silence has an empty text, so the pair is still true
+            parts.append(silence(24, chance))
+        return parts, texts
+
+    def pool(
+        self, index: int, strength: float, *, num_batches: int, frames: int
+    ) -> Iterator[Batch]:
+        """The batches of pool ``index``, in random order, each of about ``frames`` (50 Hz) frames.
+
+        An eighth of them are long clips of two attention blocks; the others fit into one block.
+        """
+        rng = random.Random(f"{self.seed}/{index}")
+        chance = Chance(rng, torch.Generator().manual_seed(rng.randrange(2**62)))
+        num_long = max(1, num_batches // 8)
+        groups = []
+        for _ in range(num_long):
+            count = max(2, frames // BLOCK)
+            long = [self.compose(strength, 2 * BLOCK, chance) for _ in range(count)]
+            groups.append((long, 2 * BLOCK))
+        clips: list[tuple[Tensor, str]] = []
+        total = 2 * frames * (num_batches - num_long)
+        while total > 0:
+            clips.append(self.compose(strength, BLOCK, chance))
+            total -= clips[-1][0].shape[0]
+        clips.sort(key=lambda clip: clip[0].shape[0])
+        while clips:
+            size = max(1, min(len(clips), 2 * frames // clips[-1][0].shape[0], 96))
+            group, clips = clips[-size:], clips[:-size]
+            groups.append((group, max(24, group[-1][0].shape[0])))
+        rng.shuffle(groups)
+        for group, room in groups:
+            yield _finish(group, room, strength, chance)
+
+
+def _finish(group: list[tuple[Tensor, str]], room: int, strength: float, chance: Chance) -> Batch:
+    """Bring every clip of a group to ``room`` mel frames with quiet, augment it, make features."""
+    rows = []
+    for power, _ in group:
+        spare = room - power.shape[0]
+        front = chance.python.randint(0, spare)
+        ends = quiet(front, power, chance), quiet(spare - front, power, chance)
+        filled = torch.cat([ends[0], power, ends[1]])
+        rows.append(features(augment(filled, strength, chance.torch)))
+    return Batch(torch.stack(rows), tuple(said for _, said in group))

@@ -1,0 +1,85 @@
+"""Power mels: what augmentation works on, and how they become the encoder's features.
+
+In: waveforms [N] at 16 kHz. Out: power mels [M, 80] at 100 Hz (M mel frames), and from those the
+stacked log-mel features [T, 160] at 50 Hz (T = M // 2), by the arithmetic of
+``core.model.features``.
+
+Power mels of a whole corpus are kept as float16 decimal logarithms in one file.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+import torchaudio
+from torch import Tensor
+
+from core.model.features import log_compress, stack_frames
+from training.corpus.corpus import RATE, Clip, part_of, read_wav
+
+LOG = logging.getLogger(__name__)
+NUM_MELS = 80
+FLOOR = 1e-10
+HOP = 160
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """A clip ready for training: log10 power mel [M, 80] float16, text, speaker.
+
+    part: of the corpus (``training.corpus.corpus.part_of``).
+    """
+
+    log_power: Tensor
+    text: str
+    speaker: str
+    part: str = ""
+
+    def power(self) -> Tensor:
+        """The power mel [M, 80] float32."""
+        return torch.pow(10.0, self.log_power.float())
+
+
+@cache
+def _transform() -> torchaudio.transforms.MelSpectrogram:
+    return torchaudio.transforms.MelSpectrogram(
+        sample_rate=RATE, n_fft=512, win_length=400, hop_length=HOP, n_mels=NUM_MELS
+    )
+
+
+def power_mel(samples: Tensor) -> Tensor:
+    """Waveform [N] -> power mel [N // 160 + 1, 80].
+
+    A clip shorter than half a window is padded to one, because the transform mirrors its edges.
+    """
+    if samples.shape[0] < 400:
+        samples = torch.nn.functional.pad(samples, (0, 400 - samples.shape[0]))
+    return _transform()(samples).T.clamp(min=FLOOR)
+
+
+def features(power: Tensor) -> Tensor:
+    """Power mel [M, 80] -> features [M // 2, 160]."""
+    return stack_frames(log_compress(power))
+
+
+def load(folder: Path, clips: Sequence[Clip], cache_file: Path | None = None) -> list[Spoken]:
+    """The power mels of clips, in their order; read from ``cache_file`` where it holds them.
+
+    Only clips that the cache lacks are computed; the cache is then written anew.
+    """
+    known: dict[str, Tensor] = {}
+    if cache_file is not None and cache_file.exists():
+        known = torch.load(cache_file, weights_only=True)
+    missing = [clip for clip in clips if clip.audio not in known]
+    for clip in missing:
+        samples = torch.from_numpy(read_wav(folder, clip))
+        known[clip.audio] = power_mel(samples).log10().half()
+    if missing and cache_file is not None:
+        LOG.info("power mels: %d computed, %d kept in %s", len(missing), len(known), cache_file)
+        torch.save(known, cache_file)
+    return [Spoken(known[clip.audio], clip.text, clip.speaker, part_of(clip)) for clip in clips]
