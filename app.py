@@ -18,10 +18,10 @@ try:
 except ImportError:
     spaces = None
 
-from app.deployment import read_deployment
-from app.limits import Limits
+from app.service.deployment import read_deployment
+from app.service.limits import Limits
+from app.service.service import Studio
 from app.serving import serve
-from app.studio import Studio
 from app.ui import build_app
 
 parser = argparse.ArgumentParser(description="Granite Speech Lab")

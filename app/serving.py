@@ -11,8 +11,8 @@ from importlib.util import find_spec
 
 import gradio as gr
 
-from app.deployment import Deployment
-from app.examples import FOLDER
+from app.service.deployment import Deployment
+from app.service.examples import FOLDER
 from app.theme import theme
 from core.checkpoint.catalog import ASSETS
 

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import gradio as gr
 
-from app import wording
-from app.adapters_panel import keep_fresh
-from app.compare_tab import build_compare_tab
-from app.deployment import Deployment
-from app.endpoints import build_endpoints
-from app.events import session_of
-from app.kept_settings import keep_settings
-from app.live_tab import Onward, build_live_tab
-from app.measure_endpoints import build_measure_endpoints
-from app.measuring import Measuring
-from app.models_tab import build_models_tab
-from app.profile_tab import build_profile_tab
-from app.run_shelf import RunShelf
-from app.run_viewer import RunViewer
-from app.studio import Studio
-from app.transcribe_tab import build_transcribe_tab, find_again
+from app.api.endpoints import build_endpoints
+from app.api.measure_endpoints import build_measure_endpoints
+from app.components.adapters_panel import keep_fresh
+from app.components.events import session_of
+from app.components.kept_settings import keep_settings
+from app.service.deployment import Deployment
+from app.service.measurement import Measuring
+from app.service.profile_library import RunShelf
+from app.service.profile_reader import RunViewer
+from app.service.service import Studio
+from app.tabs.compare_tab import build_compare_tab
+from app.tabs.live_tab import Onward, build_live_tab
+from app.tabs.models_tab import build_models_tab
+from app.tabs.profile_tab import build_profile_tab
+from app.tabs.transcribe_tab import build_transcribe_tab, find_again
+from app.wording import phrases
 
 UPLOADS_KEPT_S = 3600
 
@@ -37,14 +37,14 @@ def build_app(studio: Studio, deployment: Deployment | None = None) -> gr.Blocks
         analytics_enabled=False,
         delete_cache=(UPLOADS_KEPT_S // 6, UPLOADS_KEPT_S),
     ) as app:
-        gr.HTML(wording.HEADING_HTML, elem_id="heading")
+        gr.HTML(phrases.HEADING_HTML, elem_id="heading")
         with gr.Tabs(overflow_behavior="wrap") as tabs:
             with gr.Tab("Transcribe", id="transcribe"):
                 page = build_transcribe_tab(studio)
             with gr.Tab("Live", id="live"):
                 live = None
                 if where.no_live:
-                    gr.HTML(wording.status_html(where.no_live))
+                    gr.HTML(phrases.status_html(where.no_live))
                 else:
                     onward = Onward(tabs, page.recording, page.expected, page.result)
                     live = build_live_tab(studio, page.settings, onward)

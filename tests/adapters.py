@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import tiny_models
-from app.model_actions import add_adapter
-from app.settings import Settings
-from app.studio import Studio
+from app.service.model_actions import add_adapter
+from app.service.service import Studio
+from app.service.settings import Settings
 
 TOKENS = 8
 

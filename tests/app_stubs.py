@@ -12,8 +12,8 @@ from threading import Event
 from types import SimpleNamespace
 from typing import Any
 
-from app.settings import Settings
-from app.studio import Outcome, Studio, Update
+from app.service.service import Outcome, Studio, Update
+from app.service.settings import Settings
 from core.checkpoint.catalog import CATALOG
 from core.text.transcript import PhaseTime, Transcript, Word
 from core.transcription.options import Finished, PartialText

@@ -8,9 +8,9 @@ from pathlib import Path
 import gradio as gr
 import pytest
 
-from app.examples import read_examples
-from app.failures import plain_errors
-from app.settings import Settings, split_keywords
+from app.components.failures import plain_errors
+from app.service.examples import read_examples
+from app.service.settings import Settings, split_keywords
 from app.ui import build_app
 from app_stubs import studio_of
 

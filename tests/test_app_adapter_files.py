@@ -13,11 +13,11 @@ import pytest
 
 import tiny_models
 from adapters import add, text, write_mine
-from app.adapter_book import LONGEST_NAME
-from app.limits import Limits
-from app.model_actions import remove_adapter
-from app.settings import Settings
-from app.studio import Studio
+from app.service.adapter_registry import LONGEST_NAME
+from app.service.limits import Limits
+from app.service.model_actions import remove_adapter
+from app.service.service import Studio
+from app.service.settings import Settings
 from app.ui import build_app
 from core.checkpoint.peft_format import CONFIG, WEIGHTS
 from measuring import RECORDING

@@ -17,20 +17,20 @@ from gradio_client.exceptions import AppError
 
 import core
 from adapters import TOKENS, add, text, write_mine
-from app import measure_work
-from app.adapters_panel import list_html
-from app.compare_wording import names
-from app.kept_settings import accepted, restored
-from app.measure_work import How, Measured
-from app.measuring import Measuring
-from app.model_actions import remove_adapter, unload_model
-from app.model_wording import lora_note, model_html
-from app.run_shelf import RunShelf
+from app.components.adapters_panel import list_html
+from app.components.kept_settings import accepted, restored
+from app.components.settings_panel import FIELDS, build_settings
+from app.service import measurement_job
+from app.service.measurement import Measuring
+from app.service.measurement_job import How, Measured
+from app.service.model_actions import remove_adapter, unload_model
+from app.service.profile_library import RunShelf
+from app.service.service import Studio
+from app.service.settings import Settings
 from app.serving import serve
-from app.settings import Settings
-from app.settings_panel import FIELDS, build_settings
-from app.studio import Studio
 from app.ui import build_app
+from app.wording.comparison import names
+from app.wording.models import lora_note, model_html
 from measuring import RECORDING
 from profiling.roofline.machine_peaks import GPUS
 from profiling.runs import session
@@ -108,7 +108,7 @@ class TestRequests:
     def test_two_adapters_are_compared_by_their_names(
         self, studio: Studio, mine: Path, clip: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(measure_work, "measure_ceilings", lambda *_: GPUS["H200"])
+        monkeypatch.setattr(measurement_job, "measure_ceilings", lambda *_: GPUS["H200"])
         monkeypatch.setattr(session, "capture", partial(session.capture, num_steps=1, tax_blocks=1))
         add(studio, mine)
         measuring = Measuring(studio, RunShelf(None))

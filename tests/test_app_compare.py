@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from app import compare_wording as words
-from app.asked import known_text, settings_of
-from app.examples import read_examples
-from app.measure_work import Doing, Measured
-from app.settings import Settings
+from app.service.api_settings import known_text, settings_of
+from app.service.examples import read_examples
+from app.service.measurement_job import Doing, Measured
+from app.service.settings import Settings
+from app.wording import comparison as words
 from measuring import RECORDING
 from profiling.statistics.text_agreement import agreement_said
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from app import measure_work as module
-from app.measure_work import SAME_HERE, Doing, How, Measured
-from app.measuring import SAME, Measuring
-from app.run_shelf import RunShelf
-from app.settings import Settings
-from app.studio import NotBegun, Studio
+from app.service import measurement_job as module
+from app.service.measurement import SAME, Measuring
+from app.service.measurement_job import SAME_HERE, Doing, How, Measured
+from app.service.profile_library import RunShelf
+from app.service.service import NotBegun, Studio
+from app.service.settings import Settings
 from core.lab import Lab
 from measuring import RECORDING
 from profiling.roofline.machine_peaks import GPUS

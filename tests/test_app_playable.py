@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from app.limits import Limits
-from app.playable import given, playable
+from app.service.limits import Limits
+from app.service.seekable_audio import given, playable
 
 
 def flac(folder: Path, subtype: str = "PCM_16", channels: int = 2) -> tuple[Path, np.ndarray]:

@@ -16,10 +16,10 @@ import gradio as gr
 import plotly.graph_objects as go
 import pytest
 
-from app.profile_sections import FIGURES, build_sections
-from app.run_shelf import SHIPPED, Chosen, RunShelf
-from app.run_view import NO_TRACE, NOT_IN_TRACE, SECTIONS, RunView, view_of
-from app.run_viewer import FILES, RunViewer
+from app.components.profile_sections import FIGURES, build_sections
+from app.service.profile_library import SHIPPED, Chosen, RunShelf
+from app.service.profile_reader import FILES, RunViewer
+from app.service.profile_view import NO_TRACE, NOT_IN_TRACE, SECTIONS, RunView, view_of
 from profiling.runs.store import RunStore
 from profiling.trace.trace_file import TraceError
 from recorded import RUN, TRACE, dropped, store_with

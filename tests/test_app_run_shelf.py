@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from app.run_shelf import MOST_OWN, RunShelf
+from app.service.profile_library import MOST_OWN, RunShelf
 from profiling.runs.archive import ArchiveError
 from profiling.runs.run_file import RunError
 from profiling.runs.store import RunStore

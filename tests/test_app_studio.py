@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from app.jobs import Job, Worker
-from app.settings import Settings
-from app.studio import NotBegun, Outcome, Studio
+from app.service.service import NotBegun, Outcome, Studio
+from app.service.settings import Settings
+from app.service.worker import Job, Worker
 from app_stubs import SETTINGS, StubLab, last, studio_of
 from core.checkpoint.catalog import CATALOG
 from core.transcription.options import PartialText, PhaseStarted

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from app import model_wording, result_wording, wording
-from app.model_card import card_of_name
-from app.studio import Outcome, Paced
+from app.service.model_card import card_of_name
+from app.service.service import Outcome, Paced
+from app.wording import models, phrases, results
 from app_stubs import TRANSCRIPT
 from core.text.prompts import TASKS
 from core.text.transcript import DraftReport
@@ -21,47 +21,45 @@ class TestWording:
     outcome = Outcome(TRANSCRIPT, compile_s=0.0, load_s=0.0, card=card_of_name("tiny"))
 
     def test_a_fast_run(self) -> None:
-        said = result_wording.summary(self.outcome)
+        said = results.summary(self.outcome)
         assert said == "3.0 s of sound became text in 100 ms, 30.3 times faster than real time."
 
     def test_compiling_and_loading_are_told(self) -> None:
-        said = result_wording.summary(replace(self.outcome, compile_s=21.34, load_s=1.5))
+        said = results.summary(replace(self.outcome, compile_s=21.34, load_s=1.5))
         assert "21.3 s built compiled graphs" in said
         assert "Loading the model took 1.5 s" in said
 
     def test_silence(self) -> None:
         nothing = replace(TRANSCRIPT, text="", warnings=("no speech was heard in this recording",))
-        said = result_wording.summary(replace(self.outcome, transcript=nothing))
+        said = results.summary(replace(self.outcome, transcript=nothing))
         assert said.startswith("No speech was heard in this recording.")
 
     def test_a_stopped_run_keeps_its_text_and_says_so_once(self) -> None:
         stopped = replace(self.outcome, transcript=replace(TRANSCRIPT, warnings=(STOPPED,)))
-        assert result_wording.summary(stopped).startswith("Stopped after 100 ms.")
-        assert "Stopped" not in result_wording.notes_html(stopped, "")
+        assert results.summary(stopped).startswith("Stopped after 100 ms.")
+        assert "Stopped" not in results.notes_html(stopped, "")
 
     def test_warnings_stand_under_the_text(self) -> None:
         cut = replace(TRANSCRIPT, warnings=("the text was cut",))
-        html = result_wording.notes_html(replace(self.outcome, transcript=cut), "")
+        html = results.notes_html(replace(self.outcome, transcript=cut), "")
         assert "<p class='note warning'>The text was cut.</p>" in html
 
     def test_everything_from_outside_is_escaped(self) -> None:
         card = replace(card_of_name("x"), title="<b>", licence="<script>", notes="<i>")
-        for html in (model_wording.model_html(card), model_wording.models_html([card])):
+        for html in (models.model_html(card), models.models_html([card])):
             assert "<script>" not in html
             assert "<i>" not in html
-        assert "<x>" not in wording.status_html("<x>") + result_wording.notes_html(
-            self.outcome, "<x>"
-        )
+        assert "<x>" not in phrases.status_html("<x>") + results.notes_html(self.outcome, "<x>")
 
     def test_unsure_words_are_named_gently(self) -> None:
-        assert result_wording.unsure(TRANSCRIPT) == "Least sure of: “one” (41 %)"
+        assert results.unsure(TRANSCRIPT) == "Least sure of: “one” (41 %)"
 
     def test_agreement_with_what_was_said(self) -> None:
-        assert result_wording.agreement("three one", "Three  one")[0] == "right"
-        assert result_wording.agreement("three one", "three")[0] == "aside"
+        assert results.agreement("three one", "Three  one")[0] == "right"
+        assert results.agreement("three one", "three")[0] == "aside"
 
     def test_numbers_have_an_equivalent_for_screen_readers(self) -> None:
-        html = result_wording.figures_html(self.outcome)
+        html = results.figures_html(self.outcome)
         assert "<th scope='row'>encoder</th><td>60.0 ms</td>" in html
         assert "<th scope='row'>other</th><td>10.0 ms</td>" in html
 
@@ -76,43 +74,43 @@ class TestWording:
         ],
     )
     def test_errors_in_words(self, error: Exception, said: str) -> None:
-        assert said in wording.failure(error)
-        assert "secret" not in wording.failure(error)
+        assert said in phrases.failure(error)
+        assert "secret" not in phrases.failure(error)
 
     def test_a_question_and_its_text_become_one_message(self) -> None:
-        assert wording.question("reverse", "one two") == "reverse: one two"
-        assert wording.question("What was said?", "one") == "What was said?\n\none"
+        assert phrases.question("reverse", "one two") == "reverse: one two"
+        assert phrases.question("What was said?", "one") == "What was said?\n\none"
 
     def test_a_compiled_run_says_that_it_may_take_long(self) -> None:
         started = PhaseStarted(0, "encoder")
-        assert "minute" in str(wording.doing(started, engine="compile"))
-        assert "minute" not in str(wording.doing(started, engine="eager"))
+        assert "minute" in str(phrases.doing(started, engine="compile"))
+        assert "minute" not in str(phrases.doing(started, engine="eager"))
 
     def test_every_choice_of_the_core_has_a_title(self) -> None:
-        assert tuple(wording.ENGINES) == ENGINES
-        assert tuple(wording.DECODINGS) == DECODINGS
-        assert tuple(wording.TASKS) == TASKS
+        assert tuple(phrases.ENGINES) == ENGINES
+        assert tuple(phrases.DECODINGS) == DECODINGS
+        assert tuple(phrases.TASKS) == TASKS
 
     def test_a_long_recording_tells_how_far_it_is(self) -> None:
         paced = Paced(done_s=30.0, total_s=95.4, spent_s=10.0)
-        assert wording.doing(paced, engine="eager") == "Heard 0:30 of 1:35, about 21.8 s left"
-        assert wording.doing(Paced(3700.0, None, 1.0), engine="eager") == "Heard 1:01:40"
+        assert phrases.doing(paced, engine="eager") == "Heard 0:30 of 1:35, about 21.8 s left"
+        assert phrases.doing(Paced(3700.0, None, 1.0), engine="eager") == "Heard 1:01:40"
 
     def test_drafts_are_counted(self) -> None:
         drafted = replace(TRANSCRIPT, draft=DraftReport(drafted=9, accepted=7, passes=2))
-        rows = result_wording.figures(replace(self.outcome, transcript=drafted))
+        rows = results.figures(replace(self.outcome, transcript=drafted))
         assert ("Drafts kept", "7 of 9", "in 2 passes of the decoder") in rows
 
 
 class TestModelCards:
     def test_known_models_state_licence_size_and_abilities(self) -> None:
-        html = model_wording.model_html(card_of_name("ibm-granite/granite-speech-3.3-2b"))
+        html = models.model_html(card_of_name("ibm-granite/granite-speech-3.3-2b"))
         for part in ("Apache-2.0", "3.0 billion parameters", "5.6 GiB", "French", "translates"):
             assert part in html
 
     def test_lora_is_explained_where_there_is_none(self) -> None:
         assert card_of_name("granite-speech-4.1-2b").has_adapter is False
-        assert "no adapter" in model_wording.lora_note(card_of_name("granite-speech-4.1-2b"))
+        assert "no adapter" in models.lora_note(card_of_name("granite-speech-4.1-2b"))
 
     def test_unknown_models_promise_nothing(self) -> None:
         card = card_of_name("someone/something")

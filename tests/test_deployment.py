@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from app.deployment import Deployment, read_deployment
-from app.limits import Limits
+from app.service.deployment import Deployment, read_deployment
+from app.service.limits import Limits
+from app.service.service import Studio
+from app.service.settings import Settings
 from app.serving import serve
-from app.settings import Settings
-from app.studio import Studio
 from app.ui import build_app
 from measuring import RECORDING
 

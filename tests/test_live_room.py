@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.live import LiveRoom, live_settings
-from app.live_tab import answer
-from app.live_wording import status, text_html
-from app.settings import Settings
-from app.studio import Studio
+from app.service.live_sessions import LiveRoom, live_settings
+from app.service.service import Studio
+from app.service.settings import Settings
+from app.tabs.live_tab import answer
+from app.wording.live import status, text_html
 from app_stubs import TRANSCRIPT, StubLab
 from core.text.transcript import Word
 from core.transcription.streaming import LiveState

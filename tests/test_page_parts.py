@@ -14,16 +14,16 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from app.batch_panel import DONE, FAILED, LEFT_OUT, rows_html, transcribed
-from app.kept_settings import accepted, restored
-from app.limits import Limits
-from app.model_card import card_of_name
-from app.settings_panel import FIELDS, SettingsPanel, build_settings
-from app.studio import Studio
-from app.transcript_files import archive, transcript_file
-from app.updates import Paced
-from app.wording import progress_html
-from app.words_html import MOST_WORDS, words_html
+from app.components.batch_panel import DONE, FAILED, LEFT_OUT, rows_html, transcribed
+from app.components.kept_settings import accepted, restored
+from app.components.settings_panel import FIELDS, SettingsPanel, build_settings
+from app.service.limits import Limits
+from app.service.model_card import card_of_name
+from app.service.service import Studio
+from app.service.transcript_files import archive, transcript_file
+from app.service.updates import Paced
+from app.wording.phrases import progress_html
+from app.wording.words_html import MOST_WORDS, words_html
 from app_stubs import SETTINGS, TRANSCRIPT, StubLab, studio_of
 from core.text.transcript import Word
 

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from app.deployment import Deployment
-from app.limits import Limits
-from app.settings import Settings
-from app.shelf import Shelf
-from app.studio import Studio
+from app.service.deployment import Deployment
+from app.service.limits import Limits
+from app.service.model_cache import Shelf
+from app.service.service import Studio
+from app.service.settings import Settings
+from app.service.zero_gpu import HEAR, LEAST_S, MOST_S, TRANSCRIBE, Failed, LentGpu, seconds_needed
 from app.ui import build_app
-from app.zero_gpu import HEAR, LEAST_S, MOST_S, TRANSCRIBE, Failed, LentGpu, seconds_needed
 from core.lab import Lab as RealLab
 from measuring import RECORDING
 
@@ -79,7 +79,7 @@ class TestLentGpu:
         assert seconds_needed(TRANSCRIBE, "stop", recording) == LEAST_S
         for length, seconds in ((60.0, 40), (1000.0, MOST_S), (None, 40)):
             found = type("Found", (), {"duration_s": length})
-            monkeypatch.setattr("app.zero_gpu.probe", lambda _, found=found: found)
+            monkeypatch.setattr("app.service.zero_gpu.probe", lambda _, found=found: found)
             assert seconds_needed(TRANSCRIBE, "stop", recording) == seconds
 
     def test_a_quota_that_is_used_up_says_what_to_do(self, recording: str) -> None:
@@ -149,7 +149,7 @@ def test_the_app_borrows_the_gpu_on_zero_gpu_and_only_there(
 ) -> None:
     lender, made = Lender(), []
     monkeypatch.setitem(sys.modules, "spaces", SimpleNamespace(GPU=lender.GPU))
-    monkeypatch.setattr("app.studio.Studio.warm", lambda self: made.append(self))
+    monkeypatch.setattr("app.service.service.Studio.warm", lambda self: made.append(self))
     monkeypatch.setattr("app.serving.serve", lambda *_, **__: "")
     monkeypatch.setenv("SPACE_ID", "me/lab")
     monkeypatch.setenv("SPACES_ZERO_GPU", zero_gpu)

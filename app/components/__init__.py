@@ -1,0 +1,1 @@
+"""Panels and fields of the page, and how their handlers are attached."""

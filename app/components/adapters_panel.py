@@ -1,0 +1,160 @@
+"""Adapters of a model: what was added to it, one more, one less. Part of the Models tab.
+
+In: a studio, the model that is chosen on the tab. Out: components, wired; :func:`keep_fresh` shows
+what was added wherever a request is set up. An adapter is a folder that ``python -m training
+finetune`` or peft wrote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import gradio as gr
+from gradio.events import Dependency
+
+from app.components.arm_panel import ArmPanel
+from app.components.events import MODEL_EVENT, PAGE_EVENT, Updates
+from app.components.failures import told
+from app.components.settings_panel import SettingsPanel
+from app.service.model_actions import add_adapter, remove_adapter
+from app.service.service import Studio, plain_name
+from app.wording import phrases
+
+NOTE = (
+    "What fine-tuning on your own recordings made (docs/finetune.md), or any LoRA adapter of this "
+    "model in PEFT's format. It stays until the app is closed; each request chooses."
+)
+ADDING = "Adding… a model or an adapter that is not on this machine yet is downloaded first."
+ADDED = "{name} was added to {title}; choose it under “Which adapter”, below the LoRA switch."
+REMOVED = "{name} was removed from {title}."
+NONE_YET = "None was added to {title} yet."
+WORK = {"show_progress": "minimal", "api_visibility": "private", **MODEL_EVENT}
+
+
+@dataclass(frozen=True)
+class AdaptersPanel:
+    """changed: events after which the list may be another one."""
+
+    changed: tuple[Dependency, ...]
+
+
+def build_adapters(studio: Studio, model: gr.Dropdown, tab: gr.Tab) -> AdaptersPanel:
+    """Lay the panel out inside the current column and wire it; ``tab`` is the tab around it."""
+    with gr.Accordion("Adapters of this model", open=False, elem_id="adapters"):
+        gr.HTML(phrases.aside_html(NOTE))
+        listing = gr.HTML(list_html(studio, studio.model), elem_id="adapters-list")
+        with gr.Row():
+            with gr.Column(min_width=240):
+                source = gr.Textbox(
+                    label="Folder or repository id",
+                    placeholder="mine, or owner/adapter",
+                    elem_id="adapter-source",
+                )
+                name = gr.Textbox(
+                    label="Name",
+                    info="What requests call it; empty takes the folder's.",
+                    elem_id="adapter-name",
+                )
+            files = gr.File(
+                label="Or its two files, or a zip of them",
+                file_count="multiple",
+                height=190,
+                min_width=240,
+                elem_id="adapter-files",
+            )
+        add = gr.Button("Add", elem_id="adapter-add")
+        status = gr.HTML(elem_id="adapter-status")
+        with gr.Row(visible=False, elem_id="adapters-leaving") as leaving:
+            gone = gr.Dropdown(
+                [],
+                label="Added here",
+                filterable=False,
+                min_width=160,
+                scale=3,
+                elem_id="adapter-gone",
+            )
+            remove = gr.Button("Remove", min_width=80, elem_id="adapter-remove")
+
+    def shown(chosen: str | None) -> Updates:
+        names = studio.card(chosen or studio.model).adapters
+        return {
+            listing: list_html(studio, chosen or studio.model),
+            leaving: gr.update(visible=bool(names)),
+            gone: gr.update(choices=list(names), value=names[-1] if names else None),
+        }
+
+    def add_it(
+        chosen: str | None, source_said: str, paths: list[str] | None, wanted: str
+    ) -> Iterator[Updates]:
+        yield {status: phrases.status_html(ADDING)}
+        try:
+            added = add_adapter(studio, chosen or "", wanted or "", source_said or "", paths or [])
+        except Exception as error:
+            yield {status: phrases.status_html(told(error), "error")}
+            return
+        said = ADDED.format(name=added.name, title=studio.card(chosen or "").title)
+        emptied = {source: "", files: None, name: ""}
+        yield shown(chosen) | emptied | {status: phrases.status_html(said)}
+
+    def remove_it(chosen: str | None, adapter: str | None) -> Updates:
+        try:
+            remove_adapter(studio, chosen or "", adapter or "")
+        except Exception as error:
+            return {status: phrases.status_html(told(error), "error")}
+        said = REMOVED.format(name=adapter, title=studio.card(chosen or "").title)
+        return shown(chosen) | {status: phrases.status_html(said)}
+
+    outputs = [listing, leaving, gone]
+    added = add.click(
+        add_it, [model, source, files, name], [*outputs, source, files, name, status], **WORK
+    )
+    removed = remove.click(remove_it, [model, gone], [*outputs, status], **WORK)
+    for looked in (model.change, tab.select):
+        looked(shown, [model], outputs, **PAGE_EVENT)
+    return AdaptersPanel((added, removed))
+
+
+def list_html(studio: Studio, model: str) -> str:
+    """The adapters of a model: name, and where each came from."""
+    added = studio.shelf.adapters.of(plain_name(model))
+    if not added:
+        return phrases.aside_html(NONE_YET.format(title=studio.card(model).title))
+    rows = (f"<li><b>{escape(one.name)}</b> from {escape(one.source)}</li>" for one in added)
+    return f"<ul class='added'>{''.join(rows)}</ul>"
+
+
+def keep_fresh(
+    app: gr.Blocks,
+    studio: Studio,
+    panel: AdaptersPanel,
+    settings: SettingsPanel,
+    arms: Sequence[ArmPanel],
+) -> None:
+    """Offer what was added wherever a request is set up, and whenever a page is loaded.
+
+    Args:
+        app: the Blocks around everything.
+        studio: whose adapters.
+        panel: where they are added and removed.
+        settings: those of the Transcribe tab, which the browser puts back when a page is loaded.
+        arms: of measurements.
+    """
+    for event in panel.changed:
+        _offer(event.then, studio, [settings, *arms])
+    if arms:
+        _offer(app.load, studio, arms)
+
+
+def _offer(when: Any, studio: Studio, panels: Sequence[SettingsPanel | ArmPanel]) -> None:
+    def fresh(*values: Any) -> Updates:
+        changes: Updates = {}
+        for part, model, adapter in zip(panels, values[::2], values[1::2], strict=True):
+            changes |= part.adapters.fit(studio.card(model or studio.model), adapter)
+        return changes
+
+    inputs = [field for part in panels for field in (part.model, part.adapters.adapter)]
+    outputs = [field for part in panels for field in part.adapters.outputs]
+    when(fresh, inputs, outputs, **PAGE_EVENT)

@@ -1,0 +1,119 @@
+"""How one arm of a measurement runs: model, engine, LoRA, decoding, number format, weights.
+
+In: a studio and what this deployment allows. Out: :class:`ArmPanel`, whose ``inputs`` are read by
+:meth:`ArmPanel.read` in the same order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from app.components.events import PAGE_EVENT, Updates
+from app.components.lora_fields import OWN, LoraFields, build_lora, chosen_adapter
+from app.service.deployment import Deployment
+from app.service.service import Studio
+from app.service.settings import Settings
+from app.wording import phrases
+from core.devices import dtypes, quantisers
+
+AS_STARTED = "as the app started"
+WEIGHTS = {
+    "": "as they are",
+    "int8": "int8, products in integers",
+    "int8-weight-only": "int8, products in floating point",
+}
+
+
+@dataclass(frozen=True)
+class ArmPanel:
+    """The components, in the order that :meth:`read` takes their values."""
+
+    model: gr.Dropdown
+    engine: gr.Radio
+    adapters: LoraFields
+    decoding: gr.Dropdown
+    dtype: gr.Dropdown
+    quantize: gr.Dropdown
+
+    @property
+    def inputs(self) -> list[Any]:
+        """What a handler passes on to :meth:`read`."""
+        which = [self.adapters.lora, self.adapters.adapter]
+        return [self.model, self.engine, *which, self.decoding, self.dtype, self.quantize]
+
+    @staticmethod
+    def read(values: tuple[Any, ...], max_new_tokens: int) -> Settings:
+        """The values of ``inputs``, by name. LoRA on means: where there is an adapter."""
+        model, engine, lora, adapter, decoding, dtype, quantize = values
+        lora, adapter = chosen_adapter(lora, adapter)
+        return Settings(
+            model=model or "",
+            engine=engine,
+            lora=lora,
+            adapter=adapter,
+            decoding=decoding,
+            dtype=dtype or "",
+            quantize=quantize or "",
+            max_new_tokens=int(max_new_tokens),
+        )
+
+    @staticmethod
+    def usual(**values: Any) -> list[Any]:
+        """Values of ``inputs`` but for the model: these, and the usual ones where none is given."""
+        wanted = {
+            "engine": "eager",
+            "lora": True,
+            "adapter": OWN,
+            "decoding": "greedy",
+            "dtype": "",
+            "quantize": "",
+        }
+        return list((wanted | values).values())
+
+
+def build_arm(studio: Studio, deployment: Deployment, name: str, **chosen: Any) -> ArmPanel:
+    """Lay the panel out inside the current column; ``name`` begins the ids of its parts."""
+    card = studio.card(studio.model)
+    model = gr.Dropdown(
+        [(c.title, c.name) for c in studio.cards()],
+        value=card.name,
+        label="Model",
+        allow_custom_value=studio.limits.only is None,
+        elem_id=f"{name}-model",
+    )
+    engine = gr.Radio(
+        [(phrases.ENGINES[key], key) for key in studio.limits.engines],
+        value=chosen.get("engine", "eager"),
+        label="Engine",
+        info=deployment.no_compile,
+        elem_id=f"{name}-engine",
+    )
+    adapters = build_lora(card, f"{name}-", on=chosen.get("lora", True), noted=False)
+    decoding = gr.Dropdown(
+        [(title, key) for key, title in phrases.DECODINGS.items()],
+        value=chosen.get("decoding", "greedy"),
+        label="Decoding",
+        elem_id=f"{name}-decoding",
+    )
+    dtype = gr.Dropdown(
+        [(AS_STARTED, ""), *((kind, kind) for kind in dtypes(deployment.device))],
+        value="",
+        label="Number format",
+        elem_id=f"{name}-dtype",
+    )
+    modes = ("", *quantisers(deployment.device))
+    quantize = gr.Dropdown(
+        [(WEIGHTS.get(mode, mode), mode) for mode in modes],
+        value="",
+        label="Decoder's weights",
+        elem_id=f"{name}-quantize",
+    )
+
+    def fit(name: str | None) -> Updates:
+        return adapters.fit(studio.card(name or studio.model))
+
+    model.change(fit, [model], adapters.outputs, **PAGE_EVENT)
+    return ArmPanel(model, engine, adapters, decoding, dtype, quantize)

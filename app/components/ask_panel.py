@@ -1,0 +1,65 @@
+"""Ask about the transcript: the second pass of the 3.x models, text only, LoRA off.
+
+In: a question and the transcript. Out: the answer as it grows; only where the model has a
+text mode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import gradio as gr
+
+from app.components.events import MODEL_EVENT, Updates, session_of
+from app.components.failures import plain_errors
+from app.service.model_card import ModelCard
+from app.service.service import Studio
+from app.wording import phrases
+
+
+@dataclass(frozen=True)
+class AskPanel:
+    """The components; group holds the others."""
+
+    group: gr.Accordion
+    question: gr.Textbox
+    send: gr.Button
+    answer: gr.Textbox
+
+    def fit(self, card: ModelCard) -> Updates:
+        """Show the panel where the model answers text."""
+        return {self.group: gr.update(visible=card.text_mode)}
+
+
+def build_ask(studio: Studio, model: gr.Dropdown, transcript: gr.Textbox) -> AskPanel:
+    """Lay the panel out inside the current column and wire it."""
+    card = studio.card(studio.model)
+    with gr.Accordion("Ask about it", open=False, visible=card.text_mode, elem_id="ask") as group:
+        gr.HTML(phrases.aside_html(phrases.ASK_NOTE))
+        question = gr.Textbox(
+            label="Question",
+            info=phrases.ASK_EXAMPLES,
+            placeholder="write in digits",
+            elem_id="question",
+        )
+        send = gr.Button("Ask", size="md", elem_id="send")
+        answer = gr.Textbox(
+            label="Answer", interactive=False, lines=2, buttons=["copy"], elem_id="answer"
+        )
+    panel = AskPanel(group, question, send, answer)
+
+    def ask(request: gr.Request, name: str, asked: str, text: str) -> Iterator[str]:
+        with plain_errors():
+            yield from studio.ask(session_of(request), name, phrases.question(asked, text))
+
+    for start in (send.click, question.submit):
+        start(
+            ask,
+            [model, question, transcript],
+            [answer],
+            show_progress="minimal",
+            api_visibility="private",
+            **MODEL_EVENT,
+        )
+    return panel

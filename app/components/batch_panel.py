@@ -1,0 +1,147 @@
+"""Several recordings at once: one table that fills, and everything in one file.
+
+In: sound files and the settings of the Transcribe tab. Out: a row each, in order; a file that
+cannot be read gets a sentence in its row and the others go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from app.components.events import MODEL_EVENT, PAGE_EVENT, Updates, session_of
+from app.components.settings_panel import SettingsPanel
+from app.service.service import Studio
+from app.service.settings import Settings
+from app.service.transcript_files import SAVE, File, archive
+from app.service.updates import NotBegun, Outcome
+from app.wording import phrases
+from core.text.transcript import Transcript
+from core.transcription.options import PartialText
+from core.transcription.transcribe import STOPPED
+
+WAITS, RUNS, DONE, FAILED, LEFT_OUT = "waits", "listening…", "done", "failed", "stopped"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One file. text: what was heard so far, or what went wrong."""
+
+    name: str
+    state: str = WAITS
+    text: str = ""
+    transcript: Transcript | None = field(default=None, repr=False)
+
+
+def build_batch(studio: Studio, settings: SettingsPanel) -> None:
+    """Lay the panel out inside the current column and wire it."""
+    with gr.Accordion("Several files at once", open=False, elem_id="batch"):
+        files = gr.File(
+            label="Sound files",
+            file_count="multiple",
+            file_types=["audio", "video"],
+            height=140,
+            elem_id="batch-files",
+        )
+        with gr.Row():
+            go = gr.Button("Transcribe all", variant="primary", min_width=120, elem_id="batch-go")
+            stop = gr.Button("Stop all", min_width=120, elem_id="batch-stop")
+        table = gr.HTML(elem_id="batch-table")
+        save = gr.Button("Download all (zip)", visible=False, size="sm", elem_id="batch-save")
+    done, file = gr.State([]), gr.JSON(elem_classes="never-shown")
+
+    def begin(request: gr.Request) -> None:
+        studio.begin(session_of(request))
+
+    def run(request: gr.Request, paths: list[str] | None, *values: Any) -> Iterator[Updates]:
+        for rows in transcribed(studio, session_of(request), paths or [], settings.read(values)):
+            made = [row.transcript for row in rows if row.transcript is not None]
+            yield {
+                table: rows_html(rows),
+                done: made,
+                save: gr.update(visible=bool(made)),
+            }
+
+    def stop_all(request: gr.Request) -> None:
+        studio.stop(session_of(request))
+
+    begun = go.click(begin, None, None, **PAGE_EVENT)
+    begun.then(
+        run,
+        [files, *settings.inputs],
+        [table, done, save],
+        show_progress="full",
+        show_progress_on=[table],
+        api_visibility="private",
+        **MODEL_EVENT,
+    )
+    stop.click(stop_all, None, None, **PAGE_EVENT)
+    packed = save.click(pack, [done], [file], **PAGE_EVENT)
+    packed.then(None, [file], None, js=SAVE, **PAGE_EVENT)
+
+
+def pack(done: list[Transcript]) -> File:
+    """Everything that is done as one zip."""
+    return archive(done) if done else {}
+
+
+def transcribed(
+    studio: Studio, session: str, paths: list[str], settings: Settings
+) -> Iterator[list[Row]]:
+    """The rows, whenever one changed. Stop ends the file in hand and leaves out the rest."""
+    rows = [Row(Path(path).name) for path in paths]
+    yield rows
+    for number, path in enumerate(paths):
+        try:
+            for update in studio.stream(session, path, settings):
+                rows[number] = _after(rows[number], update)
+                if isinstance(update, PartialText | Outcome):
+                    yield rows
+        except Exception as error:
+            rows[number] = replace(rows[number], state=FAILED, text=phrases.failure(error))
+            yield rows
+        if rows[number].state == LEFT_OUT:
+            rows[number:] = [replace(row, state=LEFT_OUT) for row in rows[number:]]
+            break
+    yield rows
+
+
+def _after(row: Row, update: object) -> Row:
+    if isinstance(update, PartialText):
+        return replace(row, state=RUNS, text=update.text)
+    if isinstance(update, NotBegun):
+        return replace(row, state=LEFT_OUT)
+    if isinstance(update, Outcome):
+        made = update.transcript
+        state = LEFT_OUT if STOPPED in made.warnings else DONE
+        told = made.text or phrases.sentence(made.warnings[0] if made.warnings else "no words")
+        return replace(row, state=state, text=told, transcript=made)
+    return replace(row, state=RUNS)
+
+
+def rows_html(rows: list[Row]) -> str:
+    """The table; what is in it came from outside and is escaped."""
+    if not rows:
+        return phrases.status_html("No files came; choose some first.", "error")
+    done = sum(row.state in (DONE, FAILED, LEFT_OUT) for row in rows)
+    body = "".join(
+        f"<tr><th scope='row'>{escape(row.name)}</th><td>{escape(row.text)}</td>"
+        f"<td>{_cost(row)}</td></tr>"
+        for row in rows
+    )
+    head = "<tr><th scope='col'>File</th><th scope='col'>Text</th><th scope='col'>State</th></tr>"
+    said = phrases.status_html(f"{done} of {phrases.count(len(rows), 'file')} finished")
+    return f"{said}<table class='batch'><thead>{head}</thead><tbody>{body}</tbody></table>"
+
+
+def _cost(row: Row) -> str:
+    if row.transcript is None:
+        return escape(row.state)
+    t = row.transcript
+    spent = f"{phrases.clock(t.audio_s)} in {phrases.seconds(t.end_to_end_ms / 1000)}"
+    return escape(spent if row.state == DONE else f"{row.state}, {spent}")

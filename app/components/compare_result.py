@@ -1,0 +1,133 @@
+"""The right side of the Compare tab: progress, the answer, both texts, the figures.
+
+In: reports of a measurement. Out: what each component shows, as Gradio updates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from app.components.downloads import FETCH_FILE, build_fetched, write_file
+from app.components.events import PAGE_EVENT, TELLING_EVENT, Updates, session_of
+from app.components.failures import plain_errors
+from app.service.measurement import Measuring
+from app.service.measurement_job import Doing, Measured, Report
+from app.wording import comparison as words
+from app.wording import phrases
+from profiling.figures.comparison import break_even_lines, comparison_bars, ratio_intervals
+from profiling.report.report import comparison_report
+from profiling.statistics.compare import compare
+
+
+@dataclass(frozen=True)
+class CompareResult:
+    """The components. found holds what is only there once something was measured; pays what is
+    only there once something was compiled.
+    """
+
+    status: gr.HTML
+    found: gr.Column
+    answer: gr.HTML
+    texts: gr.HTML
+    phases: gr.Plot
+    ratios: gr.Plot
+    pays: gr.Column
+    break_even: gr.Plot
+    table: gr.HTML
+    kept: gr.HTML
+    keys: gr.State
+
+    @property
+    def outputs(self) -> list[Any]:
+        """Everything the methods below may change."""
+        return [
+            *(self.status, self.found, self.answer, self.texts, self.phases, self.ratios),
+            *(self.pays, self.break_even, self.table, self.kept, self.keys),
+        ]
+
+    def waiting(self) -> Updates:
+        """A request was made and waits its turn."""
+        return {
+            self.status: phrases.status_html(words.WAITING),
+            self.found: gr.update(visible=False),
+        }
+
+    def failed(self, message: str) -> Updates:
+        """A request ended in an error; the message stays until the next one."""
+        return {self.status: phrases.status_html(message, "error")}
+
+    def shown(self, report: Report) -> Updates:
+        """What a report changes on the page."""
+        if isinstance(report, Measured):
+            return self._finished(report)
+        if isinstance(report, Doing):
+            return {self.status: words.progress_html(report)}
+        return {self.status: phrases.status_html(words.NOT_BEGUN)}
+
+    def _finished(self, measured: Measured) -> Updates:
+        found = measured.comparison or {}
+        labels = words.names(*measured.runs)
+        titles = (f"A: {labels[0]}", f"B: {labels[1]}")
+        said = "Stopped; this is what there was." if measured.stopped else "Done."
+        compiled = found.get("compile_seconds") is not None
+        return {
+            self.status: phrases.status_html(said),
+            self.found: gr.update(visible=True),
+            self.answer: words.answer_html(measured),
+            self.texts: words.texts_html(measured),
+            self.phases: comparison_bars(found, titles),
+            self.ratios: ratio_intervals(found),
+            self.pays: gr.update(visible=compiled),
+            self.break_even: break_even_lines(found) if compiled else None,
+            self.table: words.table_html(found),
+            self.kept: phrases.aside_html(words.KEPT),
+            self.keys: list(measured.keys),
+        }
+
+
+def build_compare_result(measuring: Measuring) -> CompareResult:
+    """Lay the panel out inside the current column and wire its download."""
+    status = gr.HTML(phrases.status_html(f"{words.READY} {words.EMPTY}"), elem_id="compare-status")
+    with gr.Column(visible=False, elem_id="compare-found") as found:
+        answer = gr.HTML(elem_id="compare-answer", elem_classes="report")
+        texts = gr.HTML(elem_id="compare-texts")
+        gr.HTML("<h2>Time of each phase</h2>")
+        phases = gr.Plot(label="Time of each phase", show_label=False, elem_id="compare-phases")
+        gr.HTML("<h2>How sure that is</h2>")
+        gr.HTML(
+            phrases.aside_html(
+                "B's time over A's with its 95 % interval: left of 1, B is faster. The grey band "
+                "is what A against itself gave: a difference inside it is none."
+            )
+        )
+        ratios = gr.Plot(label="Ratios", show_label=False, elem_id="compare-ratios")
+        with gr.Column(visible=False) as pays:
+            gr.HTML("<h2>When compiling pays off</h2>")
+            line = gr.Plot(label="Break-even", show_label=False, elem_id="compare-break-even")
+        table = gr.HTML(elem_id="compare-table", elem_classes="report")
+        kept = gr.HTML()
+        keys = gr.State([])
+        fetched = build_fetched()
+        report = gr.Button("Save the report (HTML)", size="sm", elem_id="compare-report")
+    with gr.Accordion("How this is measured", open=False):
+        gr.HTML(phrases.aside_html(words.NOTE))
+
+    def write(request: gr.Request, names: list[str]) -> str:
+        with plain_errors(), measuring.quiet:
+            shelf, session = measuring.shelf, session_of(request)
+            a, b = (shelf.chosen(session, key).run for key in names)
+            if a is None or b is None:
+                raise ValueError("these runs are gone; compare again")
+            found = compare(a, b, reference=a.get("reference_text")).to_json()
+            return write_file(
+                shelf.scratch(session), "comparison.html", comparison_report(a, b, found).encode()
+            )
+
+    made = report.click(write, [keys], [fetched], **TELLING_EVENT)
+    made.then(None, [fetched], None, js=FETCH_FILE, **PAGE_EVENT)
+    return CompareResult(
+        status, found, answer, texts, phases, ratios, pays, line, table, kept, keys
+    )

@@ -1,0 +1,51 @@
+"""What the encoder heard: a picture of the sound as the model sees it, and what it read in it.
+
+In: the recording and settings of the Transcribe tab. Out: a picture, made when somebody opens the
+panel: it costs a pass of the encoder, which nobody should pay who does not look.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from app.components.events import MODEL_EVENT
+from app.components.failures import plain_errors
+from app.components.settings_panel import SettingsPanel
+from app.service.service import Studio
+from app.wording import phrases
+from profiling.figures.encoder_view import heard_figure
+
+
+@dataclass(frozen=True)
+class HeardPanel:
+    """The components."""
+
+    group: gr.Accordion
+    picture: gr.Plot
+    read: gr.HTML
+
+
+def build_heard(studio: Studio, recording: gr.Audio, settings: SettingsPanel) -> HeardPanel:
+    """Lay the panel out inside the current column and wire it."""
+    with gr.Accordion("What the encoder heard", open=False, elem_id="heard") as group:
+        gr.HTML(phrases.aside_html(phrases.HEARD_NOTE))
+        again = gr.Button("Draw", size="sm", elem_id="draw-heard")
+        picture = gr.Plot(label="Sound and letters", show_label=False, elem_id="heard-picture")
+        read = gr.HTML(elem_id="heard-text")
+
+    def draw(path: str | None, *values: Any) -> tuple[Any, str]:
+        with plain_errors():
+            hearing = studio.hear(path, settings.read(values))
+        return heard_figure(hearing), phrases.heard_html(hearing)
+
+    again.click(
+        draw,
+        [recording, *settings.inputs],
+        [picture, read],
+        api_visibility="private",
+        **MODEL_EVENT,
+    )
+    return HeardPanel(group, picture, read)

@@ -1,0 +1,138 @@
+"""Settings that stay: in the visitor's browser, and in a link that can be passed on.
+
+In: a settings panel. Out: its values kept under one key of the browser's storage whenever they
+change; put back when the page is loaded. A link's values go before kept ones. Values that this app
+does not offer are left out without a word: links and browsers may be older than the app.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import gradio as gr
+
+from app.components.events import PAGE_EVENT, Updates
+from app.components.loading_fields import device_choices, dtype_choices, int8_choices
+from app.components.settings_panel import (
+    FIELDS,
+    MAX_BEAMS,
+    MAX_NEW_TOKENS,
+    SettingsPanel,
+)
+from app.components.task_fields import languages_of, targets_of, tasks_of
+from app.service.model_card import ModelCard
+from app.service.service import Studio
+from app.wording import phrases
+
+STORAGE_KEY = "granite-speech-lab-settings"
+STORAGE_WORD = "settings"  # Gradio scrambles what it keeps; a fixed word survives a restart
+LONGEST_TEXT = 2000
+NUMBERS = {"beams": (2, MAX_BEAMS), "temperature": (0.1, 2.0), "max_tokens": (10, MAX_NEW_TOKENS)}
+
+_OBJECT = f"Object.fromEntries({list(FIELDS)!r}.map((name, i) => [name, values[i]]))"
+_KEEP = f"(...values) => {_OBJECT}"
+_LINK = f"""(...values) => {{
+  const chosen = {_OBJECT};
+  const said = Object.entries(chosen).filter(([_, value]) => value !== null && value !== "");
+  return location.origin + location.pathname + "?" + new URLSearchParams(said);
+}}"""
+
+
+def build_link(panel: SettingsPanel) -> None:
+    """A button that writes the link, inside the current column."""
+    make = gr.Button("Make a link to these settings", size="sm", elem_id="make-link")
+    link = gr.Textbox(
+        label="Link to these settings",
+        info="Whoever opens it finds the same choices. It holds no recording and no text.",
+        interactive=False,
+        visible=False,
+        buttons=["copy"],
+        elem_id="link",
+    )
+    shown = make.click(lambda: gr.update(visible=True), None, [link], **PAGE_EVENT)
+    shown.then(None, panel.inputs, [link], js=_LINK, **PAGE_EVENT)
+
+
+def keep_settings(app: gr.Blocks, studio: Studio, panel: SettingsPanel) -> None:
+    """Keep what is chosen in the browser and put it back when the page is loaded."""
+    kept = gr.BrowserState({}, storage_key=STORAGE_KEY, secret=STORAGE_WORD)
+
+    def restore(request: gr.Request, before: dict[str, Any] | None) -> Updates:
+        linked = dict(request.query_params)
+        wanted = linked if set(linked) & set(FIELDS) else before or {}
+        if not wanted:
+            return panel.adapters.fit(studio.card(studio.model))  # added since the app started
+        return restored(studio, panel, wanted)
+
+    app.load(restore, [kept], panel.outputs, **PAGE_EVENT)
+    changes = [component.change for component in panel.inputs]
+    gr.on(changes, None, panel.inputs, [kept], js=_KEEP, **PAGE_EVENT)
+
+
+def restored(studio: Studio, panel: SettingsPanel, wanted: Mapping[str, Any]) -> Updates:
+    """The panel as it was: every value that this app still offers, and what depends on it."""
+    model = _model(studio, str(wanted.get("model") or "")[:LONGEST_TEXT])
+    card = studio.card(model)
+    values = {"model": model} | accepted(card, wanted)
+    if studio.limits.no_compile is not None:
+        values.pop("engine", None)
+    task = str(values.get("task", card.tasks[0]))
+    changes = panel.fit(card, task) | panel.fit_decoding(str(values.get("decoding", "")))
+    for name, value in values.items():
+        field = panel.field(name)
+        changes[field] = _with_value(changes.get(field), value)
+    return changes
+
+
+def accepted(card: ModelCard, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the wanted values that can be chosen for this model on this machine."""
+    device = str(wanted.get("device") or "")
+    known = [value for _, value in device_choices()]
+    device = device if device in known else ""
+    choices = {
+        "engine": list(phrases.ENGINES),
+        "adapter": ["", *card.adapters],
+        "task": [value for _, value in tasks_of(card)],
+        "language": [value for _, value in languages_of(card)],
+        "target": [value for _, value in targets_of(card)],
+        "decoding": list(phrases.DECODINGS),
+        "device": known,
+        "dtype": [value for _, value in dtype_choices(device)],
+        "quantize": [value for _, value in int8_choices(device)],
+    }
+    values = {
+        name: wanted[name] for name, offered in choices.items() if wanted.get(name) in offered
+    }
+    if "lora" in wanted:
+        values["lora"] = str(wanted["lora"]).lower() in ("true", "on", "1")
+    for name in ("keywords", "instruction"):
+        if isinstance(wanted.get(name), str):
+            values[name] = wanted[name][:LONGEST_TEXT]
+    for name, (least, most) in NUMBERS.items():
+        number = _number(wanted.get(name))
+        if number is not None:
+            value = min(max(number, least), most)
+            values[name] = value if name == "temperature" else round(value)
+    return values
+
+
+def _model(studio: Studio, name: str) -> str:
+    """The model, where it is run here; else the one the app started with."""
+    try:
+        studio.limits.check_model(name)
+    except ValueError:
+        return studio.model
+    return name
+
+
+def _number(value: Any) -> float | None:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if abs(number) < float("inf") else None  # NaN compares false
+
+
+def _with_value(change: Any, value: Any) -> Any:
+    return (change if isinstance(change, dict) else gr.update()) | {"value": value}

@@ -1,0 +1,75 @@
+"""How a model is loaded: device, number format, int8. Only what this machine can do is offered.
+
+In: what :mod:`core.devices` found. Out: three components, wired to each other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import gradio as gr
+
+from app.components.events import PAGE_EVENT, Updates
+from core.devices import devices, dtypes, quantisers
+
+AS_STARTED = ""
+NOTE = (
+    "Another choice loads the model anew, which takes its time and its memory. int8 holds the "
+    "language model's weights in a quarter of the space and may change a word."
+)
+INT8 = {"int8": "int8 weights and products", "int8-weight-only": "int8 weights only"}
+
+
+@dataclass(frozen=True)
+class LoadingFields:
+    """The components."""
+
+    device: gr.Dropdown
+    dtype: gr.Dropdown
+    quantize: gr.Dropdown
+
+    def fit(self, device: str) -> Updates:
+        """Offer what another device can do."""
+        return {
+            self.dtype: gr.update(choices=dtype_choices(device), value=AS_STARTED),
+            self.quantize: gr.update(choices=int8_choices(device), value=AS_STARTED),
+        }
+
+
+def build_loading_fields() -> LoadingFields:
+    """Lay the fields out inside the current column; one device is no choice."""
+    device = gr.Dropdown(
+        device_choices(),
+        value=AS_STARTED,
+        label="Device",
+        visible=len(devices()) > 1,
+        elem_id="device",
+    )
+    dtype = gr.Dropdown(
+        dtype_choices(AS_STARTED),
+        value=AS_STARTED,
+        label="Number format",
+        info=NOTE,
+        elem_id="dtype",
+    )
+    quantize = gr.Dropdown(
+        int8_choices(AS_STARTED), value=AS_STARTED, label="Smaller weights", elem_id="quantize"
+    )
+    fields = LoadingFields(device, dtype, quantize)
+    device.input(fields.fit, [device], [dtype, quantize], **PAGE_EVENT)
+    return fields
+
+
+def device_choices() -> list[tuple[str, str]]:
+    """(title, value) of the devices here."""
+    return [("As the app started", AS_STARTED), *((name, name) for name in devices())]
+
+
+def dtype_choices(device: str) -> list[tuple[str, str]]:
+    """(title, value) of the number formats of a device."""
+    return [("As the app started", AS_STARTED), *((name, name) for name in dtypes(device))]
+
+
+def int8_choices(device: str) -> list[tuple[str, str]]:
+    """(title, value) of the ways to hold weights in int8 there."""
+    return [("Off", AS_STARTED), *((INT8[name], name) for name in quantisers(device))]

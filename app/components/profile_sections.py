@@ -1,0 +1,67 @@
+"""The open run on the Profile tab: its head, and a tab for each section.
+
+In: a :class:`app.service.profile_view.RunView`. Out: what each component shows, as Gradio updates.
+A section has places for HTML and figures in turn; what a run does not fill is hidden.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from app.components.events import Updates
+from app.service.profile_view import SECTIONS, RunView
+
+FIGURES = {"Phases": 3, "Timeline": 1, "Operators": 2, "Memory": 2, "Roofline": 1, "Compiling": 1}
+
+
+@dataclass(frozen=True)
+class Sections:
+    """The components. places: section -> HTML, plot, HTML, ..., HTML."""
+
+    head: gr.HTML
+    places: dict[str, list[gr.HTML | gr.Plot]]
+
+    @property
+    def outputs(self) -> list[Any]:
+        """Everything :meth:`filled` changes."""
+        return [self.head, *(place for row in self.places.values() for place in row)]
+
+    def filled(self, view: RunView) -> Updates:
+        """The page with this run on it."""
+        changes: Updates = {self.head: view.head}
+        for name, row in self.places.items():
+            turns = view.sections[name]
+            for number, place in enumerate(row):
+                value = turns[number] if number < len(turns) else None
+                there = value is not None and not (isinstance(value, str) and not value)
+                changes[place] = gr.update(value=value, visible=there)
+        return changes
+
+
+def build_sections() -> Sections:
+    """Lay them out inside the current column."""
+    head = gr.HTML(elem_id="profile-head", elem_classes="report")
+    places: dict[str, list[gr.HTML | gr.Plot]] = {}
+    with gr.Tabs(elem_id="profile-sections", overflow_behavior="wrap"):
+        for name in SECTIONS:
+            with gr.Tab(name, id=f"profile-{name.lower()}"):
+                places[name] = _places(name)
+    return Sections(head, places)
+
+
+def _places(name: str) -> list[gr.HTML | gr.Plot]:
+    row: list[gr.HTML | gr.Plot] = [gr.HTML(elem_classes="report")]
+    for number in range(FIGURES.get(name, 0)):
+        row.append(
+            gr.Plot(
+                label=f"{name} {number + 1}",
+                show_label=False,
+                visible=False,
+                elem_id=f"profile-{name.lower()}-{number}",
+            )
+        )
+        row.append(gr.HTML(visible=False, elem_classes="report"))
+    return row

@@ -1,0 +1,130 @@
+"""The right side of the Transcribe tab: the text, the status line, the numbers, the chart.
+
+In: updates of a studio. Out: what each component shows, as Gradio updates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from app.components.events import PAGE_EVENT, Updates
+from app.service.transcript_files import SAVE, File, transcript_file
+from app.service.updates import Outcome, Paced, Update
+from app.wording import phrases, results
+from app.wording.words_html import words_html
+from core.checkpoint.catalog import ASSETS
+from core.text.export import EXPORTERS
+from core.text.transcript import Transcript
+from core.transcription.options import PartialText
+from profiling.figures.phase_bars import phase_bars
+
+FOLLOW = ASSETS / "words.js"
+
+
+@dataclass(frozen=True)
+class ResultPanel:
+    """The components. cost holds what is only there once a transcript is; made is what was made."""
+
+    status: gr.HTML
+    text: gr.Textbox
+    words: gr.HTML
+    notes: gr.HTML
+    cost: gr.Column
+    numbers: gr.HTML
+    chart: gr.Plot
+    details: gr.JSON
+    made: gr.State
+
+    @property
+    def outputs(self) -> list[Any]:
+        """Everything the methods below may change."""
+        return [
+            *(self.status, self.text, self.words, self.notes, self.cost),
+            *(self.numbers, self.chart, self.details, self.made),
+        ]
+
+    def waiting(self) -> Updates:
+        """A request was made and waits its turn."""
+        return {
+            self.status: phrases.status_html(phrases.WAITING),
+            self.text: gr.update(value="", interactive=False),
+            self.words: "",
+            self.notes: "",
+            self.cost: gr.update(visible=False),
+            self.made: None,
+        }
+
+    def failed(self, message: str) -> Updates:
+        """A request ended in an error; the message stays until the next one."""
+        return {self.status: phrases.status_html(message, "error")}
+
+    def shown(self, update: Update, *, engine: str, expected: str) -> Updates:
+        """What an update changes on the page."""
+        if isinstance(update, Outcome):
+            return self._finished(update, expected)
+        said = phrases.doing(update, engine=engine)
+        changes: Updates = {}
+        if isinstance(update, Paced):
+            changes[self.status] = phrases.progress_html(update)
+        elif said is not None:
+            changes[self.status] = phrases.status_html(said)
+        if isinstance(update, PartialText):
+            changes[self.text] = update.text
+        return changes or {self.status: gr.skip()}
+
+    def _finished(self, outcome: Outcome, expected: str) -> Updates:
+        transcript = outcome.transcript
+        return {
+            self.status: phrases.status_html(results.summary(outcome)),
+            self.text: gr.update(value=transcript.text, interactive=True),
+            self.words: words_html(transcript.words),
+            self.notes: results.notes_html(outcome, expected),
+            self.cost: gr.update(visible=True),
+            self.numbers: results.figures_html(outcome),
+            self.chart: phase_bars(transcript.phases, transcript.end_to_end_ms),
+            self.details: transcript.to_dict(),
+            self.made: transcript,
+        }
+
+
+def build_result() -> ResultPanel:
+    """Lay the panel out inside the current column."""
+    text = gr.Textbox(
+        label="Transcript",
+        info=phrases.EDIT_NOTE,
+        lines=4,
+        max_lines=16,
+        interactive=False,
+        placeholder="The text appears here while the model writes it.",
+        buttons=["copy"],
+        elem_id="text",
+    )
+    status = gr.HTML(phrases.status_html(phrases.READY), elem_id="status")
+    notes = gr.HTML(elem_id="notes")
+    made = gr.State(None)
+    with gr.Column(visible=False, elem_id="cost") as cost:
+        _build_downloads(made, text)
+        words = gr.HTML(js_on_load=FOLLOW.read_text(encoding="utf-8"), elem_id="words")
+        numbers = gr.HTML(elem_id="numbers")
+        gr.HTML("<h2>Where the time went</h2>")
+        chart = gr.Plot(label="Time by phase", show_label=False, elem_id="chart")
+        with gr.Accordion("Everything measured, as JSON", open=False, elem_id="details"):
+            details = gr.JSON(label="Transcript as JSON", show_label=False)
+    return ResultPanel(status, text, words, notes, cost, numbers, chart, details, made)
+
+
+def _build_downloads(made: gr.State, text: gr.Textbox) -> None:
+    """A button per format; each takes the text as it stands, corrections included."""
+    file = gr.JSON(elem_classes="never-shown")
+    with gr.Row(elem_id="downloads"):
+        for kind in EXPORTERS:
+
+            def write(transcript: Transcript | None, now: str, kind: str = kind) -> File:
+                return {} if transcript is None else transcript_file(transcript, now, kind)
+
+            save = gr.Button(f"Save {kind}", size="sm", min_width=80)
+            wrote = save.click(write, [made, text], [file], **PAGE_EVENT)
+            wrote.then(None, [file], None, js=SAVE, **PAGE_EVENT)

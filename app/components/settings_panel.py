@@ -1,0 +1,205 @@
+"""The part of the form that says how to transcribe: model, engine, LoRA, task, decoding.
+
+In: a studio, for what each model can do. Out: :class:`SettingsPanel`, whose ``inputs`` are read by
+:meth:`SettingsPanel.read` in the same order. Only what the chosen model can do is shown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from app.components.events import PAGE_EVENT, Updates
+from app.components.loading_fields import LoadingFields, build_loading_fields
+from app.components.lora_fields import OWN, LoraFields, build_lora, chosen_adapter
+from app.components.task_fields import build_task_fields, languages_of, targets_of, tasks_of
+from app.service.model_card import ModelCard
+from app.service.service import Studio
+from app.service.settings import AUTOMATIC, Settings
+from app.wording import models, phrases
+
+MAX_BEAMS, MAX_NEW_TOKENS = 8, 1000
+# Names of the inputs, in the order of :attr:`SettingsPanel.inputs`.
+FIELDS = (
+    *("model", "engine", "lora", "adapter", "task", "language", "target", "keywords"),
+    *(
+        "instruction",
+        "decoding",
+        "beams",
+        "temperature",
+        "max_tokens",
+        "device",
+        "dtype",
+        "quantize",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class SettingsPanel:
+    """The components, in the order that :meth:`read` takes their values."""
+
+    model: gr.Dropdown
+    engine: gr.Radio
+    adapters: LoraFields
+    task: gr.Radio
+    language: gr.Dropdown
+    target: gr.Dropdown
+    keywords: gr.Textbox
+    instruction: gr.Textbox
+    decoding: gr.Radio
+    beams: gr.Slider
+    temperature: gr.Slider
+    max_tokens: gr.Slider
+    loading: LoadingFields
+    card: gr.HTML
+
+    @property
+    def inputs(self) -> list[Any]:
+        """What a handler passes on to :meth:`read`."""
+        return [self.field(name) for name in FIELDS]
+
+    def field(self, name: str) -> Any:
+        """The component of one of :data:`FIELDS`."""
+        parts = (self.loading, self.adapters, self)
+        return next(getattr(part, name) for part in parts if hasattr(part, name))
+
+    @property
+    def outputs(self) -> list[Any]:
+        """Everything :meth:`fit` may change."""
+        return [*self.inputs, self.card, self.adapters.note]
+
+    @staticmethod
+    def read(values: tuple[Any, ...]) -> Settings:
+        """The values of ``inputs``, by name. LoRA on means: where the checkpoint has an adapter."""
+        model, engine, lora, adapter, task, language, target, words, instruction, *rest = values
+        decoding, beams, temperature, max_tokens, device, dtype, quantize = rest
+        lora, adapter = chosen_adapter(lora, adapter)
+        return Settings(
+            model=model or "",
+            engine=engine,
+            lora=lora,
+            adapter=adapter,
+            task=task,
+            language=language,
+            target_language=target,
+            keywords=words or "",
+            instruction=instruction or "",
+            decoding=decoding,
+            num_beams=beams,
+            temperature=temperature,
+            max_new_tokens=max_tokens,
+            device=device or "",
+            dtype=dtype or "",
+            quantize=quantize or "",
+        )
+
+    def fit(self, card: ModelCard, task: str) -> Updates:
+        """Show what another model can do; a task it lacks becomes its first one."""
+        task = task if task in card.tasks else card.tasks[0]
+        target = card.target_languages[0] if card.target_languages else None
+        values = {self.task: task, self.language: AUTOMATIC, self.target: target}
+        changes = self.refresh(card, task)
+        for field, value in values.items():
+            changes[field] = changes[field] | {"value": value}
+        return changes
+
+    def refresh(self, card: ModelCard, task: str, adapter: str | None = OWN) -> Updates:
+        """Show what the same model turned out to be able to do, once loaded; choices stay."""
+        shown = self.fields_of(card, task)
+        return {
+            self.card: models.model_html(card),
+            **self.adapters.fit(card, adapter),
+            self.task: gr.update(choices=tasks_of(card), visible=len(card.tasks) > 1),
+            self.language: gr.update(choices=languages_of(card), visible=shown[self.language]),
+            self.target: gr.update(choices=targets_of(card), visible=shown[self.target]),
+            self.keywords: gr.update(visible=shown[self.keywords]),
+            self.instruction: gr.update(visible=shown[self.instruction]),
+        }
+
+    def fit_task(self, card: ModelCard, task: str) -> Updates:
+        """Show the fields of a task."""
+        shown = self.fields_of(card, task)
+        return {field: gr.update(visible=visible) for field, visible in shown.items()}
+
+    def fit_decoding(self, decoding: str) -> Updates:
+        """Show the fields of a way of decoding."""
+        return {
+            self.beams: gr.update(visible=decoding == "beam"),
+            self.temperature: gr.update(visible=decoding == "sample"),
+        }
+
+    def fields_of(self, card: ModelCard, task: str) -> dict[Any, bool]:
+        """Which fields a task of this model has."""
+        spoken = task in ("transcribe", "translate")
+        return {
+            self.language: spoken and len(card.languages) > 1,
+            self.target: task == "translate",
+            self.keywords: spoken and card.keywords,
+            self.instruction: task == "instruct",
+        }
+
+
+def build_settings(studio: Studio) -> SettingsPanel:
+    """Lay the panel out inside the current column and wire what depends on model and task."""
+    card = studio.card(studio.model)
+    names = [(c.title, c.name) for c in studio.cards()]
+    model = gr.Dropdown(
+        names,
+        value=card.name,
+        label="Model",
+        info=None if studio.limits.only else phrases.MODEL_NOTE,
+        allow_custom_value=studio.limits.only is None,
+        elem_id="model",
+    )
+    about = gr.HTML(models.model_html(card), elem_id="model-card")
+    engine = gr.Radio(
+        [(phrases.ENGINES[key], key) for key in studio.limits.engines],
+        value="eager",
+        label="Engine",
+        info=studio.limits.no_compile or phrases.ENGINE_NOTE,
+        elem_id="engine",
+    )
+    adapters = build_lora(card, noted=True)
+    with gr.Accordion("More settings", open=False, elem_id="more"):
+        task = gr.Radio(tasks_of(card), value="transcribe", label="Task", elem_id="task")
+        speech, decoding = build_task_fields(card), _decoding_fields()
+        loading = build_loading_fields()
+        fields = (task, *speech, *decoding, loading)
+        panel = SettingsPanel(model, engine, adapters, *fields, about)
+    _wire(studio, panel)
+    return panel
+
+
+def _decoding_fields() -> tuple[gr.Radio, gr.Slider, gr.Slider, gr.Slider]:
+    decoding = gr.Radio(
+        [(title, key) for key, title in phrases.DECODINGS.items()],
+        value="greedy",
+        label="Decoding",
+        info=phrases.DECODING_NOTE,
+        elem_id="decoding",
+    )
+    beams = gr.Slider(2, MAX_BEAMS, 4, step=1, label="Beams", visible=False, elem_id="beams")
+    heat = gr.Slider(
+        0.1, 2.0, 0.7, step=0.1, label="Temperature", visible=False, elem_id="temperature"
+    )
+    longest = gr.Slider(
+        10, MAX_NEW_TOKENS, 200, step=10, label="Longest text, in tokens", elem_id="max-tokens"
+    )
+    return decoding, beams, heat, longest
+
+
+def _wire(studio: Studio, panel: SettingsPanel) -> None:
+    def fit_model(name: str | None, task: str) -> Updates:
+        return panel.fit(studio.card(name or studio.model), task)
+
+    def fit_task(name: str | None, task: str) -> Updates:
+        return panel.fit_task(studio.card(name or studio.model), task)
+
+    chosen = [panel.model, panel.task]
+    # Not `change`: values put back when the page is loaded are fitted already.
+    panel.model.input(fit_model, chosen, panel.outputs, **PAGE_EVENT)
+    panel.task.input(fit_task, chosen, panel.outputs, **PAGE_EVENT)
+    panel.decoding.input(panel.fit_decoding, [panel.decoding], panel.outputs, **PAGE_EVENT)

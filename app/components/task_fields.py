@@ -1,0 +1,62 @@
+"""What a request asks of a model: the task's own fields, and what a model offers for each.
+
+In: a model's card. Out: components, and (title, value) of every choice.
+"""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from app.service.model_card import ModelCard
+from app.service.settings import AUTOMATIC
+from app.wording import models, phrases
+
+
+def build_task_fields(
+    card: ModelCard,
+) -> tuple[gr.Dropdown, gr.Dropdown, gr.Textbox, gr.Textbox]:
+    """Language, target language, keywords and instruction, inside the current column."""
+    language = gr.Dropdown(
+        languages_of(card),
+        value=AUTOMATIC,
+        label="Language spoken",
+        visible=len(card.languages) > 1,
+        elem_id="language",
+    )
+    targets = targets_of(card)
+    target = gr.Dropdown(
+        targets,
+        value=targets[0][1] if targets else None,
+        label="Translate into",
+        visible=False,
+        elem_id="target",
+    )
+    keywords = gr.Textbox(
+        label="Keywords",
+        info="Names and terms to expect, parted by commas.",
+        visible=card.keywords,
+        elem_id="keywords",
+    )
+    instruction = gr.Textbox(
+        label="Instruction",
+        info="What the model should do with the recording.",
+        lines=2,
+        visible=False,
+        elem_id="instruction",
+    )
+    return language, target, keywords, instruction
+
+
+def tasks_of(card: ModelCard) -> list[tuple[str, str]]:
+    """(title, task) of what the model can do."""
+    return [(phrases.TASKS[task], task) for task in card.tasks]
+
+
+def targets_of(card: ModelCard) -> list[tuple[str, str]]:
+    """(title, code) of what the model translates into."""
+    return [(models.language(code), code) for code in card.target_languages]
+
+
+def languages_of(card: ModelCard) -> list[tuple[str, str]]:
+    """(title, code) of what the model hears, after the choice to leave it to the model."""
+    return [("Any", AUTOMATIC), *((models.language(code), code) for code in card.languages)]

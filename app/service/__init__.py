@@ -1,0 +1,1 @@
+"""What the app does, without a page: models, jobs, limits, measurements. Never imports gradio."""

@@ -1,0 +1,52 @@
+"""What a measurement was asked for, where it has to be worked out.
+
+In: a recording that may be one of the examples; settings as a program sends them. Out: what is said
+in it; :class:`app.service.settings.Settings`.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from app.service.examples import FOLDER, read_examples
+from app.service.settings import Settings
+
+KNOWN = (
+    *("engine", "lora", "adapter", "decoding", "model", "dtype", "quantize", "device"),
+    "max_new_tokens",
+)
+
+
+def known_text(recording: Path) -> str | None:
+    """What is said in a recording, where it is one of the examples (a page copies them)."""
+    examples = {Path(example.path).name: example for example in read_examples(FOLDER)}
+    found = examples.get(recording.name)
+    if found is None or Path(found.path).read_bytes() != recording.read_bytes():
+        return None
+    return found.text
+
+
+def settings_of(model: str, given: str | dict[str, Any]) -> Settings:
+    """Settings from a JSON object of a program's.
+
+    Raises:
+        ValueError: not an object, or a name or value that is not known.
+    """
+    try:
+        raw = json.loads(given or "{}") if isinstance(given, str) else dict(given)
+    except ValueError as error:
+        raise ValueError(f"settings are not JSON ({error}); expected an object") from None
+    if not isinstance(raw, dict):
+        raise ValueError(f"settings are {raw!r}; expected an object such as engine: compile")
+    unknown = sorted(set(raw) - set(KNOWN))
+    if unknown:
+        raise ValueError(f"settings have {', '.join(unknown)}; expected some of {', '.join(KNOWN)}")
+    lora = raw.pop("lora", None)
+    if lora not in (None, True, False):
+        raise ValueError(f"lora is {lora!r}; expected true, false or null")
+    if not isinstance(raw.get("adapter") or "", str):
+        raise ValueError(f"adapter is {raw['adapter']!r}; expected its name")
+    raw["adapter"] = raw.get("adapter") or ""
+    return Settings(**{"model": model, **raw}, lora=lora)

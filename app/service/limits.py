@@ -1,0 +1,98 @@
+"""What this app takes from whoever uses it: which models, how long a recording, which engine.
+
+In: a request. Out: nothing, or a ``ValueError`` that says what is taken instead.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from app.service.deployment import Deployment
+from app.service.model_cache import plain_name
+from app.service.seekable_audio import given
+from app.service.settings import Settings
+from core.audio.decode import probe
+from core.checkpoint.catalog import CATALOG
+from core.transcription.options import ENGINES, TranscribeOptions
+
+
+@dataclass(frozen=True)
+class Limits:
+    """only: names of the models that are run, None for any. no_compile: why there is no compiled
+    engine, None where there is. max_audio_s: the longest recording, None for any length.
+    """
+
+    only: frozenset[str] | None = None
+    no_compile: str | None = None
+    max_audio_s: float | None = None
+
+    @classmethod
+    def of(cls, deployment: Deployment) -> Limits:
+        """The limits of a deployment: strangers get the catalog, and the model it starts with.
+
+        On ZeroGPU only the latter: a model must be loaded before the app is launched.
+        """
+        first = plain_name(deployment.model)
+        known = frozenset([first] if deployment.zero_gpu else [*CATALOG, first])
+        only = known if deployment.public or deployment.zero_gpu else None
+        return cls(only, deployment.no_compile, deployment.max_audio_s)
+
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """The engines there are."""
+        return tuple(e for e in ENGINES if e != "compile" or self.no_compile is None)
+
+    def takes(self, name: str) -> bool:
+        """Whether a model of this name is run here."""
+        return self.only is None or plain_name(name) in self.only
+
+    def check_model(self, name: str) -> None:
+        """Raises:
+        ValueError: no name, or a model that is not run here.
+        """
+        if not name.strip():
+            raise ValueError("no model came; choose one, or type a repository id or a folder")
+        if not self.takes(name):
+            raise ValueError(
+                f"{name.strip()!r} is not run on this public page; choose one from the list, or "
+                "run the app on your own machine, which takes any repository id or folder"
+            )
+
+    def check_adapters(self) -> None:
+        """Raises:
+        ValueError: nobody adds adapters here.
+        """
+        if self.only is not None:
+            raise ValueError(
+                "adapters are not taken on this public page; run the app on your own machine, "
+                "which takes any folder or repository id"
+            )
+
+    def check(self, settings: Settings) -> None:
+        """Raises:
+        ValueError: a model or an engine that is not run here, or an option nobody has.
+        """
+        self.check_model(settings.model)
+        if settings.adapter:
+            self.check_adapters()
+        if settings.engine == "compile" and self.no_compile is not None:
+            raise ValueError(self.no_compile)
+        TranscribeOptions(**settings.options())
+
+    def check_recording(self, recording: str | None) -> str:
+        """The path of the recording that was given, if there is one and it is not too long.
+
+        Raises:
+            ValueError: it is missing, unreadable or too long.
+        """
+        if not recording:
+            raise ValueError("no recording came; record something, or choose a file or an example")
+        recording = given(recording)
+        if self.max_audio_s is not None:
+            seconds = probe(recording).duration_s
+            if seconds is not None and seconds > self.max_audio_s:
+                raise ValueError(
+                    f"the recording is {seconds / 60:.0f} minutes long; this page takes up to "
+                    f"{self.max_audio_s / 60:.0f}: cut it, or run the app on your own machine"
+                )
+        return recording

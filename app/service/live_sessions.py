@@ -1,0 +1,211 @@
+"""Live sessions: who speaks, what is transcribed next, what the page shows. Knows no Gradio.
+
+In: blocks of a page's microphone. Out: a :class:`Moment` in answer to each. The model's thread does
+one step at a time between other requests (:mod:`app.service.worker`); a page that asks waits for
+nothing. A session is known by a token that cannot be guessed, which only its page has.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from dataclasses import dataclass, field, replace
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.service.service import Studio
+from app.service.settings import Settings
+from app.service.updates import Outcome
+from core import Lab
+from core.transcription.streaming import Live, LiveState
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What there is to show. state: None until the model is loaded. error: what went wrong.
+
+    stopping: the last block has come. full: the recording was ended for its length.
+    """
+
+    state: LiveState | None
+    stopping: bool
+    full: bool
+    error: Exception | None
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will change."""
+        return self.error is not None or (self.state is not None and self.state.done)
+
+
+@dataclass
+class _Session:
+    settings: Settings
+    live: Live | None = None
+    early: list[tuple[NDArray[Any], int]] = field(default_factory=list)  # before the model is there
+    taken: int = 0  # samples that have come
+    scheduled: bool = False
+    stopping: bool = False
+    full: bool = False
+    gone: bool = False
+    error: Exception | None = None
+    lock: Lock = field(default_factory=Lock)
+
+    def take(self, samples: NDArray[Any], rate: int, place: int | None) -> None:
+        """Hand on what is new in a block; one too many ends the recording.
+
+        place: of its first sample in the recording, None for the next.
+
+        Raises:
+            ValueError: what came before it never did.
+        """
+        known = 0 if place is None else self.taken - place
+        if known < 0:
+            raise ValueError("a piece of sound was lost on its way; record again")
+        fresh = samples[known:]
+        if len(fresh) and not self.stopping:
+            self.taken += len(fresh)
+            self._hand_on(fresh, rate)
+
+    def _hand_on(self, samples: NDArray[Any], rate: int) -> None:
+        if self.live is None:
+            self.early.append((samples, rate))
+            return
+        try:
+            self.live.push(samples, rate)
+        except ValueError:
+            self.full = self.stopping = True
+
+    def opened(self, lab: Lab) -> Live:
+        """The session's own text, begun when its model is there with what was said meanwhile."""
+        with self.lock:
+            if self.live is None:
+                self.live = Live(reliable_s=lab.entry.reliable_s)
+                early, self.early = self.early, []
+                for samples, rate in early:
+                    self._hand_on(samples, rate)
+            if self.stopping:
+                self.live.end()
+            return self.live
+
+
+class LiveRoom:
+    """Everybody who speaks."""
+
+    def __init__(self, studio: Studio) -> None:
+        self._studio = studio
+        self._sessions: dict[str, _Session] = {}  # by token
+        self._tokens: dict[str, str] = {}  # by page
+        self._lock = Lock()
+
+    def start(self, page: str, settings: Settings) -> str:
+        """Begin a recording with these settings; the page's one before it is forgotten.
+
+        Returns:
+            The token that :meth:`speak` and :meth:`result` want.
+        """
+        self.leave(page)
+        token, session = secrets.token_urlsafe(24), _Session(live_settings(settings))
+        with self._lock:
+            self._tokens[page], self._sessions[token] = token, session
+        self._schedule(session)  # loads the model, if need be, before the first words
+        return token
+
+    def speak(
+        self,
+        token: str,
+        samples: NDArray[Any],
+        rate: int,
+        *,
+        last: bool,
+        place: int | None = None,
+    ) -> Moment:
+        """Take the next block, which may be empty; says what there is to show.
+
+        A page that got no answer sends the same sound again, with more behind it: ``place`` is
+        that of its first sample, and what came already is not taken twice.
+
+        Raises:
+            ValueError: an unknown token, or sound is missing.
+        """
+        session = self._session(token)
+        with session.lock:
+            session.take(samples, rate, place)
+            session.stopping |= last
+            if session.stopping and session.live is not None:
+                session.live.end()
+        if session.live is not None and session.live.is_due():
+            self._schedule(session)
+        state = session.live.state() if session.live else None
+        return Moment(state, session.stopping, session.full, session.error)
+
+    def leave(self, page: str) -> None:
+        """Forget the page's recording."""
+        with self._lock:
+            session = self._sessions.pop(self._tokens.pop(page, ""), None)
+        if session is not None:
+            session.gone = True
+
+    def result(self, token: str) -> tuple[Outcome, NDArray[np.int16]] | None:
+        """What was said, and its recording at 16 kHz; None where nothing was.
+
+        Raises:
+            ValueError: an unknown token.
+        """
+        session = self._session(token)
+        transcript = None if session.live is None else session.live.transcript()
+        if session.live is None or transcript is None or not transcript.text:
+            return None
+        card = self._studio.card(session.settings.model)
+        outcome = Outcome(replace(transcript, file="live.wav"), 0.0, 0.0, card)
+        return outcome, session.live.recording()
+
+    def _session(self, token: str) -> _Session:
+        with self._lock:
+            session = self._sessions.get(token)
+        if session is None:
+            raise ValueError("this recording is not known here any more; record again")
+        return session
+
+    def _schedule(self, session: _Session) -> None:
+        with session.lock:
+            if session.scheduled or session.gone or session.error is not None:
+                return
+            session.scheduled = True
+        self._studio.worker.submit(lambda: self._step(session))
+
+    def _step(self, session: _Session) -> None:
+        """On the model's thread: one piece of work; the next one waits its turn behind others."""
+        more = False
+        try:
+            lab = self._studio.lab(session.settings)
+            live = session.opened(lab)
+            if live.is_due():
+                live.step(lambda waveform: lab.transcribe(waveform, **session.settings.options()))
+            more = live.is_due()
+        except Exception as error:  # it belongs to the page that speaks, not to this thread
+            session.error = error
+            logger.info("live text ended: %s", error)
+        with session.lock:
+            session.scheduled = False
+        if more:
+            self._schedule(session)
+
+
+def live_settings(settings: Settings) -> Settings:
+    """The same request, as live text can run it.
+
+    Passes differ in length, which compiled graphs would be built for one by one; and a word is
+    certain when two passes agree, which dice would prevent.
+    """
+    return replace(
+        settings,
+        engine="eager",
+        task="transcribe" if settings.task == "instruct" else settings.task,
+        decoding="speculative" if settings.decoding == "speculative" else "greedy",
+    )

@@ -1,0 +1,131 @@
+"""Timed comparisons and recorded profiles: who may ask, for how much, and what becomes of the runs.
+
+In: a recording and one or two :class:`app.service.settings.Settings`. Out: progress as it is made,
+at last what was measured. What happens on the models' thread is :mod:`app.service.measurement_job`.
+No Gradio.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from app.service.measurement_job import How, Measured, MeasureWork, Report
+from app.service.profile_library import RunShelf
+from app.service.service import Studio
+from app.service.settings import Settings
+from app.service.updates import NotBegun
+from app.service.worker import Job
+from core.devices import quantisers
+from profiling.runs.store import RunStore
+
+FEWEST, MOST = 1, 50  # blocks
+MEASURING = ":measure"  # added to a session's name: it may measure and read text meanwhile
+SAME = "A and B are set alike; change one of them: engine, LoRA, decoding, weights or model"
+
+
+class Measuring:
+    """Measurements of one studio.
+
+    Args:
+        studio: whose models and whose thread.
+        shelf: where runs go.
+        refusal: why nothing is measured here, None where it is.
+    """
+
+    def __init__(self, studio: Studio, shelf: RunShelf, refusal: str | None = None) -> None:
+        self.studio, self.shelf, self.refusal = studio, shelf, refusal
+        self._work = MeasureWork(studio)
+        self.quiet = self._work.quiet
+
+    def begin(self, session: str) -> None:
+        """Announce a measurement, so that :meth:`stop` reaches it while it waits its turn."""
+        self.studio.begin(session + MEASURING)
+
+    def stop(self, session: str) -> bool:
+        """End a measurement at its next run; what was measured by then is kept."""
+        return self.studio.stop(session + MEASURING)
+
+    def leave(self, session: str) -> None:
+        """A page was closed: end its measurement, forget what was its own."""
+        self.studio.leave(session + MEASURING)
+        self.shelf.forget(session)
+
+    def compare(
+        self, session: str, recording: str | None, a: Settings, b: Settings, how: How
+    ) -> Iterator[Report]:
+        """Time two ways of transcribing one recording against each other; A is the baseline.
+
+        Raises:
+            ValueError: nothing to compare, or work a model cannot do; says what.
+        """
+        if a == b:
+            raise ValueError(SAME)
+        return self._measure(session, recording, (a, b), how)
+
+    def profile(
+        self, session: str, recording: str | None, settings: Settings, how: How
+    ) -> Iterator[Report]:
+        """Time and trace one way of transcribing a recording.
+
+        Raises:
+            ValueError: as for :meth:`compare`.
+        """
+        return self._measure(session, recording, (settings,), how)
+
+    def once(
+        self, recording: str | None, settings: tuple[Settings, ...], how: How, folder: Path
+    ) -> Measured:
+        """Measure for a caller without a page; the runs are written below ``folder``.
+
+        Raises:
+            ValueError: as for :meth:`compare`.
+        """
+        if len(set(settings)) < len(settings):
+            raise ValueError(SAME)
+        job = Job()
+        path, blocks = self._checked(recording, settings, how)
+        work = self._work.of(
+            job, path, settings, How(blocks, how.fixed_length), RunStore(folder), ""
+        )
+        for report in self.studio.worker.told(job, work):
+            if isinstance(report, Measured):
+                return report
+        raise AssertionError("a measurement ended without a result")
+
+    def _measure(
+        self, session: str, recording: str | None, settings: tuple[Settings, ...], how: How
+    ) -> Iterator[Report]:
+        path, blocks = self._checked(recording, settings, how)
+        store, prefix = self.shelf.store(session)
+        job = self.studio.job_of(session + MEASURING)
+        ended = False
+        try:
+            work = self._work.of(job, path, settings, How(blocks, how.fixed_length), store, prefix)
+            for report in self.studio.worker.told(job, work):
+                ended = isinstance(report, Measured)
+                yield report
+            if not ended:
+                yield NotBegun()
+        finally:
+            self.studio.forget(session + MEASURING, job)
+
+    def _checked(
+        self, recording: str | None, settings: tuple[Settings, ...], how: How
+    ) -> tuple[Path, int]:
+        """What can be checked without a model.
+
+        Raises:
+            ValueError: nothing is measured here, no recording, no model, or a setting nobody has.
+        """
+        if self.refusal is not None:
+            raise ValueError(self.refusal)
+        path = self.studio.limits.check_recording(recording)
+        if not FEWEST <= how.blocks <= MOST:
+            raise ValueError(f"{how.blocks} blocks came; expected {FEWEST} to {MOST}")
+        for one in settings:
+            self.studio.limits.check(one)
+            if one.quantize and one.quantize not in quantisers(one.device or None):
+                known = ", ".join(quantisers(one.device or None))
+                raise ValueError(f"weights {one.quantize!r} are not known here; expected {known}")
+        return Path(path), int(how.blocks)

@@ -1,0 +1,196 @@
+"""One measurement on the models' own thread: load, time, trace, compare, telling how far it is.
+
+In: a recording and one or two :class:`app.service.settings.Settings`. Out: progress as it is made,
+at last what was measured. Everything is measured by :mod:`profiling.runs.session`. No Gradio.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from app.service.api_settings import known_text
+from app.service.service import Studio
+from app.service.settings import Settings
+from app.service.updates import NotBegun
+from app.service.worker import Job
+from core import Lab
+from profiling.measure.plan import workload_on
+from profiling.measure.timing import Cancelled
+from profiling.measure.workload import Clip, Workload
+from profiling.roofline.machine_peaks import Ceilings, measure_ceilings
+from profiling.runs.session import Settings as Plan
+from profiling.runs.session import measure
+from profiling.runs.store import RunStore
+from profiling.statistics.compare import compare
+
+LONGEST_S = 120.0  # a clip is run dozens of times
+SAME_HERE = (
+    "A and B come to the same with this model: without a LoRA adapter, for one, there is nothing "
+    "to switch; change another setting"
+)
+
+
+@dataclass(frozen=True)
+class How:
+    """How thoroughly. blocks: of two runs an arm; fixed_length: make exactly max_new_tokens."""
+
+    blocks: int = 10
+    fixed_length: bool = False
+
+
+@dataclass(frozen=True)
+class Doing:
+    """Progress. share: 0 to 1; left_s: seconds still to wait, None where nobody can say."""
+
+    share: float
+    text: str
+    left_s: float | None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The end. keys: of the runs on the visitor's shelf, empty where nothing was kept there;
+    comparison: B against A as JSON, None for a single run.
+    """
+
+    keys: tuple[str, ...]
+    runs: tuple[dict[str, Any], ...]
+    comparison: dict[str, Any] | None
+    stopped: bool
+
+
+Report = Doing | Measured | NotBegun
+
+
+class MeasureWork:
+    """Measurements on the models of a studio. quiet: held while something is timed, so that other
+    heavy work can wait.
+    """
+
+    def __init__(self, studio: Studio) -> None:
+        self._studio = studio
+        self._ceilings: dict[tuple[str, str], Ceilings] = {}
+        self.quiet = Lock()
+
+    def of(
+        self,
+        job: Job,
+        recording: Path,
+        settings: tuple[Settings, ...],
+        how: How,
+        store: RunStore,
+        prefix: str,
+    ) -> Callable[[Callable[[Report], None]], None]:
+        """The work of one job, which tells its progress; the runs go to ``store``.
+
+        Its keys are the runs' ids with ``prefix``; without a prefix it has none. It raises a
+        ValueError that says why, where it cannot be done.
+        """
+
+        def work(tell: Callable[[Report], None]) -> None:
+            clip = _short_clip(recording)
+            tell(Doing(0.0, "loading and looking at what this machine can do", None))
+            labs = [self._studio.lab(one) for one in settings]
+            plans = _plans(labs, clip, settings, how)
+            reference = known_text(recording)
+            with self.quiet:
+                plan = Plan(
+                    blocks=how.blocks, reference=reference, ceilings=self._top(labs[0], plans),
+                    keep=True,
+                )  # fmt: skip
+                ids, stopped = self._run(job, labs, plans, store, plan, tell)
+            runs = tuple(store.read(one) for one in ids)
+            found = compare(*runs, reference=reference).to_json() if len(runs) == 2 else None
+            keys = tuple(prefix + one for one in ids) if prefix else ()
+            tell(Measured(keys, runs, found, stopped))
+
+        return work
+
+    def _run(
+        self,
+        job: Job,
+        labs: list[Lab],
+        plans: list[Workload],
+        store: RunStore,
+        plan: Plan,
+        tell: Callable[[Report], None],
+    ) -> tuple[list[str], bool]:
+        timed_from: list[float] = []
+
+        def progress(share: float, text: str) -> None:
+            now = time.monotonic()
+            if text.startswith("run ") and not timed_from:
+                timed_from.append(now)
+            tell(Doing(share, text, _left_s(share, timed_from, now)))
+
+        try:
+            ids = measure(labs, plans, store, plan, progress=progress, cancelled=job.cancelled)
+        except Cancelled:
+            raise ValueError(
+                "stopped before one block of runs was done; there is nothing to show yet"
+            ) from None
+        return ids, job.cancelled()
+
+    def _top(self, lab: Lab, plans: list[Workload]) -> Ceilings:
+        """What the machine can do at most, measured once for each device and number format."""
+        dtypes = tuple(dict.fromkeys(plan.dtype for plan in plans))
+        key = (str(lab.device), ",".join(dtypes))
+        if key not in self._ceilings:
+            self._ceilings[key] = measure_ceilings(lab.device, dtypes)
+        return self._ceilings[key]
+
+
+def _short_clip(recording: Path) -> Clip:
+    """Raises:
+    ValueError: it is too long to be run dozens of times.
+    """
+    clip = Clip.of(recording)
+    if clip.seconds > LONGEST_S:
+        raise ValueError(
+            f"{clip.name} is {clip.seconds:.0f} s long; measuring runs it dozens of times, "
+            f"so at most {LONGEST_S:.0f} s are taken: cut a piece out of it"
+        )
+    return clip
+
+
+def _plans(labs: list[Lab], clip: Clip, settings: tuple[Settings, ...], how: How) -> list[Workload]:
+    """What each of the settings means on its model.
+
+    Raises:
+        ValueError: two of them mean the same.
+    """
+    plans = [
+        workload_on(
+            lab,
+            clip,
+            model=_model_name(one.model),
+            engine=one.engine,
+            lora=one.lora,
+            adapter=one.adapter or None,
+            decoding=one.decoding,
+            max_new_tokens=int(one.max_new_tokens),
+            ignore_eos=how.fixed_length,
+        )
+        for lab, one in zip(labs, settings, strict=True)
+    ]
+    if len(set(plans)) < len(plans):
+        raise ValueError(SAME_HERE)
+    return plans
+
+
+def _model_name(name: str) -> str:
+    """The name as it is kept in a run; of a folder the last part: runs are passed on."""
+    return Path(name).name if Path(name).is_dir() else name
+
+
+def _left_s(share: float, timed_from: list[float], now: float) -> float | None:
+    """Seconds to the end at the pace of the timed runs; tracing is guessed to go on like them."""
+    done = share - 0.2  # warming up is a fifth of the bar, and of no steady length
+    if not timed_from or done <= 0.02:
+        return None
+    return (now - timed_from[0]) / done * (1 - share)

@@ -1,0 +1,79 @@
+"""Views of runs for many visitors: read when nothing is being timed, the common ones kept.
+
+In: a session's name and a key of :class:`app.service.profile_library.RunShelf`. Out: a run laid
+open, and files to save. Knows nothing of Gradio.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from threading import Lock
+
+from app.service.profile_library import Chosen, RunShelf
+from app.service.profile_view import RunView, report_file, tables_file, trace_file, view_of
+from profiling.trace.events import MAX_JSON_BYTES
+from profiling.trace.trace_file import TraceError
+
+KEPT = 4
+SHARED = ("shipped:", "kept:")  # keys that mean the same for every visitor
+FILES = ("trace", "tables", "report", "run")
+
+
+class RunViewer:
+    """What is behind a key, laid out.
+
+    Args:
+        shelf: where runs are.
+        quiet: held while something is timed; reading a trace waits for it.
+        max_json_bytes: of a trace, unpacked.
+    """
+
+    def __init__(self, shelf: RunShelf, quiet: Lock, max_json_bytes: int = MAX_JSON_BYTES) -> None:
+        self.shelf, self._quiet, self._max = shelf, quiet, max_json_bytes
+        self._views: OrderedDict[str, RunView] = OrderedDict()
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is being timed, so that reading waits."""
+        return self._quiet.locked()
+
+    def view(self, session: str, key: str) -> RunView:
+        """Read a run or a trace and lay it out.
+
+        Raises:
+            RunError: nothing of this visitor's.
+            TraceError: a trace that cannot be read; one that was brought is discarded.
+        """
+        if key in self._views:
+            return self._views[key]
+        chosen = self.shelf.chosen(session, key)
+        with self._quiet:
+            try:
+                view = view_of(chosen, max_json_bytes=self._max)
+            except TraceError:
+                self.shelf.discard(session, key)
+                raise
+        if key.startswith(SHARED):
+            self._views[key] = view
+            while len(self._views) > KEPT:
+                self._views.popitem(last=False)
+        return view
+
+    def file(self, session: str, key: str, kind: str) -> tuple[str, bytes]:
+        """(name, bytes) of one of :data:`FILES`.
+
+        Raises:
+            ValueError: there is no such file of this run.
+        """
+        if kind == "run":
+            return f"{Path(key.partition(':')[2]).name}.zip", self.shelf.zip_of(session, key)
+        makers: dict[str, Callable[[Chosen], tuple[str, bytes]]] = {
+            "trace": trace_file,
+            "tables": lambda chosen: tables_file(chosen, max_json_bytes=self._max),
+            "report": lambda chosen: report_file(chosen, max_json_bytes=self._max),
+        }
+        chosen = self.shelf.chosen(session, key)
+        with self._quiet:
+            return makers[kind](chosen)

@@ -1,0 +1,192 @@
+"""A run, or a trace without one -> everything the Profile tab shows of it. No Gradio, no torch.
+
+In: a run as its JSON states it, its trace, or one of them. Out: :class:`RunView`: a few lines of
+HTML, and sections of HTML and figures in turn. What is in them is :mod:`profiling.report.sections`'
+business, so the page and the report say the same.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from html import escape
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+
+from app.service.profile_library import Chosen
+from profiling.figures.run_details import acceptance_bars, token_latency
+from profiling.measure.metrics import DEFINITIONS
+from profiling.report import sections
+from profiling.report.page import Page
+from profiling.report.report import run_report
+from profiling.trace.call_tree import nest
+from profiling.trace.events import Trace, read_trace
+from profiling.trace.memory_events import memory_peaks
+from profiling.trace.trace_tables import trace_tables
+
+SECTIONS = ("Phases", "Timeline", "Operators", "Memory", "Roofline", "Compiling", "Machine")
+MOST_FIGURES = 3  # of one section
+ELSEWHERE = "Recorded elsewhere, on {cpu}: it shows what a recording looks like, not how fast this "
+ELSEWHERE += "machine is. Record one of your own below."
+TRACE_ALONE = "This is a trace without a run: it says where time went, not how much of it there is."
+NOT_IN_TRACE = "A trace alone does not hold this; a run recorded under “Record a profile” does."
+NO_TRACE = "This run has no trace: it was stopped early, or recorded with --no-trace."
+NO_ROOFLINE = "This run has no roofline: its recording is cut into several passes, or its weights "
+NO_ROOFLINE += "are int8, whose work is not counted."
+
+
+@dataclass
+class Pieces(Page):
+    """A page that keeps its figures instead of drawing them: HTML and figures in turn."""
+
+    turns: list[str | go.Figure] = field(default_factory=list)
+
+    def figure(self, figure: go.Figure, describe: str) -> None:
+        """Keep ``figure``; what stands before it is done."""
+        self.turns += ["".join(self.parts), figure]
+        self.parts.clear()
+
+    def done(self) -> list[str | go.Figure]:
+        """HTML, figure, HTML, ... and HTML at the end."""
+        return [*self.turns, "".join(self.parts)]
+
+
+@dataclass(frozen=True)
+class RunView:
+    """What is shown. head: title, when, warnings, numbers, text. sections: name -> HTML, figure,
+    HTML, ..., HTML.
+    """
+
+    key: str
+    head: str
+    sections: dict[str, list[str | go.Figure]]
+    has_trace: bool
+    has_run: bool
+
+
+def view_of(chosen: Chosen, *, max_json_bytes: int) -> RunView:
+    """Read what is behind an entry and lay it out.
+
+    Raises:
+        TraceError: the trace cannot be read.
+    """
+    trace = None
+    if chosen.trace is not None:
+        trace = read_trace(chosen.trace, max_json_bytes=max_json_bytes)
+    build = _of_trace if chosen.run is None else _of_run
+    found = {name: Pieces(name, {}) for name in SECTIONS}
+    build(chosen, trace, found)
+    shown = {name: page.done() for name, page in found.items()}
+    return RunView(chosen.key, _head(chosen, trace), shown, trace is not None, bool(chosen.run))
+
+
+def _of_run(chosen: Chosen, trace: Trace | None, found: Mapping[str, Pieces]) -> None:
+    run = sections.without_path(chosen.run or {})
+    sections.phases(found["Phases"], run)
+    found["Phases"].heading("Time per token", DEFINITIONS["inter_token_ms"][2])
+    found["Phases"].figure(token_latency(run.get("tokens") or ()), "Milliseconds per new token")
+    if run.get("draft"):
+        found["Phases"].heading("Drafts", DEFINITIONS["acceptance"][2])
+        found["Phases"].figure(acceptance_bars({"drafts": run["draft"]}), "Drafted tokens kept")
+    sections.memory(found["Memory"], run, trace)
+    sections.compiling(found["Compiling"], run)
+    sections.circumstances(found["Machine"], {"": run})
+    if run.get("roofline"):
+        sections.roofline(found["Roofline"], run)
+    else:
+        found["Roofline"].note(NO_ROOFLINE)
+    _of_events(run, trace, found)
+
+
+def _of_trace(chosen: Chosen, trace: Trace | None, found: Mapping[str, Pieces]) -> None:
+    for name in ("Phases", "Roofline", "Compiling", "Machine"):
+        found[name].note(NOT_IN_TRACE)
+    if trace is not None:
+        peaks = memory_peaks(trace.events)
+        rows = [{"phase": p.phase, "peak_bytes": int(p.peak_bytes)} for p in peaks.itertuples()]
+        sections.memory(found["Memory"], {"memory": rows}, trace)
+    _of_events({}, trace, found)
+
+
+def _of_events(run: Mapping[str, Any], trace: Trace | None, found: Mapping[str, Pieces]) -> None:
+    if trace is None:
+        for name in ("Timeline", "Operators"):
+            found[name].note(NO_TRACE)
+        return
+    calls = nest(trace.events)
+    sections.over_time(found["Timeline"], run, trace, calls=calls)
+    sections.idle(found["Timeline"], trace, calls=calls)
+    sections.operators(found["Operators"], trace, calls=calls)
+
+
+def _head(chosen: Chosen, trace: Trace | None) -> str:
+    """Title, when and where, warnings, the numbers, the text."""
+    page = Page("", {})
+    if chosen.run is None:
+        page.parts.append(f"<h2>{escape(chosen.title)}</h2>")
+        page.note(TRACE_ALONE)
+        sections.warnings(page, trace.notes if trace else ())
+        return "".join(page.parts)
+    run, machine = chosen.run, chosen.run.get("machine") or {}
+    work = run.get("workload") or {}
+    page.parts.append(f"<h2>{escape(sections.label_of(run))}</h2>")
+    what = f"{work.get('model', 'a model')}, {work.get('dtype', '')} on {work.get('device', '')}"
+    page.note(f"{what}; recorded {str(run.get('created', ''))[:10]}. Run {run.get('id', '')}.")
+    if chosen.elsewhere:
+        page.note(ELSEWHERE.format(cpu=machine.get("gpu") or machine.get("cpu") or "a machine"))
+    sections.warnings(page, run.get("warnings") or ())
+    page.tiles(sections.metrics(run))
+    sections.transcript(page, run)
+    return "".join(page.parts)
+
+
+def trace_file(chosen: Chosen) -> tuple[str, bytes]:
+    """(name, bytes) of the trace as it was recorded; Perfetto opens it.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if chosen.trace is None:
+        raise ValueError(NO_TRACE)
+    name = chosen.title if chosen.run is None else f"{chosen.run['id']}.trace.json.gz"
+    return name, chosen.trace.read_bytes()
+
+
+def tables_file(chosen: Chosen, *, max_json_bytes: int) -> tuple[str, bytes]:
+    """(name, bytes) of a zip with every table of the trace as csv.
+
+    Raises:
+        ValueError: there is no trace, or it cannot be read.
+    """
+    if chosen.trace is None:
+        raise ValueError(NO_TRACE)
+    packed = BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        trace = read_trace(chosen.trace, max_json_bytes=max_json_bytes)
+        for name, table in trace_tables(trace).items():
+            archive.writestr(f"{name}.csv", table.to_csv(index=False))
+    return f"{_stem(chosen)}-tables.zip", packed.getvalue()
+
+
+def report_file(chosen: Chosen, *, max_json_bytes: int) -> tuple[str, bytes]:
+    """(name, bytes) of the report: one HTML page that needs nothing else.
+
+    Raises:
+        ValueError: a trace without a run, or one that cannot be read.
+    """
+    if chosen.run is None:
+        raise ValueError("a report is about a run; this is a trace without one")
+    trace = None
+    if chosen.trace is not None:
+        trace = read_trace(chosen.trace, max_json_bytes=max_json_bytes)
+    return f"{_stem(chosen)}.html", run_report(chosen.run, trace).encode()
+
+
+def _stem(chosen: Chosen) -> str:
+    if chosen.run is not None:
+        return str(chosen.run["id"])
+    return Path(chosen.title).name.split(".")[0] or "trace"

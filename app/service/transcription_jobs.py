@@ -1,0 +1,133 @@
+"""A transcription that outlives the page that asked for it.
+
+In: updates from the model's thread. Out: the newest of each kind, to any number of pages, from any
+moment on. A page that reads slowly misses old partial texts, never the end. A run that nobody
+watches any more ends after a grace period, long enough for a page to be loaded again.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from threading import Condition, Lock
+
+from app.service.updates import NotBegun, Outcome, Update
+from app.service.worker import Job
+
+GRACE_S = 60.0  # a reload takes a few seconds, on a bad line a few more
+KEPT_S = 3600.0  # as long as uploads are kept
+MOST_KEPT = 64
+
+
+class Run:
+    """One transcription. id: whoever knows it may watch, so it cannot be guessed.
+
+    recording and engine: for a page that is loaded again; whoever began it may set them.
+    """
+
+    def __init__(self, job: Job, *, grace_s: float = GRACE_S) -> None:
+        self.id = secrets.token_urlsafe(24)
+        self.job = job
+        self.recording = ""
+        self.engine = "eager"
+        self.ended_at: float | None = None
+        self._grace_s = grace_s
+        self._watchers: set[str] = set()
+        self._left_at: float | None = None
+        self._latest: dict[type, tuple[int, Update]] = {}
+        self._number = 0
+        self._error: BaseException | None = None
+        self._changed = Condition()
+
+    def fill(self, work: Callable[[], Iterator[Update]]) -> None:
+        """On the model's thread: take the updates of ``work()`` and its exception, if any."""
+        try:
+            if not self.cancelled():
+                for update in work():
+                    self._put(update)
+        except BaseException as error:  # whatever it is belongs to who watches, not to this thread
+            self._error = error
+        with self._changed:
+            self.ended_at = time.monotonic()
+            self._changed.notify_all()
+
+    def cancelled(self) -> bool:
+        """Whether to end at the next step: it was stopped, or everybody has long left."""
+        left = self._left_at
+        return self.job.cancelled() or (
+            left is not None and time.monotonic() - left > self._grace_s
+        )
+
+    def join(self, session: str) -> None:
+        """Count ``session`` among those who watch."""
+        with self._changed:
+            self._watchers.add(session)
+            self._left_at = None
+
+    def leave(self, session: str) -> None:
+        """Stop counting ``session``; the last to leave starts the grace period."""
+        with self._changed:
+            self._watchers.discard(session)
+            if not self._watchers:
+                self._left_at = self._left_at or time.monotonic()
+
+    def watch(self) -> Iterator[Update]:
+        """The newest update of each kind, then more as they come.
+
+        Raises:
+            Exception: what the work raised.
+        """
+        seen = 0
+        while True:
+            fresh, ended = self._news(seen)
+            for number, update in fresh:
+                seen = number
+                yield update
+            if ended and not fresh:
+                break
+        if self._error is not None:
+            raise self._error
+        if Outcome not in self._latest:
+            yield NotBegun()
+
+    def _news(self, seen: int) -> tuple[list[tuple[int, Update]], bool]:
+        """Wait for what came after number ``seen``; also says whether it was the last."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._number > seen or self.ended_at is not None)
+            fresh = [(number, update) for number, update in self._latest.values() if number > seen]
+            return sorted(fresh, key=lambda item: item[0]), self.ended_at is not None
+
+    def _put(self, update: Update) -> None:
+        with self._changed:
+            self._number += 1
+            self._latest[type(update)] = (self._number, update)
+            self._changed.notify_all()
+
+
+class RunBook:
+    """Runs by id, the finished ones for an hour."""
+
+    def __init__(self) -> None:
+        self._runs: dict[str, Run] = {}
+        self._lock = Lock()
+
+    def add(self, run: Run) -> None:
+        """Remember a run; forget those that ended long ago, or too many ago."""
+        now = time.monotonic()
+        with self._lock:
+            ended = [r for r in self._runs.values() if r.ended_at is not None]
+            old = [r for r in ended if now - (r.ended_at or now) > KEPT_S]
+            for gone in {*old, *ended[: max(0, len(ended) - MOST_KEPT)]}:
+                del self._runs[gone.id]
+            self._runs[run.id] = run
+
+    def get(self, run_id: str) -> Run | None:
+        """The run, if it is known."""
+        with self._lock:
+            return self._runs.get(run_id)
+
+    def of(self, job: Job) -> Run | None:
+        """The run that this job belongs to."""
+        with self._lock:
+            return next((run for run in self._runs.values() if run.job is job), None)

@@ -1,0 +1,91 @@
+"""What a request does on the models' thread: load if need be, then transcribe or answer.
+
+In: a recording or a message, settings. Out: updates as they happen. Where a GPU is lent by the call
+(:mod:`app.service.zero_gpu`), the model runs there and everything else here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from app.service.limits import Limits
+from app.service.model_cache import Shelf
+from app.service.settings import Settings
+from app.service.updates import Outcome, Paced, Update
+from app.service.zero_gpu import ASK, HEAR, TRANSCRIBE, LentGpu
+from core import Lab
+from core.phases import LOAD
+from core.transcription.encoder_view import Hearing, hear
+from core.transcription.options import Event, Finished, PhaseStarted, Progress
+
+
+class ModelWork:
+    """Requests on the models of a shelf. lent: the GPU, where it is not this process's own."""
+
+    def __init__(self, shelf: Shelf, limits: Limits, lent: LentGpu | None) -> None:
+        self.shelf, self.limits, self.lent = shelf, limits, lent
+
+    def lab(self, settings: Settings) -> Lab:
+        """The model of these settings, loaded if need be, holding the adapter they name.
+
+        Raises:
+            ValueError: it is not run here, or cannot be loaded; or it has no such adapter.
+        """
+        self.limits.check_model(settings.model)
+        wanted = self.shelf.wanted(settings)
+        return self.shelf.adapters.fit(self.shelf.lab(wanted), wanted.name, settings.adapter)
+
+    def transcribe(
+        self, cancelled: Callable[[], bool], recording: str, settings: Settings
+    ) -> Iterator[Update]:
+        """Updates of one transcription; the last is an :class:`Outcome`."""
+        begin = time.perf_counter()
+        if not self.shelf.holds(self.shelf.wanted(settings)):
+            yield PhaseStarted(0, LOAD)
+        lab = self.lab(settings)
+        loaded = time.perf_counter()
+        before_s = sum(lab.compile_ledger.seconds.values())
+        for event in self._events(lab, cancelled, recording, settings):
+            if isinstance(event, Progress):
+                yield Paced(event.done_s, event.total_s, time.perf_counter() - loaded)
+            elif isinstance(event, Finished):
+                compile_s = sum(lab.compile_ledger.seconds.values()) - before_s
+                # Where an upload lies on this machine is nobody's business.
+                transcript = replace(event.transcript, file=Path(recording).name)
+                card = self.shelf.card(settings.model)
+                yield Outcome(transcript, compile_s, loaded - begin, card)
+            else:
+                yield event
+
+    def answer(self, cancelled: Callable[[], bool], model: str, message: str) -> Iterator[str]:
+        """The answer to a message as it grows."""
+        text, lab = "", self.lab(Settings(model=model))
+        pieces = (
+            lab.stream_chat(message, cancelled=cancelled)
+            if self.lent is None
+            else self.lent(ASK, cancelled, model, message)
+        )
+        for piece in pieces:
+            text += piece
+            yield text
+
+    def hear(
+        self, cancelled: Callable[[], bool], recording: str, settings: Settings
+    ) -> Iterator[Hearing]:
+        """What the encoder makes of a recording; one value."""
+        lab = self.lab(settings)
+        if self.lent is not None:
+            yield from self.lent(HEAR, cancelled, recording, settings)
+        else:
+            adapter = settings.adapter or None
+            yield hear(lab, recording, lora=settings.lora, adapter=adapter)
+
+    def _events(
+        self, lab: Lab, cancelled: Callable[[], bool], recording: str, settings: Settings
+    ) -> Iterator[Event]:
+        if self.lent is not None:
+            return self.lent(TRANSCRIBE, cancelled, recording, settings)
+        return lab.stream(recording, cancelled=cancelled, **settings.options())

@@ -1,0 +1,43 @@
+"""What the studio tells a page while a request runs: the core's events, and a few of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from app.service.model_card import ModelCard
+from core import Transcript
+from core.transcription.options import Event
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The last update. compile_s and load_s: what this request spent on compiling and loading."""
+
+    transcript: Transcript
+    compile_s: float
+    load_s: float
+    card: ModelCard
+
+
+@dataclass(frozen=True)
+class NotBegun:
+    """The only update of a request that was stopped while it waited."""
+
+
+@dataclass(frozen=True)
+class Paced:
+    """How far a long recording has come, and what that took. total_s is None where unknown."""
+
+    done_s: float
+    total_s: float | None
+    spent_s: float
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds still to wait, if it goes on at this pace."""
+        if self.total_s is None or self.done_s <= 0:
+            return None
+        return max(0.0, self.total_s - self.done_s) / self.done_s * self.spent_s
+
+
+Update = Event | Outcome | NotBegun | Paced

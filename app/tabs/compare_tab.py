@@ -1,0 +1,178 @@
+"""The Compare tab: one recording, two ways of transcribing it, side by side.
+
+In: measurements of a studio. Out: components, wired. Handlers pass values on to
+:class:`app.service.measurement.Measuring` and words to the page.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from app.components.arm_panel import ArmPanel, build_arm
+from app.components.compare_result import CompareResult, build_compare_result
+from app.components.events import MODEL_EVENT, PAGE_EVENT, Updates, session_of
+from app.components.failures import spoken
+from app.components.recording_field import build_recording
+from app.service.deployment import Deployment
+from app.service.measurement import Measuring
+from app.service.measurement_job import How
+from app.wording import comparison as words
+from app.wording import phrases
+from profiling.statistics.intervals import FEWEST_BLOCKS
+
+OWN_CHOICE = "own"
+PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
+    "compile": ("Compiled against eager", {"engine": "compile"}),
+    "drafts": ("Exact drafts against greedy", {"decoding": "speculative"}),
+    "lora": ("LoRA off against on", {"lora": False}),
+    "int8": ("int8 weights against full", {"quantize": "int8"}),
+    OWN_CHOICE: ("My own choice", {}),
+}
+_ARMS = {
+    key: [*ArmPanel.usual(), *ArmPanel.usual(**values)]
+    for key, (_, values) in PRESETS.items()
+    if key != OWN_CHOICE
+}
+SET_ARMS = f"(preset, ...now) => ({json.dumps(_ARMS)})[preset] || now"
+BLOCKS, MOST_BLOCKS, TOKENS = 10, 40, 200
+SHOW_RESULT = """() => {
+  document.querySelector("#compare-status").scrollIntoView({ block: "nearest" });
+  return [];
+}"""
+
+
+@dataclass(frozen=True)
+class CompareTab:
+    """Its components. preset sets the arms; blocks, tokens and fixed say how thoroughly."""
+
+    recording: gr.Audio
+    preset: gr.Radio
+    a: ArmPanel
+    b: ArmPanel
+    blocks: gr.Slider
+    tokens: gr.Slider
+    fixed: gr.Checkbox
+    go: gr.Button
+    stop: gr.Button
+    result: CompareResult
+
+    @property
+    def inputs(self) -> list[Any]:
+        """What the handler of the button needs."""
+        thorough = [self.blocks, self.tokens, self.fixed]
+        return [self.recording, *thorough, *self.a.inputs, *self.b.inputs]
+
+
+def build_compare_tab(measuring: Measuring, deployment: Deployment) -> CompareTab | None:
+    """Lay the tab out; None where nothing can be timed, which the page then says."""
+    if measuring.refusal is not None:
+        gr.HTML(phrases.status_html(measuring.refusal), elem_id="compare-status")
+        return None
+    with gr.Row(elem_id="compare", elem_classes="two-columns"):
+        with gr.Column():
+            field = build_recording("compare-", "Or an example")
+            field.fill_from_examples()
+            parts = _build_choice(measuring, deployment)
+            with gr.Row():
+                go = gr.Button("Compare", variant="primary", min_width=120, elem_id="compare-go")
+                stop = gr.Button("Stop", interactive=False, min_width=120, elem_id="compare-stop")
+        with gr.Column():
+            result = build_compare_result(measuring)
+    tab = CompareTab(field.audio, *parts, go, stop, result)
+    _wire(measuring, tab)
+    return tab
+
+
+def _build_choice(
+    measuring: Measuring, deployment: Deployment
+) -> tuple[gr.Radio, ArmPanel, ArmPanel, gr.Slider, gr.Slider, gr.Checkbox]:
+    offered = {k: v for k, v in PRESETS.items() if k != "compile" or not deployment.no_compile}
+    first = next(iter(offered))
+    preset = gr.Radio(
+        [(title, key) for key, (title, _) in offered.items()],
+        value=first,
+        label="What to compare",
+        elem_id="compare-preset",
+    )
+    with gr.Accordion("A and B in detail", open=False, elem_id="compare-arms"), gr.Row():
+        with gr.Column(min_width=150):
+            gr.HTML("<h3>A, the baseline</h3>")
+            a = build_arm(measuring.studio, deployment, "a")
+        with gr.Column(min_width=150):
+            gr.HTML("<h3>B</h3>")
+            b = build_arm(measuring.studio, deployment, "b", **offered[first][1])
+    blocks = gr.Slider(
+        FEWEST_BLOCKS,
+        MOST_BLOCKS,
+        BLOCKS,
+        step=1,
+        label="Blocks",
+        info="Two runs of A, of B, and of A again in each.",
+        elem_id="compare-blocks",
+    )
+    with gr.Accordion("Length of the text", open=False, elem_id="compare-length"):
+        tokens = gr.Slider(
+            10, 400, TOKENS, step=10, label="Longest text, in tokens", elem_id="compare-tokens"
+        )
+        fixed = gr.Checkbox(
+            False,
+            label="Always write that many tokens",
+            info="Equal work for both where their texts differ in length; the text goes on past "
+            "its end, so only the times mean something.",
+            elem_id="compare-fixed",
+        )
+    return preset, a, b, blocks, tokens, fixed
+
+
+def _wire(measuring: Measuring, tab: CompareTab) -> None:
+    result, arm = tab.result, len(tab.a.inputs)
+
+    def begin(request: gr.Request) -> Updates:
+        measuring.begin(session_of(request))
+        return result.waiting() | {tab.stop: gr.update(interactive=True)}
+
+    def run(
+        request: gr.Request,
+        recording: str | None,
+        blocks: int,
+        tokens: int,
+        fixed: bool,
+        *rest: Any,
+    ) -> Iterator[Updates]:
+        try:
+            a, b = (tab.a.read(tuple(own), tokens) for own in (rest[:arm], rest[arm:]))
+            how = How(int(blocks), fixed)
+            for report in measuring.compare(session_of(request), recording, a, b, how):
+                yield result.shown(report)
+        except Exception as error:
+            yield result.failed(phrases.failure(error))
+            raise spoken(error) from error
+
+    def stop(request: gr.Request) -> Updates:
+        running = measuring.stop(session_of(request))
+        return {result.status: phrases.status_html(words.STOPPING) if running else gr.skip()}
+
+    arms = [*tab.a.inputs[1:], *tab.b.inputs[1:]]
+    # In the browser: the button may be pressed before a server would have answered.
+    tab.preset.input(None, [tab.preset, *arms], arms, js=SET_ARMS, **PAGE_EVENT)
+    changed = [field.input for field in (*tab.a.inputs, *tab.b.inputs)]
+    gr.on(changed, None, None, [tab.preset], js=f"() => {json.dumps(OWN_CHOICE)}", **PAGE_EVENT)
+    begun = tab.go.click(begin, None, [*result.outputs, tab.stop], js=SHOW_RESULT, **PAGE_EVENT)
+    ran = begun.then(
+        run,
+        tab.inputs,
+        result.outputs,
+        show_progress="full",
+        show_progress_on=[result.status],
+        api_visibility="private",
+        **MODEL_EVENT,
+    )
+    # Gradio 6.31 does not call what follows with `then` after an error, though it says so.
+    for ended in (ran.then, ran.failure):
+        ended(lambda: gr.update(interactive=False), None, [tab.stop], **PAGE_EVENT)
+    tab.stop.click(stop, None, [result.status], **PAGE_EVENT)

@@ -1,0 +1,150 @@
+"""The Live tab: the microphone's text while somebody speaks.
+
+In: a studio, the settings of the Transcribe tab, and where a finished recording goes. Out:
+components, wired. The microphone is ``assets/live.js``: Gradio's own sends ten small pieces a
+second and loses what is under way when it is stopped. Each piece of sound is answered with what
+there is to show.
+"""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+import numpy as np
+from numpy.typing import NDArray
+
+from app.components.events import PAGE_EVENT, TELLING_EVENT, Updates, session_of
+from app.components.failures import plain_errors
+from app.components.result_panel import ResultPanel
+from app.components.settings_panel import SettingsPanel
+from app.service.live_sessions import LiveRoom, Moment
+from app.service.service import Studio
+from app.wording import live, phrases
+from core.audio.waveform import SAMPLE_RATE, check_rate
+from core.checkpoint.catalog import ASSETS
+from core.transcription.streaming import MAX_LIVE_S
+
+SCRIPT = ASSETS / "live.js"
+
+
+@dataclass(frozen=True)
+class LiveTab:
+    """Its components. room holds who speaks; token is the page's own recording."""
+
+    room: LiveRoom
+    panel: gr.HTML
+    begin: gr.Button
+    token: gr.Textbox
+    onward: gr.Button
+
+
+@dataclass(frozen=True)
+class Onward:
+    """Where a finished recording goes: the Transcribe tab's recording and result."""
+
+    tabs: gr.Tabs
+    recording: gr.Audio
+    expected: gr.State
+    result: ResultPanel
+
+
+def build_live_tab(studio: Studio, settings: SettingsPanel, onward: Onward) -> LiveTab:
+    """Lay the tab out and wire it."""
+    room = LiveRoom(studio)
+
+    def speak(piece: dict[str, Any]) -> dict[str, Any]:
+        return answer(room, piece)
+
+    with gr.Column(elem_id="live"):
+        gr.HTML(phrases.aside_html(live.NOTE))
+        panel = gr.HTML(
+            live.panel_html(),
+            js_on_load=SCRIPT.read_text(encoding="utf-8"),
+            server_functions=[speak],
+            elem_id="live-panel",
+        )
+        with gr.Column(elem_classes="never-shown"):
+            # The script presses this: Gradio alone knows the settings.
+            begin = gr.Button("Begin", elem_id="live-begin")
+            token = gr.Textbox(label="Recording")
+        move = gr.Button("Open in Transcribe", elem_id="live-onward")
+    tab = LiveTab(room, panel, begin, token, move)
+    _wire(tab, settings, onward)
+    return tab
+
+
+def answer(room: LiveRoom, piece: dict[str, Any]) -> dict[str, Any]:
+    """One piece of sound -> what there is to show, or why there is nothing.
+
+    Args:
+        room: who speaks.
+        piece: token, rate in Hz, sound (base64 of 16-bit samples), the place of its first sample
+            in the recording, and whether it is the last.
+    """
+    try:
+        samples, rate, place = _sound(piece)
+        moment = room.speak(
+            str(piece.get("token")), samples, rate, last=bool(piece.get("last")), place=place
+        )
+    except ValueError as error:
+        moment = Moment(None, stopping=True, full=False, error=error)
+    return {
+        "status": live.status_line_html(moment),
+        "text": live.text_html(moment.state),
+        "numbers": live.numbers_html(moment.state),
+        "full": moment.full,
+        "over": moment.over,
+    }
+
+
+def _sound(piece: dict[str, Any]) -> tuple[NDArray[np.int16], int, int]:
+    """The samples [n] of a piece, their rate, and the place of the first.
+
+    Raises:
+        ValueError: it is no piece of sound.
+    """
+    try:
+        rate, place = int(piece["rate"]), int(piece["place"])
+        samples = np.frombuffer(b64decode(piece["sound"], validate=True), dtype="<i2")
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError("that was no piece of sound; load the page again") from error
+    check_rate("microphone", rate)
+    if len(samples) > MAX_LIVE_S * rate:
+        raise ValueError(f"more than {MAX_LIVE_S:.0f} s of sound came at once; record again")
+    return samples, rate, place
+
+
+def _wire(tab: LiveTab, settings: SettingsPanel, onward: Onward) -> None:
+    def start(request: gr.Request, *values: Any) -> str:
+        return tab.room.start(session_of(request), settings.read(values))
+
+    def go_on(token: str) -> Updates:
+        with plain_errors():
+            return onward_updates(tab.room, onward, token)
+
+    begun = tab.begin.click(start, settings.inputs, [tab.token], **PAGE_EVENT)
+    begun.then(None, [tab.token], None, js="(token) => graniteLive.begin(token)", **PAGE_EVENT)
+    begun.failure(None, None, None, js="() => graniteLive.begin('')", **PAGE_EVENT)
+    moved = [onward.tabs, onward.recording, onward.expected, *onward.result.outputs]
+    tab.onward.click(go_on, [tab.token], moved, **TELLING_EVENT)
+
+
+def onward_updates(room: LiveRoom, onward: Onward, token: str) -> Updates:
+    """The recording and its text, on the Transcribe tab.
+
+    Raises:
+        ValueError: nothing was said.
+    """
+    made = room.result(token) if token else None
+    if made is None:
+        raise ValueError("nothing was said yet; press Record and speak")
+    outcome, samples = made
+    changes = onward.result.shown(outcome, engine="eager", expected="")
+    return changes | {
+        onward.tabs: gr.Tabs(selected="transcribe"),
+        onward.recording: (SAMPLE_RATE, samples),
+        onward.expected: "",
+    }

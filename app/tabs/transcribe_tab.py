@@ -1,0 +1,167 @@
+"""The Transcribe tab: a recording in, text as it grows, and what it cost.
+
+In: a studio. Out: components, wired. Handlers pass values on to the studio and words to the page;
+each request is announced first (:meth:`Studio.begin`), so that Stop reaches it while it waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from app.components.ask_panel import AskPanel, build_ask
+from app.components.batch_panel import build_batch
+from app.components.encoder_panel import build_heard
+from app.components.events import MODEL_EVENT, PAGE_EVENT, Updates, session_of
+from app.components.failures import spoken
+from app.components.kept_settings import build_link
+from app.components.recording_field import RecordingField, build_recording
+from app.components.result_panel import ResultPanel, build_result
+from app.components.settings_panel import SettingsPanel, build_settings
+from app.service.service import Studio
+from app.wording import phrases
+
+RUN_KEY = "granite-speech-lab-run"
+
+# On a phone the text stands below what was just pressed; where it is in sight nothing moves.
+SHOW_TEXT = """() => {
+  document.querySelector("#status").scrollIntoView({ block: "nearest" });
+  return [];
+}"""
+
+
+@dataclass(frozen=True)
+class TranscribeTab:
+    """Its components. expected: what is said in the recording, where that is known.
+
+    run: the number of the last transcription, which the browser keeps over a reload.
+    """
+
+    field: RecordingField
+    go: gr.Button
+    stop: gr.Button
+    expected: gr.State
+    run: gr.BrowserState
+    settings: SettingsPanel
+    result: ResultPanel
+    ask: AskPanel
+
+    @property
+    def recording(self) -> gr.Audio:
+        """What is transcribed."""
+        return self.field.audio
+
+
+def build_transcribe_tab(studio: Studio) -> TranscribeTab:
+    """Lay the tab out: recording and settings on the left, text and times on the right."""
+    with gr.Row(elem_id="transcribe"):
+        with gr.Column(elem_id="sound"):
+            field = build_recording("", "Or click an example to hear it transcribed")
+            with gr.Row(elem_id="buttons"):
+                go = gr.Button("Transcribe", variant="primary", min_width=120, elem_id="go")
+                stop = gr.Button("Stop", interactive=False, min_width=120, elem_id="stop")
+            batch_here = gr.Column()
+        with gr.Column(elem_id="result"):
+            result = build_result()
+            ask_here = gr.Column()
+        with gr.Column(elem_id="settings"):
+            settings = build_settings(studio)
+            build_link(settings)
+        with batch_here:
+            build_batch(studio, settings)
+        with ask_here:
+            build_heard(studio, field.audio, settings)
+            ask = build_ask(studio, settings.model, result.text)
+    run = gr.BrowserState("", storage_key=RUN_KEY, secret=RUN_KEY)
+    tab = TranscribeTab(field, go, stop, gr.State(""), run, settings, result, ask)
+    _wire(studio, tab)
+    return tab
+
+
+def _wire(studio: Studio, tab: TranscribeTab) -> None:
+    result, settings = tab.result, tab.settings
+
+    def begin(request: gr.Request) -> Updates:
+        studio.begin(session_of(request))
+        return result.waiting() | {tab.stop: gr.update(interactive=True)}
+
+    def run(
+        request: gr.Request, recording: str | None, expected: str, *values: Any
+    ) -> Iterator[Updates]:
+        chosen = settings.read(values)
+        session = session_of(request)
+        try:
+            begun = studio.start(session, recording, chosen)
+            begun.recording, begun.engine = recording or "", chosen.engine
+            yield {tab.run: begun.id}
+            for update in studio.watch(session, begun):
+                yield result.shown(update, engine=chosen.engine, expected=expected)
+        except Exception as error:
+            yield result.failed(phrases.failure(error))
+            raise spoken(error) from error
+
+    def end(name: str | None, task: str, adapter: str | None) -> Updates:
+        card = studio.card(name or studio.model)
+        changes = settings.refresh(card, task, adapter) if card.loaded else {}
+        return changes | tab.ask.fit(card) | {tab.stop: gr.update(interactive=False)}
+
+    def stop(request: gr.Request) -> Updates:
+        running = studio.stop(session_of(request))
+        said = phrases.status_html(phrases.STOPPING) if running else gr.skip()
+        return {result.status: said}
+
+    chips = tab.field.chips
+    picked = chips.click(tab.field.example, [chips], [tab.recording, tab.expected], **PAGE_EVENT)
+    for start in (tab.go.click, picked.then):
+        begun = start(begin, None, [*result.outputs, tab.stop], js=SHOW_TEXT, **PAGE_EVENT)
+        ran = begun.then(
+            run,
+            [tab.recording, tab.expected, *settings.inputs],
+            [*result.outputs, tab.run],
+            show_progress="full",
+            show_progress_on=[result.status],
+            api_visibility="private",
+            **MODEL_EVENT,
+        )
+        outputs = [*settings.outputs, tab.ask.group, tab.stop]
+        # Gradio 6.31 does not call what follows with `then` after an error, though it says so.
+        for ended in (ran.then, ran.failure):
+            known = [settings.model, settings.task, settings.field("adapter")]
+            ended(end, known, outputs, **PAGE_EVENT)
+    tab.stop.click(stop, None, [result.status], **PAGE_EVENT)
+    for changed in (tab.recording.upload, tab.recording.stop_recording, tab.recording.clear):
+        changed(lambda: "", None, [tab.expected], **PAGE_EVENT)
+
+
+def find_again(app: gr.Blocks, studio: Studio, tab: TranscribeTab) -> None:
+    """When the page is loaded, show the transcription it began before, running or done."""
+    result = tab.result
+
+    def resume(request: gr.Request, run_id: str | None) -> Iterator[Updates]:
+        session = session_of(request)
+        run = studio.resume(session, run_id) if run_id else None
+        if run is None:
+            yield {tab.stop: gr.skip()}
+            return
+        there = run.recording if Path(run.recording).is_file() else None
+        yield result.waiting() | {tab.stop: gr.update(interactive=True), tab.recording: there}
+        try:
+            for update in studio.watch(session, run):
+                yield result.shown(update, engine=run.engine, expected="")
+        except Exception as error:  # its own page has shown it as an error already
+            yield result.failed(phrases.failure(error))
+        yield {tab.stop: gr.update(interactive=False)}
+
+    outputs = [tab.recording, tab.stop, *result.outputs]
+    app.load(
+        resume,
+        [tab.run],
+        outputs,
+        show_progress="hidden",
+        concurrency_limit=None,
+        api_visibility="private",
+    )

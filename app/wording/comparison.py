@@ -1,0 +1,149 @@
+"""Two measured runs and their comparison in words, and both texts with what differs marked.
+
+In: runs and a comparison as their JSON states them, progress. Out: plain text, or HTML where the
+name ends in ``_html``; everything that came from outside is escaped in it. No Gradio, no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from difflib import SequenceMatcher
+from html import escape
+from typing import Any
+
+from app.service.measurement_job import Doing, Measured
+from app.wording import phrases
+from profiling.figures.style import END_TO_END, format_ms
+from profiling.report.columns import COMPARISON_COLUMNS
+from profiling.report.page import Page
+from profiling.statistics.text_agreement import agreement_said
+
+READY = "Choose a recording and what to compare, then press Compare."
+EMPTY = (
+    "Then come both texts with their differences marked, the time of each phase side by side, and "
+    "whether the difference is more than noise."
+)
+NOTE = (
+    "Each block runs A, B, and A once more, forwards and backwards, so that whatever slows the "
+    "machine slows all of them. Equal runs (A and A again) show what no difference looks like. "
+    "Six blocks are the fewest that allow a verdict; more make it sharper."
+)
+WAITING = "Waiting for the model…"
+STOPPING = "Stopping after this run; the blocks that are done stay."
+NOT_BEGUN = "Stopped before it began."
+KEPT = "Both runs, with their traces, are in the list of the Profile tab."
+ENGINES = {"eager": "eager", "compile": "compiled"}
+ADAPTER = {True: "LoRA on", False: "LoRA off", None: "no adapter"}
+DECODINGS = {
+    "greedy": "greedy",
+    "speculative": "exact drafts",
+    "beam": "beam search",
+    "sample": "sampling",
+}
+
+
+def names(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[str, str]:
+    """What sets two runs apart, in a few words each: ("eager", "compiled")."""
+    one, two = a["workload"], b["workload"]
+    said: list[tuple[str, str]] = [
+        (str(words(one)), str(words(two)))
+        for words in (
+            lambda work: work["model"],
+            lambda work: ENGINES.get(work["engine"], work["engine"]),
+            _adapter,
+            lambda work: DECODINGS.get(work["decoding"], work["decoding"]),
+            lambda work: work["dtype"],
+            lambda work: work.get("quantize") or "full weights",
+            lambda work: work["device"],
+        )
+        if words(one) != words(two)
+    ]
+    if not said:
+        return "A", "B"
+    return ", ".join(pair[0] for pair in said), ", ".join(pair[1] for pair in said)
+
+
+def _adapter(work: Mapping[str, Any]) -> str:
+    return f"adapter {work['adapter']}" if work.get("adapter") else ADAPTER[work["lora"]]
+
+
+def progress_html(doing: Doing) -> str:
+    """What goes on, as a bar with words."""
+    text = doing.text[:1].upper() + doing.text[1:]
+    if doing.text.startswith("compiling"):
+        text += "; the first time builds graphs, which takes seconds to minutes"
+    left = "" if doing.left_s is None else f", about {phrases.seconds(doing.left_s)} left"
+    share = round(100 * doing.share)
+    return (
+        f"<div class='status' role='status'>{escape(text)}{escape(left)}"
+        f"<progress max='100' value='{share}' aria-label='Progress'>{share} %</progress></div>"
+    )
+
+
+def verdict(measured: Measured) -> str:
+    """The answer in one sentence."""
+    a, b = names(*measured.runs)
+    found = measured.comparison or {}
+    said = str(found["end_to_end"]["verdict"])
+    whole = found["end_to_end"]
+    times = f"{format_ms(whole['a_ms'])} against {format_ms(whole['b_ms'])}"
+    if whole["shown"]:
+        return f"{_capital(b)} is {said}, than {a}: {times} from end to end."
+    if said.startswith("too few"):
+        so_far = f"{a} {format_ms(whole['a_ms'])}, {b} {format_ms(whole['b_ms'])}"
+        return f"{_capital(said)}. So far: {so_far}."
+    return f"{_capital(said)} between {a} and {b}: {times} from end to end."
+
+
+def answer_html(measured: Measured) -> str:
+    """The verdict, tokens, break-even, and what makes the numbers doubtful."""
+    found = measured.comparison or {}
+    lines = [
+        f"<p class='verdict'>{escape(verdict(measured))}</p>",
+        f"<p>{escape(agreement_said(found))}</p>",
+    ]
+    if found.get("compile_seconds") is not None:
+        lines.append(f"<p>{escape(phrases.sentence(found['break_even']))}</p>")
+    warned = [*dict.fromkeys(w for run in measured.runs for w in run.get("warnings") or ())]
+    for warning in (*warned, *found.get("warnings", ())):
+        lines.append(f"<p class='note warning'>{escape(phrases.sentence(str(warning)))}</p>")
+    return "".join(lines)
+
+
+def texts_html(measured: Measured) -> str:
+    """Both texts side by side, the words that only one of them has marked."""
+    a, b = (str(run.get("transcript_text") or "") for run in measured.runs)
+    left, right = marked(a, b)
+    labels = names(*measured.runs)
+    blocks = (
+        f"<div class='arm-{key}'><h3>{key.upper()}: {escape(label)}</h3><p>{text}</p></div>"
+        for key, label, text in zip("ab", labels, (left, right), strict=True)
+    )
+    return f"<div class='both'>{''.join(blocks)}</div>"
+
+
+def marked(a: str, b: str) -> tuple[str, str]:
+    """Both texts as HTML; words that the other lacks stand in ``<mark>``."""
+    one, two = a.split(), b.split()
+    parts = SequenceMatcher(None, one, two, autojunk=False).get_opcodes()
+    left = [_piece(one[start:end], kind != "equal") for kind, start, end, _, _ in parts]
+    right = [_piece(two[start:end], kind != "equal") for kind, _, _, start, end in parts]
+    nothing = "<em>no text</em>"
+    return " ".join(filter(None, left)) or nothing, " ".join(filter(None, right)) or nothing
+
+
+def _piece(some: Sequence[str], differs: bool) -> str:
+    text = escape(" ".join(some))
+    return f"<mark>{text}</mark>" if text and differs else text
+
+
+def table_html(found: Mapping[str, Any]) -> str:
+    """Phases, ratios, intervals and verdicts."""
+    page = Page("", {})
+    whole = {"name": END_TO_END, **found["end_to_end"]}
+    page.table([*found["phases"], whole], COMPARISON_COLUMNS)
+    return "".join(page.parts)
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,107 @@
+"""A finished transcription in words and numbers: what it cost, what it is unsure of.
+
+In: an outcome. Out: plain text, or HTML where the name ends in ``_html``; everything that came from
+outside is escaped in it. No Gradio, no torch.
+"""
+
+from __future__ import annotations
+
+from html import escape
+
+from app.service.updates import Outcome
+from app.wording.phrases import count, num_bytes, seconds, sentence
+from core.text.transcript import Transcript
+from core.transcription.transcribe import STOPPED
+from profiling.figures.phase_bars import PHASE_TITLES, format_ms, with_other
+
+UNSURE_BELOW = 0.6  # a word at least this probable is shown without comment
+MOST_UNSURE = 5
+
+
+def summary(outcome: Outcome) -> str:
+    """One sentence or two about a finished request."""
+    t = outcome.transcript
+    spent_s = t.end_to_end_ms / 1000
+    if not t.text and t.warnings and STOPPED not in t.warnings:
+        return f"{sentence(t.warnings[0])} Looked at {t.audio_s:.1f} s of sound."
+    if STOPPED in t.warnings:
+        return f"Stopped after {seconds(spent_s)}. What was written by then stays."
+    words = f"{t.audio_s:.1f} s of sound became text in {seconds(spent_s)}"
+    if t.rtf > 0:
+        words += f", {_pace(t.rtf)}"
+    if outcome.compile_s > 0:
+        words += (
+            f". Of that, {seconds(outcome.compile_s)} built compiled graphs; the next is faster"
+        )
+    if outcome.load_s >= 0.05:
+        words += f". Loading the model took {seconds(outcome.load_s)} before that"
+    return words + "."
+
+
+def _pace(rtf: float) -> str:
+    return (
+        f"{1 / rtf:.1f} times faster than real time" if rtf < 1 else f"{rtf:.1f} times its length"
+    )
+
+
+def figures(outcome: Outcome) -> list[tuple[str, str, str]]:
+    """(name, value, what it means) of the numbers beside a transcript."""
+    t = outcome.transcript
+    rows = [("Real-time factor", f"{t.rtf:.2f}", "time over length; below 1 is faster than speech")]
+    if t.time_to_first_token_ms is not None:
+        rows.append(("First token", format_ms(t.time_to_first_token_ms), "after the start"))
+    if t.new_tokens_per_s is not None:
+        rows.append(("Tokens per second", f"{t.new_tokens_per_s:.0f}", "after the first"))
+    if t.draft is not None and t.draft.drafted:
+        kept = f"{t.draft.accepted} of {t.draft.drafted}"
+        rows.append(("Drafts kept", kept, f"in {count(t.draft.passes, 'pass')} of the decoder"))
+    if t.peak_memory_bytes:
+        on_gpu = (outcome.card.device or "cpu") != "cpu"
+        where = "on the device, this run" if on_gpu else "of the whole program"
+        rows.append(("Peak memory", num_bytes(t.peak_memory_bytes), where))
+    return rows
+
+
+def figures_html(outcome: Outcome) -> str:
+    """The numbers as tiles, and the phase times as a table for those who cannot see the chart."""
+    tiles = "".join(
+        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}<small>{escape(note)}</small></dd></div>"
+        for name, value, note in figures(outcome)
+    )
+    t = outcome.transcript
+    rows = "".join(
+        f"<tr><th scope='row'>{escape(PHASE_TITLES.get(phase.name, phase.name))}</th>"
+        f"<td>{format_ms(phase.ms)}</td></tr>"
+        for phase in with_other(t.phases, t.end_to_end_ms)
+    )
+    table = f"<table class='for-readers'><caption>Time by phase</caption>{rows}</table>"
+    return f"<dl class='numbers'>{tiles}</dl>{table}"
+
+
+def unsure(transcript: Transcript) -> str:
+    """The words the model was least sure of; empty where it was sure of all."""
+    rated = [(w.confidence, w.text) for w in transcript.words if w.confidence is not None]
+    low = sorted(pair for pair in rated if pair[0] < UNSURE_BELOW)[:MOST_UNSURE]
+    if not low:
+        return ""
+    named = ", ".join(f"“{text}” ({100 * sure:.0f} %)" for sure, text in low)
+    return f"Least sure of: {named}"
+
+
+def notes_html(outcome: Outcome, expected: str) -> str:
+    """Under the text: warnings, what was really said, and the least sure words."""
+    t = outcome.transcript
+    told = (STOPPED,) if t.text else t.warnings  # the summary says these
+    lines = [("warning", sentence(warning)) for warning in t.warnings if warning not in told]
+    if expected:
+        lines.append(agreement(expected, t.text))
+    if unsure(t):
+        lines.append(("aside", unsure(t)))
+    return "".join(f"<p class='note {kind}'>{escape(line)}</p>" for kind, line in lines)
+
+
+def agreement(expected: str, text: str) -> tuple[str, str]:
+    """(kind, sentence) that sets what was heard beside what is known to have been said."""
+    if expected.casefold().split() == text.casefold().split():
+        return "right", f"✓ Exactly what was said: “{expected}”"
+    return "aside", f"What was really said: “{expected}”"
