@@ -75,7 +75,7 @@ class TestPage:
         assert [example.text for example in read_examples(tmp_path)] == ["one"]
 
     def test_the_app_never_imports_torch(self) -> None:
-        for file in sorted((ROOT / "app").glob("*.py")):
+        for file in sorted((ROOT / "app").rglob("*.py")):
             for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
                 names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
                 names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
