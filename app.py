@@ -20,7 +20,7 @@ except ImportError:
 
 from app.service.deployment import read_deployment
 from app.service.limits import Limits
-from app.service.service import Studio
+from app.service.service import TranscriptionService
 from app.serving import serve
 from app.ui import build_app
 
@@ -44,15 +44,15 @@ if __name__ == "__main__":
         device=chosen.device or here.device,
         mcp=chosen.mcp or here.mcp,
     )
-    studio = Studio(
+    service = TranscriptionService(
         model=here.model,
         device=here.device,
         dtype=here.dtype,
         limits=Limits.of(here),
         borrow=spaces.GPU if here.zero_gpu and spaces is not None else None,
     )
-    studio.warm()
-    app = build_app(studio, here)
+    service.warm()
+    app = build_app(service, here)
     try:
         serve(app, host=chosen.host, port=chosen.port, share=chosen.share, deployment=here)
     except ValueError as error:

@@ -11,9 +11,9 @@ from app.components.events import session_of
 from app.components.kept_settings import keep_settings
 from app.service.deployment import Deployment
 from app.service.measurement import Measuring
-from app.service.profile_library import RunShelf
+from app.service.profile_library import ProfileLibrary
 from app.service.profile_reader import RunViewer
-from app.service.service import Studio
+from app.service.service import TranscriptionService
 from app.tabs.compare_tab import build_compare_tab
 from app.tabs.live_tab import Onward, build_live_tab
 from app.tabs.models_tab import build_models_tab
@@ -24,14 +24,14 @@ from app.wording import phrases
 UPLOADS_KEPT_S = 3600
 
 
-def build_app(studio: Studio, deployment: Deployment | None = None) -> gr.Blocks:
-    """The app around ``studio``, ready for :func:`app.serving.serve`.
+def build_app(service: TranscriptionService, deployment: Deployment | None = None) -> gr.Blocks:
+    """The app around ``service``, ready for :func:`app.serving.serve`.
 
     Uploads and recordings are deleted an hour after they came. A closed page ends its request.
     """
     where = deployment or Deployment(runs=None)
-    measuring = Measuring(studio, RunShelf(where.runs), where.no_timing)
-    viewer = RunViewer(measuring.shelf, measuring.quiet, where.max_trace_bytes)
+    measuring = Measuring(service, ProfileLibrary(where.runs), where.no_timing)
+    viewer = RunViewer(measuring.library, measuring.quiet, where.max_trace_bytes)
     with gr.Blocks(
         title="Granite Speech Lab",
         analytics_enabled=False,
@@ -40,34 +40,34 @@ def build_app(studio: Studio, deployment: Deployment | None = None) -> gr.Blocks
         gr.HTML(phrases.HEADING_HTML, elem_id="heading")
         with gr.Tabs(overflow_behavior="wrap") as tabs:
             with gr.Tab("Transcribe", id="transcribe"):
-                page = build_transcribe_tab(studio)
+                page = build_transcribe_tab(service)
             with gr.Tab("Live", id="live"):
                 live = None
                 if where.no_live:
                     gr.HTML(phrases.status_html(where.no_live))
                 else:
                     onward = Onward(tabs, page.recording, page.expected, page.result)
-                    live = build_live_tab(studio, page.settings, onward)
+                    live = build_live_tab(service, page.settings, onward)
             with gr.Tab("Compare", id="compare"):
                 compared = build_compare_tab(measuring, where)
             with gr.Tab("Profile", id="profile") as tab:
                 profiled = build_profile_tab(measuring, viewer, where, tab)
             with gr.Tab("Models", id="models") as tab:
-                adapters = build_models_tab(studio, tab, where)
-        build_endpoints(studio)
+                adapters = build_models_tab(service, tab, where)
+        build_endpoints(service)
         build_measure_endpoints(measuring, where.max_trace_bytes)
 
         def left(request: gr.Request) -> None:
-            studio.leave(session_of(request))
+            service.leave(session_of(request))
             measuring.leave(session_of(request))
             if live is not None:
                 live.room.leave(session_of(request))
 
         app.unload(left)
-        keep_settings(app, studio, page.settings)
+        keep_settings(app, service, page.settings)
         if adapters is not None:
             arms = [compared.a, compared.b] if compared else []
             arms += [profiled.record.arm] if profiled.record else []
-            keep_fresh(app, studio, adapters, page.settings, arms)
-        find_again(app, studio, page)
+            keep_fresh(app, service, adapters, page.settings, arms)
+        find_again(app, service, page)
     return app

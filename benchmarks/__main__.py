@@ -22,7 +22,7 @@ from benchmarks.drafts import drafts_text, hear_both_ways, summary_of
 from benchmarks.extras import measure_extras
 from benchmarks.kernels import ROWS, products_text, time_products
 from benchmarks.quality import WAYS, compare_ways, references_of
-from benchmarks.session import Plan, measure
+from benchmarks.session import SessionPlan, measure
 from benchmarks.shapes import SHAPES
 from benchmarks.systems import ON_EQUAL_TOKENS, SYSTEMS
 from benchmarks.table import quality_text, session_text
@@ -106,7 +106,7 @@ def run_speed(parsed: argparse.Namespace) -> int:
     return WORTH_A_LOOK if missed or found["failures"] else ALL_WELL
 
 
-def plan_of(parsed: argparse.Namespace) -> Plan:
+def plan_of(parsed: argparse.Namespace) -> SessionPlan:
     """What the arguments ask for.
 
     Raises:
@@ -124,7 +124,7 @@ def plan_of(parsed: argparse.Namespace) -> Plan:
     if parsed.threads < 1:
         raise ValueError(f"--threads is {parsed.threads}; expected 1 or more")
     parsed.out.mkdir(parents=True, exist_ok=True)
-    return Plan(
+    return SessionPlan(
         shapes=tuple(SHAPES[name] for name in _some(parsed.shapes, tuple(SHAPES), "--shapes")),
         seconds=_numbers(parsed.seconds),
         systems=systems,

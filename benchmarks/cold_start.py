@@ -46,7 +46,7 @@ STEPS = 200
 
 
 @dataclass(frozen=True)
-class Row:
+class ColdStartRow:
     """processor_s, wall_s: until the first result; step_us: median of a later step, or None."""
 
     way: str
@@ -61,7 +61,7 @@ def processor_seconds() -> float:
     return sum(one.ru_utime + one.ru_stime for one in used)
 
 
-def measure_compiling(way: str, shape: str, num_layers: int) -> Row:
+def measure_compiling(way: str, shape: str, num_layers: int) -> ColdStartRow:
     """Compile one decode step of a random decoder, then time it."""
     torch._inductor.config.compile_threads = 1  # compilers as children, whose time is counted
     raw = deepcopy(SHAPES[shape].raw)
@@ -96,10 +96,10 @@ def measure_compiling(way: str, shape: str, num_layers: int) -> Row:
             begin = time.perf_counter()
             compiled(*arguments)
             times.append(1e6 * (time.perf_counter() - begin))
-    return Row(way, used, waited, median(times))
+    return ColdStartRow(way, used, waited, median(times))
 
 
-def measure_package(model: str) -> Row:
+def measure_package(model: str) -> ColdStartRow:
     """From a loaded checkpoint to every graph run once.
 
     Raises:
@@ -112,10 +112,10 @@ def measure_package(model: str) -> Row:
     if lab.compile_ledger.graphs or not lab.compile_ledger.packaged:
         why = lab.compile_ledger.refused or "there is none"
         raise ValueError(f"{model} did not come from a package: {why}; python -m core package")
-    return Row(PACKAGE, used, waited, None)
+    return ColdStartRow(PACKAGE, used, waited, None)
 
 
-def in_a_fresh_process(arguments: Sequence[str]) -> Row:
+def in_a_fresh_process(arguments: Sequence[str]) -> ColdStartRow:
     """One row, measured by this module in a process with an empty compiler cache."""
     with tempfile.TemporaryDirectory() as cache:
         done = subprocess.run(
@@ -128,7 +128,7 @@ def in_a_fresh_process(arguments: Sequence[str]) -> Row:
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise ValueError(f"{arguments[0]}: {last}")
-    return Row(**json.loads(done.stdout.splitlines()[-1]))
+    return ColdStartRow(**json.loads(done.stdout.splitlines()[-1]))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -25,7 +25,7 @@ UP_TO = (3, 6, 10, 10_000)  # tokens of a text; the last is all the rest
 
 
 @dataclass(frozen=True)
-class Heard:
+class DraftedClip:
     """One recording, both ways. The milliseconds are medians of its runs."""
 
     file: str
@@ -44,7 +44,7 @@ def hear_both_ways(
     threads: int,
     repeats: int,
     say: Callable[[str], None],
-) -> list[Heard]:
+) -> list[DraftedClip]:
     """Every recording with drafts and without, in turns.
 
     Raises:
@@ -63,7 +63,7 @@ def hear_both_ways(
     return found
 
 
-def _one(lab: Lab, file: Path, engine: str, threads: int, repeats: int) -> Heard:
+def _one(lab: Lab, file: Path, engine: str, threads: int, repeats: int) -> DraftedClip:
     waveform = load_audio(file)
     runs: dict[str, list[Transcript]] = {"greedy": [], "speculative": []}
     with undisturbed(threads):
@@ -74,7 +74,7 @@ def _one(lab: Lab, file: Path, engine: str, threads: int, repeats: int) -> Heard
     times = {
         way: sorted(one.end_to_end_ms for one in many)[len(many) // 2] for way, many in runs.items()
     }
-    return Heard(
+    return DraftedClip(
         file=file.name,
         num_tokens=len(plain.token_ids),
         same=plain.token_ids == draft.token_ids,
@@ -84,7 +84,7 @@ def _one(lab: Lab, file: Path, engine: str, threads: int, repeats: int) -> Heard
     )
 
 
-def summary_of(found: Sequence[Heard]) -> list[dict[str, Any]]:
+def summary_of(found: Sequence[DraftedClip]) -> list[dict[str, Any]]:
     """A row for each group of lengths that occurs, and one for all recordings, as plain JSON."""
     rows, least = [], 1
     for most in UP_TO:
@@ -95,7 +95,7 @@ def summary_of(found: Sequence[Heard]) -> list[dict[str, Any]]:
     return [*rows, _row("all", [one for one in found if one.num_tokens])]
 
 
-def _row(tokens: str, group: Sequence[Heard]) -> dict[str, Any]:
+def _row(tokens: str, group: Sequence[DraftedClip]) -> dict[str, Any]:
     plain, draft = sum(one.num_tokens + 1 for one in group), sum(one.passes for one in group)
     times = paired_ratio([one.draft_ms for one in group], [one.plain_ms for one in group])
     return {

@@ -1,7 +1,7 @@
 """What one clip at a time does not show: batches, many lengths, packages, recordings, long files.
 
-In: a :class:`Plan` and the shapes' work. Out: plain JSON types, one entry per question; a question
-whose shape was not asked for is left out.
+In: a :class:`SessionPlan` and the shapes' work. Out: plain JSON types, one entry per question; a
+question whose shape was not asked for is left out.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import soundfile
 
 from benchmarks.clips import CLIP, EXAMPLES, recordings_in
 from benchmarks.numbers import spent, summary
-from benchmarks.process import Worker, run_command
-from benchmarks.session import Plan, Say, Work, work_of
+from benchmarks.process import WorkerProcess, run_command
+from benchmarks.session import Say, SessionPlan, Work, work_of
 from benchmarks.systems import COMPILE, DRAFTS, EAGER, ON_RECORDINGS, Answer
 from core.audio.decode import load_audio
 from core.audio.waveform import SAMPLE_RATE
@@ -33,7 +33,7 @@ BATCH_S = 10.0
 SHORTEST_S, STEPS = 0.8, 30
 
 
-def measure_extras(plan: Plan, failures: list[str], say: Say) -> dict[str, Any]:
+def measure_extras(plan: SessionPlan, failures: list[str], say: Say) -> dict[str, Any]:
     """Answers to the questions that the plan's shapes allow, by name."""
     works = [work_of(plan, shape) for shape in plan.shapes]
     trained = next((work for work in works if work.shape.trained), None)
@@ -56,13 +56,13 @@ def measure_extras(plan: Plan, failures: list[str], say: Say) -> dict[str, Any]:
     return found
 
 
-def batch(plan: Plan, work: Work, system: str, say: Say) -> dict[str, Any]:
+def batch(plan: SessionPlan, work: Work, system: str, say: Say) -> dict[str, Any]:
     """Sixteen clips at once against the same clips one by one."""
     seconds = min(BATCH_S, max(work.seconds))
     say(f"{work.shape.name}: {ROWS} clips at once and one by one, {system}")
     request: dict[str, Any] = {"seconds": seconds, "rows": ROWS, "num_tokens": work.num_tokens}
     repeats = max(2, work.repeats // 2)
-    with Worker(system, work.folder, plan.threads) as worker:
+    with WorkerProcess(system, work.folder, plan.threads) as worker:
         arms = [Arm(do, partial(worker.ask, do, **request)) for do in ("batch", "one_by_one")]
         for arm in arms:
             arm.run()  # compiles, warms up
@@ -81,10 +81,10 @@ def batch(plan: Plan, work: Work, system: str, say: Say) -> dict[str, Any]:
     }
 
 
-def many_lengths(plan: Plan, work: Work, say: Say) -> dict[str, Any]:
+def many_lengths(plan: SessionPlan, work: Work, say: Say) -> dict[str, Any]:
     """Graphs compiled by the warm-up, and by thirty lengths after it, the adapter on and off."""
     say(f"{work.shape.name}: warming up, then {STEPS} lengths")
-    with Worker(COMPILE, work.folder, plan.threads) as worker:
+    with WorkerProcess(COMPILE, work.folder, plan.threads) as worker:
         warm = worker.ask("warm_up")
         found = worker.ask(
             "lengths", shortest_s=SHORTEST_S, longest_s=max(work.seconds), steps=STEPS
@@ -97,7 +97,7 @@ def many_lengths(plan: Plan, work: Work, say: Say) -> dict[str, Any]:
     }
 
 
-def from_package(plan: Plan, work: Work, say: Say) -> dict[str, Any]:
+def from_package(plan: SessionPlan, work: Work, say: Say) -> dict[str, Any]:
     """Seconds until every graph of single clips has run, loading included, imports not.
 
     The package is built first, by the command that users have; an earlier one may be stale.
@@ -113,7 +113,7 @@ def from_package(plan: Plan, work: Work, say: Say) -> dict[str, Any]:
         threads=plan.threads,
     )
     build_s = time.perf_counter() - begin
-    with Worker(COMPILE, work.folder, plan.threads, packages=packages) as worker:
+    with WorkerProcess(COMPILE, work.folder, plan.threads, packages=packages) as worker:
         warm = worker.ask("warm_up")
         load_s = worker.load_s
     return {
@@ -124,12 +124,12 @@ def from_package(plan: Plan, work: Work, say: Say) -> dict[str, Any]:
     }
 
 
-def real_recordings(plan: Plan, work: Work, say: Say) -> dict[str, Any]:
+def real_recordings(plan: SessionPlan, work: Work, say: Say) -> dict[str, Any]:
     """Every bundled recording to its own end, with and without drafts."""
     files = recordings_in(EXAMPLES)
     names = [n for n in ON_RECORDINGS if COMPILE in plan.systems or COMPILE not in n]
     say(f"{work.shape.name}: {len(files)} recordings, with and without drafts")
-    workers = [Worker(name, work.folder, plan.threads) for name in names]
+    workers = [WorkerProcess(name, work.folder, plan.threads) for name in names]
     try:
         arms = [Arm(w.system.name, partial(_all_of, w, files)) for w in workers]
         for arm in arms:
@@ -158,7 +158,7 @@ def real_recordings(plan: Plan, work: Work, say: Say) -> dict[str, Any]:
     }
 
 
-def _all_of(worker: Worker, files: Sequence[Path]) -> Answer:
+def _all_of(worker: WorkerProcess, files: Sequence[Path]) -> Answer:
     """All recordings as one answer; passes: how often the decoder ran."""
     found = [worker.ask("recording", file=file) for file in files]
     # Without drafts every token costs a pass, and so does the end.
@@ -174,7 +174,7 @@ def _all_of(worker: Worker, files: Sequence[Path]) -> Answer:
     )
 
 
-def long_files(plan: Plan, work: Work, say: Say) -> list[dict[str, Any]]:
+def long_files(plan: SessionPlan, work: Work, say: Say) -> list[dict[str, Any]]:
     """Peak memory of files of several lengths, each in a process of its own."""
     rows = []
     for minutes in plan.minutes:
@@ -182,7 +182,7 @@ def long_files(plan: Plan, work: Work, say: Say) -> list[dict[str, Any]]:
         file = plan.root / f"speech-{minutes:g}-minutes.flac"
         if not file.is_file():
             write_long(file, minutes)
-        with Worker(DRAFTS, work.folder, plan.threads) as worker:
+        with WorkerProcess(DRAFTS, work.folder, plan.threads) as worker:
             answer = worker.ask("long", file=file)
         rows.append(
             {

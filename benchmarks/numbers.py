@@ -11,7 +11,7 @@ from dataclasses import asdict
 from statistics import median
 from typing import Any
 
-from benchmarks.process import Failed
+from benchmarks.process import WorkerFailed
 from benchmarks.systems import PEER_EAGER, Answer
 from core.phases import DECODE, DRAFT, VERIFY
 from profiling.statistics.intervals import paired_ratio, unpaired_ratio
@@ -25,7 +25,7 @@ def spent(failures: list[str]) -> Iterator[None]:
     """Note a failure and go on: one system must not take the others' numbers with it."""
     try:
         yield
-    except Failed as error:
+    except WorkerFailed as error:
         failures.append(str(error))
 
 

@@ -61,14 +61,14 @@ class Peer:
         files = resolve(str(folder))
         raw = files.json("config.json")
         config = parse_config(raw, source="config.json")
-        entry = describe(
+        model_info = describe(
             files.source,
             files.folder,
             has_lora_adapter=config.has_lora_adapter,
             has_bpe_ctc_head=False,
         )
         tokenizer = Tokenizer(folder / "tokenizer.json")
-        self._prompts = PromptBuilder(files, tokenizer, entry, config.audio_token_id)
+        self._prompts = PromptBuilder(files, tokenizer, model_info, config.audio_token_id)
         self._extractor = GraniteSpeechFeatureExtractor(
             projector_window_size=raw["window_size"],
             projector_downsample_rate=raw["downsample_rate"],

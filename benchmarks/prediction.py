@@ -20,14 +20,14 @@ import torch
 
 import core
 from benchmarks.clips import CLIP
-from benchmarks.shapes import SHAPES, Shape, folder_of
+from benchmarks.shapes import SHAPES, BenchmarkShape, folder_of
 from core.engine.compiling import CompileLedger, compiled_engine
 from core.lab import Lab
-from profiling.measure.dispatch_overhead import shadow_ms
+from profiling.measure.dispatch_overhead import dispatch_overhead_ms
 from profiling.measure.plan import workload_on
 from profiling.measure.timed_pass import blocks_that_fit
 from profiling.measure.timing import Arm, Sample, interleave, samples_by_phase, time_once, warm_up
-from profiling.measure.workload import Clip, Workload
+from profiling.measure.workload import ClipInfo, Workload
 from profiling.roofline.machine_peaks import measure_ceilings
 from profiling.roofline.roofline import LEFT_AFTER_COMPILING
 from profiling.runs.run_json import roofline_part, timed_part
@@ -38,8 +38,10 @@ ROOT = Path("build") / "bench"
 
 def left_after_compiling(lab: Lab) -> dict[str, float]:
     """Phase -> the share of the shadow's eager time that its compiled stage takes."""
-    eager = shadow_ms(lab)
-    compiled = shadow_ms(lab, engine_of=lambda model: compiled_engine(model, CompileLedger()))
+    eager = dispatch_overhead_ms(lab)
+    compiled = dispatch_overhead_ms(
+        lab, engine_of=lambda model: compiled_engine(model, CompileLedger())
+    )
     return {name: compiled[name] / eager[name] for name in LEFT_AFTER_COMPILING}
 
 
@@ -66,10 +68,12 @@ def measured(lab: Lab, eager: Workload) -> dict[str, dict[str, float]]:
     return {phase: {**row, "foretold": row["eager"] / gains[phase]} for phase, row in rows.items()}
 
 
-def predict(shape: Shape, root: Path) -> dict[str, Any]:
+def predict(shape: BenchmarkShape, root: Path) -> dict[str, Any]:
     """One shape's phases, each with what compiling left, took and was foretold to take."""
     lab = core.load(str(folder_of(shape, root)), dtype="float32")
-    work = workload_on(lab, Clip.of(CLIP), model=shape.name, max_new_tokens=TOKENS, ignore_eos=True)
+    work = workload_on(
+        lab, ClipInfo.of(CLIP), model=shape.name, max_new_tokens=TOKENS, ignore_eos=True
+    )
     left, phases = left_after_compiling(lab), measured(lab, work)
     return {
         phase: {

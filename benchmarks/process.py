@@ -22,7 +22,7 @@ from core.engine.aot_load import ENVIRONMENT, OFF
 ROOT = ASSETS.parent
 
 
-class Failed(ValueError):
+class WorkerFailed(ValueError):
     """A system could not do what it was asked; the message says why, on one line."""
 
 
@@ -43,7 +43,7 @@ def run_command(command: list[str], *, threads: int) -> None:
         )
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise Failed(f"{' '.join(command[1:4])}: ended with {done.returncode} ({last})")
+        raise WorkerFailed(f"{' '.join(command[1:4])}: ended with {done.returncode} ({last})")
 
 
 def _environment(threads: int, cache: Path, packages: Path | None = None) -> dict[str, str]:
@@ -57,7 +57,7 @@ def _environment(threads: int, cache: Path, packages: Path | None = None) -> dic
     }
 
 
-class Worker:
+class WorkerProcess:
     """A running worker. import_s and load_s: seconds before it could answer; a context manager.
 
     packages: where it finds graphs compiled ahead of time; None: it compiles what it needs.
@@ -80,7 +80,7 @@ class Worker:
         )
         try:
             ready = self._read()
-        except Failed:
+        except WorkerFailed:
             self.close()
             raise
         self.import_s, self.load_s = ready["import_s"], ready["load_s"]
@@ -97,7 +97,7 @@ class Worker:
             self._process.stdin.write(json.dumps({"do": do, **paths}) + "\n")
             self._process.stdin.flush()
         except OSError as error:
-            raise Failed(
+            raise WorkerFailed(
                 f"{self.system.title}: its process ended ({self._last_words()})"
             ) from error
         return Answer.from_json(self._read())
@@ -106,10 +106,10 @@ class Worker:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise Failed(f"{self.system.title}: its process ended ({self._last_words()})")
+            raise WorkerFailed(f"{self.system.title}: its process ended ({self._last_words()})")
         found: dict[str, Any] = json.loads(line)
         if "error" in found:
-            raise Failed(f"{self.system.title}: {found['error']}")
+            raise WorkerFailed(f"{self.system.title}: {found['error']}")
         return found
 
     def _last_words(self) -> str:
@@ -131,7 +131,7 @@ class Worker:
         self._log.close()
         self._cache.cleanup()
 
-    def __enter__(self) -> Worker:
+    def __enter__(self) -> WorkerProcess:
         return self
 
     def __exit__(

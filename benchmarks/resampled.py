@@ -31,7 +31,7 @@ from core import phases
 from profiling.measure.plan import workload_on
 from profiling.measure.quiet_process import settled
 from profiling.measure.timing import END_TO_END, OTHER, time_once, warm_up
-from profiling.measure.workload import Clip
+from profiling.measure.workload import ClipInfo
 from profiling.statistics.intervals import Ratio, is_shown, noise_floor, paired_ratio
 
 ARMS = 3  # baseline, the same again, and another
@@ -49,7 +49,7 @@ def record(clip: Path, tokens: int, engine: str, seconds: float) -> Runs:
     """Run the bundled model on ``clip`` until ``seconds`` are over; ``tokens`` 0: to its end."""
     lab = core.load("tiny", dtype="float32")
     exact: dict[str, Any] = {"max_new_tokens": tokens, "ignore_eos": True} if tokens else {}
-    work = workload_on(lab, Clip.of(clip), model="tiny", engine=engine, **exact)
+    work = workload_on(lab, ClipInfo.of(clip), model="tiny", engine=engine, **exact)
     content, found = clip.read_bytes(), list[dict[str, float]]()
     warm_up(lambda: time_once(lab, work, content))
     end = time.perf_counter() + seconds

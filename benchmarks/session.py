@@ -1,8 +1,8 @@
 """One session: every shape, every system, taking turns; everything that was seen, as JSON.
 
-In: a :class:`Plan`. Out: a plain dict (see :func:`measure`), which :mod:`benchmarks.bars` judges
-and :mod:`benchmarks.table` prints. A system that fails is reported with its reason and left out;
-the others are measured all the same.
+In: a :class:`SessionPlan`. Out: a plain dict (see :func:`measure`), which :mod:`benchmarks.bars`
+judges and :mod:`benchmarks.table` prints. A system that fails is reported with its reason and left
+out; the others are measured all the same.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import torch
 
 from benchmarks.moved import reachable
 from benchmarks.numbers import equal_tokens, spent, summary
-from benchmarks.process import Worker
-from benchmarks.shapes import Shape, folder_of
+from benchmarks.process import WorkerProcess
+from benchmarks.shapes import BenchmarkShape, folder_of
 from benchmarks.systems import ON_EQUAL_TOKENS, SYSTEMS, Answer
 from core.checkpoint.config_file import parse_config
 from core.checkpoint.hub import resolve
@@ -36,13 +36,13 @@ Blocks = list[tuple[Answer, Answer]]
 
 
 @dataclass(frozen=True)
-class Plan:
+class SessionPlan:
     """What to measure. repeats and num_tokens: None for each shape's own. root: for checkpoints.
 
     extras: also batches, lengths, recordings and long files. minutes: of the long files.
     """
 
-    shapes: tuple[Shape, ...]
+    shapes: tuple[BenchmarkShape, ...]
     seconds: tuple[float, ...]
     systems: tuple[str, ...]
     threads: int
@@ -57,14 +57,14 @@ class Plan:
 class Work:
     """One shape as it is measured: lengths that it takes, tokens, blocks."""
 
-    shape: Shape
+    shape: BenchmarkShape
     folder: Path
     seconds: tuple[float, ...]
     num_tokens: int
     repeats: int
 
 
-def measure(plan: Plan, say: Say) -> dict[str, Any]:
+def measure(plan: SessionPlan, say: Say) -> dict[str, Any]:
     """Run the plan.
 
     Returns:
@@ -92,7 +92,7 @@ def measure(plan: Plan, say: Say) -> dict[str, Any]:
     }
 
 
-def work_of(plan: Plan, shape: Shape) -> Work:
+def work_of(plan: SessionPlan, shape: BenchmarkShape) -> Work:
     """The shape's checkpoint and the part of the plan that applies to it."""
     return Work(
         shape,
@@ -103,7 +103,7 @@ def work_of(plan: Plan, shape: Shape) -> Work:
     )
 
 
-def _measure_shape(plan: Plan, work: Work, failures: list[str], say: Say) -> dict[str, Any]:
+def _measure_shape(plan: SessionPlan, work: Work, failures: list[str], say: Say) -> dict[str, Any]:
     raw = resolve(str(work.folder)).json("config.json")
     config = parse_config(raw, source=work.shape.name)
     parts = {
@@ -140,18 +140,18 @@ def _measure_shape(plan: Plan, work: Work, failures: list[str], say: Say) -> dic
 @contextmanager
 def _running(
     names: Sequence[str], work: Work, threads: int, failures: list[str], say: Say
-) -> Iterator[list[Worker]]:
+) -> Iterator[list[WorkerProcess]]:
     """The workers that could be started."""
     with ExitStack() as stack:
         workers = []
         for name in names:
             say(f"{work.shape.name}: starting {SYSTEMS[name].title}")
             with spent(failures):
-                workers.append(stack.enter_context(Worker(name, work.folder, threads)))
+                workers.append(stack.enter_context(WorkerProcess(name, work.folder, threads)))
         yield workers
 
 
-def _start_up(worker: Worker, work: Work, say: Say) -> dict[str, Any]:
+def _start_up(worker: WorkerProcess, work: Work, say: Say) -> dict[str, Any]:
     """The first request of all, then the first at each length: what being cold costs."""
     say(f"{work.shape.name}: first requests of {worker.system.title}")
     base = max(work.seconds, key=lambda s: s == 10)  # 10 s where it is asked for
@@ -173,12 +173,12 @@ def _start_up(worker: Worker, work: Work, say: Say) -> dict[str, Any]:
 
 
 def _take_turns(
-    workers: Sequence[Worker], work: Work, seconds: float, say: Say
+    workers: Sequence[WorkerProcess], work: Work, seconds: float, say: Say
 ) -> dict[str, dict[str, Any]]:
     """System -> summary of its blocks at one length."""
     say(f"{work.shape.name}, {seconds:g} s: {work.repeats} blocks of {len(workers)} systems")
 
-    def arm(worker: Worker) -> Arm[Answer]:
+    def arm(worker: WorkerProcess) -> Arm[Answer]:
         return Arm(
             worker.system.name,
             lambda: worker.ask("once", seconds=seconds, num_tokens=work.num_tokens),

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from core.checkpoint.catalog import CATALOG
 from core.checkpoint.config_file import parse_config
-from core.checkpoint.weights import to_stored
+from core.checkpoint.key_map import to_stored
 from core.model.granite_speech import GraniteSpeech
 
 END, AUDIO = "<|end_of_text|>", "<|audio|>"
@@ -34,7 +34,7 @@ Tensors = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Shape:
+class BenchmarkShape:
     """One model. raw: its config.json, None for the bundled checkpoint.
 
     together: whether all systems fit into memory at once, and so can take turns. trained: whether
@@ -149,18 +149,20 @@ def _granite_4_0_1b() -> dict[str, Any]:
     return _raw(encoder, projector, text)
 
 
-SHAPES: dict[str, Shape] = {
+SHAPES: dict[str, BenchmarkShape] = {
     shape.name: shape
     for shape in (
-        Shape("micro", _random(64, 2, 320), num_tokens=8, repeats=2, longest_s=30.0),
-        Shape("tiny", None, num_tokens=64, repeats=6, longest_s=10.0),
-        Shape("small", _random(512, 8, 8192), num_tokens=64, repeats=6, longest_s=30.0),
-        Shape("1b", _granite_4_0_1b(), num_tokens=16, repeats=3, longest_s=10.0, together=False),
+        BenchmarkShape("micro", _random(64, 2, 320), num_tokens=8, repeats=2, longest_s=30.0),
+        BenchmarkShape("tiny", None, num_tokens=64, repeats=6, longest_s=10.0),
+        BenchmarkShape("small", _random(512, 8, 8192), num_tokens=64, repeats=6, longest_s=30.0),
+        BenchmarkShape(
+            "1b", _granite_4_0_1b(), num_tokens=16, repeats=3, longest_s=10.0, together=False
+        ),
     )
 }
 
 
-def folder_of(shape: Shape, root: Path) -> Path:
+def folder_of(shape: BenchmarkShape, root: Path) -> Path:
     """The folder of the shape's checkpoint; a random one is made below ``root`` if it is not there.
 
     Random weights follow from the shape alone, so a finished folder is used again.

@@ -32,7 +32,7 @@ from core.lab import Lab
 from core.transcription.options import ENGINES
 from profiling.measure.timed_pass import blocks_that_fit
 from profiling.measure.timing import Arm, Sample, interleave, samples_by_phase, time_once, warm_up
-from profiling.measure.workload import Clip, Workload
+from profiling.measure.workload import ClipInfo, Workload
 from profiling.runs.session import noise_rows
 from profiling.statistics.compare import Comparison, compare
 
@@ -136,7 +136,7 @@ def count(sessions: Sequence[Mapping[str, Comparison]], phase: str) -> dict[str,
 def run_sessions(parsed: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     """All sessions on the bundled model and one recording."""
     work = Workload(
-        clip=Clip.of(parsed.clip),
+        clip=ClipInfo.of(parsed.clip),
         model="tiny",
         revision=None,
         engine=parsed.engine,

@@ -108,7 +108,7 @@ def run_package(parsed: argparse.Namespace) -> int:
     lab = load_asked(parsed)
     folder = build_package(
         lab.model,
-        name=lab.entry.name,
+        name=lab.model_info.name,
         into=parsed.output_dir,
         batches=parsed.batches,
         say=lambda text: print(text, file=sys.stderr),
@@ -120,13 +120,18 @@ def run_package(parsed: argparse.Namespace) -> int:
 def run_models(parsed: argparse.Namespace) -> int:
     """Print the catalog, and what of it is on this machine already."""
     if parsed.json:
-        rows = [{**asdict(entry), "here": is_here(entry.name)} for entry in CATALOG.values()]
+        rows = [
+            {**asdict(model_info), "here": is_here(model_info.name)}
+            for model_info in CATALOG.values()
+        ]
         print(json.dumps(rows, indent=2))
         return ALL_WELL
-    for entry in CATALOG.values():
-        size = f"{entry.size_bytes / 2**30:5.1f} GiB" if entry.size_bytes else "  bundled"
-        state = "on this machine" if is_here(entry.name) else "to download"
-        print(f"{entry.name:<24} {size}  {state:<16} {entry.title} ({entry.licence})")
+    for model_info in CATALOG.values():
+        size = f"{model_info.size_bytes / 2**30:5.1f} GiB" if model_info.size_bytes else "  bundled"
+        state = "on this machine" if is_here(model_info.name) else "to download"
+        print(
+            f"{model_info.name:<24} {size}  {state:<16} {model_info.title} ({model_info.licence})"
+        )
     return ALL_WELL
 
 

@@ -16,11 +16,11 @@ from torch import Tensor
 from core import phases
 from core.audio.container import Source
 from core.engine.stages import Engine
-from core.generation.greedy import Row
+from core.generation.greedy import Hypothesis
 from core.generation.sampling import GenerationOptions
 from core.memory import run_within_memory, within_memory
 from core.phases import PhaseClock
-from core.session import Loaded
+from core.session import ModelSession
 from core.text.transcript import Transcript
 from core.transcription.chat import stream_chat
 from core.transcription.forced_scores import logits_along
@@ -31,7 +31,7 @@ from core.transcription.resume import open_journal
 from core.transcription.transcribe import stream
 
 
-class Lab(Loaded):
+class Lab(ModelSession):
     """A loaded checkpoint. Made by :func:`core.load`.
 
     files, config, model, tokenizer, entry, device and dtype are what was loaded; ``compile_ledger``
@@ -47,7 +47,7 @@ class Lab(Loaded):
         """
         chosen = TranscribeOptions(**options)
         self._lora_state(chosen.lora, chosen.adapter)
-        self._parts.prompts.speech(chosen.request(), 1)
+        self._components.prompts.speech(chosen.request(), 1)
         return chosen
 
     def transcribe(self, source: Source | Tensor, **options: Unpack[OptionFields]) -> Transcript:
@@ -106,14 +106,14 @@ class Lab(Loaded):
         chosen = self.check(**options)  # a wrong request fails before a recording is opened
         lora = self._lora_state(chosen.lora, chosen.adapter)
         adapter = self._adapter(lora, chosen.adapter)
-        parts, stages = self._parts, self.engine(chosen.engine)
+        components, stages = self._components, self.engine(chosen.engine)
         timer = clock or PhaseClock(self.device)
         with timer.mark(phases.DECODE_AUDIO):  # reading a header is part of reading the recording
             lengths = [seconds_of(source) for source in sources]
-        longest_s = min(self.entry.reliable_s, self.max_audio_s)
+        longest_s = min(self.model_info.reliable_s, self.max_audio_s)
         if all(length is not None and length <= longest_s for length in lengths):
             events = stream(
-                parts, stages, sources, chosen, lora=lora, cancelled=cancelled, clock=timer
+                components, stages, sources, chosen, lora=lora, cancelled=cancelled, clock=timer
             )
         else:
             events = self._stream_long(stages, sources, chosen, lora, cancelled, timer, resume)
@@ -130,11 +130,13 @@ class Lab(Loaded):
         resume: Path | None,
     ) -> Iterator[Event]:
         """Recordings that one pass is not trusted with, one after another."""
-        longest_s = min(self.entry.reliable_s, self.max_audio_s)
+        longest_s = min(self.model_info.reliable_s, self.max_audio_s)
         identity = self._identity(lora, options.adapter)
         for index, source in enumerate(sources):
             journal = None if resume is None else open_journal(resume, source, identity, options)
-            job = LongJob(self._parts, stages, options, lora, cancelled, clock, longest_s, journal)
+            job = LongJob(
+                self._components, stages, options, lora, cancelled, clock, longest_s, journal
+            )
             yield from stream_long(job, source, index)
             clock = PhaseClock(self.device)
 
@@ -170,11 +172,13 @@ class Lab(Loaded):
         cancelled: Callable[[], bool] = lambda: False,
     ) -> Iterator[str]:
         """:meth:`chat`, piece by piece."""
-        if not self.entry.text_mode:
-            raise ValueError(f"{self.entry.title} has no text mode; 3.x models with an adapter do")
+        if not self.model_info.text_mode:
+            raise ValueError(
+                f"{self.model_info.title} has no text mode; 3.x models with an adapter do"
+            )
         turns = [{"role": "user", "content": message}] if isinstance(message, str) else message
         pieces = stream_chat(
-            self._parts,
+            self._components,
             self.engine(engine),
             turns,
             lora=self._switch(self._lora_state(False), 1),
@@ -202,7 +206,7 @@ class Lab(Loaded):
         state = self._lora_state(None, adapter)
         with self.adapters.using(self._adapter(state, adapter)):
             return logits_along(
-                self._parts,
+                self._components,
                 self.engine(engine),
                 waveform,
                 token_ids,
@@ -218,18 +222,18 @@ class Lab(Loaded):
         lora: bool | None = None,
         engine: str = "eager",
         options: GenerationOptions | None = None,
-    ) -> list[Row]:
+    ) -> list[Hypothesis]:
         """Token ids from token ids: no prompt is written, no text is made.
 
         Args:
-            prompt_ids: one prompt per row, with exactly the audio places its waveform makes.
+            prompt_ids: one prompt per row, with exactly the audio positions its waveform makes.
             waveforms: one [N] at 16 kHz per row, or None for text.
             lora: on, off, or None for on exactly if there is audio and an adapter.
             engine: "eager" or "compile".
             options: how to generate; greedy, 200 tokens, by default.
 
         Raises:
-            ValueError: a prompt's audio places do not match its waveform.
+            ValueError: a prompt's audio positions do not match its waveform.
         """
         spoken = waveforms is not None
         state = self._lora_state(lora if lora is not None or spoken else False)
@@ -238,7 +242,7 @@ class Lab(Loaded):
             return run_within_memory(
                 lambda: continue_prompts(
                     self.model,
-                    self.front_end,
+                    self.feature_extractor,
                     stages,
                     [list(ids) for ids in prompt_ids],
                     waveforms,

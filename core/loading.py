@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 # The front end of every 3.x and 4.x checkpoint, for folders without preprocessor_config.json.
-STANDARD_FRONT_END = FeatureConfig(16_000, 512, 400, 160, 80)
+DEFAULT_FEATURES = FeatureConfig(16_000, 512, 400, 160, 80)
 
 
 def load(
@@ -117,7 +117,7 @@ def read_feature_config(files: CheckpointFiles) -> FeatureConfig:
     raw = files.json("preprocessor_config.json")
     raw = raw or files.json("processor_config.json").get("audio_processor", {})
     nested = {**raw, **raw.get("melspec_kwargs", {})}
-    standard = STANDARD_FRONT_END
+    standard = DEFAULT_FEATURES
     config = FeatureConfig(
         sampling_rate=nested.get("sample_rate", nested.get("sampling_rate", 16_000)),
         n_fft=nested.get("n_fft", standard.n_fft),

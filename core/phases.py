@@ -41,7 +41,7 @@ PHASES = (
 
 
 @dataclass(frozen=True)
-class Span:
+class PhaseSpan:
     """One stay in a phase. start and duration in seconds, start from the clock's own."""
 
     name: str
@@ -58,7 +58,7 @@ class PhaseClock:
     """
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    spans: list[Span] = field(default_factory=list)
+    spans: list[PhaseSpan] = field(default_factory=list)
     started_at: float = field(default_factory=time.perf_counter)
     _open: str | None = None
 
@@ -76,7 +76,7 @@ class PhaseClock:
                 self._wait()
         finally:
             spent = time.perf_counter() - begin
-            self.spans.append(Span(name, begin - self.started_at, spent))
+            self.spans.append(PhaseSpan(name, begin - self.started_at, spent))
             self._open = None
 
     def elapsed(self) -> float:

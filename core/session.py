@@ -1,7 +1,8 @@
 """What a loaded checkpoint consists of, and its state for one request: stages, limits, LoRA switch.
 
-In: a model and the files it came from. Out: :class:`Loaded`, which :class:`core.lab.Lab` turns into
-something to ask. The weights are shared by all callers and never change while a request runs.
+In: a model and the files it came from. Out: :class:`ModelSession`, which :class:`core.lab.Lab`
+turns into something to ask. The weights are shared by all callers and never change while a request
+runs.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from core.model.features import LogMel
 from core.model.granite_speech import GraniteSpeech
 from core.text.prompts import PromptBuilder
 from core.text.tokenizer import Tokenizer
-from core.transcription.components import Parts
+from core.transcription.components import Components
 from core.transcription.options import TranscribeOptions
 from core.transcription.out_of_domain import read_scale
 
@@ -42,7 +43,7 @@ TOKENS_KEPT_FREE = 400  # instruction, template and answer
 BPE_HEAD = "out_llm.safetensors"
 
 
-class Loaded:
+class ModelSession:
     """The parts of a checkpoint, its engines and its adapter.
 
     files, config, model, tokenizer, entry, device and dtype are what was loaded; ``compile_ledger``
@@ -54,7 +55,7 @@ class Loaded:
         files: CheckpointFiles,
         model: GraniteSpeech,
         report: LoadReport,
-        front_end: LogMel,
+        feature_extractor: LogMel,
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
@@ -68,8 +69,8 @@ class Loaded:
         self.adapters = Adapters(model)
         self._digests: dict[str, str] = {}
         self.num_adapted_layers = self._attach()
-        self.front_end = front_end.to(device)
-        self.entry = describe(
+        self.feature_extractor = feature_extractor.to(device)
+        self.model_info = describe(
             files.source,
             files.folder,
             has_lora_adapter=self.config.has_lora_adapter,
@@ -92,9 +93,11 @@ class Loaded:
     def max_audio_s(self) -> float:
         """Longest recording one pass takes, in seconds."""
         part = self.config.projector
-        places = self.config.decoder.max_position_embeddings - TOKENS_KEPT_FREE
-        frames = places // part.num_queries * part.window_size
-        return max(1.0, min(MAX_SINGLE_PASS_S, self.front_end.config.seconds_of_frames(frames)))
+        audio_positions = self.config.decoder.max_position_embeddings - TOKENS_KEPT_FREE
+        frames = audio_positions // part.num_queries * part.window_size
+        return max(
+            1.0, min(MAX_SINGLE_PASS_S, self.feature_extractor.config.seconds_of_frames(frames))
+        )
 
     def engine(self, name: str) -> Engine:
         """The eager or the compiled stages; compiled ones are made on first use."""
@@ -102,7 +105,7 @@ class Loaded:
             if name != "compile":
                 raise ValueError(f"engine is {name!r}; expected 'eager' or 'compile'")
             self._engines[name] = ready_engine(
-                self.model, self.compile_ledger, name=self.entry.name, beside=self.files.folder
+                self.model, self.compile_ledger, name=self.model_info.name, beside=self.files.folder
             )
         return self._engines[name]
 
@@ -126,7 +129,7 @@ class Loaded:
 
     def prompt_ids(self, num_frames: int) -> list[int]:
         """The prompt that asks for a transcript of ``num_frames`` feature frames, as token ids."""
-        return self._parts.prompt(TranscribeOptions().request(), num_frames)
+        return self._components.prompt(TranscribeOptions().request(), num_frames)
 
     def add_adapter(self, name: str, folder: str | Path) -> None:
         """Take in one more adapter; requests choose it with ``adapter=name``.
@@ -216,22 +219,22 @@ class Loaded:
         return adapters.switch([lora] * batch, like=like)
 
     @cached_property
-    def _parts(self) -> Parts:
+    def _components(self) -> Components:
         """Everything that needs a tokenizer; a checkpoint without one still makes token ids."""
         if self.tokenizer is None:
             raise ValueError(
                 f"{self.files.folder} has no tokenizer.json; expected the checkpoint's own, "
                 "without which ids cannot become text"
             )
-        return Parts(
+        return Components(
             model=self.model,
             tokenizer=self.tokenizer,
             prompts=PromptBuilder(
-                self.files, self.tokenizer, self.entry, self.config.audio_token_id
+                self.files, self.tokenizer, self.model_info, self.config.audio_token_id
             ),
-            front_end=self.front_end,
+            feature_extractor=self.feature_extractor,
             bpe_head=self.bpe_head,
-            entry=self.entry,
+            model_info=self.model_info,
             max_audio_s=self.max_audio_s,
             device=self.device,
             dtype=self.dtype,

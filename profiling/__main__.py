@@ -19,7 +19,7 @@ from torch._inductor.runtime.cache_dir_utils import cache_dir
 from core.checkpoint.catalog import ASSETS
 from core.transcription.options import DECODINGS, ENGINES
 from profiling import commands
-from profiling.commands import NOTHING_DONE, Outcome
+from profiling.commands import NOTHING_DONE, CommandResult
 from profiling.measure.length_table import RUNS
 from profiling.measure.timed_pass import FEWEST_BLOCKS, MOST_BLOCKS, SPENT_S
 from profiling.measure.timing import Cancelled
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     parsed = build_parser().parse_args(arguments)
     try:
-        found: Outcome = parsed.run(parsed, say)
+        found: CommandResult = parsed.run(parsed, say)
         if parsed.json:
             print(json.dumps(found.data, indent=2, default=str))
         else:
@@ -64,7 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m profiling", description="Where the time goes")
     parsers = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(name: str, does: Callable[..., Outcome], help: str) -> Callable[..., Any]:
+    def command(name: str, does: Callable[..., CommandResult], help: str) -> Callable[..., Any]:
         one = parsers.add_parser(name, help=help)
         one.add_argument("--json", action="store_true", help="as JSON, on stdout")
         one.set_defaults(run=does)

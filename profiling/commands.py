@@ -1,7 +1,7 @@
 """What each command of ``python -m profiling`` does.
 
-In: parsed arguments and somebody to tell the progress. Out: an :class:`Outcome`: the exit status,
-the result as JSON and as text. Nothing is printed here.
+In: parsed arguments and somebody to tell the progress. Out: an :class:`CommandResult`: the exit
+status, the result as JSON and as text. Nothing is printed here.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from core.transcription.options import DECODINGS, ENGINES
 from profiling.measure.length_table import length_table
 from profiling.measure.machine import describe_machine
 from profiling.measure.plan import workload_on
-from profiling.measure.workload import Clip, Workload
+from profiling.measure.timed_pass import TimingSettings
+from profiling.measure.workload import ClipInfo, Workload
 from profiling.plain_text import (
     ceilings_text,
     comparison_text,
@@ -33,7 +34,7 @@ from profiling.plain_text import (
 from profiling.report.report import comparison_report, run_report
 from profiling.roofline.machine_peaks import GPUS, measure_ceilings
 from profiling.runs.run_file import RUN_FILE, read_run
-from profiling.runs.session import Settings, measure
+from profiling.runs.session import measure
 from profiling.runs.store import TRACE_FILE, RunStore
 from profiling.statistics.compare import compare as compare_runs
 from profiling.trace.events import read_trace
@@ -47,7 +48,7 @@ Say = Callable[..., None]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CommandResult:
     """status: 0 all well, 1 something is worth a look; data: for JSON; text: for people."""
 
     status: int
@@ -55,12 +56,12 @@ class Outcome:
     text: str
 
 
-def run(parsed: argparse.Namespace, say: Say) -> Outcome:
+def run(parsed: argparse.Namespace, say: Say) -> CommandResult:
     """Measure every combination that was asked for and store the runs."""
     lab, workloads = _loaded(parsed)
     say("measuring what this machine can do")
     ceilings = measure_ceilings(lab.device, (workloads[0].dtype,))
-    how = Settings(
+    how = TimingSettings(
         blocks=parsed.repeats,
         trace=not parsed.no_trace,
         reference=parsed.reference or _known_text(parsed.clip),
@@ -72,19 +73,19 @@ def run(parsed: argparse.Namespace, say: Say) -> Outcome:
     found = [compare_runs(runs[0], other, reference=how.reference).to_json() for other in runs[1:]]
     text = [ceilings_text(asdict(ceilings)), *map(run_text, runs), *map(comparison_text, found)]
     status = WORTH_A_LOOK if any(one["warnings"] for one in runs) else ALL_WELL
-    return Outcome(status, {"runs": runs, "comparisons": found}, "\n\n".join(text))
+    return CommandResult(status, {"runs": runs, "comparisons": found}, "\n\n".join(text))
 
 
-def compare(parsed: argparse.Namespace, say: Say) -> Outcome:
+def compare(parsed: argparse.Namespace, say: Say) -> CommandResult:
     """Compare two stored runs."""
     a, b = (_stored(name, parsed.out) for name in (parsed.a, parsed.b))
     reference = parsed.reference or a.get("reference_text")
     found = compare_runs(a, b, reference=reference).to_json()
     status = WORTH_A_LOOK if found["warnings"] or not found["tokens_identical"] else ALL_WELL
-    return Outcome(status, found, comparison_text(found))
+    return CommandResult(status, found, comparison_text(found))
 
 
-def report(parsed: argparse.Namespace, say: Say) -> Outcome:
+def report(parsed: argparse.Namespace, say: Say) -> CommandResult:
     """Write one page about a run, or about two and their comparison."""
     a = _stored(parsed.a, parsed.out)
     if parsed.b is None:
@@ -97,18 +98,18 @@ def report(parsed: argparse.Namespace, say: Say) -> Outcome:
     parsed.html.write_text(page, encoding="utf-8")
     size = parsed.html.stat().st_size
     data = {"html": str(parsed.html), "num_bytes": size}
-    return Outcome(ALL_WELL, data, f"{parsed.html} ({size / 1e6:.1f} MB)")
+    return CommandResult(ALL_WELL, data, f"{parsed.html} ({size / 1e6:.1f} MB)")
 
 
-def read(parsed: argparse.Namespace, say: Say) -> Outcome:
+def read(parsed: argparse.Namespace, say: Say) -> CommandResult:
     """The tables of a trace, whoever recorded it."""
     trace = read_trace(parsed.trace)
     data = trace_json(trace)
     status = WORTH_A_LOOK if trace.notes else ALL_WELL
-    return Outcome(status, data, trace_text(parsed.trace.name, data))
+    return CommandResult(status, data, trace_text(parsed.trace.name, data))
 
 
-def machine(parsed: argparse.Namespace, say: Say) -> Outcome:
+def machine(parsed: argparse.Namespace, say: Say) -> CommandResult:
     """What this machine is and can do at most, and what data sheets say of some GPUs."""
     device = pick_device(parsed.device)
     facts, ceilings = describe_machine(device), measure_ceilings(device)
@@ -119,10 +120,10 @@ def machine(parsed: argparse.Namespace, say: Say) -> Outcome:
     }
     about = [f"{key}: {value}" for key, value in facts.items() if value is not None]
     sheets = [ceilings_text(data["ceilings"]), *map(ceilings_text, data["paper"].values())]
-    return Outcome(ALL_WELL, data, "\n".join([*about, *sheets]))
+    return CommandResult(ALL_WELL, data, "\n".join([*about, *sheets]))
 
 
-def table(parsed: argparse.Namespace, say: Say) -> Outcome:
+def table(parsed: argparse.Namespace, say: Say) -> CommandResult:
     """One model at 3, 10 and 30 s, beside a published baseline."""
     lab, workloads = _loaded(parsed)
     waveform = load_audio(parsed.clip)
@@ -130,11 +131,11 @@ def table(parsed: argparse.Namespace, say: Say) -> Outcome:
     for workload in workloads:
         rows, notes = length_table(lab, workload, waveform, runs=parsed.repeats, progress=say)
         not_done += notes
-        title = f"{lab.entry.title}: {workload.label()}, {workload.dtype} on {workload.device}"
+        title = f"{lab.model_info.title}: {workload.label()}, {workload.dtype} on {workload.device}"
         as_json = [row.to_json() for row in rows]
         data.append({"workload": workload.to_json(), "rows": as_json, "notes": notes})
         text.append(table_text(title, rows, notes, parsed.max_new_tokens))
-    return Outcome(WORTH_A_LOOK if not_done else ALL_WELL, data, "\n\n".join(text))
+    return CommandResult(WORTH_A_LOOK if not_done else ALL_WELL, data, "\n\n".join(text))
 
 
 def _loaded(parsed: argparse.Namespace) -> tuple[Lab, list[Workload]]:
@@ -148,7 +149,7 @@ def _loaded(parsed: argparse.Namespace) -> tuple[Lab, list[Workload]]:
     engines = _several(parsed.engine, ENGINES, "--engine")
     decodings = _several(parsed.decoding, DECODINGS, "--decoding")
     asked = _several(parsed.lora, tuple(LORA), "--lora") if parsed.lora else None
-    clip = Clip.of(parsed.clip)
+    clip = ClipInfo.of(parsed.clip)
     lab = load(parsed.model, device=parsed.device, dtype=parsed.dtype, revision=parsed.revision)
     adapters = [LORA[text] for text in asked] if asked else [None]
     return lab, [

@@ -10,7 +10,7 @@ from typing import Any
 
 import tiny_models
 from app.service.model_actions import add_adapter
-from app.service.service import Studio
+from app.service.service import TranscriptionService
 from app.service.settings import Settings
 
 TOKENS = 8
@@ -24,12 +24,14 @@ def write_mine(parent: Path) -> Path:
     return folder
 
 
-def add(studio: Studio, source: Path | str = "", name: str = "", *files: Path) -> str:
+def add(
+    service: TranscriptionService, source: Path | str = "", name: str = "", *files: Path
+) -> str:
     """Add an adapter to the studio's model; its name."""
-    return add_adapter(studio, studio.model, name, str(source), [str(f) for f in files]).name
+    return add_adapter(service, service.model, name, str(source), [str(f) for f in files]).name
 
 
-def text(studio: Studio, clip: str, **options: Any) -> str:
+def text(service: TranscriptionService, clip: str, **options: Any) -> str:
     """What the studio's model makes of a recording."""
-    settings = Settings(model=studio.model, max_new_tokens=TOKENS, **options)
-    return studio.transcribe(clip, settings).text
+    settings = Settings(model=service.model, max_new_tokens=TOKENS, **options)
+    return service.transcribe(clip, settings).text

@@ -1,6 +1,6 @@
 """Stand-ins for what is behind the page: a model that says its recording's name, and a transcript.
 
-In: nothing. Out: :data:`TRANSCRIPT`, :class:`StubLab`, :func:`studio_of`.
+In: nothing. Out: :data:`TRANSCRIPT`, :class:`StubLab`, :func:`service_of`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from threading import Event
 from types import SimpleNamespace
 from typing import Any
 
-from app.service.service import Outcome, Studio, Update
+from app.service.service import TranscriptionService
 from app.service.settings import Settings
+from app.service.updates import RequestResult, Update
 from core.checkpoint.catalog import CATALOG
 from core.text.transcript import PhaseTime, Transcript, Word
 from core.transcription.options import Finished, PartialText
@@ -47,7 +48,7 @@ class StubLab:
     """Says the name of its recording, a letter at a time, and waits at ``gate`` before the last."""
 
     def __init__(self, name: str, gate: Event | None = None) -> None:
-        self.entry = replace(CATALOG["tiny"], name=name)
+        self.model_info = replace(CATALOG["tiny"], name=name)
         self.compile_ledger = SimpleNamespace(seconds={})
         self.files = SimpleNamespace(num_bytes=10)
         self.device, self.dtype, self.has_adapter = "cpu", "torch.float32", True
@@ -75,18 +76,18 @@ class StubLab:
         yield from message.split()
 
 
-def studio_of(loaded: list[str], gate: Event | None = None, **more: Any) -> Studio:
+def service_of(loaded: list[str], gate: Event | None = None, **more: Any) -> TranscriptionService:
     """A studio whose models are stubs; ``loaded`` gets the name of each one loaded."""
 
     def load(name: str, **_: Any) -> StubLab:
         loaded.append(name)
         return StubLab(name, gate)
 
-    return Studio(loader=load, **more)
+    return TranscriptionService(loader=load, **more)
 
 
-def last(updates: Iterator[Update]) -> Outcome:
+def last(updates: Iterator[Update]) -> RequestResult:
     """The outcome of a stream."""
     *_, end = updates
-    assert isinstance(end, Outcome)
+    assert isinstance(end, RequestResult)
     return end

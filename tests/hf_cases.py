@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import tiny_models
 from core.engine.stages import eager_engine
 from core.generation.beam import beam_search
-from core.generation.greedy import Prompts, generate
+from core.generation.greedy import PromptBatch, generate
 from core.generation.sampling import GenerationOptions
 from core.model.encoder import padded_length
 from core.model.features import pad_features
@@ -118,7 +118,7 @@ FORTY_SECONDS = 2000
 
 def native_features(pair: Pair, waveform: Tensor) -> tuple[Tensor, Tensor]:
     """Features [1, T, F] padded for the encoder, and the real length [1]."""
-    clip = pair.lab.front_end(waveform)
+    clip = pair.lab.feature_extractor(waveform)
     context = pair.lab.config.encoder.context_size
     padded = pad_features([clip], padded_length(clip.shape[0], context))
     return padded.values, torch.tensor(padded.lengths)
@@ -154,7 +154,7 @@ def native_tokens(
         audio = lab.model.embed_audio(values, lengths).embeddings
     config = replace(lab.config.decoder, eos_token_ids=() if end is None else (end,))
     search = beam_search if options.num_beams > 1 else generate
-    prompts = Prompts([ids], audio, None)
+    prompts = PromptBatch([ids], audio, None)
     *_, rows = search(eager_engine(lab.model), config, prompts, options, clock=PhaseClock())
     return rows[0].ids
 

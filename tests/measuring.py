@@ -7,7 +7,7 @@ from typing import Any
 
 import tiny_models
 from core.lab import Lab
-from profiling.measure.workload import Clip, Workload
+from profiling.measure.workload import ClipInfo, Workload
 from recordings import pcm_wav
 
 RECORDING = pcm_wav((tiny_models.noise(2.0).clamp(-1, 1) * 32_000).short().numpy())
@@ -16,8 +16,8 @@ RECORDING = pcm_wav((tiny_models.noise(2.0).clamp(-1, 1) * 32_000).short().numpy
 def workload(lab: Lab, **changes: Any) -> Workload:
     """An eager run of 24 forced tokens, one thread, with changes."""
     fields = {
-        "clip": Clip("noise.wav", "noise.wav", "0" * 64, 2.0),
-        "model": lab.entry.name,
+        "clip": ClipInfo("noise.wav", "noise.wav", "0" * 64, 2.0),
+        "model": lab.model_info.name,
         "revision": None,
         "engine": "eager",
         "lora": lab.has_adapter or None,

@@ -14,7 +14,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from core.audio import decode
-from core.audio.decode import AudioError
+from core.audio.waveform import AudioError
 
 Floats = NDArray[np.float32]
 

@@ -97,7 +97,7 @@ def hear(pair: Pair, waveform: Tensor) -> dict[str, Tensor]:
 
 
 def prompt_for(pair: Pair, waveform: Tensor) -> list[int]:
-    """A few text tokens, the clip's audio places as the reference counts them, more text."""
+    """A few text tokens, the clip's audio positions as the reference counts them, more text."""
     places = int(pair.extractor(waveform)["audio_embed_sizes"][0])
     return [5, 6, 7, *[pair.lab.config.audio_token_id] * places, 8, 9, 10]
 

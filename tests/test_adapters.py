@@ -20,7 +20,8 @@ from torch._dynamo.testing import CompileCounter
 import core
 import tiny_models
 from core import __main__ as command_line
-from core.checkpoint.weights import CheckpointError
+from core.checkpoint.key_map import to_stored
+from core.checkpoint.safetensors_io import CheckpointError
 from core.engine import compiling
 from core.lab import Lab
 from core.model.granite_speech import GraniteSpeech
@@ -49,7 +50,7 @@ def write(folder: Path, seed: int, *, whole: bool = False, **how: object) -> Pat
     if whole:
         other = tiny_models.random_model(seed=seed).projector.state_dict()
         prefix = "base_model.model.model."
-        state = core.checkpoint.weights.to_stored({f"projector.{key}": other[key] for key in other})
+        state = to_stored({f"projector.{key}": other[key] for key in other})
         save_file(tensors | {prefix + key: state[key] for key in state}, folder / WEIGHTS)
         raw = json.loads((folder / CONFIG).read_text())
         (folder / CONFIG).write_text(json.dumps(raw | {"modules_to_save": ["projector"]}))
@@ -273,9 +274,7 @@ def test_whole_tensors_reach_the_model_in_its_own_layout(base: Path, tmp_path: P
     other: GraniteSpeech = tiny_models.random_model(seed=9)
     layer = {k: v for k, v in other.state_dict().items() if k.startswith("encoder.layers.1.")}
     prefix = "base_model.model.model."
-    stored = {
-        prefix + key: value for key, value in core.checkpoint.weights.to_stored(layer).items()
-    }
+    stored = {prefix + key: value for key, value in to_stored(layer).items()}
     assert stored[f"{prefix}encoder.layers.1.conv.up_conv.weight"].ndim == 3
     tensors = tiny_models.write_adapter(folder, other, modules_to_save=["encoder.layers.1"])
     save_file(tensors | stored, folder / WEIGHTS)

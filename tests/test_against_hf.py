@@ -17,7 +17,7 @@ from transformers import GraniteSpeechFeatureExtractor
 import core
 import tiny_models
 from core.engine.stages import eager_engine
-from core.generation.greedy import Prompts, run_prefill
+from core.generation.greedy import PromptBatch, run_prefill
 from hf_cases import (
     CASES,
     FORTY_SECONDS,
@@ -36,7 +36,7 @@ from tiny_models import noise, raw_config, samples_of_frames
 def test_features_are_the_references(frames: int, pair_of: Callable[..., Pair]):
     waveform = clip_of(frames)
     pair = pair_of("as released")
-    found = pair.lab.front_end(waveform)
+    found = pair.lab.feature_extractor(waveform)
     assert found.shape[0] == frames
     assert relative_error(found[None], hear(pair, waveform)["input_features"]) < 1e-6
 
@@ -52,8 +52,8 @@ def test_odd_mel_frames_and_audio_tokens_are_counted_like_the_references(
         if waveform.shape[0] < 257:
             continue
         expected = int(pair.extractor(waveform)["audio_embed_sizes"][0])
-        assert lab.model.num_audio_tokens(lab.front_end(waveform).shape[0]) == expected
-        assert lab.front_end.config.num_frames(waveform.shape[0]) == frames
+        assert lab.model.num_audio_tokens(lab.feature_extractor(waveform).shape[0]) == expected
+        assert lab.feature_extractor.config.num_frames(waveform.shape[0]) == frames
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -133,7 +133,7 @@ def test_logits_of_64_decode_steps_over_the_cache(case: str, pair_of: Callable[.
     engine = eager_engine(lab.model)
     with torch.inference_mode():
         audio = lab.model.embed_audio(*native_features(pair, waveform)).embeddings
-        cache, found = run_prefill(engine, lab.config.decoder, Prompts([ids], audio, None), 64)
+        cache, found = run_prefill(engine, lab.config.decoder, PromptBatch([ids], audio, None), 64)
         out = pair.reference(input_ids=torch.tensor([ids]), **hear(pair, waveform), use_cache=True)
         for number, token in enumerate(steps):
             assert relative_error(found[:, -1], out.logits[:, -1]) < TOLERANCE, f"step {number}"
@@ -153,7 +153,7 @@ def test_the_front_end_is_the_one_the_checkpoint_states(num_mels: int, tmp_path:
     extractor = GraniteSpeechFeatureExtractor(melspec_kwargs={**shape, "n_mels": num_mels})
     make_reference(raw).save_pretrained(tmp_path)
     extractor.save_pretrained(tmp_path)
-    front_end = core.load(tmp_path, device="cpu", dtype="float32").front_end
+    feature_extractor = core.load(tmp_path, device="cpu", dtype="float32").feature_extractor
     waveform = clip_of(40)
     expected = extractor(waveform)["input_features"]
-    assert relative_error(front_end(waveform)[None], expected) < 1e-6
+    assert relative_error(feature_extractor(waveform)[None], expected) < 1e-6

@@ -12,7 +12,7 @@ from app.components.failures import plain_errors
 from app.service.examples import read_examples
 from app.service.settings import Settings, split_keywords
 from app.ui import build_app
-from app_stubs import studio_of
+from app_stubs import service_of
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -46,12 +46,12 @@ class TestSettings:
 
 class TestPage:
     def test_the_api_names(self) -> None:
-        page = build_app(studio_of([]))
+        page = build_app(service_of([]))
         public = {f.api_name for f in page.fns.values() if f.api_visibility == "public"}
         assert public == {"transcribe", "models", "compare", "profile", "read_trace"}
 
     def test_model_events_share_one_place_in_the_queue(self) -> None:
-        page = build_app(studio_of([]))
+        page = build_app(service_of([]))
         shared = [f for f in page.fns.values() if f.concurrency_id == "model"]
         # The page's own (run, ask, load, unload, look) and those of programs.
         assert {str(f.api_name).partition("_")[0] for f in shared} >= {
@@ -60,7 +60,7 @@ class TestPage:
         assert all(f.concurrency_limit == 1 for f in shared)
 
     def test_uploads_are_deleted(self) -> None:
-        assert build_app(studio_of([])).delete_cache == (600, 3600)
+        assert build_app(service_of([])).delete_cache == (600, 3600)
 
     def test_errors_become_plain_sentences(self) -> None:
         with pytest.raises(gr.Error) as caught, plain_errors():

@@ -16,7 +16,7 @@ from adapters import add, text, write_mine
 from app.service.adapter_registry import LONGEST_NAME
 from app.service.limits import Limits
 from app.service.model_actions import remove_adapter
-from app.service.service import Studio
+from app.service.service import TranscriptionService
 from app.service.settings import Settings
 from app.ui import build_app
 from core.checkpoint.peft_format import CONFIG, WEIGHTS
@@ -24,9 +24,9 @@ from measuring import RECORDING
 
 
 @pytest.fixture
-def studio(speech_folder: Path) -> Iterator[Studio]:
+def service(speech_folder: Path) -> Iterator[TranscriptionService]:
     """The random checkpoint; its name in the app is its folder."""
-    made = Studio(model=str(speech_folder), device="cpu", dtype="float32")
+    made = TranscriptionService(model=str(speech_folder), device="cpu", dtype="float32")
     yield made
     made.close()
 
@@ -46,7 +46,7 @@ def clip(tmp_path: Path) -> str:
 
 class TestWhatCanBeAdded:
     def test_uploads_are_copied_and_a_zip_may_hold_more(
-        self, studio: Studio, mine: Path, clip: str, tmp_path: Path
+        self, service: TranscriptionService, mine: Path, clip: str, tmp_path: Path
     ) -> None:
         packed = tmp_path / "words.zip"
         with zipfile.ZipFile(packed, "w") as archive:
@@ -54,16 +54,16 @@ class TestWhatCanBeAdded:
             archive.writestr("../outside.txt", "never unpacked")
             for file in (CONFIG, WEIGHTS):
                 archive.write(mine / file, f"out/{file}")
-        assert add(studio, mine, "folder") == "folder"
-        assert add(studio, "", "", packed) == "words"
-        assert add(studio, "", "pair", mine / WEIGHTS, mine / CONFIG) == "pair"
+        assert add(service, mine, "folder") == "folder"
+        assert add(service, "", "", packed) == "words"
+        assert add(service, "", "pair", mine / WEIGHTS, mine / CONFIG) == "pair"
         packed.unlink()
-        texts = {text(studio, clip, adapter=name) for name in ("folder", "words", "pair")}
+        texts = {text(service, clip, adapter=name) for name in ("folder", "words", "pair")}
         assert len(texts) == 1
-        kept = studio.shelf.adapters.of(studio.model)
+        kept = service.models.adapters.of(service.model)
         assert [one.source for one in kept[1:]] == ["words.zip", f"{WEIGHTS}, {CONFIG}"]
         assert not list(kept[1].folder.parent.rglob("outside.txt"))
-        remove_adapter(studio, studio.model, "words")
+        remove_adapter(service, service.model, "words")
         assert not kept[1].folder.exists()
         assert mine.exists()
 
@@ -87,7 +87,7 @@ class TestWhatCanBeAdded:
     )
     def test_rubbish_gets_a_sentence_and_leaves_nothing(
         self,
-        studio: Studio,
+        service: TranscriptionService,
         mine: Path,
         clip: str,
         source: str,
@@ -105,18 +105,20 @@ class TestWhatCanBeAdded:
         tiny_models.write_adapter(mine / "other", tiny_models.random_model(raw))
         with zipfile.ZipFile(mine / "half.zip", "w") as archive:
             archive.write(mine / CONFIG, CONFIG)
-        before = text(studio, clip)
+        before = text(service, clip)
         with pytest.raises(ValueError, match=message) as caught:
-            add(studio, source.format(mine=mine), name, *(mine / file for file in files))
+            add(service, source.format(mine=mine), name, *(mine / file for file in files))
         assert "granite-speech-lab-adapters" not in str(caught.value)
-        assert studio.card(studio.model).adapters == ()
-        assert text(studio, clip) == before
+        assert service.card(service.model).adapters == ()
+        assert text(service, clip) == before
 
     def test_strangers_add_and_choose_none(self, speech_folder: Path, mine: Path) -> None:
-        studio = Studio(model=str(speech_folder), limits=Limits(only=frozenset({"tiny"})))
+        service = TranscriptionService(
+            model=str(speech_folder), limits=Limits(only=frozenset({"tiny"}))
+        )
         with pytest.raises(ValueError, match="not taken on this public page"):
-            add(studio, mine)
+            add(service, mine)
         with pytest.raises(ValueError, match="not taken on this public page"):
-            studio.limits.check(Settings(model="tiny", adapter="mine"))
-        ids = [getattr(block, "elem_id", "") for block in build_app(studio).blocks.values()]
+            service.limits.check(Settings(model="tiny", adapter="mine"))
+        ids = [getattr(block, "elem_id", "") for block in build_app(service).blocks.values()]
         assert "adapters" not in ids

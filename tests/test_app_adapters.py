@@ -24,8 +24,8 @@ from app.service import measurement_job
 from app.service.measurement import Measuring
 from app.service.measurement_job import How, Measured
 from app.service.model_actions import remove_adapter, unload_model
-from app.service.profile_library import RunShelf
-from app.service.service import Studio
+from app.service.profile_library import ProfileLibrary
+from app.service.service import TranscriptionService
 from app.service.settings import Settings
 from app.serving import serve
 from app.ui import build_app
@@ -37,9 +37,9 @@ from profiling.runs import session
 
 
 @pytest.fixture
-def studio(speech_folder: Path) -> Iterator[Studio]:
+def service(speech_folder: Path) -> Iterator[TranscriptionService]:
     """The random checkpoint; its name in the app is its folder."""
-    made = Studio(model=str(speech_folder), device="cpu", dtype="float32")
+    made = TranscriptionService(model=str(speech_folder), device="cpu", dtype="float32")
     yield made
     made.close()
 
@@ -59,61 +59,61 @@ def clip(tmp_path: Path) -> str:
 
 class TestRequests:
     def test_each_runs_with_the_adapter_it_names(
-        self, studio: Studio, mine: Path, clip: str, speech_folder: Path
+        self, service: TranscriptionService, mine: Path, clip: str, speech_folder: Path
     ) -> None:
-        before = text(studio, clip)
-        assert add(studio, mine) == "mine"
+        before = text(service, clip)
+        assert add(service, mine) == "mine"
         lab = core.load(speech_folder, device="cpu", dtype="float32")
         lab.add_adapter("x", mine)
         expected = lab.transcribe(clip, adapter="x", max_new_tokens=TOKENS).text
         assert expected != before
-        assert text(studio, clip, adapter="mine") == expected
-        assert text(studio, clip) == before
-        assert text(studio, clip, adapter="default") == before
-        assert text(studio, clip, lora=False) not in (before, expected)
+        assert text(service, clip, adapter="mine") == expected
+        assert text(service, clip) == before
+        assert text(service, clip, adapter="default") == before
+        assert text(service, clip, lora=False) not in (before, expected)
 
     def test_a_model_that_was_unloaded_or_loaded_anew_has_it_again(
-        self, studio: Studio, mine: Path, clip: str
+        self, service: TranscriptionService, mine: Path, clip: str
     ) -> None:
-        add(studio, mine)
-        expected = text(studio, clip, adapter="mine")
-        assert unload_model(studio, studio.model)
-        assert studio.card(studio.model).adapters == ("mine",)
-        assert text(studio, clip, adapter="mine") == expected
-        assert text(studio, clip, adapter="mine", dtype="bfloat16")
+        add(service, mine)
+        expected = text(service, clip, adapter="mine")
+        assert unload_model(service, service.model)
+        assert service.card(service.model).adapters == ("mine",)
+        assert text(service, clip, adapter="mine") == expected
+        assert text(service, clip, adapter="mine", dtype="bfloat16")
 
     def test_one_that_was_removed_is_told_with_those_there_are(
-        self, studio: Studio, mine: Path, clip: str
+        self, service: TranscriptionService, mine: Path, clip: str
     ) -> None:
-        before = text(studio, clip)
-        add(studio, mine, "one")
-        add(studio, mine, "two")
-        text(studio, clip, adapter="one")
-        remove_adapter(studio, studio.model, "one")
-        assert studio.card(studio.model).adapters == ("two",)
+        before = text(service, clip)
+        add(service, mine, "one")
+        add(service, mine, "two")
+        text(service, clip, adapter="one")
+        remove_adapter(service, service.model, "one")
+        assert service.card(service.model).adapters == ("two",)
         with pytest.raises(ValueError, match="no adapter 'one' was added.*there are: two.*Models"):
-            text(studio, clip, adapter="one")
+            text(service, clip, adapter="one")
         with pytest.raises(ValueError, match="no adapter 'one'"):
-            remove_adapter(studio, studio.model, "one")
-        assert text(studio, clip) == before
+            remove_adapter(service, service.model, "one")
+        assert text(service, clip) == before
 
     def test_what_the_encoder_heard_takes_it_too(
-        self, studio: Studio, mine: Path, clip: str
+        self, service: TranscriptionService, mine: Path, clip: str
     ) -> None:
         with pytest.raises(ValueError, match="no adapter 'mine'"):
-            studio.hear(clip, Settings(model=studio.model, adapter="mine"))
-        add(studio, mine)
-        assert studio.hear(clip, Settings(model=studio.model, adapter="mine")).mel.size
+            service.encoder_view(clip, Settings(model=service.model, adapter="mine"))
+        add(service, mine)
+        assert service.encoder_view(clip, Settings(model=service.model, adapter="mine")).mel.size
 
     def test_two_adapters_are_compared_by_their_names(
-        self, studio: Studio, mine: Path, clip: str, monkeypatch: pytest.MonkeyPatch
+        self, service: TranscriptionService, mine: Path, clip: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(measurement_job, "measure_ceilings", lambda *_: GPUS["H200"])
         monkeypatch.setattr(session, "capture", partial(session.capture, num_steps=1, tax_blocks=1))
-        add(studio, mine)
-        measuring = Measuring(studio, RunShelf(None))
-        own = Settings(model=studio.model, max_new_tokens=4)
-        other = Settings(model=studio.model, max_new_tokens=4, adapter="mine")
+        add(service, mine)
+        measuring = Measuring(service, ProfileLibrary(None))
+        own = Settings(model=service.model, max_new_tokens=4)
+        other = Settings(model=service.model, max_new_tokens=4, adapter="mine")
         *_, end = measuring.compare("me", clip, own, other, How(blocks=1, fixed_length=True))
         assert isinstance(end, Measured)
         assert names(*end.runs) == ("LoRA on", "adapter mine")
@@ -122,13 +122,15 @@ class TestRequests:
 
 
 class TestPage:
-    def test_the_choice_is_there_once_there_is_one(self, studio: Studio, mine: Path) -> None:
+    def test_the_choice_is_there_once_there_is_one(
+        self, service: TranscriptionService, mine: Path
+    ) -> None:
         with gr.Blocks():
-            panel = build_settings(studio)
+            panel = build_settings(service)
         adapter = panel.field("adapter")
         assert not adapter.visible
-        add(studio, mine)
-        card = studio.card(studio.model)
+        add(service, mine)
+        card = service.card(service.model)
         changes = panel.refresh(card, "transcribe", "mine")
         assert changes[adapter]["visible"]
         assert changes[adapter]["choices"] == [("The model's own", ""), ("mine", "mine")]
@@ -137,35 +139,39 @@ class TestPage:
         assert "chosen here" in lora_note(card)
         assert "Adapters added here: mine" in model_html(card)
 
-    def test_it_counts_while_lora_is_on(self, studio: Studio) -> None:
+    def test_it_counts_while_lora_is_on(self, service: TranscriptionService) -> None:
         with gr.Blocks():
-            panel = build_settings(studio)
+            panel = build_settings(service)
         values = {name: panel.field(name).value for name in FIELDS} | {"adapter": "mine"}
         assert panel.read(tuple(values.values())).options()["adapter"] == "mine"
         off = panel.read(tuple((values | {"lora": False}).values())).options()
         assert off["lora"] is False
         assert "adapter" not in off
 
-    def test_a_link_keeps_it_where_it_exists(self, studio: Studio, mine: Path) -> None:
-        wanted = {"model": studio.model, "adapter": "mine"}
-        assert "adapter" not in accepted(studio.card(studio.model), wanted)
-        add(studio, mine)
-        assert accepted(studio.card(studio.model), wanted)["adapter"] == "mine"
+    def test_a_link_keeps_it_where_it_exists(
+        self, service: TranscriptionService, mine: Path
+    ) -> None:
+        wanted = {"model": service.model, "adapter": "mine"}
+        assert "adapter" not in accepted(service.card(service.model), wanted)
+        add(service, mine)
+        assert accepted(service.card(service.model), wanted)["adapter"] == "mine"
         with gr.Blocks():
-            panel = build_settings(studio)
-        change = restored(studio, panel, wanted)[panel.field("adapter")]
+            panel = build_settings(service)
+        change = restored(service, panel, wanted)[panel.field("adapter")]
         assert (change["value"], change["visible"]) == ("mine", True)
         assert ("mine", "mine") in change["choices"]
 
-    def test_names_from_outside_are_escaped(self, studio: Studio, mine: Path) -> None:
-        add(studio, mine, "<b>mine")
-        html = list_html(studio, studio.model) + model_html(studio.card(studio.model))
+    def test_names_from_outside_are_escaped(
+        self, service: TranscriptionService, mine: Path
+    ) -> None:
+        add(service, mine, "<b>mine")
+        html = list_html(service, service.model) + model_html(service.card(service.model))
         assert "&lt;b&gt;mine" in html
         assert "<b>mine" not in html.replace("<b>&lt;b&gt;mine", "")
 
 
-def test_programs_name_it_and_see_it(studio: Studio, mine: Path, clip: str) -> None:
-    app = build_app(studio)
+def test_programs_name_it_and_see_it(service: TranscriptionService, mine: Path, clip: str) -> None:
+    app = build_app(service)
     client = Client(serve(app, block=False), verbose=False, analytics_enabled=False)
     try:
 
@@ -177,9 +183,9 @@ def test_programs_name_it_and_see_it(studio: Studio, mine: Path, clip: str) -> N
         with pytest.raises(AppError, match="no adapter 'mine' was added to"):
             ask(adapter="mine")
         own = ask()
-        add(studio, mine)
-        assert ask(adapter="mine") == text(studio, clip, adapter="mine") != own
-        (card,) = [c for c in client.predict(api_name="/models") if c["name"] == studio.model]
+        add(service, mine)
+        assert ask(adapter="mine") == text(service, clip, adapter="mine") != own
+        (card,) = [c for c in client.predict(api_name="/models") if c["name"] == service.model]
         assert card["adapters"] == ["mine"]
         with pytest.raises(AppError, match="came with LoRA off; give one or the other"):
             ask(adapter="mine", lora="off")

@@ -15,9 +15,10 @@ import pytest
 from app.service import measurement_job as module
 from app.service.measurement import SAME, Measuring
 from app.service.measurement_job import SAME_HERE, Doing, How, Measured
-from app.service.profile_library import RunShelf
-from app.service.service import NotBegun, Studio
+from app.service.profile_library import ProfileLibrary
+from app.service.service import TranscriptionService
 from app.service.settings import Settings
+from app.service.updates import NotBegun
 from core.lab import Lab
 from measuring import RECORDING
 from profiling.roofline.machine_peaks import GPUS
@@ -41,8 +42,8 @@ def clip(tmp_path: Path) -> str:
 def measuring(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Measuring:
     monkeypatch.setattr(module, "measure_ceilings", lambda *_: GPUS["H200"])
     monkeypatch.setattr(session, "capture", partial(session.capture, num_steps=1, tax_blocks=1))
-    studio = Studio(model="random", loader=lambda *_, **__: lab)
-    return Measuring(studio, RunShelf(None, shipped=tmp_path / "none"))
+    service = TranscriptionService(model="random", loader=lambda *_, **__: lab)
+    return Measuring(service, ProfileLibrary(None, shipped=tmp_path / "none"))
 
 
 class TestMeasuring:
@@ -58,12 +59,12 @@ class TestMeasuring:
         assert end.comparison is not None
         assert end.comparison["end_to_end"]["a_ms"] > 0
         assert "too few" in end.comparison["end_to_end"]["verdict"]
-        assert {choice.key for choice in measuring.shelf.choices("me")} == set(end.keys)
-        assert measuring.shelf.choices("somebody else") == []
+        assert {choice.key for choice in measuring.library.choices("me")} == set(end.keys)
+        assert measuring.library.choices("somebody else") == []
         with pytest.raises(RunError):
-            measuring.shelf.chosen("somebody else", end.keys[0])
+            measuring.library.chosen("somebody else", end.keys[0])
         measuring.leave("me")
-        assert measuring.shelf.choices("me") == []
+        assert measuring.library.choices("me") == []
 
     def test_stopping_keeps_the_blocks_that_are_done(self, measuring: Measuring, clip: str) -> None:
         measuring.begin("me")
@@ -99,7 +100,7 @@ class TestMeasuring:
         assert end.comparison is None
         assert end.keys == ()
         assert end.runs[0]["workload"]["clip"]["path"] == "noise.wav"
-        assert measuring.shelf.choices("me") == []
+        assert measuring.library.choices("me") == []
 
     @pytest.mark.parametrize(
         ("ask", "message"),
@@ -119,7 +120,7 @@ class TestMeasuring:
     ) -> None:
         with pytest.raises(ValueError, match=message):
             list(ask(measuring, clip))
-        assert not measuring.studio.card("random").loaded
+        assert not measuring.service.card("random").loaded
 
     def test_settings_that_come_to_the_same_are_refused(
         self, measuring: Measuring, clip: str

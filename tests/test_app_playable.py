@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from app.service.limits import Limits
-from app.service.seekable_audio import given, playable
+from app.service.seekable_audio import original_path, seekable_copy
 
 
 def flac(folder: Path, subtype: str = "PCM_16", channels: int = 2) -> tuple[Path, np.ndarray]:
@@ -22,7 +22,7 @@ def flac(folder: Path, subtype: str = "PCM_16", channels: int = 2) -> tuple[Path
 @pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24"])
 def test_flac_is_played_as_wav_with_the_same_samples(tmp_path: Path, subtype: str) -> None:
     source, samples = flac(tmp_path, subtype)
-    played = playable(str(source))
+    played = seekable_copy(str(source))
     assert played == str(tmp_path / "Song.FLAC.wav")
     heard, rate = soundfile.read(played, always_2d=True)
     assert rate == 44_100
@@ -32,21 +32,21 @@ def test_flac_is_played_as_wav_with_the_same_samples(tmp_path: Path, subtype: st
 
 def test_the_file_that_was_given_is_the_one_that_is_transcribed(tmp_path: Path) -> None:
     source, _ = flac(tmp_path)
-    played = playable(str(source))
+    played = seekable_copy(str(source))
     assert Limits().check_recording(played) == str(source)
     source.unlink()
-    assert given(played) == played  # an upload that is really called so
+    assert original_path(played) == played  # an upload that is really called so
 
 
 @pytest.mark.parametrize("name", ["a.wav", "a.mp3", "a.webm", "a"])
 def test_what_a_browser_can_seek_in_is_played_as_it_is(tmp_path: Path, name: str) -> None:
     path = str(tmp_path / name)
-    assert playable(path) == given(path) == path
+    assert seekable_copy(path) == original_path(path) == path
 
 
 def test_a_file_that_cannot_be_read_is_left_to_the_request_that_reads_it(tmp_path: Path) -> None:
     letter = tmp_path / "letter.flac"
     letter.write_text("dear sir")
-    assert playable(str(letter)) == str(letter)
+    assert seekable_copy(str(letter)) == str(letter)
     assert [file.name for file in tmp_path.iterdir()] == ["letter.flac"]
-    assert playable(str(tmp_path / "gone.flac")) == str(tmp_path / "gone.flac")
+    assert seekable_copy(str(tmp_path / "gone.flac")) == str(tmp_path / "gone.flac")

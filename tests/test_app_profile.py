@@ -17,7 +17,7 @@ import plotly.graph_objects as go
 import pytest
 
 from app.components.profile_sections import FIGURES, build_sections
-from app.service.profile_library import SHIPPED, Chosen, RunShelf
+from app.service.profile_library import SHIPPED, Chosen, ProfileLibrary
 from app.service.profile_reader import FILES, RunViewer
 from app.service.profile_view import NO_TRACE, NOT_IN_TRACE, SECTIONS, RunView, view_of
 from profiling.runs.store import RunStore
@@ -34,13 +34,13 @@ def kept(tmp_path: Path) -> RunStore:
 
 
 @pytest.fixture
-def shelf(tmp_path: Path) -> RunShelf:
-    return RunShelf(None, shipped=tmp_path / "none")
+def library(tmp_path: Path) -> ProfileLibrary:
+    return ProfileLibrary(None, shipped=tmp_path / "none")
 
 
 @pytest.fixture
-def viewer(shelf: RunShelf) -> RunViewer:
-    return RunViewer(shelf, Lock(), MAX)
+def viewer(library: ProfileLibrary) -> RunViewer:
+    return RunViewer(library, Lock(), MAX)
 
 
 def text_of(view: RunView, name: str) -> str:
@@ -49,7 +49,7 @@ def text_of(view: RunView, name: str) -> str:
 
 class TestView:
     def test_a_run_with_a_trace_fills_every_section(self, kept: RunStore) -> None:
-        chosen = RunShelf(kept.root).chosen("me", "kept:20261122-eager")
+        chosen = ProfileLibrary(kept.root).chosen("me", "kept:20261122-eager")
         view = view_of(chosen, max_json_bytes=MAX)
         assert tuple(view.sections) == SECTIONS
         assert "three one eight" in view.head
@@ -64,7 +64,7 @@ class TestView:
         assert "a fast one" in text_of(view, "Machine")
 
     def test_what_came_with_the_app_says_that_it_is_from_elsewhere(self, kept: RunStore) -> None:
-        chosen = RunShelf(None, shipped=kept.root).chosen("me", "shipped:20261122-eager")
+        chosen = ProfileLibrary(None, shipped=kept.root).chosen("me", "shipped:20261122-eager")
         head = view_of(chosen, max_json_bytes=MAX).head
         assert "Recorded elsewhere, on a fast one" in head
 
@@ -111,19 +111,19 @@ class TestViewer:
     def test_what_is_no_trace_gets_a_sentence_and_leaves_nothing(
         self, viewer: RunViewer, tmp_path: Path, content: bytes, message: str
     ) -> None:
-        key = viewer.shelf.add("me", dropped(tmp_path, "t.json", content))
+        key = viewer.library.add("me", dropped(tmp_path, "t.json", content))
         with pytest.raises(TraceError, match=message) as caught:
             viewer.view("me", key)
         assert str(tmp_path) not in str(caught.value)
-        assert viewer.shelf.choices("me") == []
+        assert viewer.library.choices("me") == []
 
     def test_the_common_runs_are_read_once(self, kept: RunStore) -> None:
-        viewer = RunViewer(RunShelf(kept.root), Lock(), MAX)
+        viewer = RunViewer(ProfileLibrary(kept.root), Lock(), MAX)
         first = viewer.view("me", "kept:20261122-eager")
         assert viewer.view("somebody else", "kept:20261122-eager") is first
 
     def test_files_can_be_saved(self, kept: RunStore) -> None:
-        viewer = RunViewer(RunShelf(kept.root), Lock(), MAX)
+        viewer = RunViewer(ProfileLibrary(kept.root), Lock(), MAX)
         saved = {kind: viewer.file("me", "kept:20261122-eager", kind) for kind in FILES}
         assert {kind: name for kind, (name, _) in saved.items()} == {
             "trace": "20261122-eager.trace.json.gz",
@@ -140,7 +140,7 @@ class TestViewer:
     def test_what_a_trace_alone_cannot_give_is_said(
         self, viewer: RunViewer, tmp_path: Path
     ) -> None:
-        key = viewer.shelf.add("me", dropped(tmp_path, "t.json", TRACE.read_bytes()))
+        key = viewer.library.add("me", dropped(tmp_path, "t.json", TRACE.read_bytes()))
         name, content = viewer.file("me", key, "trace")
         assert (name, content) == ("t.json", TRACE.read_bytes())
         for kind in ("report", "run"):
@@ -149,7 +149,9 @@ class TestViewer:
 
 
 def test_the_page_has_a_place_for_everything_and_hides_the_rest(kept: RunStore) -> None:
-    view = view_of(RunShelf(kept.root).chosen("me", "kept:20261122-eager"), max_json_bytes=MAX)
+    view = view_of(
+        ProfileLibrary(kept.root).chosen("me", "kept:20261122-eager"), max_json_bytes=MAX
+    )
     with gr.Blocks():
         sections = build_sections()
     changes = sections.filled(view)
@@ -175,5 +177,5 @@ def test_the_run_that_comes_with_the_app_is_small_whole_and_private() -> None:
         assert trace is not None
         metadata = json.loads(gzip.decompress(trace.read_bytes()))
         assert (metadata.get("host_name"), metadata.get("traceName")) == ("", "")
-        chosen = RunShelf(None).chosen("me", f"shipped:{name}")
+        chosen = ProfileLibrary(None).chosen("me", f"shipped:{name}")
         assert view_of(chosen, max_json_bytes=400_000_000).has_trace

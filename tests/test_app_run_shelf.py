@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from app.service.profile_library import MOST_OWN, RunShelf
+from app.service.profile_library import MOST_OWN, ProfileLibrary
 from profiling.runs.archive import ArchiveError
 from profiling.runs.run_file import RunError
 from profiling.runs.store import RunStore
@@ -24,38 +24,38 @@ def kept(tmp_path: Path) -> RunStore:
 
 
 @pytest.fixture
-def shelf(tmp_path: Path) -> RunShelf:
-    return RunShelf(None, shipped=tmp_path / "none")
+def library(tmp_path: Path) -> ProfileLibrary:
+    return ProfileLibrary(None, shipped=tmp_path / "none")
 
 
 class TestShelf:
     def test_a_fresh_copy_opens_with_the_run_it_came_with(self, kept: RunStore) -> None:
-        found = RunShelf(None, shipped=kept.root).choices("me")
+        found = ProfileLibrary(None, shipped=kept.root).choices("me")
         assert [choice.key for choice in found] == ["shipped:20261122-eager"]
         assert "an example" in found[0].title
 
     def test_this_machines_runs_come_before_it_and_new_ones_join_them(
         self, kept: RunStore, tmp_path: Path
     ) -> None:
-        shelf = RunShelf(kept.root, shipped=kept.root)
-        assert [c.key.split(":")[0] for c in shelf.choices("me")] == ["kept", "shipped"]
-        store, prefix = shelf.store("me")
+        library = ProfileLibrary(kept.root, shipped=kept.root)
+        assert [c.key.split(":")[0] for c in library.choices("me")] == ["kept", "shipped"]
+        store, prefix = library.store("me")
         assert (store.root, prefix) == (kept.root, "kept:")
 
-    def test_without_a_folder_runs_are_the_visitors_own(self, shelf: RunShelf) -> None:
-        store, prefix = shelf.store("me")
+    def test_without_a_folder_runs_are_the_visitors_own(self, library: ProfileLibrary) -> None:
+        store, prefix = library.store("me")
         store.write(RUN)
         assert prefix == "own:"
-        assert [choice.key for choice in shelf.choices("me")] == ["own:20261122-eager"]
-        assert shelf.choices("somebody else") == []
+        assert [choice.key for choice in library.choices("me")] == ["own:20261122-eager"]
+        assert library.choices("somebody else") == []
 
     def test_a_run_goes_out_as_a_zip_and_comes_in_again(
-        self, kept: RunStore, shelf: RunShelf, tmp_path: Path
+        self, kept: RunStore, library: ProfileLibrary, tmp_path: Path
     ) -> None:
-        packed = RunShelf(kept.root).zip_of("me", "kept:20261122-eager")
-        key = shelf.add("me", dropped(tmp_path, "run.zip", packed))
+        packed = ProfileLibrary(kept.root).zip_of("me", "kept:20261122-eager")
+        key = library.add("me", dropped(tmp_path, "run.zip", packed))
         assert key == "own:20261122-eager"
-        chosen = shelf.chosen("me", key)
+        chosen = library.chosen("me", key)
         assert chosen.run is not None
         assert chosen.run["phases"] == RUN["phases"]
         assert chosen.trace is not None
@@ -71,7 +71,7 @@ class TestShelf:
         ],
     )
     def test_archives_that_could_do_harm_are_refused(
-        self, shelf: RunShelf, tmp_path: Path, members: dict[str, str], message: str
+        self, library: ProfileLibrary, tmp_path: Path, members: dict[str, str], message: str
     ) -> None:
         packed = io.BytesIO()
         with zipfile.ZipFile(packed, "w") as archive:
@@ -79,32 +79,32 @@ class TestShelf:
                 archive.writestr(name, content)
         file = dropped(tmp_path, "bad.zip", packed.getvalue())
         with pytest.raises((ArchiveError, RunError), match=message):
-            shelf.add("me", file)
-        assert shelf.choices("me") == []
+            library.add("me", file)
+        assert library.choices("me") == []
 
-    def test_a_zip_by_name_only_is_refused(self, shelf: RunShelf, tmp_path: Path) -> None:
+    def test_a_zip_by_name_only_is_refused(self, library: ProfileLibrary, tmp_path: Path) -> None:
         with pytest.raises(RunError, match="no zip archive"):
-            shelf.add("me", dropped(tmp_path, "run.zip", b"not at all"))
+            library.add("me", dropped(tmp_path, "run.zip", b"not at all"))
 
     def test_a_trace_is_listed_by_its_name_and_seen_by_its_owner_alone(
-        self, shelf: RunShelf, tmp_path: Path
+        self, library: ProfileLibrary, tmp_path: Path
     ) -> None:
-        key = shelf.add("me", dropped(tmp_path, "mine.json", TRACE.read_bytes()))
-        assert [choice.title for choice in shelf.choices("me")] == ["mine.json"]
+        key = library.add("me", dropped(tmp_path, "mine.json", TRACE.read_bytes()))
+        assert [choice.title for choice in library.choices("me")] == ["mine.json"]
         with pytest.raises(RunError, match="no such run"):
-            shelf.chosen("somebody else", key)
-        shelf.forget("me")
-        assert shelf.choices("me") == []
+            library.chosen("somebody else", key)
+        library.forget("me")
+        assert library.choices("me") == []
 
     @pytest.mark.parametrize("key", ["", "own:", "own:../x", "trace:../../etc/passwd", "x:y"])
-    def test_a_key_leads_nowhere_else(self, shelf: RunShelf, key: str) -> None:
+    def test_a_key_leads_nowhere_else(self, library: ProfileLibrary, key: str) -> None:
         with pytest.raises(RunError):
-            shelf.chosen("me", key)
+            library.chosen("me", key)
 
-    def test_the_oldest_makes_room(self, shelf: RunShelf, tmp_path: Path) -> None:
+    def test_the_oldest_makes_room(self, library: ProfileLibrary, tmp_path: Path) -> None:
         for number in range(MOST_OWN + 3):
-            shelf.add("me", dropped(tmp_path, f"t{number}.json", b"{}"))
-        titles = [choice.title for choice in shelf.choices("me")]
+            library.add("me", dropped(tmp_path, f"t{number}.json", b"{}"))
+        titles = [choice.title for choice in library.choices("me")]
         assert len(titles) == MOST_OWN
         assert titles[0] == f"t{MOST_OWN + 2}.json"
         assert "t0.json" not in titles

@@ -8,44 +8,45 @@ from typing import Any
 
 import pytest
 
-from app.service.service import NotBegun, Outcome, Studio
+from app.service.service import TranscriptionService
 from app.service.settings import Settings
-from app.service.worker import Job, Worker
-from app_stubs import SETTINGS, StubLab, last, studio_of
+from app.service.updates import NotBegun, RequestResult
+from app.service.worker import CancelToken, Worker
+from app_stubs import SETTINGS, StubLab, last, service_of
 from core.checkpoint.catalog import CATALOG
+from core.transcription.clip import STOPPED
 from core.transcription.options import PartialText, PhaseStarted
-from core.transcription.transcribe import STOPPED
 
 
 class TestStudio:
     def test_a_model_is_loaded_once(self) -> None:
         loaded: list[str] = []
-        studio = studio_of(loaded)
+        service = service_of(loaded)
         for name in ("tiny", CATALOG["tiny"].source, " tiny "):
-            last(studio.stream("a", "x.wav", Settings(model=name)))
+            last(service.stream("a", "x.wav", Settings(model=name)))
         assert loaded == ["tiny"]
 
     def test_the_first_update_says_that_the_model_is_loading(self) -> None:
-        studio = studio_of([])
-        assert next(studio.stream("a", "x.wav", SETTINGS)) == PhaseStarted(0, "load")
+        service = service_of([])
+        assert next(service.stream("a", "x.wav", SETTINGS)) == PhaseStarted(0, "load")
 
     def test_the_start_model_stays_and_one_more(self) -> None:
         loaded: list[str] = []
-        studio = studio_of(loaded)
+        service = service_of(loaded)
         for name in ("tiny", "a/b", "c/d", "tiny", "a/b"):
-            last(studio.stream("a", "x.wav", Settings(model=name)))
+            last(service.stream("a", "x.wav", Settings(model=name)))
         assert loaded == ["tiny", "a/b", "c/d", "a/b"]
-        assert [card.name for card in studio.cards() if card.loaded] == ["tiny", "a/b"]
+        assert [card.name for card in service.cards() if card.loaded] == ["tiny", "a/b"]
 
     def test_where_an_upload_lies_is_not_told(self) -> None:
-        outcome = last(studio_of([]).stream("a", "upload/x.wav", SETTINGS))
+        outcome = last(service_of([]).stream("a", "upload/x.wav", SETTINGS))
         assert outcome.transcript.file == "x.wav"
 
     def test_two_callers_do_not_mix(self) -> None:
-        studio, texts = studio_of([]), {}
+        service, texts = service_of([]), {}
 
         def call(name: str) -> None:
-            updates = list(studio.stream(name, f"upload/{name}.wav", SETTINGS))
+            updates = list(service.stream(name, f"upload/{name}.wav", SETTINGS))
             partial = [u.text for u in updates if isinstance(u, PartialText)]
             assert all(f"{name}.wav".startswith(text) for text in partial)
             texts[name] = last(iter(updates)).transcript.text
@@ -60,90 +61,90 @@ class TestStudio:
 
     def test_stop_keeps_what_came_and_frees_the_model(self) -> None:
         gate = Event()
-        studio = studio_of([], gate)
-        studio.begin("a")
-        updates = studio.stream("a", "long.wav", SETTINGS)
+        service = service_of([], gate)
+        service.begin("a")
+        updates = service.stream("a", "long.wav", SETTINGS)
         while not isinstance(next(updates), PartialText):
             pass
-        assert studio.stop("a")
+        assert service.stop("a")
         outcome = last(updates)
         assert outcome.transcript.text == "l"
         assert outcome.transcript.warnings == ("stopped before the end of the text",)
-        assert not studio.stop("a")
+        assert not service.stop("a")
         gate.set()
-        assert last(studio.stream("b", "next.wav", SETTINGS)).transcript.text == "next.wav"
+        assert last(service.stream("b", "next.wav", SETTINGS)).transcript.text == "next.wav"
 
     def test_stop_reaches_a_request_that_waits(self) -> None:
-        studio = studio_of([])
-        studio.begin("a")
-        studio.stop("a")
-        assert list(studio.stream("a", "x.wav", SETTINGS)) == [NotBegun()]
-        assert last(studio.stream("a", "x.wav", SETTINGS)).transcript.text == "x.wav"
+        service = service_of([])
+        service.begin("a")
+        service.stop("a")
+        assert list(service.stream("a", "x.wav", SETTINGS)) == [NotBegun()]
+        assert last(service.stream("a", "x.wav", SETTINGS)).transcript.text == "x.wav"
 
     def test_who_leaves_is_forgotten(self) -> None:
-        studio = studio_of([])
-        studio.begin("a")
-        studio.leave("a")
-        assert not studio.stop("a")
-        assert studio._jobs == {}
+        service = service_of([])
+        service.begin("a")
+        service.leave("a")
+        assert not service.stop("a")
+        assert service._jobs == {}
 
     def test_warming_loads_the_start_model_once_and_survives_its_absence(self) -> None:
         loaded: list[str] = []
-        studio = studio_of(loaded)
-        studio.warm()
-        last(studio.stream("a", "x.wav", SETTINGS))
+        service = service_of(loaded)
+        service.warm()
+        last(service.stream("a", "x.wav", SETTINGS))
         assert loaded == ["tiny"]
 
         def fail(name: str, **_: Any) -> StubLab:
             raise ValueError("not there")
 
-        absent = Studio(loader=fail)
+        absent = TranscriptionService(loader=fail)
         absent.warm()
         with pytest.raises(ValueError, match="not there"):
             list(absent.stream("a", "x.wav", SETTINGS))
 
     def test_stop_leaves_others_alone(self) -> None:
-        studio = studio_of([])
-        studio.begin("a")
-        studio.begin("b")
-        studio.stop("b")
-        assert last(studio.stream("a", "x.wav", SETTINGS)).transcript.text == "x.wav"
+        service = service_of([])
+        service.begin("a")
+        service.begin("b")
+        service.stop("b")
+        assert last(service.stream("a", "x.wav", SETTINGS)).transcript.text == "x.wav"
 
     def test_work_whose_page_is_gone_for_long_ends(self) -> None:
-        studio = studio_of([], gate=Event(), grace_s=0.05)  # its gate never opens
-        run = studio.start("a", "x.wav", SETTINGS)
-        studio.leave("a")
+        service = service_of([], gate=Event(), grace_s=0.05)  # its gate never opens
+        run = service.start("a", "x.wav", SETTINGS)
+        service.leave("a")
         *_, outcome = run.watch()
-        assert isinstance(outcome, Outcome)
+        assert isinstance(outcome, RequestResult)
         assert outcome.transcript.warnings == (STOPPED,)
 
     def test_a_page_that_is_loaded_again_finds_its_run(self) -> None:
         gate = Event()
-        studio = studio_of([], gate)
-        run = studio.start("before", "x.wav", SETTINGS)
-        updates = studio.watch("before", run)
+        service = service_of([], gate)
+        run = service.start("before", "x.wav", SETTINGS)
+        updates = service.watch("before", run)
         while not isinstance(next(updates), PartialText):
             pass
-        studio.leave("before")
-        again = studio.resume("after", run.id)
+        service.leave("before")
+        again = service.resume("after", run.id)
         assert again is run
         gate.set()
-        assert last(studio.watch("after", again)).transcript.text == "x.wav"
-        assert last(studio.watch("later", again)).transcript.text == "x.wav"
+        assert last(service.watch("after", again)).transcript.text == "x.wav"
+        assert last(service.watch("later", again)).transcript.text == "x.wav"
 
     def test_stop_reaches_a_run_from_the_page_that_found_it_again(self) -> None:
-        studio = studio_of([], gate=Event())
-        run = studio.start("before", "long.wav", SETTINGS)
-        studio.leave("before")
-        assert studio.resume("after", run.id) is run
-        assert studio.stop("after")
-        assert last(studio.watch("after", run)).transcript.warnings == (STOPPED,)
+        service = service_of([], gate=Event())
+        run = service.start("before", "long.wav", SETTINGS)
+        service.leave("before")
+        assert service.resume("after", run.id) is run
+        assert service.stop("after")
+        assert last(service.watch("after", run)).transcript.warnings == (STOPPED,)
 
     def test_nobody_finds_a_run_by_guessing(self) -> None:
-        studio = studio_of([])
-        run = studio.start("a", "x.wav", SETTINGS)
+        service = service_of([])
+        run = service.start("a", "x.wav", SETTINGS)
         assert len(run.id) >= 32
-        assert studio.resume("b", run.id[:-1]) is None
+        assert service.resume("b", run.id[:-1]) is None
 
     def test_the_same_model_in_another_number_format_is_loaded_anew(self) -> None:
         asked: list[dict[str, Any]] = []
@@ -152,9 +153,9 @@ class TestStudio:
             asked.append(how)
             return StubLab(name)
 
-        studio = Studio(loader=load, device="cpu")
+        service = TranscriptionService(loader=load, device="cpu")
         for settings in (SETTINGS, replace(SETTINGS, dtype="bfloat16", quantize="int8"), SETTINGS):
-            last(studio.stream("a", "x.wav", settings))
+            last(service.stream("a", "x.wav", settings))
         assert asked == [
             {"device": "cpu", "dtype": None},
             {"device": "cpu", "dtype": "bfloat16", "quantize": "int8"},
@@ -166,10 +167,10 @@ class TestStudio:
                 raise ValueError("no such model")
             return StubLab(name)
 
-        studio = Studio(loader=load)
+        service = TranscriptionService(loader=load)
         with pytest.raises(ValueError, match="no such model"):
-            list(studio.stream("a", "x.wav", Settings(model="bad/one")))
-        assert last(studio.stream("a", "x.wav", SETTINGS)).transcript.text == "x.wav"
+            list(service.stream("a", "x.wav", Settings(model="bad/one")))
+        assert last(service.stream("a", "x.wav", SETTINGS)).transcript.text == "x.wav"
 
     @pytest.mark.parametrize(
         ("recording", "settings", "message"),
@@ -185,22 +186,22 @@ class TestStudio:
     ) -> None:
         loaded: list[str] = []
         with pytest.raises(ValueError, match=message):
-            list(studio_of(loaded).stream("a", recording, settings))
+            list(service_of(loaded).stream("a", recording, settings))
         assert loaded == []
 
     def test_asking_does_not_disturb_transcribing(self) -> None:
-        studio = studio_of([])
-        studio.begin("a")
-        assert list(studio.ask("a", "tiny", "one two")) == ["one", "onetwo"]
-        assert last(studio.stream("a", "x.wav", SETTINGS)).transcript.text == "x.wav"
+        service = service_of([])
+        service.begin("a")
+        assert list(service.ask("a", "tiny", "one two")) == ["one", "onetwo"]
+        assert last(service.stream("a", "x.wav", SETTINGS)).transcript.text == "x.wav"
 
 
 class TestWorker:
     def test_values_come_in_order_from_another_thread(self) -> None:
-        assert list(Worker().stream(Job(), lambda: iter(range(5)))) == list(range(5))
+        assert list(Worker().stream(CancelToken(), lambda: iter(range(5)))) == list(range(5))
 
     def test_cancelled_work_never_begins(self) -> None:
-        job, began = Job(), []
+        job, began = CancelToken(), []
         job.cancel()
         assert list(Worker().stream(job, lambda: iter([began.append(1)]))) == []
         assert began == []

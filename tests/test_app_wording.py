@@ -8,17 +8,17 @@ from dataclasses import replace
 import pytest
 
 from app.service.model_card import card_of_name
-from app.service.service import Outcome, Paced
+from app.service.updates import Paced, RequestResult
 from app.wording import models, phrases, results
 from app_stubs import TRANSCRIPT
 from core.text.prompts import TASKS
 from core.text.transcript import DraftReport
+from core.transcription.clip import STOPPED
 from core.transcription.options import DECODINGS, ENGINES, PhaseStarted
-from core.transcription.transcribe import STOPPED
 
 
 class TestWording:
-    outcome = Outcome(TRANSCRIPT, compile_s=0.0, load_s=0.0, card=card_of_name("tiny"))
+    outcome = RequestResult(TRANSCRIPT, compile_s=0.0, load_s=0.0, card=card_of_name("tiny"))
 
     def test_a_fast_run(self) -> None:
         said = results.summary(self.outcome)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from core.audio import decode
-from core.audio.decode import AudioError
+from core.audio.waveform import AudioError, from_samples
 from recordings import (
     ENCODED,
     WAV,
@@ -139,7 +139,7 @@ def test_nan_and_infinite_samples_are_counted():
     data = written(samples, 16_000, "WAV", "FLOAT")
     assert "3 NaN or infinite samples" in failure(data)
     with pytest.raises(AudioError, match="3 NaN"):
-        decode.from_samples(samples, 16_000)
+        from_samples(samples, 16_000)
 
 
 def test_a_recording_over_the_limit_is_refused_with_both_lengths():

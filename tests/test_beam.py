@@ -12,7 +12,7 @@ import torch
 
 from core.engine.stages import eager_engine
 from core.generation.beam import beam_search
-from core.generation.greedy import Prompts, Row, generate
+from core.generation.greedy import Hypothesis, PromptBatch, generate
 from core.generation.sampling import GenerationOptions
 from core.model.granite_speech import GraniteSpeech
 from core.phases import PhaseClock
@@ -32,10 +32,10 @@ def search(
     ends: tuple[int, ...] = (),
     cancelled: Callable[[], bool] = lambda: False,
     **options: object,
-) -> list[list[Row]]:
+) -> list[list[Hypothesis]]:
     config = replace(model.config.decoder, eos_token_ids=ends)
     settings = GenerationOptions(**options)
-    inputs = Prompts(prompts, torch.zeros(len(prompts), 1, 32), None)
+    inputs = PromptBatch(prompts, torch.zeros(len(prompts), 1, 32), None)
     return list(
         beam_search(
             eager_engine(model), config, inputs, settings, clock=PhaseClock(), cancelled=cancelled
@@ -65,7 +65,7 @@ def test_the_result_is_at_least_as_likely_as_the_greedy_one(model: GraniteSpeech
         *_, (plain,) = generate(
             eager_engine(model),
             replace(model.config.decoder, eos_token_ids=()),
-            Prompts([prompt], torch.zeros(1, 1, 32), None),
+            PromptBatch([prompt], torch.zeros(1, 1, 32), None),
             GenerationOptions(max_new_tokens=10),
             clock=PhaseClock(),
         )

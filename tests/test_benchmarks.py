@@ -16,11 +16,11 @@ from benchmarks import process, worker
 from benchmarks.__main__ import main
 from benchmarks.bars import MET, MISSED, NOT_MEASURED, judge
 from benchmarks.clips import SHIFT_S, batch_of, clip_of
-from benchmarks.drafts import Heard, drafts_text, summary_of
+from benchmarks.drafts import DraftedClip, drafts_text, summary_of
 from benchmarks.kernels import products_text, time_products
 from benchmarks.numbers import equal_tokens, faster, summary
 from benchmarks.quality import difference_interval, references_of
-from benchmarks.session import Plan, work_of
+from benchmarks.session import SessionPlan, work_of
 from benchmarks.shapes import SHAPES, folder_of
 from benchmarks.systems import COMPILE, EAGER, INT8, PEER_COMPILE, PEER_EAGER, SYSTEMS, Answer
 from benchmarks.table import quality_text, session_text
@@ -267,7 +267,7 @@ def test_a_worker_answers_errors_with_one_line():
 
 
 def test_lengths_beyond_what_a_shape_takes_are_left_out(tmp_path: Path):
-    plan = Plan((SHAPES["tiny"],), (3.0, 30.0), (EAGER,), 1, tmp_path)
+    plan = SessionPlan((SHAPES["tiny"],), (3.0, 30.0), (EAGER,), 1, tmp_path)
     assert work_of(plan, SHAPES["tiny"]).seconds == (3.0,)
 
 
@@ -328,7 +328,9 @@ def test_a_quick_session_measures_judges_and_keeps_everything(
 
 
 def test_a_command_that_fails_says_why_in_its_last_line(tmp_path: Path):
-    with pytest.raises(process.Failed, match=r"-m core package: ended with 2 \(error: .*nowhere"):
+    with pytest.raises(
+        process.WorkerFailed, match=r"-m core package: ended with 2 \(error: .*nowhere"
+    ):
         process.run_command(
             [sys.executable, "-m", "core", "package", str(tmp_path / "nowhere")], threads=1
         )
@@ -346,13 +348,13 @@ def test_a_worker_compiles_for_itself_unless_it_is_given_packages(
 
 @pytest.mark.slow
 def test_a_worker_that_dies_says_why(tmp_path: Path):
-    with pytest.raises(process.Failed, match="its process ended"):
-        process.Worker(EAGER, tmp_path / "nothing", 1)
+    with pytest.raises(process.WorkerFailed, match="its process ended"):
+        process.WorkerProcess(EAGER, tmp_path / "nothing", 1)
 
 
 def test_drafts_are_summed_by_the_length_of_what_was_said():
-    def heard(tokens: int, passes: int, same: bool = True) -> Heard:
-        return Heard("a.wav", tokens, same, passes, plain_ms=20.0, draft_ms=10.0)
+    def heard(tokens: int, passes: int, same: bool = True) -> DraftedClip:
+        return DraftedClip("a.wav", tokens, same, passes, plain_ms=20.0, draft_ms=10.0)
 
     rows = summary_of([heard(2, 1), heard(3, 2), heard(9, 1), heard(9, 1, same=False)])
     assert [row["tokens"] for row in rows] == ["1 to 3", "7 to 10", "all"]

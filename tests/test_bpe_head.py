@@ -13,7 +13,7 @@ import tiny_models
 from core.__main__ import main
 from core.checkpoint.config_file import parse_config
 from core.checkpoint.hub import _BESIDE_WEIGHTS
-from core.checkpoint.weights import CheckpointError
+from core.checkpoint.safetensors_io import CheckpointError
 from core.generation.bpe_head import WINDOW, BpeHead, load_bpe_head, pool, read_tokens
 from core.inspection import inspect
 

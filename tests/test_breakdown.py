@@ -26,19 +26,15 @@ from profiling.trace.breakdown import (
     OPERATOR_COLUMNS,
     PATH_COLUMNS,
     PHASE_COLUMNS,
-    compile_overhead,
-    launch_gaps,
-    memory_curve,
-    memory_peaks,
     operator_paths,
     operator_table,
     phase_table,
 )
 from profiling.trace.call_tree import nest
-from profiling.trace.compile_marks import OVERHEAD_COLUMNS, fused_kernels_hidden
+from profiling.trace.compile_marks import OVERHEAD_COLUMNS, compile_overhead, fused_kernels_hidden
 from profiling.trace.events import read_trace
-from profiling.trace.launches import GAP_COLUMNS
-from profiling.trace.memory_events import CURVE_COLUMNS, PEAK_COLUMNS
+from profiling.trace.launches import GAP_COLUMNS, launch_gaps
+from profiling.trace.memory_events import CURVE_COLUMNS, PEAK_COLUMNS, memory_curve, memory_peaks
 
 TINY = Path(__file__).parent / "data" / "tiny_trace.json"
 

@@ -17,7 +17,9 @@ import core
 import tiny_models
 from core.checkpoint.config_file import parse_config
 from core.checkpoint.hub import resolve
-from core.checkpoint.weights import CheckpointError, load_model, native_name, stored_name, to_stored
+from core.checkpoint.key_map import native_name, stored_name, to_stored
+from core.checkpoint.safetensors_io import CheckpointError
+from core.checkpoint.weights import load_model
 from core.model.granite_speech import GraniteSpeech
 
 DATA = Path(__file__).parent / "data"

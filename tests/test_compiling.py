@@ -20,6 +20,7 @@ from torch._dynamo.testing import CompileCounter
 from torch.fx.experimental.symbolic_shapes import ConstraintViolationError
 
 import core
+from core.checkpoint.peft_format import attach_adapter
 from core.engine import compiling
 from core.engine.compiling import (
     CompileError,
@@ -31,6 +32,7 @@ from core.engine.compiling import (
 from core.engine.graphs import Graph
 from core.engine.stages import (
     ROW_TILE,
+    Engine,
     decode_stage,
     eager_engine,
     encode_stage,
@@ -38,9 +40,10 @@ from core.engine.stages import (
     project_stage,
     whole_tiles,
 )
-from core.generation.greedy import Prompts, generate
+from core.generation.greedy import PromptBatch, generate
 from core.generation.sampling import GenerationOptions
 from core.lab import Lab
+from core.model.cache import allocate_cache
 from core.model.encoder import padded_length
 from core.model.granite_speech import GraniteSpeech
 from core.model.lora import switch
@@ -88,12 +91,12 @@ def test_compiled_frames_fill_blocks_and_other_sizes_are_the_eager_ones(model: G
 
 
 def run(
-    engine: core.engine.compiling.Engine,
+    engine: Engine,
     model: GraniteSpeech,
     *prompts: list[int],
     **options: object,
 ):
-    inputs = Prompts(prompts, torch.zeros(len(prompts), 1, 32), None)
+    inputs = PromptBatch(prompts, torch.zeros(len(prompts), 1, 32), None)
     settings = GenerationOptions(**options)
     *_, rows = generate(engine, model.config.decoder, inputs, settings, clock=PhaseClock())
     return [row.ids for row in rows]
@@ -114,12 +117,10 @@ def test_lora_on_off_and_mixed_share_one_graph(tmp_path_factory: pytest.TempPath
     model = random_model()
     folder = tmp_path_factory.mktemp("adapter")
     write_adapter(folder, model)
-    core.checkpoint.weights.attach_adapter(
-        model, folder / "adapter_config.json", folder / "adapter_model.safetensors"
-    )
+    attach_adapter(model, folder / "adapter_config.json", folder / "adapter_model.safetensors")
     counter = CompileCounter()
     decode = torch.compile(prefill_stage(model), backend=counter, fullgraph=True, dynamic=False)
-    cache = core.model.cache.allocate_cache(
+    cache = allocate_cache(
         model.config.decoder, batch=2, num_slots=16, dtype=torch.float32, device=torch.device("cpu")
     )
     ids, audio = torch.randint(300, (2, 5)), torch.zeros(2, 1, 32)
@@ -286,7 +287,7 @@ def test_odd_shapes_of_model_trace_whole():
         )
         audio = torch.compile(project_stage(model), **how)(encoded.frames, None)
         assert audio.shape == (1, 16, 32)
-        cache = core.model.cache.allocate_cache(
+        cache = allocate_cache(
             model.config.decoder, batch=1, num_slots=32, dtype=torch.float32,
             device=torch.device("cpu"),
         )  # fmt: skip
@@ -301,7 +302,7 @@ def test_odd_shapes_of_model_trace_whole():
 @pytest.mark.slow
 def test_compiled_stages_agree_with_eager_within_rounding(lab: Lab, noise: Callable[..., Tensor]):
     compiled, eager = compiled_engine(lab.model, CompileLedger()), lab.engine("eager")
-    features = lab.front_end(noise(0.4))[None]
+    features = lab.feature_extractor(noise(0.4))[None]
     lengths, lora = torch.tensor([features.shape[1]]), switch([True], like=features)
     with torch.inference_mode():
         for found, expected in zip(

@@ -66,7 +66,7 @@ def test_all_of_it_is_for_training_and_lies_beside_the_rest(
     assert all((tmp_path / file).is_file() for file in files)
 
 
-def clips(folder: Path, name: str) -> list[corpus.Clip]:
+def clips(folder: Path, name: str) -> list[corpus.CorpusClip]:
     every = corpus.read_manifest(folder, ["train", "dev", "heldout_voice"])
     apart = [part for part in ("words", "digits", "outside") if part != name]
     return [

@@ -20,7 +20,7 @@ from core.engine.cuda_graphs import (
 )
 from core.engine.graphs import Arguments, Graph, graph_engine
 from core.engine.stages import Engine, eager_engine
-from core.generation.greedy import Prompts, generate
+from core.generation.greedy import PromptBatch, generate
 from core.generation.sampling import GenerationOptions
 from core.model.granite_speech import GraniteSpeech
 from core.phases import PhaseClock
@@ -54,7 +54,7 @@ def run_plainly(graph: Graph, arguments: Arguments) -> tuple[Tensor, ...]:
 
 
 def tokens(engine: Engine, model: GraniteSpeech, prompts: list[list[int]], limit: int = 20):
-    inputs = Prompts(prompts, torch.zeros(len(prompts), 1, 32), None)
+    inputs = PromptBatch(prompts, torch.zeros(len(prompts), 1, 32), None)
     options = GenerationOptions(max_new_tokens=limit, ignore_eos=True)
     *_, rows = generate(engine, model.config.decoder, inputs, options, clock=PhaseClock())
     return [row.ids for row in rows]

@@ -10,7 +10,7 @@ import pytest
 
 from app.service.deployment import Deployment, read_deployment
 from app.service.limits import Limits
-from app.service.service import Studio
+from app.service.service import TranscriptionService
 from app.service.settings import Settings
 from app.serving import serve
 from app.ui import build_app
@@ -72,7 +72,7 @@ class TestEnvironment:
             read_deployment({name: value})
 
     def test_every_variable_is_in_the_guide(self) -> None:
-        source = (ROOT / "app" / "deployment.py").read_text(encoding="utf-8")
+        source = (ROOT / "app" / "service" / "deployment.py").read_text(encoding="utf-8")
         guide = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
         names = {part.split('"')[0] for part in source.split('"GSL_')[1:]}
         assert len(names) >= 8
@@ -92,10 +92,12 @@ class TestLimits:
 
     def test_a_studio_never_loads_what_is_not_allowed(self) -> None:
         loaded: list[str] = []
-        studio = Studio(loader=lambda name, **_: loaded.append(name), limits=self.public)  # type: ignore[arg-type, return-value]
+        service = TranscriptionService(
+            loader=lambda name, **_: loaded.append(name), limits=self.public
+        )  # type: ignore[arg-type, return-value]
         for ask in (
-            lambda: list(studio.stream("me", "x.wav", Settings(model="/etc"))),
-            lambda: list(studio.ask("me", "/etc", "hello")),
+            lambda: list(service.stream("me", "x.wav", Settings(model="/etc"))),
+            lambda: list(service.ask("me", "/etc", "hello")),
         ):
             with pytest.raises(ValueError, match="not run on this public page"):
                 ask()
@@ -119,7 +121,7 @@ def test_without_the_package_for_mcp_the_start_says_how_to_get_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("app.serving.find_spec", lambda name: None)
-    page = build_app(Studio())
+    page = build_app(TranscriptionService())
     with pytest.raises(ValueError, match=r"pip install 'gradio\[mcp\]'"):
         serve(page, deployment=replace(Deployment(), mcp=True), block=False)
 
@@ -128,4 +130,4 @@ def test_a_port_that_is_taken_is_told() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with pytest.raises(ValueError, match=f"port {port} is taken; choose another"):
-            serve(build_app(Studio()), port=port, block=False)
+            serve(build_app(TranscriptionService()), port=port, block=False)

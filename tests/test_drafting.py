@@ -8,10 +8,10 @@ from math import exp, log
 import pytest
 import torch
 
-from core.generation.greedy import CANCELLED, EOS, Prompts, Row, generate
+from core.generation.greedy import CANCELLED, EOS, Hypothesis, PromptBatch, generate
 from core.generation.sampling import GenerationOptions
 from core.generation.speculative import Draft, Speculation, speculate
-from core.generation.speculative_relaxed import Leniency
+from core.generation.speculative_relaxed import Acceptance
 from core.lab import Lab
 from core.model.ctc import least_sure, mean_logprob
 from core.phases import DRAFT, PREFILL, VERIFY, PhaseClock
@@ -22,8 +22,8 @@ NEW_TOKENS = 40
 PROMPTS = [[5, 6, 7, 8], [9, 10, 11, 12, 13, 14, 15], [16, 17]]
 
 
-def greedy(lab: Lab, options: GenerationOptions) -> list[Row]:
-    prompts = Prompts(PROMPTS, no_audio(lab.model, len(PROMPTS)), None)
+def greedy(lab: Lab, options: GenerationOptions) -> list[Hypothesis]:
+    prompts = PromptBatch(PROMPTS, no_audio(lab.model, len(PROMPTS)), None)
     *_, rows = generate(
         lab.engine("eager"), lab.config.decoder, prompts, options, clock=PhaseClock()
     )
@@ -31,7 +31,7 @@ def greedy(lab: Lab, options: GenerationOptions) -> list[Row]:
 
 
 def drafted(lab: Lab, heard: list[str], options: GenerationOptions) -> list[Speculation]:
-    prompts = Prompts(PROMPTS, no_audio(lab.model, len(PROMPTS)), None)
+    prompts = PromptBatch(PROMPTS, no_audio(lab.model, len(PROMPTS)), None)
     assert lab.tokenizer is not None
     *_, work = speculate(
         lab.engine("eager"),
@@ -60,7 +60,7 @@ def misheard(text: str, mistakes: int, seed: int) -> str:
     return "".join(characters)
 
 
-def texts(lab: Lab, rows: list[Row]) -> list[str]:
+def texts(lab: Lab, rows: list[Hypothesis]) -> list[str]:
     assert lab.tokenizer is not None
     return [lab.tokenizer.decode(row.ids) for row in rows]
 
@@ -96,7 +96,7 @@ def test_one_pass_verifies_a_draft_whose_tokens_are_all_right(lab: Lab) -> None:
         def encode_continuation(self, text: str) -> list[int]:
             return list(next(self.rows).ids)
 
-    prompts = Prompts(PROMPTS, no_audio(lab.model, len(PROMPTS)), None)
+    prompts = PromptBatch(PROMPTS, no_audio(lab.model, len(PROMPTS)), None)
     stages, config = lab.engine("eager"), lab.config.decoder
     heard = ["x"] * len(PROMPTS)
     *_, work = speculate(stages, config, prompts, heard, Exact(), options, clock=PhaseClock())
@@ -126,7 +126,7 @@ def test_cancelling_keeps_what_was_verified(lab: Lab) -> None:
     *_, work = speculate(
         lab.engine("eager"),
         lab.config.decoder,
-        Prompts(PROMPTS[:1], no_audio(lab.model, 1), None),
+        PromptBatch(PROMPTS[:1], no_audio(lab.model, 1), None),
         ["no"],
         lab.tokenizer,
         options,
@@ -197,7 +197,7 @@ def test_speculative_transcription_reports_its_passes_and_phases(lab: Lab, noise
 
 
 def likely(lab: Lab, probability: float, heard: list[str]) -> list[Speculation]:
-    prompts = Prompts(PROMPTS, no_audio(lab.model, len(PROMPTS)), None)
+    prompts = PromptBatch(PROMPTS, no_audio(lab.model, len(PROMPTS)), None)
     assert lab.tokenizer is not None
     *_, work = speculate(
         lab.engine("eager"),
@@ -207,7 +207,7 @@ def likely(lab: Lab, probability: float, heard: list[str]) -> list[Speculation]:
         lab.tokenizer,
         GenerationOptions(max_new_tokens=NEW_TOKENS),
         clock=PhaseClock(),
-        leniency=Leniency(entropy=0.0, probability=probability),
+        acceptance=Acceptance(entropy=0.0, probability=probability),
     )
     return work
 
@@ -246,7 +246,7 @@ def test_decoding_goes_on_from_the_likely_part_of_a_draft(lab: Lab) -> None:
         def decode(self, ids: Iterable[int]) -> str:
             return plain.decode(ids)
 
-    prompts = Prompts(PROMPTS[:1], no_audio(lab.model, 1), None)
+    prompts = PromptBatch(PROMPTS[:1], no_audio(lab.model, 1), None)
     *_, (item,) = speculate(
         lab.engine("eager"),
         lab.config.decoder,
@@ -255,7 +255,7 @@ def test_decoding_goes_on_from_the_likely_part_of_a_draft(lab: Lab) -> None:
         Leading(),
         GenerationOptions(max_new_tokens=NEW_TOKENS),
         clock=PhaseClock(),
-        leniency=Leniency(entropy=0.0, probability=0.9 * exp(expected.logprobs[0])),
+        acceptance=Acceptance(entropy=0.0, probability=0.9 * exp(expected.logprobs[0])),
     )
     assert (item.drafted, item.accepted) == (3, 1)
     assert item.row.ids == expected.ids
@@ -289,7 +289,7 @@ def test_only_the_clips_it_is_not_sure_of_meet_the_decoder(
     sure = iter([0.0, 9.0])
     monkeypatch.setattr("core.generation.speculative_relaxed.least_sure", lambda logits: next(sure))
     monkeypatch.setattr(
-        "core.transcription.decode.LENIENT_CHARACTERS", Leniency(entropy=0.7, probability=1.1)
+        "core.transcription.decode.CHARACTER_ACCEPTANCE", Acceptance(entropy=0.7, probability=1.1)
     )
     first, second = lab.transcribe_batch(clips, decoding="fast-draft", **options)
     assert first.draft is not None

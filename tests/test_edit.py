@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from core.text.edit import BY_HAND, edited
+from core.text.edit import BY_HAND, apply_edit
 from core.text.export import to_srt
 from core.text.transcript import Segment, Word
 from test_export import EMPTY
@@ -22,7 +22,7 @@ HEARD = replace(
 
 
 def test_words_that_stay_keep_time_and_confidence_and_new_ones_take_the_place_of_the_old():
-    fixed = edited(HEARD, "three one eight five")
+    fixed = apply_edit(HEARD, "three one eight five")
     assert fixed.text == "three one eight five"
     assert fixed.words[0] == HEARD.words[0]
     assert fixed.words[3] == HEARD.words[3]
@@ -31,31 +31,31 @@ def test_words_that_stay_keep_time_and_confidence_and_new_ones_take_the_place_of
 
 
 def test_segments_keep_their_times_and_get_the_new_words():
-    fixed = edited(HEARD, "three one eight five")
+    fixed = apply_edit(HEARD, "three one eight five")
     assert [s.text for s in fixed.segments] == ["three one eight", "five"]
     assert fixed.segments[1] == HEARD.segments[1]
     assert "00:00:00,000 --> 00:00:01,500\nthree one eight" in to_srt(fixed)
 
 
 def test_a_segment_whose_words_are_all_taken_out_is_gone():
-    fixed = edited(HEARD, "five")
+    fixed = apply_edit(HEARD, "five")
     assert fixed.segments == (HEARD.segments[1],)
 
 
 def test_words_put_in_stand_between_their_neighbours():
-    fixed = edited(HEARD, "three won ate twenty five")
+    fixed = apply_edit(HEARD, "three won ate twenty five")
     twenty = fixed.words[3]
     assert (twenty.text, twenty.start, twenty.end) == ("twenty", 1.4, 3.0)
-    assert edited(HEARD, "oh three won ate five").words[0].end == 0.0
+    assert apply_edit(HEARD, "oh three won ate five").words[0].end == 0.0
 
 
 def test_white_space_is_no_edit_and_an_edit_is_told():
-    assert edited(HEARD, " three won\nate five ") is HEARD
-    assert edited(HEARD, "three").warnings == (BY_HAND,)
+    assert apply_edit(HEARD, " three won\nate five ") is HEARD
+    assert apply_edit(HEARD, "three").warnings == (BY_HAND,)
 
 
 def test_a_text_without_words_or_segments_can_be_edited():
     bare = replace(EMPTY, text="bonjour")
-    assert edited(bare, "bonsoir").segments == (Segment(0.0, 2.0, "bonsoir", None),)
-    assert edited(EMPTY, "typed by hand").words[2].text == "hand"
-    assert edited(HEARD, "").segments == ()
+    assert apply_edit(bare, "bonsoir").segments == (Segment(0.0, 2.0, "bonsoir", None),)
+    assert apply_edit(EMPTY, "typed by hand").words[2].text == "hand"
+    assert apply_edit(HEARD, "").segments == ()

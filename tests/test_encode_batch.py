@@ -31,7 +31,9 @@ def recorded(engine: Engine) -> tuple[Engine, list[tuple[int, ...]]]:
 def test_groups_give_what_one_batch_gives(
     lab: Lab, noise: Callable[..., Tensor], monkeypatch: pytest.MonkeyPatch, at_once: int
 ):
-    clips = [lab.front_end(noise(seconds, seed=i)) for i, seconds in enumerate((0.3, 1.1, 0.7))]
+    clips = [
+        lab.feature_extractor(noise(seconds, seed=i)) for i, seconds in enumerate((0.3, 1.1, 0.7))
+    ]
     lengths = [clip.shape[0] for clip in clips]
     engine = lab.engine("eager")
     values = pad_features(clips, engine.frames_bucket(max(lengths))).values

@@ -21,20 +21,17 @@ from profiling.figures.comparison import (
     scaling_lines,
 )
 from profiling.figures.memory_curves import memory_bars, memory_over_time
-from profiling.figures.phase_bars import (
-    PHASE_COLOURS,
-    PHASE_TITLES,
-    phase_bars,
-    run_bars,
-)
+from profiling.figures.phase_bars import phase_bars, run_bars
 from profiling.figures.run_details import (
     acceptance_bars,
     compile_bars,
     roofline_plot,
     token_latency,
 )
+from profiling.figures.style import PHASE_COLOURS, PHASE_TITLES
 from profiling.figures.trace_views import operator_icicle, timeline, top_operators
-from profiling.trace.breakdown import memory_curve, operator_paths, operator_table
+from profiling.trace.breakdown import operator_paths, operator_table
+from profiling.trace.memory_events import memory_curve
 
 # Trace types and attributes of plotly.js 3.3 that our figures may use.
 TRACE_KEYS = {

@@ -10,8 +10,9 @@ import pytest
 
 from core.text.transcript import PhaseTime
 from figure_inputs import CEILINGS, LEDGER, PHASE_TIMES, ROOFLINE, RUN
-from profiling.figures.phase_bars import format_ms, phase_bars, run_bars, with_other
+from profiling.figures.phase_bars import phase_bars, run_bars, with_other
 from profiling.figures.run_details import compile_bars, roofline_plot, token_latency
+from profiling.figures.style import format_ms
 
 
 def test_phases_come_in_the_order_of_the_pipeline_and_the_rest_is_other() -> None:

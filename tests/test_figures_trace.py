@@ -15,8 +15,9 @@ from figure_inputs import events
 from profiling.figures.memory_curves import MAX_POINTS, memory_over_time
 from profiling.figures.style import shortened
 from profiling.figures.trace_views import MAX_RECTANGLES, operator_icicle, timeline, top_operators
-from profiling.trace.breakdown import memory_curve, operator_paths, operator_table
+from profiling.trace.breakdown import operator_paths, operator_table
 from profiling.trace.events import read_trace
+from profiling.trace.memory_events import memory_curve
 
 
 def test_the_timeline_has_a_lane_for_phases_calls_and_what_is_inside() -> None:

@@ -33,11 +33,11 @@ from training.finetune.finetune import finetune, prepare
 from training.finetune.material import answer_lead
 from training.finetune.options import FinetuneOptions
 from training.finetune.row_schedule import Draw, Size
-from training.finetune.trainable import Plan, losses, trainable
+from training.finetune.trainable import TrainablePlan, losses, trainable
 from training.saving import SaveError
 from training.stages.decoder_stage import IGNORE
 
-ALL = Plan(("lora", "projector", "encoder", "embeddings"), 4, 4.0, ("q_proj", "k_proj"), 1)
+ALL = TrainablePlan(("lora", "projector", "encoder", "embeddings"), 4, 4.0, ("q_proj", "k_proj"), 1)
 Noise = Callable[..., Tensor]
 
 
@@ -146,7 +146,7 @@ def test_only_the_answer_counts(speech_folder: Path, data: Path):
 
 
 def test_accumulating_batches_is_one_larger_batch(speech_folder: Path, data: Path, tmp_path: Path):
-    plan = Plan(("lora",), 4, 4.0, ("q_proj",), None)  # no dropout in it
+    plan = TrainablePlan(("lora",), 4, 4.0, ("q_proj",), None)  # no dropout in it
     how = {"plan": plan, "strength": 0.0, "steps": 1}
     works = [
         prepare(options(speech_folder, data, tmp_path / name, **how, **size), lambda line: None)
@@ -195,7 +195,7 @@ def test_a_stopped_run_goes_on_exactly(speech_folder: Path, data: Path, tmp_path
     assert work_is_over
     with pytest.raises(ValueError, match="holds a run already; give --resume"):
         run(speech_folder, data, out, steps=6)
-    other = Plan(ALL.parts, 8, 4.0, ALL.modules, 1)
+    other = TrainablePlan(ALL.parts, 8, 4.0, ALL.modules, 1)
     with pytest.raises(ValueError, match="was started with --rank 4, now it is 8"):
         run(speech_folder, data, out, steps=6, plan=other, resume=True)
     lines: list[str] = []
@@ -262,7 +262,9 @@ def test_a_run_without_progress_stops(
     scores = iter([50.0, 40.0, 45.0, 41.0, 30.0])
     monkeypatch.setattr(running.Material, "score", lambda self, lab, adapter: {"new": next(scores)})
     written: list[int] = []
-    monkeypatch.setattr(running.Run, "write", lambda self: written.append(self.progress.step))
+    monkeypatch.setattr(
+        running.FinetuneRun, "write", lambda self: written.append(self.progress.step)
+    )
     lines: list[str] = []
     how = {"steps": 20, "check_every": 1, "patience": 2}
     done = finetune(options(speech_folder, data, tmp_path / "out", **how), lines.append)
@@ -275,7 +277,10 @@ def test_a_run_without_progress_stops(
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"plan": Plan(("lora",), 4, 4.0, ("qproj",), None)}, "'qproj', which the decoder lacks"),
+        (
+            {"plan": TrainablePlan(("lora",), 4, 4.0, ("qproj",), None)},
+            "'qproj', which the decoder lacks",
+        ),
         ({"bf16": True}, "expected CUDA"),
         ({"keep_share": 1.0, "keep": Path("x")}, "--keep-share is 1.0"),
         ({"epochs": 3.0}, "--steps and --epochs came together"),
@@ -299,7 +304,7 @@ def test_plans_that_train_nothing_are_told():
         (("lora",), 0, "--rank is 0"),
     ):
         with pytest.raises(ValueError, match=told):
-            Plan(parts, rank, 1.0, ("q_proj",), None)
+            TrainablePlan(parts, rank, 1.0, ("q_proj",), None)
 
 
 def test_a_bad_row_ends_the_run_before_the_first_step(
@@ -337,7 +342,7 @@ def test_a_model_without_an_adapter_can_be_taught(
     raw = tiny_models.raw_config(has_lora_adapter=False)
     tiny_models.write_checkpoint(folder, raw, tiny_models.random_model(raw, seed=1))
     (folder / "tokenizer.json").write_bytes(tokenizer_file.read_bytes())
-    plan = Plan(("lora",), 2, 2.0, ("q_proj", "up_proj"), None)
+    plan = TrainablePlan(("lora",), 2, 2.0, ("q_proj", "up_proj"), None)
     tensors = run(folder, data, tmp_path / "out", plan=plan)
     assert all("language_model" in name for name in tensors)
     lab = core.load(folder, device="cpu", dtype="float32")
@@ -372,7 +377,7 @@ def test_peft_gives_the_same_logits_with_a_trained_adapter(
     adapter = {"r": 4, "lora_alpha": 2, "target_modules": ["q_proj", "v_proj"]}
     pair = reference.make_pair(tmp_path / "base", raw, adapter=adapter)
     (pair.folder / "tokenizer.json").write_bytes(tokenizer_file.read_bytes())
-    plan = Plan(ALL.parts, 3, 6.0, ("q_proj", "k_proj", "up_proj"), 1)
+    plan = TrainablePlan(ALL.parts, 3, 6.0, ("q_proj", "k_proj", "up_proj"), 1)
     run(pair.folder, data, tmp_path / "out", plan=plan)
     lab = core.load(pair.folder, device="cpu", dtype="float32")
     lab.add_adapter("mine", tmp_path / "out")
@@ -382,7 +387,7 @@ def test_peft_gives_the_same_logits_with_a_trained_adapter(
     model = PeftModel.from_pretrained(plain, tmp_path / "out").eval()
     clip, written = noise(1.3, seed=4), [5, 6, 7]
     features = pair.extractor(clip[None], device="cpu")
-    frames = lab.front_end(clip).shape[0]
+    frames = lab.feature_extractor(clip).shape[0]
     ids = torch.tensor([lab.prompt_ids(frames) + written])
     places = torch.ones(1, lab.model.num_audio_tokens(frames), dtype=torch.bool)
     with torch.inference_mode():

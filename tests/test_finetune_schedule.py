@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from training.corpus.manifest import Row
+from training.corpus.manifest import ManifestRow
 from training.finetune.material import divide
 from training.finetune.row_schedule import Schedule, Size, Source
 
 
-def rows_of(count: int) -> list[Row]:
-    return [Row(Path(f"{index}.wav"), "x", "en", "me", "CC0-1.0") for index in range(count)]
+def rows_of(count: int) -> list[ManifestRow]:
+    return [ManifestRow(Path(f"{index}.wav"), "x", "en", "me", "CC0-1.0") for index in range(count)]
 
 
 def test_every_row_is_drawn_once_an_epoch_and_old_rows_in_their_share():
@@ -38,11 +38,11 @@ def test_every_row_is_drawn_once_an_epoch_and_old_rows_in_their_share():
 
 
 def test_rows_are_divided_alike_whatever_their_order():
-    rows = [Row(Path(f"{i}.wav"), f"text {i}", "en", "me", "CC0-1.0") for i in range(40)]
+    rows = [ManifestRow(Path(f"{i}.wav"), f"text {i}", "en", "me", "CC0-1.0") for i in range(40)]
     train, dev = divide(rows)
     assert len(dev) == 4
     assert set(train) | set(dev) == set(rows)
     assert set(divide(rows[::-1])[1]) == set(dev)
-    marked = [*rows, Row(Path("d.wav"), "x", "en", "me", "", split="dev")]
-    held = [Row(Path("t.wav"), "x", "en", "me", "", split="test")]
+    marked = [*rows, ManifestRow(Path("d.wav"), "x", "en", "me", "", split="dev")]
+    held = [ManifestRow(Path("t.wav"), "x", "en", "me", "", split="test")]
     assert divide([*marked, *held]) == (rows, marked[-1:])

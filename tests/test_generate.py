@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from core.engine.stages import Engine, eager_engine
-from core.generation.greedy import Prompts, Row, check_budget, generate, run_prefill
+from core.generation.greedy import Hypothesis, PromptBatch, check_budget, generate, run_prefill
 from core.generation.sampling import GenerationOptions
 from core.lab import Lab
 from core.model.encoder import padded_length
@@ -29,17 +29,17 @@ def model() -> GraniteSpeech:
     return random_model()
 
 
-def text_only(*prompts: list[int]) -> Prompts:
-    return Prompts(prompts, torch.zeros(len(prompts), 1, 32), None)
+def text_only(*prompts: list[int]) -> PromptBatch:
+    return PromptBatch(prompts, torch.zeros(len(prompts), 1, 32), None)
 
 
 def steps(
     model: GraniteSpeech,
-    prompts: Prompts,
+    prompts: PromptBatch,
     cancelled: Callable[[], bool] = lambda: False,
     ends: tuple[int, ...] = (),
     **options: object,
-) -> Iterator[list[Row]]:
+) -> Iterator[list[Hypothesis]]:
     config = replace(model.config.decoder, eos_token_ids=ends)
     settings = GenerationOptions(**options)
     clock = PhaseClock()
@@ -48,7 +48,7 @@ def steps(
     )
 
 
-def run(model: GraniteSpeech, *prompts: list[int], **options: object) -> list[Row]:
+def run(model: GraniteSpeech, *prompts: list[int], **options: object) -> list[Hypothesis]:
     *_, rows = steps(model, text_only(*prompts), **options)
     return rows
 
@@ -161,9 +161,9 @@ def test_phases_are_prefill_once_and_decode_the_rest(model: GraniteSpeech):
     assert [name for name, _ in clock.milliseconds()] == ["prefill", "decode"]
 
 
-def heard(lab: Lab, waveforms: list[Tensor], length: int | None = None) -> Prompts:
+def heard(lab: Lab, waveforms: list[Tensor], length: int | None = None) -> PromptBatch:
     """Prompts of a batch of clips, each with a text of its own length before and after."""
-    clips = [lab.front_end(waveform) for waveform in waveforms]
+    clips = [lab.feature_extractor(waveform) for waveform in waveforms]
     batch = pad_features(clips, length or padded_length(max(map(len, clips)), 20))
     lora = switch([True] * len(clips), like=batch.values)
     with torch.inference_mode():
@@ -176,10 +176,10 @@ def heard(lab: Lab, waveforms: list[Tensor], length: int | None = None) -> Promp
         ]
         for clip in clips
     ]
-    return Prompts(ids, audio, lora)
+    return PromptBatch(ids, audio, lora)
 
 
-def first_logits(engine: Engine, lab: Lab, prompts: Prompts) -> Tensor:
+def first_logits(engine: Engine, lab: Lab, prompts: PromptBatch) -> Tensor:
     with torch.inference_mode():
         return run_prefill(engine, lab.config.decoder, prompts, 8)[1][:, 0]
 
@@ -229,5 +229,5 @@ def test_lab_makes_ids_from_waveforms_as_the_parts_do(lab: Lab, noise: Callable[
 
 
 def test_a_prompt_with_too_few_places_is_refused(lab: Lab, noise: Callable[..., Tensor]):
-    with pytest.raises(ValueError, match="2 audio places but the recording makes 12"):
+    with pytest.raises(ValueError, match="2 audio positions but the recording makes 12"):
         lab.generate_ids([[1, AUDIO_ID, AUDIO_ID, 2]], [noise(1.0)])

@@ -18,7 +18,8 @@ import core
 import tiny_models
 from core.checkpoint import hub
 from core.checkpoint.catalog import CATALOG
-from core.checkpoint.hub import CheckpointNotFound, resolve
+from core.checkpoint.hub import resolve
+from core.checkpoint.hub_errors import CheckpointNotFound
 
 REPO = "someone/granite-speech-3.3-mini"
 # What a repository may hold; a download takes what it needs of it.
@@ -248,8 +249,8 @@ def test_a_name_that_is_nothing_lists_what_there_is(name: str):
 def test_a_bundled_model_that_was_not_made_says_how(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    entry = replace(CATALOG["tiny"], source=str(tmp_path / "tiny"))
-    monkeypatch.setitem(CATALOG, "tiny", entry)
+    model_info = replace(CATALOG["tiny"], source=str(tmp_path / "tiny"))
+    monkeypatch.setitem(CATALOG, "tiny", model_info)
     assert "make demo-model" in failure("tiny")
 
 

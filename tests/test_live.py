@@ -217,7 +217,7 @@ class TestLive:
             ended.push(block, SAMPLE_RATE)
 
     def test_a_real_model_and_the_real_detector_run_it(self, lab: Lab) -> None:
-        live = Live(reliable_s=lab.entry.reliable_s)
+        live = Live(reliable_s=lab.model_info.reliable_s)
         noise = torch.randn(SAMPLE_RATE).numpy() * 0.1
         for block in np.split(noise.astype(np.float32), 10):
             live.push(block, SAMPLE_RATE)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from app.service.live_sessions import LiveRoom, live_settings
-from app.service.service import Studio
+from app.service.service import TranscriptionService
 from app.service.settings import Settings
 from app.tabs.live_tab import answer
 from app.wording.live import status, text_html
@@ -38,7 +38,7 @@ class Ears(StubLab):
 
 
 def room_of(ears: Ears) -> LiveRoom:
-    return LiveRoom(Studio(loader=lambda name, **_: ears))
+    return LiveRoom(TranscriptionService(loader=lambda name, **_: ears))
 
 
 def speech(seconds: float) -> np.ndarray:
@@ -87,7 +87,7 @@ def test_an_error_is_told_to_the_page_that_speaks():
     def load(name: str, **_: Any) -> Ears:
         raise ValueError("no such model")
 
-    room = LiveRoom(Studio(loader=load))
+    room = LiveRoom(TranscriptionService(loader=load))
     token = room.start("page", SETTINGS)
     moment = until_over(room, token)
     assert status(moment) == "No such model."

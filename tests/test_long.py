@@ -17,10 +17,10 @@ from core.lab import Lab
 from core.phases import PhaseClock
 from core.text.transcript import Transcript
 from core.transcription import long_form
-from core.transcription.long_form import LongJob, moved
+from core.transcription.clip import NO_SPEECH, STOPPED
+from core.transcription.long_form import LongJob, shifted
 from core.transcription.options import Finished, PartialText, Progress, TranscribeOptions
 from core.transcription.resume import Journal, read_transcript
-from core.transcription.transcribe import NO_SPEECH, STOPPED
 from recordings import pcm_wav
 
 OPTIONS = TranscribeOptions(max_new_tokens=6, ignore_eos=True, batch_size=2)
@@ -40,15 +40,15 @@ def _level_instead_of_the_detector(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def recording(noise: Callable[..., Tensor], num_words: int) -> Tensor:
     """``num_words`` half-second noises, two seconds of near-silence between."""
-    parts = []
+    components = []
     for number in range(num_words):
-        parts += [noise(0.5, seed=number), torch.full((32_000,), QUIET)]
-    return torch.cat(parts)
+        components += [noise(0.5, seed=number), torch.full((32_000,), QUIET)]
+    return torch.cat(components)
 
 
 def job(lab: Lab, **changes: object) -> LongJob:
     plain = LongJob(
-        parts=lab._parts,
+        components=lab._components,
         engine=eager_engine(lab.model),
         options=OPTIONS,
         lora=True,
@@ -173,7 +173,7 @@ def test_a_journal_survives_a_line_cut_short(tmp_path: Path, lab: Lab) -> None:
 def test_a_transcript_survives_json(lab: Lab, noise: Callable[..., Tensor]) -> None:
     _, transcript = run(job(lab), recording(noise, 2))
     assert read_transcript(json.loads(json.dumps(transcript.to_dict()))) == transcript
-    assert moved(transcript, 0.0) == transcript
+    assert shifted(transcript, 0.0) == transcript
 
 
 def test_where_silence_is_to_be_heard_nothing_is_dropped(
@@ -200,7 +200,7 @@ def test_where_silence_is_to_be_heard_nothing_is_dropped(
 def test_a_clip_too_long_for_one_pass_is_cut_though_it_is_trusted_longer(
     lab: Lab, noise: Callable[..., Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert lab.max_audio_s < 20 < lab.entry.reliable_s
+    assert lab.max_audio_s < 20 < lab.model_info.reliable_s
     found = lab.transcribe(noise(20.0), max_new_tokens=3, ignore_eos=True, skip_silence=False)
     assert len(found.segments) >= 2
     assert found.segments[-1].end == pytest.approx(20.0)
@@ -261,6 +261,6 @@ def test_a_lab_takes_the_long_way_for_long_recordings_only(
         for event in lab.stream(source, max_new_tokens=3, skip_silence=False):
             yield type(event).__name__
 
-    monkeypatch.setattr(lab, "entry", replace(lab.entry, reliable_s=3.0))
+    monkeypatch.setattr(lab, "model_info", replace(lab.model_info, reliable_s=3.0))
     assert "Progress" not in list(names(2.0))
     assert "Progress" in list(names(6.0))

@@ -15,7 +15,8 @@ from torch import Tensor
 
 import core
 import tiny_models
-from core.checkpoint.weights import CheckpointError, attach_adapter
+from core.checkpoint.peft_format import attach_adapter
+from core.checkpoint.safetensors_io import CheckpointError
 from core.generation.sampling import GenerationOptions
 from core.model.granite_speech import GraniteSpeech
 from core.model.lora import (

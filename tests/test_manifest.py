@@ -13,7 +13,7 @@ import soundfile
 
 import core
 from training.__main__ import main
-from training.corpus.manifest import ManifestError, Row, read_manifest, write_manifest
+from training.corpus.manifest import ManifestError, ManifestRow, read_manifest, write_manifest
 from training.finetune.manifest_check import check_rows, check_text, inspect
 
 RATE = 16_000
@@ -42,8 +42,10 @@ def manifest(folder: Path, *rows: dict[str, Any] | str) -> Path:
 def test_what_is_written_is_read_again(tmp_path: Path):
     tone(tmp_path / "a.wav")
     rows = [
-        Row(tmp_path / "a.wav", "one", "en", "me", "CC0-1.0"),
-        Row(tmp_path / "sub" / "b.wav", "zwölf Ärzte", "de", "du", "CC0-1.0", 0.5, 1.25, "dev"),
+        ManifestRow(tmp_path / "a.wav", "one", "en", "me", "CC0-1.0"),
+        ManifestRow(
+            tmp_path / "sub" / "b.wav", "zwölf Ärzte", "de", "du", "CC0-1.0", 0.5, 1.25, "dev"
+        ),
     ]
     file = tmp_path / "made" / "train.jsonl"
     assert write_manifest(file, rows) == 2
@@ -127,7 +129,7 @@ def test_start_and_end_cut_the_recording(tmp_path: Path, lab: core.Lab):
 
 
 def test_characters_the_model_cannot_write_name_the_row(tmp_path: Path, lab: core.Lab):
-    def text(said: str) -> Row:
+    def text(said: str) -> ManifestRow:
         return read_manifest(manifest(tmp_path, row(text=said)))[0]
 
     check_text(text("one, two"), lab, spelt=False)

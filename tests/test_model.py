@@ -8,7 +8,7 @@ import torch
 
 from core.model.cache import allocate_cache
 from core.model.features import pad_features
-from core.model.granite_speech import GraniteSpeech, check_audio_places
+from core.model.granite_speech import GraniteSpeech, check_audio_positions
 from tiny_models import AUDIO_ID, VOCABULARY, random_model, raw_config
 
 
@@ -50,11 +50,13 @@ def test_a_written_audio_token_reads_row_zero_as_in_the_reference(model: Granite
     assert torch.equal(found[0], model.decoder.embed_tokens.weight[[0, 4]])
 
 
-@pytest.mark.parametrize("places", [0, 2, 4])
-def test_a_mismatch_raises_with_both_counts(places: int):
-    with pytest.raises(ValueError, match=f"{places} audio places .* makes 3 audio embeddings"):
-        check_audio_places([1, *[AUDIO_ID] * places, 2], AUDIO_ID, 3)
-    check_audio_places([1, AUDIO_ID, AUDIO_ID, AUDIO_ID], AUDIO_ID, 3)
+@pytest.mark.parametrize("audio_positions", [0, 2, 4])
+def test_a_mismatch_raises_with_both_counts(audio_positions: int):
+    with pytest.raises(
+        ValueError, match=f"{audio_positions} audio positions .* makes 3 audio embeddings"
+    ):
+        check_audio_positions([1, *[AUDIO_ID] * audio_positions, 2], AUDIO_ID, 3)
+    check_audio_positions([1, AUDIO_ID, AUDIO_ID, AUDIO_ID], AUDIO_ID, 3)
 
 
 def test_the_forward_fills_a_cache_without_changing_its_answer(model: GraniteSpeech):

@@ -14,19 +14,19 @@ from torch import Tensor
 from bundled import is_outside
 from core import load
 from core.checkpoint.catalog import ASSETS
+from core.checkpoint.catalog import OUTSIDE as KEY
 from core.text.transcript import Word
 from core.transcription.clip import OUTSIDE
 from core.transcription.out_of_domain import (
-    KEY,
     SIGNS,
-    OutsideScale,
+    OutOfDomainScale,
     parse_scale,
     read_scale,
-    signs_of,
+    uncertainty_features,
 )
 from training.stages.calibrate import Judged, alarms, fit, run
 
-ALWAYS = OutsideScale(100.0, (0.0,) * 4, 0.5)
+ALWAYS = OutOfDomainScale(100.0, (0.0,) * 4, 0.5)
 NEVER = replace(ALWAYS, bias=-100.0)
 
 
@@ -41,8 +41,8 @@ def words(text: str, confidence: float) -> list[Word]:
 
 
 def test_a_text_that_fits_its_sound_has_smaller_signs_than_one_that_does_not() -> None:
-    right = signs_of(heard("one two", 12.0), words("one two", 0.99))
-    wrong = signs_of(heard("juliet", 5.0), words("two oh", 0.6))
+    right = uncertainty_features(heard("one two", 12.0), words("one two", 0.99))
+    wrong = uncertainty_features(heard("juliet", 5.0), words("two oh", 0.6))
     assert right is not None
     assert wrong is not None
     for name, small, large in zip(SIGNS, right, wrong, strict=True):
@@ -50,19 +50,19 @@ def test_a_text_that_fits_its_sound_has_smaller_signs_than_one_that_does_not() -
 
 
 def test_without_text_or_sound_there_is_nothing_to_judge() -> None:
-    assert signs_of(heard("one", 9.0), []) is None
-    assert signs_of(torch.zeros(10, 256), words("one", 0.9)) is None
+    assert uncertainty_features(heard("one", 9.0), []) is None
+    assert uncertainty_features(torch.zeros(10, 256), words("one", 0.9)) is None
     assert not ALWAYS.warns(heard("one", 9.0), [])
 
 
 def test_a_text_too_long_for_its_sound_is_a_misfit_and_no_infinity() -> None:
-    signs = signs_of(heard("a", 9.0), words("a very long text for two frames", 0.9))
+    signs = uncertainty_features(heard("a", 9.0), words("a very long text for two frames", 0.9))
     assert signs is not None
     assert all(abs(sign) < 10 for sign in signs)
 
 
 def test_a_scale_is_read_as_it_was_written(tmp_path: Path) -> None:
-    scale = OutsideScale(-1.5, (0.1, 0.2, 0.3, 0.4), 0.9)
+    scale = OutOfDomainScale(-1.5, (0.1, 0.2, 0.3, 0.4), 0.9)
     described = {"family": "tiny", KEY: scale.as_dict()}
     (tmp_path / "lab.json").write_text(json.dumps(described))
     assert read_scale(tmp_path) == scale
@@ -98,7 +98,7 @@ def test_a_description_that_cannot_be_read_is_named(
 
 @pytest.mark.parametrize(("scale", "warned"), [(ALWAYS, True), (NEVER, False)])
 def test_only_transcripts_by_the_checkpoints_own_adapter_are_judged(
-    tmp_path: Path, scale: OutsideScale, warned: bool
+    tmp_path: Path, scale: OutOfDomainScale, warned: bool
 ) -> None:
     folder, recording = tmp_path / "model", str(ASSETS / "examples" / "digit_five.flac")
     shutil.copytree(ASSETS / "tiny", folder)

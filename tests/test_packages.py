@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from core.__main__ import main
-from core.checkpoint.weights import attach_adapter
+from core.checkpoint.peft_format import attach_adapter
 from core.engine import aot_build
 from core.engine.aot_build import build_package
 from core.engine.aot_load import (
@@ -245,7 +245,7 @@ def test_a_package_gives_the_eager_tokens_compiles_nothing_and_reads_the_live_we
 ):
     monkeypatch.setenv(ENVIRONMENT, str(tmp_path))
     lab: Lab = load(speech_folder, device="cpu", dtype="float32")
-    folder = build_package(lab.model, name=lab.entry.name)
+    folder = build_package(lab.model, name=lab.model_info.name)
     options = {"max_new_tokens": 16, "ignore_eos": True}
     for number, seconds in enumerate((0.2, 0.9, 2.3)):
         clip = noise(seconds, seed=number)

@@ -19,12 +19,12 @@ from app.components.kept_settings import accepted, restored
 from app.components.settings_panel import FIELDS, SettingsPanel, build_settings
 from app.service.limits import Limits
 from app.service.model_card import card_of_name
-from app.service.service import Studio
+from app.service.service import TranscriptionService
 from app.service.transcript_files import archive, transcript_file
 from app.service.updates import Paced
 from app.wording.phrases import progress_html
 from app.wording.words_html import MOST_WORDS, words_html
-from app_stubs import SETTINGS, TRANSCRIPT, StubLab, studio_of
+from app_stubs import SETTINGS, TRANSCRIPT, StubLab, service_of
 from core.text.transcript import Word
 
 WORDS = (Word("three", 0.1, 0.5, 0.99), Word("<one>", 0.9, 1.2, 0.41), Word("eight", 3.0, 3.3, 0.9))
@@ -82,7 +82,7 @@ def recordings(tmp_path: Path) -> list[str]:
 
 class TestSeveralFiles:
     def test_every_file_gets_its_own_row(self, recordings: list[str]) -> None:
-        *_, rows = transcribed(studio_of([]), "a", recordings, SETTINGS)
+        *_, rows = transcribed(service_of([]), "a", recordings, SETTINGS)
         assert [(row.name, row.text, row.state) for row in rows] == [
             (name, name, DONE) for name in ("a.flac", "b.flac", "c.flac")
         ]
@@ -97,34 +97,34 @@ class TestSeveralFiles:
                     raise ValueError("b.flac: not a recording")
                 return super().stream(path, cancelled=cancelled)
 
-        studio = Studio(loader=lambda name, **_: Picky(name))
-        *_, rows = transcribed(studio, "a", recordings, SETTINGS)
+        service = TranscriptionService(loader=lambda name, **_: Picky(name))
+        *_, rows = transcribed(service, "a", recordings, SETTINGS)
         assert [row.state for row in rows] == [DONE, FAILED, DONE]
         assert "not a recording" in rows[1].text
         assert rows[1].transcript is None
 
     def test_stop_leaves_out_the_rest(self, recordings: list[str]) -> None:
-        studio = studio_of([])
-        studio.begin("a")
-        studio.stop("a")
-        *_, rows = transcribed(studio, "a", recordings, SETTINGS)
+        service = service_of([])
+        service.begin("a")
+        service.stop("a")
+        *_, rows = transcribed(service, "a", recordings, SETTINGS)
         assert [row.state for row in rows] == [LEFT_OUT] * 3
 
     def test_the_table_escapes_and_no_files_get_a_sentence(self) -> None:
-        rows = next(transcribed(studio_of([]), "a", ["/x/<b>.wav"], SETTINGS))
+        rows = next(transcribed(service_of([]), "a", ["/x/<b>.wav"], SETTINGS))
         assert "<b>" not in rows_html(rows)
         assert "choose some first" in rows_html([])
 
 
 @pytest.fixture
-def studio() -> Studio:
-    return studio_of([])
+def service() -> TranscriptionService:
+    return service_of([])
 
 
 @pytest.fixture
-def panel(studio: Studio) -> SettingsPanel:
+def panel(service: TranscriptionService) -> SettingsPanel:
     with gr.Blocks():
-        return build_settings(studio)
+        return build_settings(service)
 
 
 class TestKeptSettings:
@@ -134,9 +134,11 @@ class TestKeptSettings:
         assert (chosen.model, chosen.engine, chosen.decoding) == ("tiny", "eager", "greedy")
         assert (chosen.device, chosen.dtype, chosen.quantize) == ("", "", "")
 
-    def test_what_was_chosen_comes_back(self, studio: Studio, panel: SettingsPanel) -> None:
+    def test_what_was_chosen_comes_back(
+        self, service: TranscriptionService, panel: SettingsPanel
+    ) -> None:
         kept = {"model": "tiny", "decoding": "beam", "beams": 3, "lora": False, "dtype": "bfloat16"}
-        changes = restored(studio, panel, kept)
+        changes = restored(service, panel, kept)
         assert changes[panel.decoding]["value"] == "beam"
         assert changes[panel.beams]["value"] == 3
         assert changes[panel.beams]["visible"]
@@ -166,10 +168,10 @@ class TestKeptSettings:
         }
 
     def test_a_link_cannot_choose_a_model_that_is_not_run_here(self) -> None:
-        studio = studio_of([], limits=Limits(only=frozenset({"tiny"}), no_compile="not here"))
+        service = service_of([], limits=Limits(only=frozenset({"tiny"}), no_compile="not here"))
         with gr.Blocks():
-            panel = build_settings(studio)
-        changes = restored(studio, panel, {"model": "someone/else", "engine": "compile"})
+            panel = build_settings(service)
+        changes = restored(service, panel, {"model": "someone/else", "engine": "compile"})
         assert changes[panel.model]["value"] == "tiny"
         assert panel.engine not in changes
 

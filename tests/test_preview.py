@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from training.__main__ import main
-from training.corpus.manifest import Row
+from training.corpus.manifest import ManifestRow
 from training.finetune.preview import picture_of, rebuilt, several_speakers, wav_of
 from training.stages.mels import power_mel
 
@@ -92,6 +92,6 @@ def test_a_rebuilt_sound_has_the_mels_it_was_rebuilt_from():
 
 
 def test_rows_of_different_speakers_come_first():
-    rows = [Row(Path(f"{i}"), "x", "en", name, "") for i, name in enumerate("aabbc")]
+    rows = [ManifestRow(Path(f"{i}"), "x", "en", name, "") for i, name in enumerate("aabbc")]
     assert [row.speaker for row in several_speakers(rows, 4)] == ["a", "b", "c", "a"]
     assert len(several_speakers(rows, 9)) == 5

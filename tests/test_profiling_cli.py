@@ -15,8 +15,9 @@ from profiling import commands
 from profiling.__main__ import main
 from profiling.measure.capture import MAX_TRACE_BYTES
 from profiling.measure.length_table import tiled
+from profiling.measure.timed_pass import FEWEST_BLOCKS, TimingSettings
 from profiling.measure.timing import Cancelled
-from profiling.measure.workload import Clip, Workload
+from profiling.measure.workload import ClipInfo, Workload
 from profiling.runs import session
 from profiling.runs.store import RunStore
 from profiling.statistics.baseline import PUBLISHED
@@ -218,7 +219,7 @@ def test_a_compiler_that_fails_is_one_line_with_advice(
 
 def test_a_session_that_is_stopped_stores_nothing(clip: Path, lab: Any, tmp_path: Path):
     work = Workload(
-        clip=Clip.of(clip),
+        clip=ClipInfo.of(clip),
         model="x",
         revision=None,
         engine="eager",
@@ -245,13 +246,13 @@ def test_a_session_that_is_stopped_stores_nothing(clip: Path, lab: Any, tmp_path
         lab,
         [work],
         RunStore(tmp_path),
-        session.Settings(keep=True),
+        TimingSettings(keep=True),
         progress=after_a_block,
         cancelled=lambda: stopped,
     )
     run = RunStore(tmp_path).read(kept[0])
     assert "blocks; nothing was traced" in run["warnings"][0]
-    assert 1 <= len(run["samples"]["end_to_end"]) < session.FEWEST_BLOCKS
+    assert 1 <= len(run["samples"]["end_to_end"]) < FEWEST_BLOCKS
     assert run["trace"] is None
     with pytest.raises(ValueError, match="expected pairs"):
         session.measure([lab, lab], [work], RunStore(tmp_path))

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from core.checkpoint.catalog import CATALOG, LANGUAGES, CatalogEntry, describe, lookup
+from core.checkpoint.catalog import CATALOG, LANGUAGES, ModelInfo, describe, lookup
 from core.checkpoint.hub import CheckpointFiles
 from core.text.prompts import INSTRUCTIONS, PromptBuilder, Request, build_instruction, read_template
 from core.text.tokenizer import Tokenizer
@@ -33,11 +33,11 @@ def request(task: str = "transcribe", **changes: Any) -> Request:
 def builder(tmp_path: Path, tokenizer: Tokenizer) -> Callable[..., PromptBuilder]:
     """``builder(entry, **files)``: files as name with ``__`` for the dot -> text."""
 
-    def build(entry: CatalogEntry, **files: str) -> PromptBuilder:
+    def build(model_info: ModelInfo, **files: str) -> PromptBuilder:
         for name, text in files.items():
             (tmp_path / name.replace("__", ".")).write_text(text)
         found = CheckpointFiles("here", tmp_path, {})
-        return PromptBuilder(found, tokenizer, entry, AUDIO_ID)
+        return PromptBuilder(found, tokenizer, model_info, AUDIO_ID)
 
     return build
 
@@ -80,7 +80,7 @@ def builder(tmp_path: Path, tokenizer: Tokenizer) -> Callable[..., PromptBuilder
     ],
 )
 def test_instructions_are_those_the_models_were_trained_on(
-    model: CatalogEntry, asked: Request, expected: str
+    model: ModelInfo, asked: Request, expected: str
 ):
     assert build_instruction(asked, model) == expected
 
@@ -101,19 +101,19 @@ def test_instructions_are_those_the_models_were_trained_on(
     ],
 )
 def test_what_a_model_does_not_have_is_refused_with_what_it_has(
-    model: CatalogEntry, asked: Request, told: str
+    model: ModelInfo, asked: Request, told: str
 ):
     with pytest.raises(ValueError, match=told):
         build_instruction(asked, model)
 
 
 def test_every_family_has_an_instruction_for_every_task_it_is_listed_with():
-    for entry in CATALOG.values():
-        for task in set(entry.tasks) - {"instruct"}:
+    for model_info in CATALOG.values():
+        for task in set(model_info.tasks) - {"instruct"}:
             asked = request(task, target_language="de" if task == "translate" else None)
-            assert "{" not in build_instruction(asked, entry)
-        assert set(entry.languages) | set(entry.target_languages) <= set(LANGUAGES)
-        assert entry.family in INSTRUCTIONS
+            assert "{" not in build_instruction(asked, model_info)
+        assert set(model_info.languages) | set(model_info.target_languages) <= set(LANGUAGES)
+        assert model_info.family in INSTRUCTIONS
 
 
 def test_the_prompt_of_version_three_point_three(builder: Callable[..., PromptBuilder]):
@@ -125,7 +125,7 @@ def test_the_prompt_of_version_three_point_three(builder: Callable[..., PromptBu
 
 
 @pytest.mark.parametrize("model", [V40, V41])
-def test_the_prompt_of_version_four(model: CatalogEntry, builder: Callable[..., PromptBuilder]):
+def test_the_prompt_of_version_four(model: ModelInfo, builder: Callable[..., PromptBuilder]):
     rendered = builder(model).render([{"role": "user", "content": "<|audio|>hear"}])
     assert rendered == "USER: <|audio|>hear\n ASSISTANT:"
 
@@ -276,7 +276,7 @@ def test_a_template_that_loses_or_doubles_the_audio_is_refused(
         builder(V33, chat_template__jinja=template).speech(request(), 3)
 
 
-def described(folder: Path, source: str = "me/my-model", **parts: bool) -> CatalogEntry:
+def described(folder: Path, source: str = "me/my-model", **parts: bool) -> ModelInfo:
     parts = {"has_lora_adapter": False, "has_bpe_ctc_head": False, **parts}
     return describe(source, folder, **parts)
 
@@ -291,11 +291,11 @@ def described(folder: Path, source: str = "me/my-model", **parts: bool) -> Catal
     ],
 )
 def test_an_unknown_checkpoint_is_judged_by_its_name(source: str, family: str, tmp_path: Path):
-    entry = described(tmp_path, source)
-    assert entry.family == family
-    assert entry.name == source
-    assert entry.parameters is None
-    assert family in entry.notes
+    model_info = described(tmp_path, source)
+    assert model_info.family == family
+    assert model_info.name == source
+    assert model_info.parameters is None
+    assert family in model_info.notes
 
 
 def test_a_nameless_checkpoint_is_judged_by_its_parts(tmp_path: Path):
@@ -320,9 +320,13 @@ def test_the_bundled_model_is_itself_by_any_path(monkeypatch: pytest.MonkeyPatch
 def test_a_checkpoint_may_describe_itself(tmp_path: Path):
     text = {"family": "tiny", "title": "Colours", "languages": ["en", "de"], "num_beams": 2}
     (tmp_path / "lab.json").write_text(json.dumps(text))
-    entry = described(tmp_path)
-    assert (entry.family, entry.title, entry.languages) == ("tiny", "Colours", ("en", "de"))
-    assert (entry.source, entry.num_beams) == ("me/my-model", 2)
+    model_info = described(tmp_path)
+    assert (model_info.family, model_info.title, model_info.languages) == (
+        "tiny",
+        "Colours",
+        ("en", "de"),
+    )
+    assert (model_info.source, model_info.num_beams) == ("me/my-model", 2)
 
 
 @pytest.mark.parametrize(

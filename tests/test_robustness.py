@@ -21,8 +21,8 @@ from core.lab import Lab
 from core.memory import OutOfMemory, is_out_of_memory, within_memory
 from core.model.cache import KVCache
 from core.text.transcript import Transcript
+from core.transcription.clip import STOPPED
 from core.transcription.options import Finished, PartialText, PhaseDone
-from core.transcription.transcribe import STOPPED
 from recordings import pcm_wav
 
 OPTIONS = {"max_new_tokens": 8, "ignore_eos": True, "skip_silence": False}

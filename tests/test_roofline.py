@@ -19,7 +19,7 @@ from core.lab import Lab
 from core.model.cache import allocate_cache
 from core.model.config import ModelConfig
 from core.phases import DECODE, ENCODER, PREFILL, PROJECTOR
-from profiling.measure.dispatch_overhead import shadow_config, shadow_ms
+from profiling.measure.dispatch_overhead import dispatch_overhead_ms, shadow_config
 from profiling.roofline import counts
 from profiling.roofline.counts import Shape, count, shape_of
 from profiling.roofline.machine_peaks import (
@@ -314,7 +314,7 @@ def test_the_shadow_keeps_layers_and_loses_width(lab: Lab):
     shadow = shadow_config(lab.config)
     assert shadow.decoder.num_hidden_layers == lab.config.decoder.num_hidden_layers
     assert counts.decoder_parameters(shadow_config(BIG).decoder) < 1_000_000
-    found = shadow_ms(lab, seconds=0.0)
+    found = dispatch_overhead_ms(lab, seconds=0.0)
     assert set(found) == {ENCODER, PROJECTOR, PREFILL, DECODE, CHOOSING}
     assert all(0 <= ms < 1000 for ms in found.values())
     assert found[DECODE] > 0

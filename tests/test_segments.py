@@ -10,7 +10,7 @@ from core.audio.segmentation import (
     FRAME_S,
     MARGIN_S,
     PAUSE_S,
-    Span,
+    SpeechSegment,
     speech_spans,
     whole_frames,
     whole_spans,
@@ -18,7 +18,7 @@ from core.audio.segmentation import (
 from core.audio.vad import FRAME
 
 
-def spans_of(script: str, *, longest_s: float = 30.0, chunk: int = 700) -> list[Span]:
+def spans_of(script: str, *, longest_s: float = 30.0, chunk: int = 700) -> list[SpeechSegment]:
     """Spans of a recording with one character a frame: '#' speech, '+' maybe, anything else none.
 
     Every sample of frame i has the value i, so that a span's samples tell where it came from.
@@ -32,7 +32,7 @@ def spans_of(script: str, *, longest_s: float = 30.0, chunk: int = 700) -> list[
     return list(speech_spans(iter(samples.split(chunk)), probability, longest_s=longest_s))
 
 
-def frames_of(span: Span) -> tuple[int, int]:
+def frames_of(span: SpeechSegment) -> tuple[int, int]:
     """First and last frame of a span, from its samples."""
     return int(span.waveform[0]), int(span.waveform[-1])
 

@@ -18,7 +18,9 @@ import pandas as pd
 import pytest
 
 from profiling.runs import archive as archive_limits
-from profiling.runs.store import ArchiveError, RunError, RunStore
+from profiling.runs.archive import ArchiveError
+from profiling.runs.run_file import RunError
+from profiling.runs.store import RunStore
 
 ROOT = Path(__file__).parents[1]
 TRACE = b"\x1f\x8b trace"

@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from profiling.trace.events import EVENT_COLUMNS, TraceError, read_trace
+from profiling.trace.events import read_trace
+from profiling.trace.trace_columns import EVENT_COLUMNS
+from profiling.trace.trace_file import TraceError
 from profiling.trace.trace_schema import validate_chrome_trace
 
 TINY = Path(__file__).parent / "data" / "tiny_trace.json"

@@ -16,7 +16,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 import core
 from core.model.features import FeatureConfig, LogMel
 from training.corpus import text
-from training.corpus.corpus import RATE, Clip, read_manifest, write_manifest, write_wav
+from training.corpus.corpus import RATE, CorpusClip, read_manifest, write_manifest, write_wav
 from training.corpus.synthesis import VOICES
 from training.corpus.vocabulary import CHAT_TEMPLATE, Vocabulary, chat_prompt, train_tokenizer
 from training.stages import align_stage, decoder_stage, encoder_stage, joint_stage, mels, pack
@@ -47,7 +47,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
         name = f"audio/{index:02d}.wav"
         write_wav(folder / name, tone(word, 0.5 + 0.05 * index, index))
         split = "dev" if index >= 14 else "train"
-        clips.append(Clip(name, word, "en", speaker, "none", split))
+        clips.append(CorpusClip(name, word, "en", speaker, "none", split))
     write_manifest(folder, "tones", clips)
     return folder
 

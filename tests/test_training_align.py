@@ -10,7 +10,14 @@ import torch
 from core.model.granite_speech import GraniteSpeech
 from training.architecture import ENCODER_LAYERS
 from training.corpus.vocabulary import Vocabulary, train_tokenizer
-from training.stages.align_model import TRAINED_LAYERS, Heard, build, finish, listen, speech_loss
+from training.stages.align_model import (
+    TRAINED_LAYERS,
+    EncodedBatch,
+    build,
+    finish,
+    listen,
+    speech_loss,
+)
 from training.stages.align_model import trainable as trained_by_name
 from training.stages.batches import Batch
 from training.stages.decoder_stage import new_decoder
@@ -80,7 +87,7 @@ def test_with_the_adapter_off_only_the_answer_that_it_cannot_hear_counts(
 
     def loss(of: GraniteSpeech, texts: tuple[str, ...], *, lora: bool) -> float:
         with torch.no_grad():
-            return float(speech_loss(of, vocabulary, Heard(heard.hidden, texts), lora=lora))
+            return float(speech_loss(of, vocabulary, EncodedBatch(heard.hidden, texts), lora=lora))
 
     assert loss(model, ("one", "two"), lora=False) == loss(model, ("six six", ""), lora=False)
     assert loss(model, ("one", "two"), lora=True) != loss(model, ("six six", ""), lora=True)

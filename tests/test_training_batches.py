@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 import torch
 
-from training.corpus.corpus import Clip, part_of
+from training.corpus.corpus import CorpusClip, part_of
 from training.stages import mels
 from training.stages.augment import mel_centres, warp
 from training.stages.batches import BLOCK, SHARES, Chance, Composer
@@ -23,8 +23,8 @@ def chance(seed: int) -> Chance:
     return Chance(random.Random(seed), torch.Generator().manual_seed(seed))
 
 
-def clip_of(audio: str, speaker: str = "flite-awb") -> Clip:
-    return Clip(audio, "one", "en", speaker, "none", "train")
+def clip_of(audio: str, speaker: str = "flite-awb") -> CorpusClip:
+    return CorpusClip(audio, "one", "en", speaker, "none", "train")
 
 
 def test_a_clip_belongs_to_the_part_that_its_folder_names() -> None:

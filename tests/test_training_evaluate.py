@@ -12,10 +12,10 @@ import pytest
 import soundfile
 
 from core.checkpoint.catalog import ASSETS
-from training.corpus.corpus import Clip, read_manifest, write_manifest
+from training.corpus.corpus import CorpusClip, read_manifest, write_manifest
 from training.corpus.public_test_sets import make_others
 from training.stages import evaluate, systems
-from training.stages.systems import Heard, nearest_reading
+from training.stages.systems import SystemOutput, nearest_reading
 
 EXAMPLES = ASSETS / "examples"
 
@@ -28,7 +28,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     clips = []
     for name in sorted(texts)[:2] + sorted(texts)[-2:]:
         shutil.copyfile(EXAMPLES / name, folder / name)
-        clips.append(Clip(name, texts[name], "en", "someone", "none", "asterisk_strings"))
+        clips.append(CorpusClip(name, texts[name], "en", "someone", "none", "asterisk_strings"))
     write_manifest(folder, "asterisk", clips)
     return folder
 
@@ -62,8 +62,8 @@ def test_every_way_hears_every_set_and_absent_sets_are_named(corpus: Path) -> No
 def test_what_is_said_to_be_outside_is_counted(
     corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def alternate(file: Path, said: str) -> Heard:
-        return Heard(said, warned=file.name.startswith("digit"))
+    def alternate(file: Path, said: str) -> SystemOutput:
+        return SystemOutput(said, warned=file.name.startswith("digit"))
 
     monkeypatch.setattr(evaluate, "way", lambda name, model: alternate)
     row = next(r for r in evaluate.evaluate(corpus, "tiny", ways=("greedy",)) if r.words)

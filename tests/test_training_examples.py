@@ -7,7 +7,7 @@ import pytest
 
 from bundled import transcripts
 from training.corpus import examples
-from training.corpus.corpus import RATE, Clip, write_manifest, write_wav
+from training.corpus.corpus import RATE, CorpusClip, write_manifest, write_wav
 
 
 def corpus(folder: Path, without: str = "") -> Path:
@@ -20,7 +20,7 @@ def corpus(folder: Path, without: str = "") -> Path:
         "prompts_outside": examples.OUTSIDE,
     }
     clips = [
-        Clip("quiet.wav", text, "en", "someone", "none", split)
+        CorpusClip("quiet.wav", text, "en", "someone", "none", split)
         for split, texts in said.items()
         for text in texts
         if text != without

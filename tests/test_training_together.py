@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 
 from training.__main__ import main
-from training.stages.distributed import Team, join_team
+from training.stages.distributed import ProcessGroup, join_process_group
 
 ROOT = Path(__file__).parents[1]
 MEMBER = """
 import sys, json, torch
 from torch import nn
-from training.stages.distributed import join_team
+from training.stages.distributed import join_process_group
 
 torch.set_num_threads(1)
-with join_team() as team:
+with join_process_group() as team:
     torch.manual_seed(team.rank)
     model = nn.Linear(3, 2)
     team.begin_alike([value.data for value in model.parameters()])
@@ -69,14 +69,14 @@ def free_port() -> int:
 
 def test_alone_there_is_one_process_and_it_leads(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    with join_team() as team:
-        assert team == Team(0, 1)
+    with join_process_group() as team:
+        assert team == ProcessGroup(0, 1)
         assert team.leads
         assert team.share(7) == 7
 
 
 def test_processes_read_pools_of_their_own():
-    assert [[Team(rank, 3).share(pool) for pool in range(2)] for rank in range(3)] == [
+    assert [[ProcessGroup(rank, 3).share(pool) for pool in range(2)] for rank in range(3)] == [
         [0, 3],
         [1, 4],
         [2, 5],
@@ -101,5 +101,5 @@ def test_half_an_environment_is_refused(size: str, said: str, monkeypatch: pytes
     else:
         for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
             monkeypatch.setenv(name, "1")
-    with pytest.raises(ValueError, match=said), join_team():
+    with pytest.raises(ValueError, match=said), join_process_group():
         pass

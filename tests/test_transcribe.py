@@ -24,8 +24,8 @@ from core.lab import Lab
 from core.phases import PhaseClock
 from core.text.prompts import PromptBuilder
 from core.text.transcript import Transcript
+from core.transcription.clip import NO_SPEECH
 from core.transcription.options import Finished, PartialText, PhaseDone, PhaseStarted
-from core.transcription.transcribe import NO_SPEECH
 
 SHORT = {"max_new_tokens": 12}
 
@@ -196,7 +196,7 @@ def test_chat_is_the_base_model(lab: Lab, speech_folder: Path, tmp_path: Path):
 
 def test_models_without_a_text_mode_say_so(deaf: Lab, noise: Callable[..., Tensor]):
     four = core.load(deaf.files.folder, device="cpu", dtype="float32")
-    four.entry = CATALOG["granite-4.0-1b-speech"]
+    four.model_info = CATALOG["granite-4.0-1b-speech"]
     with pytest.raises(ValueError, match="Granite 4.0 1B Speech has no text mode"):
         four.chat("hello")
 

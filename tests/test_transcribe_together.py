@@ -15,8 +15,8 @@ from torch import Tensor
 
 from core.lab import Lab
 from core.text.transcript import Transcript
+from core.transcription.clip import NO_SPEECH, STOPPED
 from core.transcription.options import Finished, PartialText
-from core.transcription.transcribe import NO_SPEECH, STOPPED
 
 SHORT = {"max_new_tokens": 12}
 

@@ -9,7 +9,7 @@ from math import log
 import pytest
 import torch
 
-from core.model.ctc import hears_speech, label_character, read_greedily
+from core.model.ctc import contains_speech, label_character, read_greedily
 from core.text.tokenizer import Tokenizer
 from core.text.words import confidence, split_words
 from tiny_models import END_ID, VOCABULARY
@@ -75,7 +75,7 @@ def test_the_greedy_reading_merges_repeats_and_drops_blanks():
 
 def test_blanks_and_spaces_are_no_speech():
     def heard(*labels: int) -> bool:
-        return hears_speech(torch.nn.functional.one_hot(torch.tensor(labels), 256).float())
+        return contains_speech(torch.nn.functional.one_hot(torch.tensor(labels), 256).float())
 
     assert not heard(0, 0, ord(" "), 0)
     assert heard(0, ord("a"), 0)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from core.audio.decode import AudioError
+from core.audio.waveform import AudioError
 from core.lab import Lab
 from measuring import RECORDING, workload
-from profiling.measure.workload import Clip, Workload
+from profiling.measure.workload import ClipInfo, Workload
 
 
 def test_a_workload_survives_json(lab: Lab):
@@ -72,10 +72,10 @@ def test_foreign_json_is_refused(lab: Lab, damage: str):
 def test_a_clip_is_measured_and_hashed(tmp_path: Path):
     file = tmp_path / "noise.wav"
     file.write_bytes(RECORDING)
-    clip = Clip.of(file)
+    clip = ClipInfo.of(file)
     assert (clip.name, clip.seconds, len(clip.sha256)) == ("noise.wav", 2.0, 64)
     with pytest.raises(AudioError, match="cannot be read"):
-        Clip.of(tmp_path / "none.wav")
+        ClipInfo.of(tmp_path / "none.wav")
 
 
 def test_different_work_is_named(lab: Lab):

@@ -14,8 +14,8 @@ import pytest
 
 from app.service.deployment import Deployment
 from app.service.limits import Limits
-from app.service.model_cache import Shelf
-from app.service.service import Studio
+from app.service.model_cache import ModelCache
+from app.service.service import TranscriptionService
 from app.service.settings import Settings
 from app.service.zero_gpu import HEAR, LEAST_S, MOST_S, TRANSCRIBE, Failed, LentGpu, seconds_needed
 from app.ui import build_app
@@ -50,8 +50,8 @@ def other_process(work: Callable[..., Iterator[Any]], duration: Any) -> Callable
 class TestLentGpu:
     @pytest.fixture
     def lent(self, monkeypatch: pytest.MonkeyPatch) -> LentGpu:
-        shelf = Shelf("tiny", None, None, lambda *_, **__: Lab())  # type: ignore[arg-type, return-value]
-        return LentGpu(shelf, other_process)
+        models = ModelCache("tiny", None, None, lambda *_, **__: Lab())  # type: ignore[arg-type, return-value]
+        return LentGpu(models, other_process)
 
     @pytest.fixture
     def recording(self, tmp_path: Path) -> str:
@@ -93,7 +93,7 @@ class TestLentGpu:
 
             return call
 
-        lent = LentGpu(Shelf("tiny", None, None), borrow)
+        lent = LentGpu(ModelCache("tiny", None, None), borrow)
         with pytest.raises(ValueError, match="exceeded your GPU quota. Sign in"):
             list(lent(TRANSCRIBE, lambda: False, recording, Settings(model="tiny")))
 
@@ -135,9 +135,9 @@ def test_what_the_encoder_heard_is_computed_where_the_gpu_is(
         return encode(*values, **named)
 
     monkeypatch.setattr(lab.model.encoder, "forward", watched)
-    studio = Studio(loader=lambda *_, **__: lab, borrow=lender.GPU)
-    hearing = studio.hear(str(tmp_path / "noise.wav"), Settings(model="tiny"))
-    assert hearing.mel.shape[0] > 100
+    service = TranscriptionService(loader=lambda *_, **__: lab, borrow=lender.GPU)
+    view = service.encoder_view(str(tmp_path / "noise.wav"), Settings(model="tiny"))
+    assert view.mel.shape[0] > 100
     assert lender.kinds == [HEAR]
     assert lent
     assert all(lent)
@@ -149,14 +149,16 @@ def test_the_app_borrows_the_gpu_on_zero_gpu_and_only_there(
 ) -> None:
     lender, made = Lender(), []
     monkeypatch.setitem(sys.modules, "spaces", SimpleNamespace(GPU=lender.GPU))
-    monkeypatch.setattr("app.service.service.Studio.warm", lambda self: made.append(self))
+    monkeypatch.setattr(
+        "app.service.service.TranscriptionService.warm", lambda self: made.append(self)
+    )
     monkeypatch.setattr("app.serving.serve", lambda *_, **__: "")
     monkeypatch.setenv("SPACE_ID", "me/lab")
     monkeypatch.setenv("SPACES_ZERO_GPU", zero_gpu)
     monkeypatch.setattr(sys, "argv", ["app.py"])
     runpy.run_path(str(ROOT / "app.py"), run_name="__main__")
-    (studio,) = made
-    assert (studio._work.lent is not None) is bool(zero_gpu)
+    (service,) = made
+    assert (service._work.lent is not None) is bool(zero_gpu)
 
 
 def test_what_spaces_lends_is_imported_before_anything_of_ours() -> None:
@@ -166,7 +168,7 @@ def test_what_spaces_lends_is_imported_before_anything_of_ours() -> None:
 
 def test_the_page_of_a_zero_gpu_space_offers_what_works_there() -> None:
     where = Deployment(public=True, zero_gpu=True, runs=None)
-    page = build_app(Studio(limits=Limits.of(where)), where)
+    page = build_app(TranscriptionService(limits=Limits.of(where)), where)
     said = " ".join(str(block.value) for block in page.blocks.values() if hasattr(block, "value"))
     assert "no live text on ZeroGPU" in said
     assert "Nothing is timed on ZeroGPU" in said

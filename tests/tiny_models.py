@@ -17,7 +17,7 @@ from tokenizers.models import BPE
 from torch import Tensor, nn
 
 from core.checkpoint.config_file import parse_config
-from core.checkpoint.weights import to_stored
+from core.checkpoint.key_map import to_stored
 from core.model.granite_speech import GraniteSpeech
 
 END, ROLE, END_ROLE, AUDIO = "<|end_of_text|>", "<|start_of_role|>", "<|end_of_role|>", "<|audio|>"

@@ -107,7 +107,7 @@ def _finetune(arguments: argparse.Namespace) -> None:
     from training.finetune.finetune import finetune
     from training.finetune.options import FinetuneOptions
     from training.finetune.row_schedule import Size
-    from training.finetune.trainable import Plan
+    from training.finetune.trainable import TrainablePlan
 
     alpha = float(arguments.rank if arguments.alpha is None else arguments.alpha)
     parts, modules = _names(arguments.train), _names(arguments.modules)
@@ -120,7 +120,7 @@ def _finetune(arguments: argparse.Namespace) -> None:
         keep_share=arguments.keep_share,
         out=arguments.out,
         resume=arguments.resume,
-        plan=Plan(parts, arguments.rank, alpha, modules, arguments.encoder_layers),
+        plan=TrainablePlan(parts, arguments.rank, alpha, modules, arguments.encoder_layers),
         size=Size(arguments.batch, arguments.batch_seconds),
         accumulate=arguments.accumulate,
         steps=arguments.steps,

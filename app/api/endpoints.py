@@ -15,13 +15,13 @@ from gradio.events import api
 from app.components.events import MODEL_EVENT
 from app.components.failures import plain_errors
 from app.components.settings_panel import MAX_BEAMS, MAX_NEW_TOKENS
-from app.service.service import Studio
+from app.service.service import TranscriptionService
 from app.service.settings import LORA_CHOICES, Settings
 from app.wording import phrases
 from core.text.prompts import TASKS
 
 
-def build_endpoints(studio: Studio) -> None:
+def build_endpoints(service: TranscriptionService) -> None:
     """Add the API names to the current Blocks."""
 
     def transcribe(
@@ -57,23 +57,23 @@ def build_endpoints(studio: Studio) -> None:
             adapter=(adapter or "").strip(),
         )
         with plain_errors(on_page=False):
-            return studio.transcribe(audio, settings).to_dict()
+            return service.transcribe(audio, settings).to_dict()
 
     def models() -> list[dict[str, Any]]:
         """List the models this app knows: abilities, licence, size, and which are loaded."""
-        return [card.to_dict() for card in studio.cards()]
+        return [card.to_dict() for card in service.cards()]
 
     with gr.Column(visible=False):
         out = gr.JSON(label="Transcript")
-        gr.Button().click(transcribe, _inputs(studio), [out], api_name="transcribe", **MODEL_EVENT)
+        gr.Button().click(transcribe, _inputs(service), [out], api_name="transcribe", **MODEL_EVENT)
     api(models, api_name="models", queue=False)
 
 
-def _inputs(studio: Studio) -> list[Any]:
+def _inputs(service: TranscriptionService) -> list[Any]:
     """The parameters of ``/transcribe``, in order; labels and infos become its documentation."""
     return [
         gr.Audio(type="filepath", label="audio: the recording, any common format"),
-        gr.Textbox(studio.model, label="model: a catalog name, repository id or folder"),
+        gr.Textbox(service.model, label="model: a catalog name, repository id or folder"),
         gr.Radio(list(phrases.ENGINES), value="eager", label="engine"),
         gr.Radio(list(LORA_CHOICES), value="auto", label="lora"),
         gr.Radio(list(phrases.DECODINGS), value="greedy", label="decoding"),

@@ -69,7 +69,7 @@ def build_measure_endpoints(
 
     with gr.Column(visible=False):
         audio = gr.Audio(type="filepath", label="audio: the recording, any common format")
-        model = gr.Textbox(measuring.studio.model, label="model: used where settings name none")
+        model = gr.Textbox(measuring.service.model, label="model: used where settings name none")
         blocks = gr.Slider(1, MOST, 10, step=1, label="blocks: of two runs each")
         a = gr.JSON({"engine": "eager"}, label=f"a: the baseline's settings, {SETTINGS}")
         b = gr.JSON({"engine": "compile"}, label="b: the other's settings")

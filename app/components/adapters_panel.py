@@ -17,10 +17,11 @@ from gradio.events import Dependency
 
 from app.components.arm_panel import ArmPanel
 from app.components.events import MODEL_EVENT, PAGE_EVENT, Updates
-from app.components.failures import told
+from app.components.failures import user_message
 from app.components.settings_panel import SettingsPanel
 from app.service.model_actions import add_adapter, remove_adapter
-from app.service.service import Studio, plain_name
+from app.service.model_cache import plain_name
+from app.service.service import TranscriptionService
 from app.wording import phrases
 
 NOTE = (
@@ -41,11 +42,11 @@ class AdaptersPanel:
     changed: tuple[Dependency, ...]
 
 
-def build_adapters(studio: Studio, model: gr.Dropdown, tab: gr.Tab) -> AdaptersPanel:
+def build_adapters(service: TranscriptionService, model: gr.Dropdown, tab: gr.Tab) -> AdaptersPanel:
     """Lay the panel out inside the current column and wire it; ``tab`` is the tab around it."""
     with gr.Accordion("Adapters of this model", open=False, elem_id="adapters"):
         gr.HTML(phrases.aside_html(NOTE))
-        listing = gr.HTML(list_html(studio, studio.model), elem_id="adapters-list")
+        listing = gr.HTML(list_html(service, service.model), elem_id="adapters-list")
         with gr.Row():
             with gr.Column(min_width=240):
                 source = gr.Textbox(
@@ -79,9 +80,9 @@ def build_adapters(studio: Studio, model: gr.Dropdown, tab: gr.Tab) -> AdaptersP
             remove = gr.Button("Remove", min_width=80, elem_id="adapter-remove")
 
     def shown(chosen: str | None) -> Updates:
-        names = studio.card(chosen or studio.model).adapters
+        names = service.card(chosen or service.model).adapters
         return {
-            listing: list_html(studio, chosen or studio.model),
+            listing: list_html(service, chosen or service.model),
             leaving: gr.update(visible=bool(names)),
             gone: gr.update(choices=list(names), value=names[-1] if names else None),
         }
@@ -91,20 +92,20 @@ def build_adapters(studio: Studio, model: gr.Dropdown, tab: gr.Tab) -> AdaptersP
     ) -> Iterator[Updates]:
         yield {status: phrases.status_html(ADDING)}
         try:
-            added = add_adapter(studio, chosen or "", wanted or "", source_said or "", paths or [])
+            added = add_adapter(service, chosen or "", wanted or "", source_said or "", paths or [])
         except Exception as error:
-            yield {status: phrases.status_html(told(error), "error")}
+            yield {status: phrases.status_html(user_message(error), "error")}
             return
-        said = ADDED.format(name=added.name, title=studio.card(chosen or "").title)
+        said = ADDED.format(name=added.name, title=service.card(chosen or "").title)
         emptied = {source: "", files: None, name: ""}
         yield shown(chosen) | emptied | {status: phrases.status_html(said)}
 
     def remove_it(chosen: str | None, adapter: str | None) -> Updates:
         try:
-            remove_adapter(studio, chosen or "", adapter or "")
+            remove_adapter(service, chosen or "", adapter or "")
         except Exception as error:
-            return {status: phrases.status_html(told(error), "error")}
-        said = REMOVED.format(name=adapter, title=studio.card(chosen or "").title)
+            return {status: phrases.status_html(user_message(error), "error")}
+        said = REMOVED.format(name=adapter, title=service.card(chosen or "").title)
         return shown(chosen) | {status: phrases.status_html(said)}
 
     outputs = [listing, leaving, gone]
@@ -117,18 +118,18 @@ def build_adapters(studio: Studio, model: gr.Dropdown, tab: gr.Tab) -> AdaptersP
     return AdaptersPanel((added, removed))
 
 
-def list_html(studio: Studio, model: str) -> str:
+def list_html(service: TranscriptionService, model: str) -> str:
     """The adapters of a model: name, and where each came from."""
-    added = studio.shelf.adapters.of(plain_name(model))
+    added = service.models.adapters.of(plain_name(model))
     if not added:
-        return phrases.aside_html(NONE_YET.format(title=studio.card(model).title))
+        return phrases.aside_html(NONE_YET.format(title=service.card(model).title))
     rows = (f"<li><b>{escape(one.name)}</b> from {escape(one.source)}</li>" for one in added)
     return f"<ul class='added'>{''.join(rows)}</ul>"
 
 
 def keep_fresh(
     app: gr.Blocks,
-    studio: Studio,
+    service: TranscriptionService,
     panel: AdaptersPanel,
     settings: SettingsPanel,
     arms: Sequence[ArmPanel],
@@ -137,22 +138,24 @@ def keep_fresh(
 
     Args:
         app: the Blocks around everything.
-        studio: whose adapters.
+        service: whose adapters.
         panel: where they are added and removed.
         settings: those of the Transcribe tab, which the browser puts back when a page is loaded.
         arms: of measurements.
     """
     for event in panel.changed:
-        _offer(event.then, studio, [settings, *arms])
+        _offer(event.then, service, [settings, *arms])
     if arms:
-        _offer(app.load, studio, arms)
+        _offer(app.load, service, arms)
 
 
-def _offer(when: Any, studio: Studio, panels: Sequence[SettingsPanel | ArmPanel]) -> None:
+def _offer(
+    when: Any, service: TranscriptionService, panels: Sequence[SettingsPanel | ArmPanel]
+) -> None:
     def fresh(*values: Any) -> Updates:
         changes: Updates = {}
         for part, model, adapter in zip(panels, values[::2], values[1::2], strict=True):
-            changes |= part.adapters.fit(studio.card(model or studio.model), adapter)
+            changes |= part.adapters.fit(service.card(model or service.model), adapter)
         return changes
 
     inputs = [field for part in panels for field in (part.model, part.adapters.adapter)]

@@ -14,7 +14,7 @@ import gradio as gr
 from app.components.events import PAGE_EVENT, Updates
 from app.components.lora_fields import OWN, LoraFields, build_lora, chosen_adapter
 from app.service.deployment import Deployment
-from app.service.service import Studio
+from app.service.service import TranscriptionService
 from app.service.settings import Settings
 from app.wording import phrases
 from core.devices import dtypes, quantisers
@@ -74,18 +74,20 @@ class ArmPanel:
         return list((wanted | values).values())
 
 
-def build_arm(studio: Studio, deployment: Deployment, name: str, **chosen: Any) -> ArmPanel:
+def build_arm(
+    service: TranscriptionService, deployment: Deployment, name: str, **chosen: Any
+) -> ArmPanel:
     """Lay the panel out inside the current column; ``name`` begins the ids of its parts."""
-    card = studio.card(studio.model)
+    card = service.card(service.model)
     model = gr.Dropdown(
-        [(c.title, c.name) for c in studio.cards()],
+        [(c.title, c.name) for c in service.cards()],
         value=card.name,
         label="Model",
-        allow_custom_value=studio.limits.only is None,
+        allow_custom_value=service.limits.only is None,
         elem_id=f"{name}-model",
     )
     engine = gr.Radio(
-        [(phrases.ENGINES[key], key) for key in studio.limits.engines],
+        [(phrases.ENGINES[key], key) for key in service.limits.engines],
         value=chosen.get("engine", "eager"),
         label="Engine",
         info=deployment.no_compile,
@@ -113,7 +115,7 @@ def build_arm(studio: Studio, deployment: Deployment, name: str, **chosen: Any) 
     )
 
     def fit(name: str | None) -> Updates:
-        return adapters.fit(studio.card(name or studio.model))
+        return adapters.fit(service.card(name or service.model))
 
     model.change(fit, [model], adapters.outputs, **PAGE_EVENT)
     return ArmPanel(model, engine, adapters, decoding, dtype, quantize)

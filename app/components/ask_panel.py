@@ -14,7 +14,7 @@ import gradio as gr
 from app.components.events import MODEL_EVENT, Updates, session_of
 from app.components.failures import plain_errors
 from app.service.model_card import ModelCard
-from app.service.service import Studio
+from app.service.service import TranscriptionService
 from app.wording import phrases
 
 
@@ -32,9 +32,11 @@ class AskPanel:
         return {self.group: gr.update(visible=card.text_mode)}
 
 
-def build_ask(studio: Studio, model: gr.Dropdown, transcript: gr.Textbox) -> AskPanel:
+def build_ask(
+    service: TranscriptionService, model: gr.Dropdown, transcript: gr.Textbox
+) -> AskPanel:
     """Lay the panel out inside the current column and wire it."""
-    card = studio.card(studio.model)
+    card = service.card(service.model)
     with gr.Accordion("Ask about it", open=False, visible=card.text_mode, elem_id="ask") as group:
         gr.HTML(phrases.aside_html(phrases.ASK_NOTE))
         question = gr.Textbox(
@@ -51,7 +53,7 @@ def build_ask(studio: Studio, model: gr.Dropdown, transcript: gr.Textbox) -> Ask
 
     def ask(request: gr.Request, name: str, asked: str, text: str) -> Iterator[str]:
         with plain_errors():
-            yield from studio.ask(session_of(request), name, phrases.question(asked, text))
+            yield from service.ask(session_of(request), name, phrases.question(asked, text))
 
     for start in (send.click, question.submit):
         start(

@@ -16,20 +16,20 @@ import gradio as gr
 
 from app.components.events import MODEL_EVENT, PAGE_EVENT, Updates, session_of
 from app.components.settings_panel import SettingsPanel
-from app.service.service import Studio
+from app.service.service import TranscriptionService
 from app.service.settings import Settings
 from app.service.transcript_files import SAVE, File, archive
-from app.service.updates import NotBegun, Outcome
+from app.service.updates import NotBegun, RequestResult
 from app.wording import phrases
 from core.text.transcript import Transcript
+from core.transcription.clip import STOPPED
 from core.transcription.options import PartialText
-from core.transcription.transcribe import STOPPED
 
 WAITS, RUNS, DONE, FAILED, LEFT_OUT = "waits", "listening…", "done", "failed", "stopped"
 
 
 @dataclass(frozen=True)
-class Row:
+class FileRow:
     """One file. text: what was heard so far, or what went wrong."""
 
     name: str
@@ -38,7 +38,7 @@ class Row:
     transcript: Transcript | None = field(default=None, repr=False)
 
 
-def build_batch(studio: Studio, settings: SettingsPanel) -> None:
+def build_batch(service: TranscriptionService, settings: SettingsPanel) -> None:
     """Lay the panel out inside the current column and wire it."""
     with gr.Accordion("Several files at once", open=False, elem_id="batch"):
         files = gr.File(
@@ -56,10 +56,10 @@ def build_batch(studio: Studio, settings: SettingsPanel) -> None:
     done, file = gr.State([]), gr.JSON(elem_classes="never-shown")
 
     def begin(request: gr.Request) -> None:
-        studio.begin(session_of(request))
+        service.begin(session_of(request))
 
     def run(request: gr.Request, paths: list[str] | None, *values: Any) -> Iterator[Updates]:
-        for rows in transcribed(studio, session_of(request), paths or [], settings.read(values)):
+        for rows in transcribed(service, session_of(request), paths or [], settings.read(values)):
             made = [row.transcript for row in rows if row.transcript is not None]
             yield {
                 table: rows_html(rows),
@@ -68,7 +68,7 @@ def build_batch(studio: Studio, settings: SettingsPanel) -> None:
             }
 
     def stop_all(request: gr.Request) -> None:
-        studio.stop(session_of(request))
+        service.stop(session_of(request))
 
     begun = go.click(begin, None, None, **PAGE_EVENT)
     begun.then(
@@ -91,16 +91,16 @@ def pack(done: list[Transcript]) -> File:
 
 
 def transcribed(
-    studio: Studio, session: str, paths: list[str], settings: Settings
-) -> Iterator[list[Row]]:
+    service: TranscriptionService, session: str, paths: list[str], settings: Settings
+) -> Iterator[list[FileRow]]:
     """The rows, whenever one changed. Stop ends the file in hand and leaves out the rest."""
-    rows = [Row(Path(path).name) for path in paths]
+    rows = [FileRow(Path(path).name) for path in paths]
     yield rows
     for number, path in enumerate(paths):
         try:
-            for update in studio.stream(session, path, settings):
+            for update in service.stream(session, path, settings):
                 rows[number] = _after(rows[number], update)
-                if isinstance(update, PartialText | Outcome):
+                if isinstance(update, PartialText | RequestResult):
                     yield rows
         except Exception as error:
             rows[number] = replace(rows[number], state=FAILED, text=phrases.failure(error))
@@ -111,12 +111,12 @@ def transcribed(
     yield rows
 
 
-def _after(row: Row, update: object) -> Row:
+def _after(row: FileRow, update: object) -> FileRow:
     if isinstance(update, PartialText):
         return replace(row, state=RUNS, text=update.text)
     if isinstance(update, NotBegun):
         return replace(row, state=LEFT_OUT)
-    if isinstance(update, Outcome):
+    if isinstance(update, RequestResult):
         made = update.transcript
         state = LEFT_OUT if STOPPED in made.warnings else DONE
         told = made.text or phrases.sentence(made.warnings[0] if made.warnings else "no words")
@@ -124,7 +124,7 @@ def _after(row: Row, update: object) -> Row:
     return replace(row, state=RUNS)
 
 
-def rows_html(rows: list[Row]) -> str:
+def rows_html(rows: list[FileRow]) -> str:
     """The table; what is in it came from outside and is escaped."""
     if not rows:
         return phrases.status_html("No files came; choose some first.", "error")
@@ -139,7 +139,7 @@ def rows_html(rows: list[Row]) -> str:
     return f"{said}<table class='batch'><thead>{head}</thead><tbody>{body}</tbody></table>"
 
 
-def _cost(row: Row) -> str:
+def _cost(row: FileRow) -> str:
     if row.transcript is None:
         return escape(row.state)
     t = row.transcript

@@ -117,13 +117,13 @@ def build_compare_result(measuring: Measuring) -> CompareResult:
 
     def write(request: gr.Request, names: list[str]) -> str:
         with plain_errors(), measuring.quiet:
-            shelf, session = measuring.shelf, session_of(request)
-            a, b = (shelf.chosen(session, key).run for key in names)
+            library, session = measuring.library, session_of(request)
+            a, b = (library.chosen(session, key).run for key in names)
             if a is None or b is None:
                 raise ValueError("these runs are gone; compare again")
             found = compare(a, b, reference=a.get("reference_text")).to_json()
             return write_file(
-                shelf.scratch(session), "comparison.html", comparison_report(a, b, found).encode()
+                library.scratch(session), "comparison.html", comparison_report(a, b, found).encode()
             )
 
     made = report.click(write, [keys], [fetched], **TELLING_EVENT)

@@ -14,7 +14,7 @@ import gradio as gr
 from app.components.events import MODEL_EVENT
 from app.components.failures import plain_errors
 from app.components.settings_panel import SettingsPanel
-from app.service.service import Studio
+from app.service.service import TranscriptionService
 from app.wording import phrases
 from profiling.figures.encoder_view import heard_figure
 
@@ -28,7 +28,9 @@ class HeardPanel:
     read: gr.HTML
 
 
-def build_heard(studio: Studio, recording: gr.Audio, settings: SettingsPanel) -> HeardPanel:
+def build_heard(
+    service: TranscriptionService, recording: gr.Audio, settings: SettingsPanel
+) -> HeardPanel:
     """Lay the panel out inside the current column and wire it."""
     with gr.Accordion("What the encoder heard", open=False, elem_id="heard") as group:
         gr.HTML(phrases.aside_html(phrases.HEARD_NOTE))
@@ -38,8 +40,8 @@ def build_heard(studio: Studio, recording: gr.Audio, settings: SettingsPanel) ->
 
     def draw(path: str | None, *values: Any) -> tuple[Any, str]:
         with plain_errors():
-            hearing = studio.hear(path, settings.read(values))
-        return heard_figure(hearing), phrases.heard_html(hearing)
+            view = service.encoder_view(path, settings.read(values))
+        return heard_figure(view), phrases.heard_html(view)
 
     again.click(
         draw,

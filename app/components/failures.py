@@ -20,16 +20,16 @@ logger = logging.getLogger(__name__)
 SHOWN_S = 15
 
 
-def told(error: Exception) -> str:
+def user_message(error: Exception) -> str:
     """What went wrong, in words; what is not the caller's mistake goes to the log in full."""
     if not phrases.is_callers(error):
         logger.error("a request failed", exc_info=error)
     return phrases.failure(error)
 
 
-def spoken(error: Exception, *, on_page: bool = True) -> gr.Error:
+def gradio_error(error: Exception, *, on_page: bool = True) -> gr.Error:
     """The error to raise in its place, escaped for the page or as it is for a program."""
-    message = told(error)
+    message = user_message(error)
     shown = escape(message) if on_page else message
     return gr.Error(shown, duration=SHOWN_S, print_exception=False)
 
@@ -42,4 +42,4 @@ def plain_errors(*, on_page: bool = True) -> Iterator[None]:
     except gr.Error:
         raise
     except Exception as error:
-        raise spoken(error, on_page=on_page) from error
+        raise gradio_error(error, on_page=on_page) from error

@@ -22,7 +22,7 @@ from app.components.settings_panel import (
 )
 from app.components.task_fields import languages_of, targets_of, tasks_of
 from app.service.model_card import ModelCard
-from app.service.service import Studio
+from app.service.service import TranscriptionService
 from app.wording import phrases
 
 STORAGE_KEY = "granite-speech-lab-settings"
@@ -54,7 +54,7 @@ def build_link(panel: SettingsPanel) -> None:
     shown.then(None, panel.inputs, [link], js=_LINK, **PAGE_EVENT)
 
 
-def keep_settings(app: gr.Blocks, studio: Studio, panel: SettingsPanel) -> None:
+def keep_settings(app: gr.Blocks, service: TranscriptionService, panel: SettingsPanel) -> None:
     """Keep what is chosen in the browser and put it back when the page is loaded."""
     kept = gr.BrowserState({}, storage_key=STORAGE_KEY, secret=STORAGE_WORD)
 
@@ -62,20 +62,22 @@ def keep_settings(app: gr.Blocks, studio: Studio, panel: SettingsPanel) -> None:
         linked = dict(request.query_params)
         wanted = linked if set(linked) & set(FIELDS) else before or {}
         if not wanted:
-            return panel.adapters.fit(studio.card(studio.model))  # added since the app started
-        return restored(studio, panel, wanted)
+            return panel.adapters.fit(service.card(service.model))  # added since the app started
+        return restored(service, panel, wanted)
 
     app.load(restore, [kept], panel.outputs, **PAGE_EVENT)
     changes = [component.change for component in panel.inputs]
     gr.on(changes, None, panel.inputs, [kept], js=_KEEP, **PAGE_EVENT)
 
 
-def restored(studio: Studio, panel: SettingsPanel, wanted: Mapping[str, Any]) -> Updates:
+def restored(
+    service: TranscriptionService, panel: SettingsPanel, wanted: Mapping[str, Any]
+) -> Updates:
     """The panel as it was: every value that this app still offers, and what depends on it."""
-    model = _model(studio, str(wanted.get("model") or "")[:LONGEST_TEXT])
-    card = studio.card(model)
+    model = _model(service, str(wanted.get("model") or "")[:LONGEST_TEXT])
+    card = service.card(model)
     values = {"model": model} | accepted(card, wanted)
-    if studio.limits.no_compile is not None:
+    if service.limits.no_compile is not None:
         values.pop("engine", None)
     task = str(values.get("task", card.tasks[0]))
     changes = panel.fit(card, task) | panel.fit_decoding(str(values.get("decoding", "")))
@@ -117,12 +119,12 @@ def accepted(card: ModelCard, wanted: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _model(studio: Studio, name: str) -> str:
+def _model(service: TranscriptionService, name: str) -> str:
     """The model, where it is run here; else the one the app started with."""
     try:
-        studio.limits.check_model(name)
+        service.limits.check_model(name)
     except ValueError:
-        return studio.model
+        return service.model
     return name
 
 

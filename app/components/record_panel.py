@@ -15,7 +15,7 @@ from gradio.events import Dependency
 
 from app.components.arm_panel import ArmPanel, build_arm
 from app.components.events import MODEL_EVENT, PAGE_EVENT, Updates, session_of
-from app.components.failures import spoken
+from app.components.failures import gradio_error
 from app.components.recording_field import build_recording
 from app.service.deployment import Deployment
 from app.service.measurement import Measuring
@@ -51,7 +51,7 @@ def build_record(measuring: Measuring, deployment: Deployment) -> RecordPanel | 
             field = build_recording("record-", "Or an example")
             field.fill_from_examples()
         with gr.Column():
-            arm = build_arm(measuring.studio, deployment, "record")
+            arm = build_arm(measuring.service, deployment, "record")
             blocks = gr.Slider(
                 1, MOST_BLOCKS, BLOCKS, step=1, label="Blocks", elem_id="record-blocks"
             )
@@ -78,7 +78,7 @@ def build_record(measuring: Measuring, deployment: Deployment) -> RecordPanel | 
                     yield {status: phrases.status_html(words.NOT_BEGUN)}
         except Exception as error:
             yield {status: phrases.status_html(phrases.failure(error), "error")}
-            raise spoken(error) from error
+            raise gradio_error(error) from error
 
     def halt(request: gr.Request) -> Updates:
         running = measuring.stop(session_of(request))

@@ -16,7 +16,7 @@ from gradio.utils import get_upload_folder
 
 from app.components.events import PAGE_EVENT
 from app.service.examples import Example, read_examples
-from app.service.seekable_audio import playable
+from app.service.seekable_audio import seekable_copy
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class RecordingField:
         """What to play for a press on a button, and what is said in it."""
         chosen = self.examples[number]
         copied = save_file_to_cache(chosen.path, cache_dir=get_upload_folder())
-        return playable(copied), chosen.text
+        return seekable_copy(copied), chosen.text
 
     def fill_from_examples(self) -> None:
         """A press on an example puts it into the field."""
@@ -64,7 +64,7 @@ def build_recording(prefix: str, offer: str) -> RecordingField:
     )
 
     def play(path: str | None) -> Any:
-        played = playable(path) if path else path
+        played = seekable_copy(path) if path else path
         return gr.skip() if played == path else played
 
     audio.upload(play, [audio], [audio], **PAGE_EVENT)

@@ -12,7 +12,7 @@ import gradio as gr
 
 from app.components.events import PAGE_EVENT, Updates
 from app.service.transcript_files import SAVE, File, transcript_file
-from app.service.updates import Outcome, Paced, Update
+from app.service.updates import Paced, RequestResult, Update
 from app.wording import phrases, results
 from app.wording.words_html import words_html
 from core.checkpoint.catalog import ASSETS
@@ -63,7 +63,7 @@ class ResultPanel:
 
     def shown(self, update: Update, *, engine: str, expected: str) -> Updates:
         """What an update changes on the page."""
-        if isinstance(update, Outcome):
+        if isinstance(update, RequestResult):
             return self._finished(update, expected)
         said = phrases.doing(update, engine=engine)
         changes: Updates = {}
@@ -75,7 +75,7 @@ class ResultPanel:
             changes[self.text] = update.text
         return changes or {self.status: gr.skip()}
 
-    def _finished(self, outcome: Outcome, expected: str) -> Updates:
+    def _finished(self, outcome: RequestResult, expected: str) -> Updates:
         transcript = outcome.transcript
         return {
             self.status: phrases.status_html(results.summary(outcome)),

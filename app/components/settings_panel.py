@@ -16,7 +16,7 @@ from app.components.loading_fields import LoadingFields, build_loading_fields
 from app.components.lora_fields import OWN, LoraFields, build_lora, chosen_adapter
 from app.components.task_fields import build_task_fields, languages_of, targets_of, tasks_of
 from app.service.model_card import ModelCard
-from app.service.service import Studio
+from app.service.service import TranscriptionService
 from app.service.settings import AUTOMATIC, Settings
 from app.wording import models, phrases
 
@@ -142,24 +142,24 @@ class SettingsPanel:
         }
 
 
-def build_settings(studio: Studio) -> SettingsPanel:
+def build_settings(service: TranscriptionService) -> SettingsPanel:
     """Lay the panel out inside the current column and wire what depends on model and task."""
-    card = studio.card(studio.model)
-    names = [(c.title, c.name) for c in studio.cards()]
+    card = service.card(service.model)
+    names = [(c.title, c.name) for c in service.cards()]
     model = gr.Dropdown(
         names,
         value=card.name,
         label="Model",
-        info=None if studio.limits.only else phrases.MODEL_NOTE,
-        allow_custom_value=studio.limits.only is None,
+        info=None if service.limits.only else phrases.MODEL_NOTE,
+        allow_custom_value=service.limits.only is None,
         elem_id="model",
     )
     about = gr.HTML(models.model_html(card), elem_id="model-card")
     engine = gr.Radio(
-        [(phrases.ENGINES[key], key) for key in studio.limits.engines],
+        [(phrases.ENGINES[key], key) for key in service.limits.engines],
         value="eager",
         label="Engine",
-        info=studio.limits.no_compile or phrases.ENGINE_NOTE,
+        info=service.limits.no_compile or phrases.ENGINE_NOTE,
         elem_id="engine",
     )
     adapters = build_lora(card, noted=True)
@@ -169,7 +169,7 @@ def build_settings(studio: Studio) -> SettingsPanel:
         loading = build_loading_fields()
         fields = (task, *speech, *decoding, loading)
         panel = SettingsPanel(model, engine, adapters, *fields, about)
-    _wire(studio, panel)
+    _wire(service, panel)
     return panel
 
 
@@ -191,12 +191,12 @@ def _decoding_fields() -> tuple[gr.Radio, gr.Slider, gr.Slider, gr.Slider]:
     return decoding, beams, heat, longest
 
 
-def _wire(studio: Studio, panel: SettingsPanel) -> None:
+def _wire(service: TranscriptionService, panel: SettingsPanel) -> None:
     def fit_model(name: str | None, task: str) -> Updates:
-        return panel.fit(studio.card(name or studio.model), task)
+        return panel.fit(service.card(name or service.model), task)
 
     def fit_task(name: str | None, task: str) -> Updates:
-        return panel.fit_task(studio.card(name or studio.model), task)
+        return panel.fit_task(service.card(name or service.model), task)
 
     chosen = [panel.model, panel.task]
     # Not `change`: values put back when the page is loaded are fitted already.

@@ -37,7 +37,7 @@ class Added:
     folder: Path
 
 
-class AdapterBook:
+class AdapterRegistry:
     """Adapters by model and name."""
 
     def __init__(self) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from app.service.deployment import Deployment
 from app.service.model_cache import plain_name
-from app.service.seekable_audio import given
+from app.service.seekable_audio import original_path
 from app.service.settings import Settings
 from core.audio.decode import probe
 from core.checkpoint.catalog import CATALOG
@@ -87,7 +87,7 @@ class Limits:
         """
         if not recording:
             raise ValueError("no recording came; record something, or choose a file or an example")
-        recording = given(recording)
+        recording = original_path(recording)
         if self.max_audio_s is not None:
             seconds = probe(recording).duration_s
             if seconds is not None and seconds > self.max_audio_s:

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.service.service import Studio
+from app.service.service import TranscriptionService
 from app.service.settings import Settings
-from app.service.updates import Outcome
+from app.service.updates import RequestResult
 from core import Lab
 from core.transcription.streaming import Live, LiveState
 
@@ -85,7 +85,7 @@ class _Session:
         """The session's own text, begun when its model is there with what was said meanwhile."""
         with self.lock:
             if self.live is None:
-                self.live = Live(reliable_s=lab.entry.reliable_s)
+                self.live = Live(reliable_s=lab.model_info.reliable_s)
                 early, self.early = self.early, []
                 for samples, rate in early:
                     self._hand_on(samples, rate)
@@ -97,8 +97,8 @@ class _Session:
 class LiveRoom:
     """Everybody who speaks."""
 
-    def __init__(self, studio: Studio) -> None:
-        self._studio = studio
+    def __init__(self, service: TranscriptionService) -> None:
+        self._studio = service
         self._sessions: dict[str, _Session] = {}  # by token
         self._tokens: dict[str, str] = {}  # by page
         self._lock = Lock()
@@ -151,7 +151,7 @@ class LiveRoom:
         if session is not None:
             session.gone = True
 
-    def result(self, token: str) -> tuple[Outcome, NDArray[np.int16]] | None:
+    def result(self, token: str) -> tuple[RequestResult, NDArray[np.int16]] | None:
         """What was said, and its recording at 16 kHz; None where nothing was.
 
         Raises:
@@ -162,7 +162,7 @@ class LiveRoom:
         if session.live is None or transcript is None or not transcript.text:
             return None
         card = self._studio.card(session.settings.model)
-        outcome = Outcome(replace(transcript, file="live.wav"), 0.0, 0.0, card)
+        outcome = RequestResult(replace(transcript, file="live.wav"), 0.0, 0.0, card)
         return outcome, session.live.recording()
 
     def _session(self, token: str) -> _Session:

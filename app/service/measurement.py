@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from app.service.measurement_job import How, Measured, MeasureWork, Report
-from app.service.profile_library import RunShelf
-from app.service.service import Studio
+from app.service.profile_library import ProfileLibrary
+from app.service.service import TranscriptionService
 from app.service.settings import Settings
 from app.service.updates import NotBegun
-from app.service.worker import Job
+from app.service.worker import CancelToken
 from core.devices import quantisers
 from profiling.runs.store import RunStore
 
@@ -28,28 +28,30 @@ class Measuring:
     """Measurements of one studio.
 
     Args:
-        studio: whose models and whose thread.
-        shelf: where runs go.
+        service: whose models and whose thread.
+        library: where runs go.
         refusal: why nothing is measured here, None where it is.
     """
 
-    def __init__(self, studio: Studio, shelf: RunShelf, refusal: str | None = None) -> None:
-        self.studio, self.shelf, self.refusal = studio, shelf, refusal
-        self._work = MeasureWork(studio)
+    def __init__(
+        self, service: TranscriptionService, library: ProfileLibrary, refusal: str | None = None
+    ) -> None:
+        self.service, self.library, self.refusal = service, library, refusal
+        self._work = MeasureWork(service)
         self.quiet = self._work.quiet
 
     def begin(self, session: str) -> None:
         """Announce a measurement, so that :meth:`stop` reaches it while it waits its turn."""
-        self.studio.begin(session + MEASURING)
+        self.service.begin(session + MEASURING)
 
     def stop(self, session: str) -> bool:
         """End a measurement at its next run; what was measured by then is kept."""
-        return self.studio.stop(session + MEASURING)
+        return self.service.stop(session + MEASURING)
 
     def leave(self, session: str) -> None:
         """A page was closed: end its measurement, forget what was its own."""
-        self.studio.leave(session + MEASURING)
-        self.shelf.forget(session)
+        self.service.leave(session + MEASURING)
+        self.library.forget(session)
 
     def compare(
         self, session: str, recording: str | None, a: Settings, b: Settings, how: How
@@ -83,12 +85,12 @@ class Measuring:
         """
         if len(set(settings)) < len(settings):
             raise ValueError(SAME)
-        job = Job()
+        job = CancelToken()
         path, blocks = self._checked(recording, settings, how)
         work = self._work.of(
             job, path, settings, How(blocks, how.fixed_length), RunStore(folder), ""
         )
-        for report in self.studio.worker.told(job, work):
+        for report in self.service.worker.told(job, work):
             if isinstance(report, Measured):
                 return report
         raise AssertionError("a measurement ended without a result")
@@ -97,18 +99,18 @@ class Measuring:
         self, session: str, recording: str | None, settings: tuple[Settings, ...], how: How
     ) -> Iterator[Report]:
         path, blocks = self._checked(recording, settings, how)
-        store, prefix = self.shelf.store(session)
-        job = self.studio.job_of(session + MEASURING)
+        store, prefix = self.library.store(session)
+        job = self.service.job_of(session + MEASURING)
         ended = False
         try:
             work = self._work.of(job, path, settings, How(blocks, how.fixed_length), store, prefix)
-            for report in self.studio.worker.told(job, work):
+            for report in self.service.worker.told(job, work):
                 ended = isinstance(report, Measured)
                 yield report
             if not ended:
                 yield NotBegun()
         finally:
-            self.studio.forget(session + MEASURING, job)
+            self.service.forget(session + MEASURING, job)
 
     def _checked(
         self, recording: str | None, settings: tuple[Settings, ...], how: How
@@ -120,11 +122,11 @@ class Measuring:
         """
         if self.refusal is not None:
             raise ValueError(self.refusal)
-        path = self.studio.limits.check_recording(recording)
+        path = self.service.limits.check_recording(recording)
         if not FEWEST <= how.blocks <= MOST:
             raise ValueError(f"{how.blocks} blocks came; expected {FEWEST} to {MOST}")
         for one in settings:
-            self.studio.limits.check(one)
+            self.service.limits.check(one)
             if one.quantize and one.quantize not in quantisers(one.device or None):
                 known = ", ".join(quantisers(one.device or None))
                 raise ValueError(f"weights {one.quantize!r} are not known here; expected {known}")

@@ -14,16 +14,16 @@ from threading import Lock
 from typing import Any
 
 from app.service.api_settings import known_text
-from app.service.service import Studio
+from app.service.service import TranscriptionService
 from app.service.settings import Settings
 from app.service.updates import NotBegun
-from app.service.worker import Job
+from app.service.worker import CancelToken
 from core import Lab
 from profiling.measure.plan import workload_on
+from profiling.measure.timed_pass import TimingSettings as Plan
 from profiling.measure.timing import Cancelled
-from profiling.measure.workload import Clip, Workload
+from profiling.measure.workload import ClipInfo, Workload
 from profiling.roofline.machine_peaks import Ceilings, measure_ceilings
-from profiling.runs.session import Settings as Plan
 from profiling.runs.session import measure
 from profiling.runs.store import RunStore
 from profiling.statistics.compare import compare
@@ -72,14 +72,14 @@ class MeasureWork:
     heavy work can wait.
     """
 
-    def __init__(self, studio: Studio) -> None:
-        self._studio = studio
+    def __init__(self, service: TranscriptionService) -> None:
+        self._studio = service
         self._ceilings: dict[tuple[str, str], Ceilings] = {}
         self.quiet = Lock()
 
     def of(
         self,
-        job: Job,
+        job: CancelToken,
         recording: Path,
         settings: tuple[Settings, ...],
         how: How,
@@ -113,7 +113,7 @@ class MeasureWork:
 
     def _run(
         self,
-        job: Job,
+        job: CancelToken,
         labs: list[Lab],
         plans: list[Workload],
         store: RunStore,
@@ -145,11 +145,11 @@ class MeasureWork:
         return self._ceilings[key]
 
 
-def _short_clip(recording: Path) -> Clip:
+def _short_clip(recording: Path) -> ClipInfo:
     """Raises:
     ValueError: it is too long to be run dozens of times.
     """
-    clip = Clip.of(recording)
+    clip = ClipInfo.of(recording)
     if clip.seconds > LONGEST_S:
         raise ValueError(
             f"{clip.name} is {clip.seconds:.0f} s long; measuring runs it dozens of times, "
@@ -158,7 +158,9 @@ def _short_clip(recording: Path) -> Clip:
     return clip
 
 
-def _plans(labs: list[Lab], clip: Clip, settings: tuple[Settings, ...], how: How) -> list[Workload]:
+def _plans(
+    labs: list[Lab], clip: ClipInfo, settings: tuple[Settings, ...], how: How
+) -> list[Workload]:
     """What each of the settings means on its model.
 
     Raises:

@@ -10,45 +10,48 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from app.service.adapter_registry import Added
+from app.service.model_cache import plain_name
 from app.service.model_card import ModelCard
-from app.service.service import Studio, plain_name
+from app.service.service import TranscriptionService
 from app.service.settings import Settings
-from app.service.worker import Job
+from app.service.worker import CancelToken
 from core import Lab
 from core.inspection import inspect
 
 T = TypeVar("T")
 
 
-def load_model(studio: Studio, name: str) -> ModelCard:
+def load_model(service: TranscriptionService, name: str) -> ModelCard:
     """Load a model now; its card.
 
     Raises:
         ValueError: it is not run here, or cannot be loaded.
     """
-    return _asked(studio, name, lambda lab: studio.card(name))
+    return _asked(service, name, lambda lab: service.card(name))
 
 
-def look_into(studio: Studio, name: str) -> dict[str, Any]:
+def look_into(service: TranscriptionService, name: str) -> dict[str, Any]:
     """What a model is made of, as JSON types; loads it if need be. Says nothing of folders.
 
     Raises:
         ValueError: it is not run here, or cannot be loaded.
     """
-    facts = _asked(studio, name, inspect)
+    facts = _asked(service, name, inspect)
     return {key: value for key, value in facts.items() if key != "folder"}
 
 
-def unload_model(studio: Studio, name: str) -> bool:
+def unload_model(service: TranscriptionService, name: str) -> bool:
     """Let a model go once the work in hand is done; whether it was loaded."""
-    return _in_turn(studio, lambda: studio.shelf.unload(name))
+    return _in_turn(service, lambda: service.models.unload(name))
 
 
-def add_adapter(studio: Studio, model: str, name: str, source: str, files: list[str]) -> Added:
+def add_adapter(
+    service: TranscriptionService, model: str, name: str, source: str, files: list[str]
+) -> Added:
     """Give a model one more adapter, the model loaded if need be.
 
     Args:
-        studio: whose model.
+        service: whose model.
         model: its name.
         name: what requests call the adapter; empty for that of its folder or file.
         source: a folder or a repository id; empty where files came.
@@ -57,30 +60,30 @@ def add_adapter(studio: Studio, model: str, name: str, source: str, files: list[
     Raises:
         ValueError: not taken here, or no adapter of this model; says what came and what to do.
     """
-    studio.limits.check_adapters()
-    book, key = studio.shelf.adapters, plain_name(model)
-    return _asked(studio, model, lambda lab: book.add(lab, key, name, source.strip(), files))
+    service.limits.check_adapters()
+    book, key = service.models.adapters, plain_name(model)
+    return _asked(service, model, lambda lab: book.add(lab, key, name, source.strip(), files))
 
 
-def remove_adapter(studio: Studio, model: str, name: str) -> None:
+def remove_adapter(service: TranscriptionService, model: str, name: str) -> None:
     """Forget an adapter that was added to a model.
 
     Raises:
         ValueError: there is none of that name.
     """
-    shelf, key = studio.shelf, plain_name(model)
-    _in_turn(studio, lambda: shelf.adapters.remove(shelf.loaded(key), key, name))
+    models, key = service.models, plain_name(model)
+    _in_turn(service, lambda: models.adapters.remove(models.loaded(key), key, name))
 
 
-def _asked(studio: Studio, name: str, look: Callable[[Lab], T]) -> T:
-    studio.limits.check_model(name)
-    return _in_turn(studio, lambda: look(studio.lab(Settings(model=name))))
+def _asked(service: TranscriptionService, name: str, look: Callable[[Lab], T]) -> T:
+    service.limits.check_model(name)
+    return _in_turn(service, lambda: look(service.lab(Settings(model=name))))
 
 
-def _in_turn(studio: Studio, ask: Callable[[], T]) -> T:
+def _in_turn(service: TranscriptionService, ask: Callable[[], T]) -> T:
     """The answer of ``ask``, run on the models' thread when its turn comes."""
 
     def once() -> Iterator[T]:
         yield ask()
 
-    return next(studio.worker.stream(Job(), once))
+    return next(service.worker.stream(CancelToken(), once))

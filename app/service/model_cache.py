@@ -1,7 +1,7 @@
 """Loaded models: the one the app started with, and beside it the one used last.
 
 In: what a request wants loaded. Out: a Lab, loaded now if it was not, and a card of every model.
-Cards may be read from any thread; :meth:`Shelf.lab` is called on the model's thread alone.
+Cards may be read from any thread; :meth:`ModelCache.lab` is called on the model's thread alone.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from threading import Lock
 
-from app.service.adapter_registry import AdapterBook
+from app.service.adapter_registry import AdapterRegistry
 from app.service.model_card import ModelCard, card_of_lab, card_of_name
 from app.service.settings import Settings
 from core import Lab, load
@@ -33,7 +33,7 @@ class Wanted:
     quantize: str | None
 
 
-class Shelf:
+class ModelCache:
     """What is in memory. start: the model that always stays, once loaded; adapters: those added."""
 
     def __init__(
@@ -41,7 +41,7 @@ class Shelf:
     ) -> None:
         self._device, self._dtype, self._loader = device, dtype, loader
         self.start = Wanted(plain_name(start), device, dtype, None)
-        self.adapters = AdapterBook()
+        self.adapters = AdapterRegistry()
         self._labs: dict[Wanted, Lab] = {}
         self._lock = Lock()  # guards the dict; never held while a model loads
 
@@ -107,5 +107,5 @@ class Shelf:
 
 def plain_name(name: str) -> str:
     """One name for each model: the catalog's, where a source or a name with spaces came."""
-    entry = lookup(name.strip())
-    return name.strip() if entry is None else entry.name
+    model_info = lookup(name.strip())
+    return name.strip() if model_info is None else model_info.name

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from core import Lab
-from core.checkpoint.catalog import CatalogEntry, lookup
+from core.checkpoint.catalog import ModelInfo, lookup
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,10 +49,10 @@ class ModelCard:
 
 def card_of_name(name: str) -> ModelCard:
     """The card of a model that is not loaded: from the catalog, or one that promises nothing."""
-    entry = lookup(name)
-    if entry is not None:
+    model_info = lookup(name)
+    if model_info is not None:
         # A text mode is what the 3.x models have, whose base is kept whole under an adapter.
-        return _card(name, entry, has_adapter=entry.text_mode, known=True)
+        return _card(name, model_info, has_adapter=model_info.text_mode, known=True)
     return ModelCard(
         name=name,
         source=name,
@@ -76,7 +76,7 @@ def card_of_lab(name: str, lab: Lab) -> ModelCard:
     """The card of a loaded model."""
     return _card(
         name,
-        lab.entry,
+        lab.model_info,
         has_adapter=lab.has_adapter,
         known=True,
         size_bytes=lab.files.num_bytes,
@@ -87,21 +87,21 @@ def card_of_lab(name: str, lab: Lab) -> ModelCard:
 
 
 def _card(
-    name: str, entry: CatalogEntry, *, size_bytes: int | None = None, **rest: Any
+    name: str, model_info: ModelInfo, *, size_bytes: int | None = None, **rest: Any
 ) -> ModelCard:
     return ModelCard(
         name=name,
-        source=entry.source,
-        title=entry.title,
-        licence=entry.licence,
-        size_bytes=entry.size_bytes or size_bytes or stored_bytes(Path(entry.source)),
-        parameters=entry.parameters,
-        tasks=entry.tasks,
-        languages=entry.languages,
-        target_languages=entry.target_languages,
-        keywords=entry.keywords,
-        text_mode=entry.text_mode,
-        notes=entry.notes,
+        source=model_info.source,
+        title=model_info.title,
+        licence=model_info.licence,
+        size_bytes=model_info.size_bytes or size_bytes or stored_bytes(Path(model_info.source)),
+        parameters=model_info.parameters,
+        tasks=model_info.tasks,
+        languages=model_info.languages,
+        target_languages=model_info.target_languages,
+        keywords=model_info.keywords,
+        text_mode=model_info.text_mode,
+        notes=model_info.notes,
         **({"loaded": False} | rest),
     )
 

@@ -17,7 +17,8 @@ from threading import Lock
 from typing import Any
 
 from core.checkpoint.catalog import ASSETS
-from profiling.runs.store import RunEntry, RunError, RunStore
+from profiling.runs.run_file import RunError
+from profiling.runs.store import RunEntry, RunStore
 
 SHIPPED = ASSETS / "runs"
 ZIP_HEAD = b"PK\x03\x04"
@@ -46,7 +47,7 @@ class Chosen:
     elsewhere: bool
 
 
-class RunShelf:
+class ProfileLibrary:
     """Runs by key.
 
     Args:

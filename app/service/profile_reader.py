@@ -1,7 +1,7 @@
 """Views of runs for many visitors: read when nothing is being timed, the common ones kept.
 
-In: a session's name and a key of :class:`app.service.profile_library.RunShelf`. Out: a run laid
-open, and files to save. Knows nothing of Gradio.
+In: a session's name and a key of :class:`app.service.profile_library.ProfileLibrary`. Out: a run
+laid open, and files to save. Knows nothing of Gradio.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
 
-from app.service.profile_library import Chosen, RunShelf
+from app.service.profile_library import Chosen, ProfileLibrary
 from app.service.profile_view import RunView, report_file, tables_file, trace_file, view_of
 from profiling.trace.events import MAX_JSON_BYTES
 from profiling.trace.trace_file import TraceError
@@ -25,13 +25,15 @@ class RunViewer:
     """What is behind a key, laid out.
 
     Args:
-        shelf: where runs are.
+        library: where runs are.
         quiet: held while something is timed; reading a trace waits for it.
         max_json_bytes: of a trace, unpacked.
     """
 
-    def __init__(self, shelf: RunShelf, quiet: Lock, max_json_bytes: int = MAX_JSON_BYTES) -> None:
-        self.shelf, self._quiet, self._max = shelf, quiet, max_json_bytes
+    def __init__(
+        self, library: ProfileLibrary, quiet: Lock, max_json_bytes: int = MAX_JSON_BYTES
+    ) -> None:
+        self.library, self._quiet, self._max = library, quiet, max_json_bytes
         self._views: OrderedDict[str, RunView] = OrderedDict()
 
     @property
@@ -48,12 +50,12 @@ class RunViewer:
         """
         if key in self._views:
             return self._views[key]
-        chosen = self.shelf.chosen(session, key)
+        chosen = self.library.chosen(session, key)
         with self._quiet:
             try:
                 view = view_of(chosen, max_json_bytes=self._max)
             except TraceError:
-                self.shelf.discard(session, key)
+                self.library.discard(session, key)
                 raise
         if key.startswith(SHARED):
             self._views[key] = view
@@ -68,12 +70,12 @@ class RunViewer:
             ValueError: there is no such file of this run.
         """
         if kind == "run":
-            return f"{Path(key.partition(':')[2]).name}.zip", self.shelf.zip_of(session, key)
+            return f"{Path(key.partition(':')[2]).name}.zip", self.library.zip_of(session, key)
         makers: dict[str, Callable[[Chosen], tuple[str, bytes]]] = {
             "trace": trace_file,
             "tables": lambda chosen: tables_file(chosen, max_json_bytes=self._max),
             "report": lambda chosen: report_file(chosen, max_json_bytes=self._max),
         }
-        chosen = self.shelf.chosen(session, key)
+        chosen = self.library.chosen(session, key)
         with self._quiet:
             return makers[kind](chosen)

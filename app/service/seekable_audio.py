@@ -2,7 +2,7 @@
 
 In: the path of an upload. Out: a path to play. Chromium cannot seek in a short FLAC file (its
 player fails for good), so FLAC is played as WAV with the same samples, which lies beside the file;
-:func:`given` finds back to the file that was given, and that one is transcribed. No Gradio.
+:func:`original_path` finds back to the file that was given, and that one is transcribed. No Gradio.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MOST_FRAMES = 2 * 3600 * 48_000  # of a longer one no copy is made: it would fil
 BLOCK_FRAMES = 1 << 18
 
 
-def playable(path: str) -> str:
+def seekable_copy(path: str) -> str:
     """The file to play in place of this one; itself where a browser can seek in it.
 
     A file that cannot be read is left to the request that reads it, which then says why.
@@ -39,7 +39,7 @@ def playable(path: str) -> str:
     return str(target)
 
 
-def given(path: str) -> str:
+def original_path(path: str) -> str:
     """The file that was given, of one that is played in its place; any other path as it is."""
     played = Path(path)
     source = played.with_suffix("")

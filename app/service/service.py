@@ -13,25 +13,23 @@ from collections.abc import Callable, Iterator
 from threading import Lock
 
 from app.service.limits import Limits
-from app.service.model_cache import Loader, Shelf, plain_name
+from app.service.model_cache import Loader, ModelCache, plain_name
 from app.service.model_card import ModelCard
 from app.service.settings import Settings
-from app.service.transcription_jobs import GRACE_S, Run, RunBook
+from app.service.transcription_jobs import GRACE_S, RunBook, TranscriptionJob
 from app.service.transcription_work import ModelWork
-from app.service.updates import NotBegun, Outcome, Paced, Update
-from app.service.worker import Job, Worker
+from app.service.updates import RequestResult, Update
+from app.service.worker import CancelToken, Worker
 from app.service.zero_gpu import Decorator, LentGpu
 from core import Lab, Transcript, load
-from core.transcription.encoder_view import Hearing
-
-__all__ = ["NotBegun", "Outcome", "Paced", "Studio", "Update", "plain_name"]
+from core.transcription.encoder_view import EncoderView
 
 logger = logging.getLogger(__name__)
 
 ASKING = ":ask"  # added to a session's name: it may ask while it transcribes
 
 
-class Studio:
+class TranscriptionService:
     """Models, jobs and the thread they meet on.
 
     Args:
@@ -57,22 +55,22 @@ class Studio:
     ) -> None:
         self.limits = limits or Limits()
         self.model = plain_name(model)
-        self.shelf = Shelf(model, device, dtype, loader)
+        self.models = ModelCache(model, device, dtype, loader)
         self.worker = Worker()
         self._grace_s = grace_s
         self._runs = RunBook()
-        self._jobs: dict[str, Job] = {}
+        self._jobs: dict[str, CancelToken] = {}
         self._lock = Lock()  # guards the dict; never held while a model works
-        lent = None if borrow is None else LentGpu(self.shelf, borrow)
-        self._work = ModelWork(self.shelf, self.limits, lent)
+        lent = None if borrow is None else LentGpu(self.models, borrow)
+        self._work = ModelWork(self.models, self.limits, lent)
 
     def cards(self) -> list[ModelCard]:
         """The start model, the catalog, and whatever else is loaded, as far as it is run here."""
-        return [card for card in self.shelf.cards() if self.limits.takes(card.name)]
+        return [card for card in self.models.cards() if self.limits.takes(card.name)]
 
     def card(self, name: str) -> ModelCard:
         """What is known of one model; loads nothing."""
-        return self.shelf.card(name)
+        return self.models.card(name)
 
     def warm(self) -> None:
         """Load the start model in the background, so that the first visitor need not wait.
@@ -90,7 +88,7 @@ class Studio:
         It takes the place of the session's request before it, which is stopped.
         """
         with self._lock:
-            before, self._jobs[session] = self._jobs.get(session), Job()
+            before, self._jobs[session] = self._jobs.get(session), CancelToken()
         if before is not None:
             before.cancel()
 
@@ -113,14 +111,14 @@ class Studio:
             elif job is not None:
                 job.cancel()
 
-    def start(self, session: str, recording: str | None, settings: Settings) -> Run:
+    def start(self, session: str, recording: str | None, settings: Settings) -> TranscriptionJob:
         """Begin a transcription for a session; :meth:`watch` has its updates.
 
         Raises:
             ValueError: no recording, no model, or an option nobody has; says why.
         """
         job = self.job_of(session)
-        run = Run(job, grace_s=self._grace_s)
+        run = TranscriptionJob(job, grace_s=self._grace_s)
         try:
             work = self._transcription(run.cancelled, recording, settings)
         except ValueError:
@@ -131,7 +129,7 @@ class Studio:
         self.worker.submit(lambda: run.fill(work))
         return run
 
-    def resume(self, session: str, run_id: str) -> Run | None:
+    def resume(self, session: str, run_id: str) -> TranscriptionJob | None:
         """The run a page began before it was loaded again; None where it is forgotten."""
         run = self._runs.get(run_id)
         if run is not None:
@@ -140,8 +138,8 @@ class Studio:
                 self._jobs[session] = run.job
         return run
 
-    def watch(self, session: str, run: Run) -> Iterator[Update]:
-        """Updates of a run; the last is an :class:`Outcome`, or :class:`NotBegun`.
+    def watch(self, session: str, run: TranscriptionJob) -> Iterator[Update]:
+        """Updates of a run; the last is an :class:`RequestResult`, or :class:`NotBegun`.
 
         Raises:
             ValueError: the recording, the model or an option is not usable; says why.
@@ -163,10 +161,10 @@ class Studio:
         Raises:
             ValueError: as for :meth:`watch`.
         """
-        job = Job()
+        job = CancelToken()
         work = self._transcription(job.cancelled, recording, settings)
         for update in self.worker.stream(job, work):
-            if isinstance(update, Outcome):
+            if isinstance(update, RequestResult):
                 return update.transcript
         raise AssertionError("a request ended without a transcript")
 
@@ -184,15 +182,17 @@ class Studio:
         finally:
             self.forget(session + ASKING, job)
 
-    def hear(self, recording: str | None, settings: Settings) -> Hearing:
+    def encoder_view(self, recording: str | None, settings: Settings) -> EncoderView:
         """What the encoder makes of a recording, in its turn.
 
         Raises:
             ValueError: no readable recording, or no such model.
         """
-        path, job = self.limits.check_recording(recording), Job()
-        (hearing,) = self.worker.stream(job, lambda: self._work.hear(job.cancelled, path, settings))
-        return hearing
+        path, job = self.limits.check_recording(recording), CancelToken()
+        (view,) = self.worker.stream(
+            job, lambda: self._work.encoder_view(job.cancelled, path, settings)
+        )
+        return view
 
     def lab(self, settings: Settings) -> Lab:
         """The model of these settings, loaded if need be. For work on the worker's thread only.
@@ -212,16 +212,16 @@ class Studio:
 
     def _warm(self) -> None:
         try:
-            self.shelf.lab(self.shelf.start)
+            self.models.lab(self.models.start)
         except Exception as error:
             logger.warning("%s is not loaded yet: %s", self.model, error)
 
-    def job_of(self, session: str) -> Job:
+    def job_of(self, session: str) -> CancelToken:
         """The job of a session's request, as :meth:`begin` announced it."""
         with self._lock:
-            return self._jobs.setdefault(session, Job())
+            return self._jobs.setdefault(session, CancelToken())
 
-    def forget(self, session: str, job: Job) -> None:
+    def forget(self, session: str, job: CancelToken) -> None:
         """The request of this job is over."""
         with self._lock:
             if self._jobs.get(session) is job:

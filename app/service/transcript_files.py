@@ -12,7 +12,7 @@ from base64 import b64encode
 from collections.abc import Sequence
 from pathlib import Path
 
-from core.text.edit import edited
+from core.text.edit import apply_edit
 from core.text.export import EXPORTERS
 from core.text.transcript import Transcript
 
@@ -31,7 +31,7 @@ SAVE = """(file) => {
 
 def transcript_file(transcript: Transcript, text: str, kind: str) -> File:
     """One transcript in one format, named after its recording."""
-    content = EXPORTERS[kind](edited(transcript, text))
+    content = EXPORTERS[kind](apply_edit(transcript, text))
     return {"name": f"{stem(transcript)}.{kind}", "type": "text/plain", "text": content}
 
 

@@ -12,21 +12,21 @@ import time
 from collections.abc import Callable, Iterator
 from threading import Condition, Lock
 
-from app.service.updates import NotBegun, Outcome, Update
-from app.service.worker import Job
+from app.service.updates import NotBegun, RequestResult, Update
+from app.service.worker import CancelToken
 
 GRACE_S = 60.0  # a reload takes a few seconds, on a bad line a few more
 KEPT_S = 3600.0  # as long as uploads are kept
 MOST_KEPT = 64
 
 
-class Run:
+class TranscriptionJob:
     """One transcription. id: whoever knows it may watch, so it cannot be guessed.
 
     recording and engine: for a page that is loaded again; whoever began it may set them.
     """
 
-    def __init__(self, job: Job, *, grace_s: float = GRACE_S) -> None:
+    def __init__(self, job: CancelToken, *, grace_s: float = GRACE_S) -> None:
         self.id = secrets.token_urlsafe(24)
         self.job = job
         self.recording = ""
@@ -88,7 +88,7 @@ class Run:
                 break
         if self._error is not None:
             raise self._error
-        if Outcome not in self._latest:
+        if RequestResult not in self._latest:
             yield NotBegun()
 
     def _news(self, seen: int) -> tuple[list[tuple[int, Update]], bool]:
@@ -109,10 +109,10 @@ class RunBook:
     """Runs by id, the finished ones for an hour."""
 
     def __init__(self) -> None:
-        self._runs: dict[str, Run] = {}
+        self._runs: dict[str, TranscriptionJob] = {}
         self._lock = Lock()
 
-    def add(self, run: Run) -> None:
+    def add(self, run: TranscriptionJob) -> None:
         """Remember a run; forget those that ended long ago, or too many ago."""
         now = time.monotonic()
         with self._lock:
@@ -122,12 +122,12 @@ class RunBook:
                 del self._runs[gone.id]
             self._runs[run.id] = run
 
-    def get(self, run_id: str) -> Run | None:
+    def get(self, run_id: str) -> TranscriptionJob | None:
         """The run, if it is known."""
         with self._lock:
             return self._runs.get(run_id)
 
-    def of(self, job: Job) -> Run | None:
+    def of(self, job: CancelToken) -> TranscriptionJob | None:
         """The run that this job belongs to."""
         with self._lock:
             return next((run for run in self._runs.values() if run.job is job), None)

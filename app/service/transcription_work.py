@@ -12,21 +12,21 @@ from dataclasses import replace
 from pathlib import Path
 
 from app.service.limits import Limits
-from app.service.model_cache import Shelf
+from app.service.model_cache import ModelCache
 from app.service.settings import Settings
-from app.service.updates import Outcome, Paced, Update
+from app.service.updates import Paced, RequestResult, Update
 from app.service.zero_gpu import ASK, HEAR, TRANSCRIBE, LentGpu
 from core import Lab
 from core.phases import LOAD
-from core.transcription.encoder_view import Hearing, hear
+from core.transcription.encoder_view import EncoderView, encoder_view
 from core.transcription.options import Event, Finished, PhaseStarted, Progress
 
 
 class ModelWork:
     """Requests on the models of a shelf. lent: the GPU, where it is not this process's own."""
 
-    def __init__(self, shelf: Shelf, limits: Limits, lent: LentGpu | None) -> None:
-        self.shelf, self.limits, self.lent = shelf, limits, lent
+    def __init__(self, models: ModelCache, limits: Limits, lent: LentGpu | None) -> None:
+        self.models, self.limits, self.lent = models, limits, lent
 
     def lab(self, settings: Settings) -> Lab:
         """The model of these settings, loaded if need be, holding the adapter they name.
@@ -35,15 +35,15 @@ class ModelWork:
             ValueError: it is not run here, or cannot be loaded; or it has no such adapter.
         """
         self.limits.check_model(settings.model)
-        wanted = self.shelf.wanted(settings)
-        return self.shelf.adapters.fit(self.shelf.lab(wanted), wanted.name, settings.adapter)
+        wanted = self.models.wanted(settings)
+        return self.models.adapters.fit(self.models.lab(wanted), wanted.name, settings.adapter)
 
     def transcribe(
         self, cancelled: Callable[[], bool], recording: str, settings: Settings
     ) -> Iterator[Update]:
-        """Updates of one transcription; the last is an :class:`Outcome`."""
+        """Updates of one transcription; the last is an :class:`RequestResult`."""
         begin = time.perf_counter()
-        if not self.shelf.holds(self.shelf.wanted(settings)):
+        if not self.models.holds(self.models.wanted(settings)):
             yield PhaseStarted(0, LOAD)
         lab = self.lab(settings)
         loaded = time.perf_counter()
@@ -55,8 +55,8 @@ class ModelWork:
                 compile_s = sum(lab.compile_ledger.seconds.values()) - before_s
                 # Where an upload lies on this machine is nobody's business.
                 transcript = replace(event.transcript, file=Path(recording).name)
-                card = self.shelf.card(settings.model)
-                yield Outcome(transcript, compile_s, loaded - begin, card)
+                card = self.models.card(settings.model)
+                yield RequestResult(transcript, compile_s, loaded - begin, card)
             else:
                 yield event
 
@@ -72,16 +72,16 @@ class ModelWork:
             text += piece
             yield text
 
-    def hear(
+    def encoder_view(
         self, cancelled: Callable[[], bool], recording: str, settings: Settings
-    ) -> Iterator[Hearing]:
+    ) -> Iterator[EncoderView]:
         """What the encoder makes of a recording; one value."""
         lab = self.lab(settings)
         if self.lent is not None:
             yield from self.lent(HEAR, cancelled, recording, settings)
         else:
             adapter = settings.adapter or None
-            yield hear(lab, recording, lora=settings.lora, adapter=adapter)
+            yield encoder_view(lab, recording, lora=settings.lora, adapter=adapter)
 
     def _events(
         self, lab: Lab, cancelled: Callable[[], bool], recording: str, settings: Settings

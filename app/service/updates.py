@@ -10,7 +10,7 @@ from core.transcription.options import Event
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RequestResult:
     """The last update. compile_s and load_s: what this request spent on compiling and loading."""
 
     transcript: Transcript
@@ -40,4 +40,4 @@ class Paced:
         return max(0.0, self.total_s - self.done_s) / self.done_s * self.spent_s
 
 
-Update = Event | Outcome | NotBegun | Paced
+Update = Event | RequestResult | NotBegun | Paced

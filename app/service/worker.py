@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 @dataclass
-class Job:
+class CancelToken:
     """A request that can be cancelled from any thread; the work asks :meth:`cancelled`."""
 
     _flag: Event = field(default_factory=Event)
@@ -49,7 +49,7 @@ class Worker:
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
 
-    def stream(self, job: Job, work: Callable[[], Iterator[T]]) -> Iterator[T]:
+    def stream(self, job: CancelToken, work: Callable[[], Iterator[T]]) -> Iterator[T]:
         """Values of ``work()``, computed on the worker's thread; its exception, if it raises one.
 
         Work whose job is cancelled before its turn never begins. A caller that stops reading
@@ -58,7 +58,7 @@ class Worker:
         return self._values(job, work, SimpleQueue())
 
     def _values(
-        self, job: Job, work: Callable[[], Iterator[T]], box: SimpleQueue[_Value[T] | _End]
+        self, job: CancelToken, work: Callable[[], Iterator[T]], box: SimpleQueue[_Value[T] | _End]
     ) -> Iterator[T]:
         # With the caller's context: who asked is known over there too.
         self._pool.submit(copy_context().run, _pump, job, work, box)
@@ -70,7 +70,7 @@ class Worker:
         if item.error is not None:
             raise item.error
 
-    def told(self, job: Job, work: Callable[[Callable[[T], None]], None]) -> Iterator[T]:
+    def told(self, job: CancelToken, work: Callable[[Callable[[T], None]], None]) -> Iterator[T]:
         """As :meth:`stream`, of work that tells its values to a function instead of yielding."""
         box: SimpleQueue[_Value[T] | _End] = SimpleQueue()
 
@@ -89,7 +89,9 @@ class Worker:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _pump(job: Job, work: Callable[[], Iterator[T]], box: SimpleQueue[_Value[T] | _End]) -> None:
+def _pump(
+    job: CancelToken, work: Callable[[], Iterator[T]], box: SimpleQueue[_Value[T] | _End]
+) -> None:
     error: BaseException | None = None
     try:
         if not job.cancelled():

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.service.model_cache import Shelf
+from app.service.model_cache import ModelCache
 from app.service.settings import Settings
 from app.wording import phrases
 from core import Lab
 from core.audio.decode import probe
-from core.transcription.encoder_view import hear
+from core.transcription.encoder_view import encoder_view
 
 TRANSCRIBE, ASK, HEAR = "transcribe", "ask", "hear"
 LEAST_S, MOST_S = 15, 120
@@ -45,12 +45,12 @@ class LentGpu:
     """Runs requests where the GPU is.
 
     Args:
-        shelf: whose start model is loaded already.
+        models: whose start model is loaded already.
         borrow: ``spaces.GPU``, or a stand-in with its signature.
     """
 
-    def __init__(self, shelf: Shelf, borrow: Decorator) -> None:
-        self._shelf = shelf
+    def __init__(self, models: ModelCache, borrow: Decorator) -> None:
+        self._shelf = models
         self._borrowed = borrow(self._work, duration=seconds_needed)
 
     def __call__(self, kind: str, cancelled: Callable[[], bool], *values: Any) -> Iterator[Any]:
@@ -86,7 +86,7 @@ class LentGpu:
                 yield from lab.stream(recording, cancelled=stopped, **settings.options())
             elif kind == HEAR:
                 recording, settings = values
-                yield hear(self._lab(settings), recording, lora=settings.lora)
+                yield encoder_view(self._lab(settings), recording, lora=settings.lora)
             else:
                 model, message = values
                 yield from self._lab(Settings(model=model)).stream_chat(message, cancelled=stopped)

@@ -16,7 +16,7 @@ import gradio as gr
 from app.components.arm_panel import ArmPanel, build_arm
 from app.components.compare_result import CompareResult, build_compare_result
 from app.components.events import MODEL_EVENT, PAGE_EVENT, Updates, session_of
-from app.components.failures import spoken
+from app.components.failures import gradio_error
 from app.components.recording_field import build_recording
 from app.service.deployment import Deployment
 from app.service.measurement import Measuring
@@ -102,10 +102,10 @@ def _build_choice(
     with gr.Accordion("A and B in detail", open=False, elem_id="compare-arms"), gr.Row():
         with gr.Column(min_width=150):
             gr.HTML("<h3>A, the baseline</h3>")
-            a = build_arm(measuring.studio, deployment, "a")
+            a = build_arm(measuring.service, deployment, "a")
         with gr.Column(min_width=150):
             gr.HTML("<h3>B</h3>")
-            b = build_arm(measuring.studio, deployment, "b", **offered[first][1])
+            b = build_arm(measuring.service, deployment, "b", **offered[first][1])
     blocks = gr.Slider(
         FEWEST_BLOCKS,
         MOST_BLOCKS,
@@ -151,7 +151,7 @@ def _wire(measuring: Measuring, tab: CompareTab) -> None:
                 yield result.shown(report)
         except Exception as error:
             yield result.failed(phrases.failure(error))
-            raise spoken(error) from error
+            raise gradio_error(error) from error
 
     def stop(request: gr.Request) -> Updates:
         running = measuring.stop(session_of(request))

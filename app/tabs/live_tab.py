@@ -21,7 +21,7 @@ from app.components.failures import plain_errors
 from app.components.result_panel import ResultPanel
 from app.components.settings_panel import SettingsPanel
 from app.service.live_sessions import LiveRoom, Moment
-from app.service.service import Studio
+from app.service.service import TranscriptionService
 from app.wording import live, phrases
 from core.audio.waveform import SAMPLE_RATE, check_rate
 from core.checkpoint.catalog import ASSETS
@@ -51,9 +51,11 @@ class Onward:
     result: ResultPanel
 
 
-def build_live_tab(studio: Studio, settings: SettingsPanel, onward: Onward) -> LiveTab:
+def build_live_tab(
+    service: TranscriptionService, settings: SettingsPanel, onward: Onward
+) -> LiveTab:
     """Lay the tab out and wire it."""
-    room = LiveRoom(studio)
+    room = LiveRoom(service)
 
     def speak(piece: dict[str, Any]) -> dict[str, Any]:
         return answer(room, piece)

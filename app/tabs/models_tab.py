@@ -12,10 +12,10 @@ import gradio as gr
 
 from app.components.adapters_panel import AdaptersPanel, build_adapters
 from app.components.events import MODEL_EVENT, PAGE_EVENT, Updates
-from app.components.failures import spoken
+from app.components.failures import gradio_error
 from app.service.deployment import Deployment
 from app.service.model_actions import load_model, look_into, unload_model
-from app.service.service import Studio
+from app.service.service import TranscriptionService
 from app.wording import models, phrases
 from app.wording.model_facts import facts_html
 
@@ -24,16 +24,18 @@ LOADED, UNLOADED, NOT_LOADED = "{} is loaded.", "{} is unloaded.", "{} was not l
 WORK = {"show_progress": "minimal", "api_visibility": "private", **MODEL_EVENT}
 
 
-def build_models_tab(studio: Studio, tab: gr.Tab, deployment: Deployment) -> AdaptersPanel | None:
+def build_models_tab(
+    service: TranscriptionService, tab: gr.Tab, deployment: Deployment
+) -> AdaptersPanel | None:
     """Lay the tab out and wire it; None where nobody adds adapters."""
     gr.HTML(phrases.aside_html(models.MODELS_NOTE))
     with gr.Row(elem_id="models-hand"):
         name = gr.Dropdown(
-            [(c.title, c.name) for c in studio.cards()],
-            value=studio.model,
+            [(c.title, c.name) for c in service.cards()],
+            value=service.model,
             label="Model",
-            info=None if studio.limits.only else phrases.MODEL_NOTE,
-            allow_custom_value=studio.limits.only is None,
+            info=None if service.limits.only else phrases.MODEL_NOTE,
+            allow_custom_value=service.limits.only is None,
             elem_id="models-name",
             scale=3,
             min_width=240,
@@ -45,15 +47,15 @@ def build_models_tab(studio: Studio, tab: gr.Tab, deployment: Deployment) -> Ada
             )
             look = gr.Button("Inspect", min_width=80, elem_id="models-inspect")
     status = gr.HTML(elem_id="models-status")
-    adapters = None if studio.limits.only else build_adapters(studio, name, tab)
+    adapters = None if service.limits.only else build_adapters(service, name, tab)
     facts = gr.HTML(elem_id="models-facts", elem_classes="report")
-    listing = gr.HTML(models.models_html(studio.cards()), elem_id="models")
+    listing = gr.HTML(models.models_html(service.cards()), elem_id="models")
     outputs = [status, facts, listing]
 
     def fresh(said: str) -> Updates:
         return {
             status: phrases.status_html(said),
-            listing: models.models_html(studio.cards()),
+            listing: models.models_html(service.cards()),
         }
 
     def failed(error: Exception) -> Updates:
@@ -62,31 +64,31 @@ def build_models_tab(studio: Studio, tab: gr.Tab, deployment: Deployment) -> Ada
     def load_it(chosen: str | None) -> Iterator[Updates]:
         yield {status: phrases.status_html(LOADING)}
         try:
-            yield fresh(LOADED.format(load_model(studio, chosen or "").title))
+            yield fresh(LOADED.format(load_model(service, chosen or "").title))
         except Exception as error:
             yield failed(error)
-            raise spoken(error) from error
+            raise gradio_error(error) from error
 
     def unload_it(chosen: str | None) -> Updates:
-        title = studio.card(chosen or studio.model).title
-        gone = unload_model(studio, chosen or studio.model)
+        title = service.card(chosen or service.model).title
+        gone = unload_model(service, chosen or service.model)
         return fresh((UNLOADED if gone else NOT_LOADED).format(title)) | {facts: ""}
 
     def look_in(chosen: str | None) -> Iterator[Updates]:
         yield {status: phrases.status_html(LOADING)}
         try:
-            found = look_into(studio, chosen or "")
+            found = look_into(service, chosen or "")
             yield fresh("") | {facts: facts_html(found), status: ""}
         except Exception as error:
             yield failed(error)
-            raise spoken(error) from error
+            raise gradio_error(error) from error
 
     load.click(load_it, [name], outputs, **WORK)
     unload.click(unload_it, [name], outputs, **WORK)
     look.click(look_in, [name], outputs, **WORK)
 
     def listed() -> str:
-        return models.models_html(studio.cards())
+        return models.models_html(service.cards())
 
     tab.select(listed, None, [listing], **PAGE_EVENT)
     for changed in adapters.changed if adapters else ():

@@ -15,7 +15,7 @@ import gradio as gr
 
 from app.components.downloads import FETCH_FILE, build_fetched, write_file
 from app.components.events import PAGE_EVENT, Updates, session_of
-from app.components.failures import plain_errors, told
+from app.components.failures import plain_errors, user_message
 from app.components.profile_sections import Sections, build_sections
 from app.components.record_panel import RecordPanel, build_record
 from app.service.deployment import Deployment
@@ -87,11 +87,11 @@ def build_profile_tab(
 
 
 def _wire(measuring: Measuring, viewer: RunViewer, tab: ProfileTab, page: gr.Tab) -> None:
-    shelf = viewer.shelf
+    library = viewer.library
     outputs = [tab.runs, tab.status, tab.shown, *tab.sections.outputs]
 
     def listed(session: str, key: str) -> Updates:
-        found = shelf.choices(session)
+        found = library.choices(session)
         return {tab.runs: gr.update(choices=[(c.title, c.key) for c in found], value=key or None)}
 
     def show(session: str, key: str) -> Iterator[Updates]:
@@ -100,14 +100,14 @@ def _wire(measuring: Measuring, viewer: RunViewer, tab: ProfileTab, page: gr.Tab
         try:
             view = viewer.view(session, key)
         except Exception as error:
-            yield {tab.status: phrases.status_html(told(error), "error")}
+            yield {tab.status: phrases.status_html(user_message(error), "error")}
             return
         filled = tab.sections.filled(view)
         yield listed(session, key) | filled | {tab.status: "", tab.shown: key}
 
     def open_tab(request: gr.Request, shown: str) -> Iterator[Updates]:
         session = session_of(request)
-        found = shelf.choices(session)
+        found = library.choices(session)
         if shown:
             yield listed(session, shown)
         elif not found:
@@ -124,9 +124,9 @@ def _wire(measuring: Measuring, viewer: RunViewer, tab: ProfileTab, page: gr.Tab
             return
         session = session_of(request)
         try:
-            key = shelf.add(session, Path(file))
+            key = library.add(session, Path(file))
         except Exception as error:
-            yield {tab.status: phrases.status_html(told(error), "error")}
+            yield {tab.status: phrases.status_html(user_message(error), "error")}
             return
         yield from show(session, key)
 
@@ -150,7 +150,7 @@ def _wire_save(
             if not key:
                 raise ValueError(NOTHING)
             session = session_of(request)
-            return write_file(viewer.shelf.scratch(session), *viewer.file(session, key, kind))
+            return write_file(viewer.library.scratch(session), *viewer.file(session, key, kind))
 
     made = button.click(save, [tab.shown], [fetched], show_progress="hidden", **READ_EVENT)
     made.then(None, [fetched], None, js=FETCH_FILE, **PAGE_EVENT)

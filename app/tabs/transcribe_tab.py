@@ -1,7 +1,8 @@
 """The Transcribe tab: a recording in, text as it grows, and what it cost.
 
-In: a studio. Out: components, wired. Handlers pass values on to the studio and words to the page;
-each request is announced first (:meth:`Studio.begin`), so that Stop reaches it while it waits.
+In: the service. Out: components, wired. Handlers pass values on to the service and words to the
+page; each request is announced first (:meth:`TranscriptionService.begin`), so that Stop reaches it
+while it waits.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from app.components.ask_panel import AskPanel, build_ask
 from app.components.batch_panel import build_batch
 from app.components.encoder_panel import build_heard
 from app.components.events import MODEL_EVENT, PAGE_EVENT, Updates, session_of
-from app.components.failures import spoken
+from app.components.failures import gradio_error
 from app.components.kept_settings import build_link
 from app.components.recording_field import RecordingField, build_recording
 from app.components.result_panel import ResultPanel, build_result
 from app.components.settings_panel import SettingsPanel, build_settings
-from app.service.service import Studio
+from app.service.service import TranscriptionService
 from app.wording import phrases
 
 RUN_KEY = "granite-speech-lab-run"
@@ -56,7 +57,7 @@ class TranscribeTab:
         return self.field.audio
 
 
-def build_transcribe_tab(studio: Studio) -> TranscribeTab:
+def build_transcribe_tab(service: TranscriptionService) -> TranscribeTab:
     """Lay the tab out: recording and settings on the left, text and times on the right."""
     with gr.Row(elem_id="transcribe"):
         with gr.Column(elem_id="sound"):
@@ -69,24 +70,24 @@ def build_transcribe_tab(studio: Studio) -> TranscribeTab:
             result = build_result()
             ask_here = gr.Column()
         with gr.Column(elem_id="settings"):
-            settings = build_settings(studio)
+            settings = build_settings(service)
             build_link(settings)
         with batch_here:
-            build_batch(studio, settings)
+            build_batch(service, settings)
         with ask_here:
-            build_heard(studio, field.audio, settings)
-            ask = build_ask(studio, settings.model, result.text)
+            build_heard(service, field.audio, settings)
+            ask = build_ask(service, settings.model, result.text)
     run = gr.BrowserState("", storage_key=RUN_KEY, secret=RUN_KEY)
     tab = TranscribeTab(field, go, stop, gr.State(""), run, settings, result, ask)
-    _wire(studio, tab)
+    _wire(service, tab)
     return tab
 
 
-def _wire(studio: Studio, tab: TranscribeTab) -> None:
+def _wire(service: TranscriptionService, tab: TranscribeTab) -> None:
     result, settings = tab.result, tab.settings
 
     def begin(request: gr.Request) -> Updates:
-        studio.begin(session_of(request))
+        service.begin(session_of(request))
         return result.waiting() | {tab.stop: gr.update(interactive=True)}
 
     def run(
@@ -95,22 +96,22 @@ def _wire(studio: Studio, tab: TranscribeTab) -> None:
         chosen = settings.read(values)
         session = session_of(request)
         try:
-            begun = studio.start(session, recording, chosen)
+            begun = service.start(session, recording, chosen)
             begun.recording, begun.engine = recording or "", chosen.engine
             yield {tab.run: begun.id}
-            for update in studio.watch(session, begun):
+            for update in service.watch(session, begun):
                 yield result.shown(update, engine=chosen.engine, expected=expected)
         except Exception as error:
             yield result.failed(phrases.failure(error))
-            raise spoken(error) from error
+            raise gradio_error(error) from error
 
     def end(name: str | None, task: str, adapter: str | None) -> Updates:
-        card = studio.card(name or studio.model)
+        card = service.card(name or service.model)
         changes = settings.refresh(card, task, adapter) if card.loaded else {}
         return changes | tab.ask.fit(card) | {tab.stop: gr.update(interactive=False)}
 
     def stop(request: gr.Request) -> Updates:
-        running = studio.stop(session_of(request))
+        running = service.stop(session_of(request))
         said = phrases.status_html(phrases.STOPPING) if running else gr.skip()
         return {result.status: said}
 
@@ -137,20 +138,20 @@ def _wire(studio: Studio, tab: TranscribeTab) -> None:
         changed(lambda: "", None, [tab.expected], **PAGE_EVENT)
 
 
-def find_again(app: gr.Blocks, studio: Studio, tab: TranscribeTab) -> None:
+def find_again(app: gr.Blocks, service: TranscriptionService, tab: TranscribeTab) -> None:
     """When the page is loaded, show the transcription it began before, running or done."""
     result = tab.result
 
     def resume(request: gr.Request, run_id: str | None) -> Iterator[Updates]:
         session = session_of(request)
-        run = studio.resume(session, run_id) if run_id else None
+        run = service.resume(session, run_id) if run_id else None
         if run is None:
             yield {tab.stop: gr.skip()}
             return
         there = run.recording if Path(run.recording).is_file() else None
         yield result.waiting() | {tab.stop: gr.update(interactive=True), tab.recording: there}
         try:
-            for update in studio.watch(session, run):
+            for update in service.watch(session, run):
                 yield result.shown(update, engine=run.engine, expected="")
         except Exception as error:  # its own page has shown it as an error already
             yield result.failed(phrases.failure(error))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from html import escape
 
 from app.service.updates import NotBegun, Paced, Update
-from core.transcription.encoder_view import LONGEST_S, Hearing
+from core.transcription.encoder_view import LONGEST_S, EncoderView
 from core.transcription.options import PartialText, PhaseStarted
 
 HEADING_HTML = (
@@ -140,10 +140,10 @@ def aside_html(text: str) -> str:
     return f"<p class='note aside'>{escape(text)}</p>"
 
 
-def heard_html(hearing: Hearing) -> str:
+def heard_html(view: EncoderView) -> str:
     """What the encoder read, as text: the picture's other half."""
-    read = f"The encoder alone reads: “{hearing.text}”" if hearing.text else "It reads no letters."
-    cut = f" Only the first {LONGEST_S:.0f} seconds are drawn." if hearing.cut else ""
+    read = f"The encoder alone reads: “{view.text}”" if view.text else "It reads no letters."
+    cut = f" Only the first {LONGEST_S:.0f} seconds are drawn." if view.cut else ""
     return aside_html(read + cut)
 
 

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from html import escape
 
-from app.service.updates import Outcome
+from app.service.updates import RequestResult
 from app.wording.phrases import count, num_bytes, seconds, sentence
 from core.text.transcript import Transcript
-from core.transcription.transcribe import STOPPED
-from profiling.figures.phase_bars import PHASE_TITLES, format_ms, with_other
+from core.transcription.clip import STOPPED
+from profiling.figures.phase_bars import with_other
+from profiling.figures.style import PHASE_TITLES, format_ms
 
 UNSURE_BELOW = 0.6  # a word at least this probable is shown without comment
 MOST_UNSURE = 5
 
 
-def summary(outcome: Outcome) -> str:
+def summary(outcome: RequestResult) -> str:
     """One sentence or two about a finished request."""
     t = outcome.transcript
     spent_s = t.end_to_end_ms / 1000
@@ -44,7 +45,7 @@ def _pace(rtf: float) -> str:
     )
 
 
-def figures(outcome: Outcome) -> list[tuple[str, str, str]]:
+def figures(outcome: RequestResult) -> list[tuple[str, str, str]]:
     """(name, value, what it means) of the numbers beside a transcript."""
     t = outcome.transcript
     rows = [("Real-time factor", f"{t.rtf:.2f}", "time over length; below 1 is faster than speech")]
@@ -62,7 +63,7 @@ def figures(outcome: Outcome) -> list[tuple[str, str, str]]:
     return rows
 
 
-def figures_html(outcome: Outcome) -> str:
+def figures_html(outcome: RequestResult) -> str:
     """The numbers as tiles, and the phase times as a table for those who cannot see the chart."""
     tiles = "".join(
         f"<div><dt>{escape(name)}</dt><dd>{escape(value)}<small>{escape(note)}</small></dd></div>"
@@ -88,7 +89,7 @@ def unsure(transcript: Transcript) -> str:
     return f"Least sure of: {named}"
 
 
-def notes_html(outcome: Outcome, expected: str) -> str:
+def notes_html(outcome: RequestResult, expected: str) -> str:
     """Under the text: warnings, what was really said, and the least sure words."""
     t = outcome.transcript
     told = (STOPPED,) if t.text else t.warnings  # the summary says these

@@ -1,8 +1,8 @@
 """A path, bytes or an open file -> an FFmpeg container that is safe to decode.
 
-In: what a caller names. Out: a :class:`Recording`: the open container and what its header says.
-FFmpeg never sees a name or an address, only bytes, and may use only the formats listed here: play
-lists and scripts (m3u8, sdp, concat), which can open other files or hosts, are refused unread.
+In: what a caller names. Out: a :class:`AudioContainer`: the open container and what its header
+says. FFmpeg never sees a name or an address, only bytes, and may use only the formats listed here:
+play lists and scripts (m3u8, sdp, concat), which can open other files or hosts, are refused unread.
 Everything that goes wrong while a recording is open is told as one :class:`AudioError`.
 """
 
@@ -48,7 +48,7 @@ class AudioInfo:
 
 
 @dataclass(frozen=True)
-class Recording:
+class AudioContainer:
     """An open container with its header's contents."""
 
     info: AudioInfo
@@ -56,7 +56,7 @@ class Recording:
 
 
 @contextmanager
-def opened(source: Source) -> Iterator[Recording]:
+def opened(source: Source) -> Iterator[AudioContainer]:
     """Open for decoding while the block runs.
 
     Raises:
@@ -65,7 +65,7 @@ def opened(source: Source) -> Iterator[Recording]:
     name, file, suffix = _binary_file(source)
     try:
         with _container(name, file, suffix) as container:
-            yield Recording(_info(name, container), container)
+            yield AudioContainer(_info(name, container), container)
     except AudioError:
         raise
     except av.error.FFmpegError as error:

@@ -19,34 +19,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.audio.container import FORMATS, GUESSED_LENGTH, AudioInfo, Recording, Source, opened
+from core.audio.container import FORMATS, GUESSED_LENGTH, AudioContainer, AudioInfo, Source, opened
 from core.audio.waveform import (
     SAMPLE_RATE,
-    SILENCE_DBFS,
     AudioError,
     Samples,
     check_finite,
     count_not_finite,
-    from_samples,
-    is_silent,
     mean_of_channels,
     refusal,
     resampled,
-    speech_level_dbfs,
 )
-
-__all__ = [
-    "SAMPLE_RATE",
-    "SILENCE_DBFS",
-    "AudioError",
-    "AudioInfo",
-    "from_samples",
-    "is_silent",
-    "load_audio",
-    "probe",
-    "speech_level_dbfs",
-    "stream_audio",
-]
 
 logger = logging.getLogger(__name__)
 
@@ -135,7 +118,7 @@ def stream_audio(source: Source, *, chunk_s: float = 30.0) -> Iterator[Tensor]:
             yield torch.from_numpy(chunk[:filled].copy())
 
 
-def _waveform(recording: Recording) -> Iterator[Samples]:
+def _waveform(recording: AudioContainer) -> Iterator[Samples]:
     """Yield the recording in mono 16 kHz blocks of whatever size the decoder gives."""
     info = recording.info
     num_samples = 0
@@ -153,7 +136,7 @@ def _waveform(recording: Recording) -> Iterator[Samples]:
         logger.warning(text, info.name, seconds, claim)
 
 
-def _mono_blocks(recording: Recording) -> Iterator[tuple[Samples, int]]:
+def _mono_blocks(recording: AudioContainer) -> Iterator[tuple[Samples, int]]:
     """Yield each decoded frame as ([n] float32, rate in Hz); count NaN over all before refusing."""
     name = recording.info.name
     num_bad = 0
@@ -186,7 +169,7 @@ def _packed(
     return packers[key].resample(frame)
 
 
-def _frames(recording: Recording) -> Iterator[av.AudioFrame]:
+def _frames(recording: AudioContainer) -> Iterator[av.AudioFrame]:
     """Decode; damaged packets are left out and reported once, unless nothing else is there."""
     container, name = recording.container, recording.info.name
     num_frames = num_damaged = 0

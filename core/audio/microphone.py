@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from core.audio.segmentation import Span, SpanCutter
+from core.audio.segmentation import SpanCutter, SpeechSegment
 from core.audio.vad import FRAME, SpeechDetector
 from core.audio.waveform import RESAMPLER_OPTIONS, SAMPLE_RATE, check_rate, mean_of_channels
 
@@ -41,11 +41,11 @@ class Microphone:
         return self.num_samples / SAMPLE_RATE
 
     @property
-    def open_span(self) -> Span | None:
+    def open_span(self) -> SpeechSegment | None:
         """The speech that goes on at the moment."""
         return self._cutter.so_far()
 
-    def push(self, samples: NDArray[Any], rate: int) -> list[Span]:
+    def push(self, samples: NDArray[Any], rate: int) -> list[SpeechSegment]:
         """Take the next block, [n] or [n, channels]; returns the spans that ended in it.
 
         Raises:
@@ -56,7 +56,7 @@ class Microphone:
         mono = mean_of_channels("microphone", channels)
         return self._cut(self._resampled(np.ascontiguousarray(mono), rate))
 
-    def finish(self) -> list[Span]:
+    def finish(self) -> list[SpeechSegment]:
         """The end of the recording; returns the spans it ended."""
         spans = self._cut(self._resampled(np.zeros(0, np.float32), SAMPLE_RATE))
         if self._rest.size:
@@ -68,7 +68,7 @@ class Microphone:
         """Everything heard, [N] at 16 kHz."""
         return np.concatenate(self._kept) if self._kept else np.zeros(0, np.int16)
 
-    def _cut(self, samples: NDArray[np.float32], *, real: bool = True) -> list[Span]:
+    def _cut(self, samples: NDArray[np.float32], *, real: bool = True) -> list[SpeechSegment]:
         if real and samples.size:
             self.num_samples += samples.size
             self._kept.append((samples.clip(-1, 1) * 32767).astype(np.int16))

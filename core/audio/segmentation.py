@@ -26,7 +26,7 @@ SMOOTH = 5  # frames over which a forced cut looks for the least speech
 
 
 @dataclass(frozen=True)
-class Span:
+class SpeechSegment:
     """A stretch of speech: its place in the recording in seconds, and its samples [N]."""
 
     start_s: float
@@ -46,7 +46,7 @@ class SpanCutter:
     _last_speech: int = 0
     _seen: int = 0
 
-    def push(self, frame: Tensor, probability: float) -> Span | None:
+    def push(self, frame: Tensor, probability: float) -> SpeechSegment | None:
         """Take the next frame [512]; returns a span when one has ended."""
         number, self._seen = self._seen, self._seen + 1
         speech = probability >= SPEECH
@@ -66,11 +66,11 @@ class SpanCutter:
             return self._close(self._first + self._quietest())
         return None
 
-    def so_far(self) -> Span | None:
+    def so_far(self) -> SpeechSegment | None:
         """The span that is still open, as far as it was heard; None between spans."""
         return self._span(self._frames) if self._frames else None
 
-    def finish(self) -> Span | None:
+    def finish(self) -> SpeechSegment | None:
         """The span that the recording's end cut short, if there is one."""
         if not self._frames:
             return None
@@ -100,7 +100,7 @@ class SpanCutter:
         half = len(smooth) // 2
         return half + int(smooth[half:].argmin()) + SMOOTH // 2
 
-    def _close(self, end: int) -> Span | None:
+    def _close(self, end: int) -> SpeechSegment | None:
         """End the span before frame ``end``; what comes after it begins the next one."""
         keep = min(end - self._first, len(self._frames))
         kept, rest = self._frames[:keep], self._frames[keep:]
@@ -115,15 +115,15 @@ class SpanCutter:
                 self._remember(frame)
         return span
 
-    def _span(self, frames: list[Tensor]) -> Span:
+    def _span(self, frames: list[Tensor]) -> SpeechSegment:
         start_s = self._first * FRAME_S
         waveform = torch.cat(frames)
-        return Span(start_s, start_s + waveform.shape[0] / SAMPLE_RATE, waveform)
+        return SpeechSegment(start_s, start_s + waveform.shape[0] / SAMPLE_RATE, waveform)
 
 
 def speech_spans(
     chunks: Iterable[Tensor], probability: Callable[[Tensor], float], *, longest_s: float
-) -> Iterator[Span]:
+) -> Iterator[SpeechSegment]:
     """Cut a recording into spans of speech.
 
     Args:
@@ -141,7 +141,7 @@ def speech_spans(
         yield last
 
 
-def whole_spans(chunks: Iterable[Tensor], *, longest_s: float) -> Iterator[Span]:
+def whole_spans(chunks: Iterable[Tensor], *, longest_s: float) -> Iterator[SpeechSegment]:
     """Cut a recording, at its quietest points, into spans that together are all of it.
 
     Args:
@@ -154,10 +154,10 @@ def whole_spans(chunks: Iterable[Tensor], *, longest_s: float) -> Iterator[Span]
         held = torch.cat((held, chunk))
         while held.shape[0] > longest:
             cut = _quietest_sample(held[:longest])
-            yield Span(start / SAMPLE_RATE, (start + cut) / SAMPLE_RATE, held[:cut])
+            yield SpeechSegment(start / SAMPLE_RATE, (start + cut) / SAMPLE_RATE, held[:cut])
             held, start = held[cut:], start + cut
     if held.shape[0]:
-        yield Span(start / SAMPLE_RATE, (start + held.shape[0]) / SAMPLE_RATE, held)
+        yield SpeechSegment(start / SAMPLE_RATE, (start + held.shape[0]) / SAMPLE_RATE, held)
 
 
 def _quietest_sample(waveform: Tensor) -> int:

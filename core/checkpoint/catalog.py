@@ -1,6 +1,6 @@
 """The checkpoints this project knows: where they are and what they can do.
 
-In: a name, a Hub repository id, or what a folder says of itself. Out: a :class:`CatalogEntry`.
+In: a name, a Hub repository id, or what a folder says of itself. Out: a :class:`ModelInfo`.
 Dimensions never come from here, only from a checkpoint's own ``config.json``.
 """
 
@@ -28,7 +28,7 @@ LANGUAGES = {
 
 
 @dataclass(frozen=True)
-class CatalogEntry:
+class ModelInfo:
     """One checkpoint. source: a Hub repo id or a folder; size_bytes: weights as stored.
 
     languages are those it transcribes; target_languages those it translates into (from English,
@@ -57,10 +57,10 @@ class CatalogEntry:
 _EU = ("en", "fr", "de", "es", "pt")
 _GB = 1024**3
 
-CATALOG: dict[str, CatalogEntry] = {
-    entry.name: entry
-    for entry in (
-        CatalogEntry(
+CATALOG: dict[str, ModelInfo] = {
+    model_info.name: model_info
+    for model_info in (
+        ModelInfo(
             name="tiny",
             source=str(ASSETS / "tiny"),
             family="tiny",
@@ -75,7 +75,7 @@ CATALOG: dict[str, CatalogEntry] = {
             notes="Digits, numbers, dates, letters, commands, phrases of voice menus: 446 English "
             "words; everything else is outside its domain",
         ),
-        CatalogEntry(
+        ModelInfo(
             name="granite-speech-3.3-2b",
             source="ibm-granite/granite-speech-3.3-2b",
             family="3.3",
@@ -89,7 +89,7 @@ CATALOG: dict[str, CatalogEntry] = {
             text_mode=True,
             num_beams=4,
         ),
-        CatalogEntry(
+        ModelInfo(
             name="granite-speech-3.3-8b",
             source="ibm-granite/granite-speech-3.3-8b",
             family="3.3",
@@ -103,7 +103,7 @@ CATALOG: dict[str, CatalogEntry] = {
             text_mode=True,
             num_beams=4,
         ),
-        CatalogEntry(
+        ModelInfo(
             name="granite-4.0-1b-speech",
             source="ibm-granite/granite-4.0-1b-speech",
             family="4.0",
@@ -116,7 +116,7 @@ CATALOG: dict[str, CatalogEntry] = {
             target_languages=("en", "fr", "de", "es", "pt", "ja", "it", "zh"),
             keywords=True,
         ),
-        CatalogEntry(
+        ModelInfo(
             name="granite-speech-4.1-2b",
             source="ibm-granite/granite-speech-4.1-2b",
             family="4.1",
@@ -143,16 +143,16 @@ _FAMILY_LIKE = {
 }
 
 
-def lookup(name: str) -> CatalogEntry | None:
+def lookup(name: str) -> ModelInfo | None:
     """The entry with this name or source, if the catalog has one."""
     if name in CATALOG:
         return CATALOG[name]
-    return next((entry for entry in CATALOG.values() if entry.source == name), None)
+    return next((model_info for model_info in CATALOG.values() if model_info.source == name), None)
 
 
 def describe(
     source: str, folder: Path, *, has_lora_adapter: bool, has_bpe_ctc_head: bool
-) -> CatalogEntry:
+) -> ModelInfo:
     """What the checkpoint in ``folder`` can do: the catalog, its own description, or its family.
 
     An undescribed checkpoint is judged by its name, else by its parts: an adapter means 3.3, a BPE
@@ -194,7 +194,7 @@ def read_description(file: Path) -> dict[str, Any]:
     return raw
 
 
-def _described(file: Path, source: str) -> CatalogEntry:
+def _described(file: Path, source: str) -> ModelInfo:
     raw = read_description(file)
     family = raw.get("family")
     if family not in _FAMILY_LIKE:
@@ -202,7 +202,7 @@ def _described(file: Path, source: str) -> CatalogEntry:
             f"{file.name}: family {family!r} is unknown; expected one of {sorted(_FAMILY_LIKE)}"
         )
     raw = {key: value for key, value in raw.items() if key != OUTSIDE}
-    allowed = set(CatalogEntry.__dataclass_fields__) - {"name", "source"}
+    allowed = set(ModelInfo.__dataclass_fields__) - {"name", "source"}
     unknown = sorted(set(raw) - allowed)
     if unknown:
         raise ValueError(f"{file.name}: unknown keys {unknown}; expected some of {sorted(allowed)}")

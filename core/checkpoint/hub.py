@@ -17,8 +17,7 @@ from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from safetensors import SafetensorError, safe_open
 
 from core.checkpoint.catalog import CATALOG, lookup
-from core.checkpoint.hub_errors import CheckpointNotFound as CheckpointNotFound
-from core.checkpoint.hub_errors import hub_errors, refuse_without_network
+from core.checkpoint.hub_errors import CheckpointNotFound, hub_errors, refuse_without_network
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -87,19 +86,19 @@ def resolve(name: str, *, revision: str | None = None, local_only: bool = False)
     Raises:
         CheckpointNotFound: nothing usable there; says what came and what to do.
     """
-    entry = lookup(name)
-    source = entry.source if entry is not None else name
+    model_info = lookup(name)
+    source = model_info.source if model_info is not None else name
     folder = Path(source).expanduser()
     if folder.is_dir():
         return _from_folder(folder, name)
     if folder.exists():
         raise CheckpointNotFound(f"{name!r} is a file; expected the folder of a checkpoint")
-    if entry is not None and folder.is_absolute():
+    if model_info is not None and folder.is_absolute():
         raise CheckpointNotFound(
             f"the bundled model {name!r} is not in {folder}; make it with 'make demo-model' or "
             "name another model"
         )
-    if entry is None and (source.count("/") != 1 or source.startswith((".", "/", "~"))):
+    if model_info is None and (source.count("/") != 1 or source.startswith((".", "/", "~"))):
         raise CheckpointNotFound(
             f"{name!r} is neither a folder, nor a known model ({', '.join(CATALOG)}), nor a Hub "
             "repository id such as 'ibm-granite/granite-speech-3.3-2b'"

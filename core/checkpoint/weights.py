@@ -15,13 +15,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from core.checkpoint.key_map import POINTWISE
-from core.checkpoint.key_map import native_name as native_name
-from core.checkpoint.key_map import stored_name as stored_name
-from core.checkpoint.key_map import to_stored as to_stored
-from core.checkpoint.peft_format import attach_adapter as attach_adapter
-from core.checkpoint.safetensors_io import CheckpointError as CheckpointError
-from core.checkpoint.safetensors_io import open_safetensors as open_safetensors
+from core.checkpoint.key_map import POINTWISE, native_name, stored_name
+from core.checkpoint.safetensors_io import CheckpointError, open_safetensors
 from core.model.config import ModelConfig
 from core.model.granite_speech import GraniteSpeech
 

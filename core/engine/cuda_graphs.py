@@ -42,7 +42,7 @@ Record = Callable[[Callable[[], tuple[Tensor, ...]]], Replay]
 
 
 @dataclass
-class Recording:
+class CapturedGraph:
     """A recorded step. inputs: its leading arguments, fixed; outputs: what a replay writes."""
 
     inputs: tuple[Tensor | None, ...]
@@ -56,7 +56,7 @@ class FixedCache:
 
     cache: KVCache
     leased: bool = False
-    recordings: dict[tuple[str, int], Recording] = field(default_factory=dict)
+    recordings: dict[tuple[str, int], CapturedGraph] = field(default_factory=dict)
 
 
 def power_of_two_bucket(length: int, smallest: int = SMALLEST_CACHE) -> int:
@@ -145,7 +145,7 @@ class Recorder:
         # Copies: the next replay writes over the recording's own outputs.
         return tuple(output.clone() for output in recording.outputs)
 
-    def _make(self, graph: Graph, leading: Arguments, buffers: Arguments) -> Recording:
+    def _make(self, graph: Graph, leading: Arguments, buffers: Arguments) -> CapturedGraph:
         """Record one step. It is run on the real cache, where a step may be repeated freely: it
         writes what it wrote before.
         """
@@ -157,7 +157,7 @@ class Recorder:
             return tuple(outputs)
 
         replay = self._record(call)
-        return Recording(inputs, tuple(outputs), replay)
+        return CapturedGraph(inputs, tuple(outputs), replay)
 
     def _find(
         self, batch: int, num_slots: int, dtype: torch.dtype, device: torch.device

@@ -21,7 +21,15 @@ from torch import Tensor
 
 from core import phases
 from core.engine.stages import Engine
-from core.generation.greedy import CANCELLED, EOS, LENGTH, Prompts, Row, check_budget, run_prefill
+from core.generation.greedy import (
+    CANCELLED,
+    EOS,
+    LENGTH,
+    Hypothesis,
+    PromptBatch,
+    check_budget,
+    run_prefill,
+)
 from core.generation.sampling import GenerationOptions, penalise
 from core.model.cache import KVCache
 from core.model.config import DecoderConfig
@@ -31,7 +39,7 @@ _NEVER = -1.0e9
 
 
 @dataclass(frozen=True)
-class Hypothesis:
+class Beam:
     """A continuation. total: summed log-probability; score: what finished ones are ranked by."""
 
     ids: tuple[int, ...]
@@ -46,28 +54,28 @@ class Search:
     """One clip's search: running beams, the best finished ones, and whether more can help."""
 
     prompt: list[int]
-    running: list[Hypothesis]
-    finished: list[Hypothesis]
+    running: list[Beam]
+    finished: list[Beam]
     improvable: bool = True
     stopped: bool = False
 
-    def best(self, stop: str | None) -> Row:
+    def best(self, stop: str | None) -> Hypothesis:
         """The leading hypothesis as a row."""
         lead = self.finished[0] if self.finished else self.running[0]
         reason = EOS if stop is not None and lead.ended else stop
-        return Row(list(self.prompt), list(lead.ids), list(lead.logprobs), reason)
+        return Hypothesis(list(self.prompt), list(lead.ids), list(lead.logprobs), reason)
 
 
 @torch.inference_mode()
 def beam_search(
     engine: Engine,
     config: DecoderConfig,
-    prompts: Prompts,
+    prompts: PromptBatch,
     options: GenerationOptions,
     *,
     clock: PhaseClock,
     cancelled: Callable[[], bool] = lambda: False,
-) -> Iterator[list[Row]]:
+) -> Iterator[list[Hypothesis]]:
     """Yield each clip's leading hypothesis after every step; the last yield is the result.
 
     Raises:
@@ -78,7 +86,7 @@ def beam_search(
         check_budget(prompts.ids, options, config.max_position_embeddings)
         cache, logits = run_prefill(engine, config, prompts, options.max_new_tokens)
         cache, logits = _widen(cache, beams), logits[:, 0].repeat_interleave(beams, dim=0)
-    first = [Hypothesis((), (), 0.0), *[Hypothesis((), (), _NEVER)] * (beams - 1)]
+    first = [Beam((), (), 0.0), *[Beam((), (), _NEVER)] * (beams - 1)]
     searches = [Search(list(ids), list(first), []) for ids in prompts.ids]
     lora = None if prompts.lora is None else prompts.lora.repeat_interleave(beams, dim=0)
     while True:
@@ -136,7 +144,7 @@ def _step(
             # The end token itself is not part of the text.
             ids = beam.ids if ended else (*beam.ids, token)
             scores_so_far = beam.logprobs if ended else (*beam.logprobs, logprob)
-            grown = Hypothesis(ids, scores_so_far, total, ended=ended)
+            grown = Beam(ids, scores_so_far, total, ended=ended)
             candidates.append((grown, index // vocabulary))
         chosen = _update(search, candidates, options)
         sources += [number * beams + source for source in chosen]
@@ -144,7 +152,7 @@ def _step(
 
 
 def _update(
-    search: Search, candidates: list[tuple[Hypothesis, int]], options: GenerationOptions
+    search: Search, candidates: list[tuple[Beam, int]], options: GenerationOptions
 ) -> list[int]:
     """Sort candidates into running and finished; returns the beams the running ones continue."""
     beams = options.num_beams
@@ -156,9 +164,7 @@ def _update(
     over = [full or hypothesis.ended for hypothesis, _ in candidates]
     if search.improvable:
         done = [
-            Hypothesis(
-                h.ids, h.logprobs, h.total, h.total / length**options.length_penalty, h.ended
-            )
+            Beam(h.ids, h.logprobs, h.total, h.total / length**options.length_penalty, h.ended)
             for (h, _), ends in list(zip(candidates, over, strict=True))[:beams]
             if ends
         ]

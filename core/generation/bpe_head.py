@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.checkpoint.weights import CheckpointError, open_safetensors
+from core.checkpoint.safetensors_io import CheckpointError, open_safetensors
 from core.model.config import ModelConfig
 from core.model.ctc import BLANK
 

@@ -31,7 +31,7 @@ EOS, LENGTH, CANCELLED, LOOP = "eos", "length", "cancelled", "loop"
 
 
 @dataclass
-class Row:
+class Hypothesis:
     """One clip's generation so far. stop: why it ended, or None while it goes on."""
 
     prompt: list[int]
@@ -61,7 +61,7 @@ class Row:
             self.stop = LOOP
 
 
-class Prompts:
+class PromptBatch:
     """What to continue. audio: [B, A, E], or [B, 1, E] zeros for text; lora: [B, 1, 1] or None.
 
     Token ids may come as a function that writes them: it is called once, inside the prefill phase,
@@ -100,12 +100,12 @@ def check_budget(prompts: Sequence[list[int]], options: GenerationOptions, limit
 def generate(
     engine: Engine,
     config: DecoderConfig,
-    prompts: Prompts,
+    prompts: PromptBatch,
     options: GenerationOptions,
     *,
     clock: PhaseClock,
     cancelled: Callable[[], bool] = lambda: False,
-) -> Iterator[list[Row]]:
+) -> Iterator[list[Hypothesis]]:
     """Yield the rows after the prefill's token and after each step, until all have stopped.
 
     Raises:
@@ -113,7 +113,7 @@ def generate(
     """
     with clock.mark(phases.PREFILL):
         check_budget(prompts.ids, options, config.max_position_embeddings)
-        rows = [Row(prompt=list(ids)) for ids in prompts.ids]
+        rows = [Hypothesis(prompt=list(ids)) for ids in prompts.ids]
         # One generator per row: what is drawn for a clip does not depend on its neighbours.
         device = prompts.audio.device
         generators = [torch.Generator(device=device).manual_seed(options.seed) for _ in rows]
@@ -138,7 +138,7 @@ def generate(
         yield rows
 
 
-def rows_to_keep(rows: Sequence[Row]) -> list[int]:
+def rows_to_keep(rows: Sequence[Hypothesis]) -> list[int]:
     """Which rows of a batch go on: all, until half of them have stopped; then half at a time.
 
     Halving keeps batch sizes to a few values, so that compiled stages meet few shapes.
@@ -154,7 +154,7 @@ def rows_to_keep(rows: Sequence[Row]) -> list[int]:
 def run_prefill(
     engine: Engine,
     config: DecoderConfig,
-    prompts: Prompts,
+    prompts: PromptBatch,
     max_new_tokens: int,
     *,
     drafts: Sequence[list[int]] | None = None,
@@ -188,7 +188,7 @@ def run_prefill(
 
 
 def _advance(
-    rows: list[Row],
+    rows: list[Hypothesis],
     logits: Tensor,
     options: GenerationOptions,
     config: DecoderConfig,
@@ -208,7 +208,7 @@ def _advance(
     return next_ids
 
 
-def _mark_stopped(rows: list[Row], cancelled: Callable[[], bool]) -> bool:
+def _mark_stopped(rows: list[Hypothesis], cancelled: Callable[[], bool]) -> bool:
     """Whether any row goes on; a cancelled request stops them all."""
     going = [row for row in rows if row.stop is None]
     if going and cancelled():

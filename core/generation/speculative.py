@@ -29,9 +29,16 @@ from torch import Tensor
 
 from core import phases
 from core.engine.stages import Engine
-from core.generation.greedy import CANCELLED, EOS, Prompts, Row, check_budget, run_prefill
+from core.generation.greedy import (
+    CANCELLED,
+    EOS,
+    Hypothesis,
+    PromptBatch,
+    check_budget,
+    run_prefill,
+)
 from core.generation.sampling import GenerationOptions
-from core.generation.speculative_relaxed import Leniency, likely_part
+from core.generation.speculative_relaxed import Acceptance, accepted_prefix
 from core.model.cache import KVCache
 from core.model.config import DecoderConfig
 from core.phases import PhaseClock
@@ -71,7 +78,7 @@ class Draft:
 class Speculation:
     """One row's progress. pending: drafted ids that follow the row's last certain token."""
 
-    row: Row
+    row: Hypothesis
     draft: Draft
     pending: list[int] = field(default_factory=list)
     written: str = ""
@@ -88,14 +95,14 @@ class Speculation:
 def speculate(
     engine: Engine,
     config: DecoderConfig,
-    prompts: Prompts,
+    prompts: PromptBatch,
     heard: Sequence[str],
     tokenizer: Tokenizer,
     options: GenerationOptions,
     *,
     clock: PhaseClock,
     cancelled: Callable[[], bool] = lambda: False,
-    leniency: Leniency | None = None,
+    acceptance: Acceptance | None = None,
 ) -> Iterator[list[Speculation]]:
     """Yield every row after each pass, until all have stopped.
 
@@ -108,15 +115,15 @@ def speculate(
         options: greedy without penalties.
         clock: times ``prefill`` (which verifies the first draft), ``verify`` and ``draft``.
         cancelled: asked before every pass.
-        leniency: None for the greedy tokens; otherwise the first draft is kept as far as its tokens
-            are likely enough, and a whole one ends the text.
+        acceptance: None for the greedy tokens; otherwise the first draft is kept as far as its
+            tokens are likely enough, and a whole one ends the text.
 
     Raises:
         ValueError: options that make the next token depend on more than the argmax, or a context
             too small for prompt and new tokens.
     """
     _check_greedy(options)
-    work = [Speculation(Row([]), Draft(text)) for text in heard]
+    work = [Speculation(Hypothesis([]), Draft(text)) for text in heard]
     with clock.mark(phases.DRAFT):
         for item in work:
             _draft(item, tokenizer, options.max_new_tokens - 1)
@@ -131,8 +138,8 @@ def speculate(
             options.max_new_tokens,
             drafts=[item.pending for item in work],
         )
-        if leniency is not None:
-            _accept_likely(work, logits, options, config, leniency)
+        if acceptance is not None:
+            _accept_likely(work, logits, options, config, acceptance)
         _accept(work, logits, options, config)
     yield work
     while _going(work, cancelled):
@@ -211,7 +218,7 @@ def _accept_likely(
     logits: Tensor,
     options: GenerationOptions,
     config: DecoderConfig,
-    leniency: Leniency,
+    acceptance: Acceptance,
 ) -> None:
     """Keep each draft up to its first unlikely token; a whole one is the text, without its end.
 
@@ -219,7 +226,7 @@ def _accept_likely(
     are moved up to it.
     """
     for number, item in enumerate(work):
-        scores = likely_part(logits[number], item.pending, leniency)
+        scores = accepted_prefix(logits[number], item.pending, acceptance)
         for token, score in zip(item.pending, scores, strict=False):
             if item.row.stop is None:
                 item.row.take(token, score, options, config)

@@ -21,14 +21,14 @@ import torch
 from torch import Tensor
 
 from core.generation.bpe_head import BpeHead, read_tokens
-from core.generation.greedy import EOS, Row
+from core.generation.greedy import EOS, Hypothesis
 from core.model.ctc import least_sure, mean_logprob, read_greedily
 from core.model.encoder import EncoderOutput
 from core.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
-class Leniency:
+class Acceptance:
     """What the lossy way lets pass.
 
     entropy: a clip whose least sure CTC frame has at most this entropy (nats) skips the decoder.
@@ -41,48 +41,48 @@ class Leniency:
 
 
 # The settings ibm-granite published with its results: for 4.0, and for 4.1, which has a BPE head.
-LENIENT_CHARACTERS = Leniency(entropy=0.7, probability=0.2)
-LENIENT_BPE = Leniency(entropy=0.0, probability=0.4)
+CHARACTER_ACCEPTANCE = Acceptance(entropy=0.7, probability=0.2)
+BPE_ACCEPTANCE = Acceptance(entropy=0.0, probability=0.4)
 
 
 @dataclass(frozen=True)
-class Heard:
+class CTCDraft:
     """A draft: its text, and the logits [T, V] it was read from."""
 
     text: str
     logits: Tensor
 
 
-def hear_draft(
+def ctc_draft(
     encoded: EncoderOutput, row: int, num_frames: int, head: BpeHead | None, tokenizer: Tokenizer
-) -> Heard:
+) -> CTCDraft:
     """What is read in clip ``row``: tokens where there is a BPE head, else characters."""
     logits = encoded.ctc_logits[row, :num_frames]
     if head is None:
-        return Heard(" ".join(read_greedily(logits).split()), logits)
+        return CTCDraft(" ".join(read_greedily(logits).split()), logits)
     logits = head(encoded.frames[row, :num_frames], encoded.mid_ctc_logits[row, :num_frames])
-    return Heard(tokenizer.decode(read_tokens(logits)).strip(), logits)
+    return CTCDraft(tokenizer.decode(read_tokens(logits)).strip(), logits)
 
 
-def taken_outright(
-    heard: Heard, leniency: Leniency, tokenizer: Tokenizer, max_new_tokens: int
-) -> Row | None:
+def accept_without_decoder(
+    heard: CTCDraft, acceptance: Acceptance, tokenizer: Tokenizer, max_new_tokens: int
+) -> Hypothesis | None:
     """The finished row of a clip that needs no decoder, or None."""
-    if not heard.text or least_sure(heard.logits) > leniency.entropy:
+    if not heard.text or least_sure(heard.logits) > acceptance.entropy:
         return None
     ids = tokenizer.encode_continuation(heard.text)[:max_new_tokens]
-    return Row([], ids, [mean_logprob(heard.logits)] * len(ids), EOS)
+    return Hypothesis([], ids, [mean_logprob(heard.logits)] * len(ids), EOS)
 
 
-def likely_part(logits: Tensor, draft: list[int], leniency: Leniency) -> list[float]:
+def accepted_prefix(logits: Tensor, draft: list[int], acceptance: Acceptance) -> list[float]:
     """Log-probabilities of the drafted tokens up to the first that is too unlikely.
 
     Args:
         logits: [Q, V] after the prompt and after each drafted token.
         draft: token ids, fewer than Q.
-        leniency: what is likely enough.
+        acceptance: what is likely enough.
     """
     drafted = torch.tensor(draft, dtype=torch.long, device=logits.device)
     scores = logits[: len(draft)].log_softmax(dim=-1).gather(1, drafted[:, None])[:, 0].tolist()
-    least = log(leniency.probability)
+    least = log(acceptance.probability)
     return scores[: next((at for at, score in enumerate(scores) if score < least), len(scores))]

@@ -41,7 +41,7 @@ def read_greedily(ctc_logits: Tensor) -> str:
     return "".join(label_character(label) for label in merged)
 
 
-def hears_speech(ctc_logits: Tensor) -> bool:
+def contains_speech(ctc_logits: Tensor) -> bool:
     """Whether any frame of [T, V] prefers a character other than a space to blank."""
     labels = ctc_logits.argmax(dim=-1)
     return bool(((labels != BLANK) & (labels != ord(" "))).any())

@@ -53,7 +53,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return x * cos + torch.cat((-high, low), dim=-1) * sin
 
 
-class Attention(nn.Module):
+class CausalSelfAttention(nn.Module):
     """Grouped-query attention over the cache (arXiv 2305.13245)."""
 
     def __init__(self, config: DecoderConfig) -> None:
@@ -118,7 +118,7 @@ class DecoderLayer(nn.Module):
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
-        self.self_attn = Attention(config)
+        self.self_attn = CausalSelfAttention(config)
         self.mlp = MLP(config)
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)

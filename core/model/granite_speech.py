@@ -3,7 +3,8 @@
 In: features and prompt ids. Out: logits. Generation, prompts, files and devices live elsewhere;
 this file is the architecture and nothing more.
 
-Shapes: B batch, T feature frames, A audio places, P prompt length, E decoder width, V vocabulary.
+Shapes: B batch, T feature frames, A audio positions, P prompt length, E decoder width,
+V vocabulary.
 """
 
 from __future__ import annotations
@@ -61,10 +62,10 @@ class GraniteSpeech(nn.Module):
         return self.decoder.embed_tokens(ids.masked_fill(ids == self.config.audio_token_id, 0))
 
     def splice(self, prompt_ids: Tensor, audio: Tensor) -> Tensor:
-        """Prompt embeddings [B, P, E]: the table's rows, with audio at the audio places.
+        """Prompt embeddings [B, P, E]: the table's rows, with audio at the audio positions.
 
         The k-th audio place of a row takes that row's k-th audio embedding. Counts must agree;
-        :func:`check_audio_places` says so before any work is done.
+        :func:`check_audio_positions` says so before any work is done.
 
         Args:
             prompt_ids: [B, P] int64.
@@ -89,7 +90,7 @@ class GraniteSpeech(nn.Module):
         Args:
             features: [B, T, F], padded to whole attention blocks.
             lengths: [B] int64, real frames of each clip.
-            prompt_ids: [B, P] int64 with each clip's audio places; rows padded on the right.
+            prompt_ids: [B, P] int64 with each clip's audio positions; rows padded on the right.
             lora: [B, 1, 1] adapter switch, or None.
             cache: filled with the prompt's keys and values if given.
         """
@@ -100,15 +101,15 @@ class GraniteSpeech(nn.Module):
         return self.decoder.logits(self.decoder(embeddings, positions, cache, lora), lora)
 
 
-def check_audio_places(prompt_ids: list[int], audio_token_id: int, expected: int) -> None:
-    """Compare a prompt's audio places with the audio embeddings it will get.
+def check_audio_positions(prompt_ids: list[int], audio_token_id: int, expected: int) -> None:
+    """Compare a prompt's audio positions with the audio embeddings it will get.
 
     Raises:
         ValueError: the counts differ; both are named.
     """
-    places = prompt_ids.count(audio_token_id)
-    if places != expected:
+    audio_positions = prompt_ids.count(audio_token_id)
+    if audio_positions != expected:
         raise ValueError(
-            f"the prompt has {places} audio places but the recording makes {expected} audio "
-            "embeddings; expected as many places as embeddings"
+            f"the prompt has {audio_positions} audio positions but the recording makes {expected} "
+            "audio embeddings; expected as many positions as embeddings"
         )

@@ -29,7 +29,7 @@ def split_into_windows(frames: Tensor, window: int) -> Tensor:
     return frames.reshape(-1, window, frames.shape[-1])  # [B*W, F, D]
 
 
-class Attention(nn.Module):
+class CrossAttention(nn.Module):
     """Multi-head attention, output projection, residual, norm after (BERT's order)."""
 
     def __init__(self, config: ProjectorConfig, source_size: int) -> None:
@@ -60,8 +60,10 @@ class QFormerLayer(nn.Module):
     def __init__(self, config: ProjectorConfig, *, crosses: bool) -> None:
         super().__init__()
         width = config.hidden_size
-        self.attention = Attention(config, width)
-        self.crossattention = Attention(config, config.encoder_hidden_size) if crosses else None
+        self.attention = CrossAttention(config, width)
+        self.crossattention = (
+            CrossAttention(config, config.encoder_hidden_size) if crosses else None
+        )
         self.up = AdaptableLinear(width, config.intermediate_size)
         self.down = AdaptableLinear(config.intermediate_size, width)
         self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)

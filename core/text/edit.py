@@ -24,7 +24,7 @@ class _Owned:
     segment: int
 
 
-def edited(transcript: Transcript, text: str) -> Transcript:
+def apply_edit(transcript: Transcript, text: str) -> Transcript:
     """The transcript with ``text``; the transcript itself where only white space differs."""
     wanted = text.split()
     if wanted == transcript.text.split():

@@ -1,7 +1,7 @@
 """Task + options -> instruction -> chat template -> prompt ids.
 
-In: what the user wants and how many audio places the clip needs. Out: token ids with exactly that
-many audio tokens. The checkpoint's own chat template is rendered in a jinja2 sandbox; families
+In: what the user wants and how many audio positions the clip needs. Out: token ids with exactly
+that many audio tokens. The checkpoint's own chat template is rendered in a jinja2 sandbox; families
 whose checkpoint lacks one have it written here. One table, ``INSTRUCTIONS``, holds every prompt a
 model was trained on (model cards and the library of ibm-granite, read 2026-11).
 """
@@ -16,7 +16,7 @@ from datetime import date
 from jinja2 import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from core.checkpoint.catalog import LANGUAGES, CatalogEntry
+from core.checkpoint.catalog import LANGUAGES, ModelInfo
 from core.checkpoint.hub import CheckpointFiles
 from core.text.tokenizer import Tokenizer, read_special_names
 
@@ -76,7 +76,7 @@ class Request:
     instruction: str | None
 
 
-def build_instruction(request: Request, model: CatalogEntry) -> str:
+def build_instruction(request: Request, model: ModelInfo) -> str:
     """The text that follows the audio.
 
     Raises:
@@ -133,7 +133,7 @@ class PromptBuilder:
     """Renders conversations with a checkpoint's template and tokenizer."""
 
     def __init__(
-        self, files: CheckpointFiles, tokenizer: Tokenizer, model: CatalogEntry, audio_token_id: int
+        self, files: CheckpointFiles, tokenizer: Tokenizer, model: ModelInfo, audio_token_id: int
     ) -> None:
         self._tokenizer = tokenizer
         self._model = model

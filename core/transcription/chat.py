@@ -12,17 +12,17 @@ import torch
 from torch import Tensor
 
 from core.engine.stages import Engine
-from core.generation.greedy import Prompts, generate
+from core.generation.greedy import PromptBatch, generate
 from core.generation.sampling import GenerationOptions
 from core.phases import PhaseClock
 from core.text.tokenizer import StreamDecoder
-from core.transcription.components import Parts
+from core.transcription.components import Components
 from core.transcription.generate_ids import no_audio
 
 
 @torch.inference_mode()
 def stream_chat(
-    parts: Parts,
+    components: Components,
     engine: Engine,
     messages: Sequence[Mapping[str, str]],
     *,
@@ -33,20 +33,20 @@ def stream_chat(
     """Pieces of the answer to ``messages`` ({"role", "content"} each).
 
     Args:
-        parts: the loaded checkpoint.
+        components: the loaded checkpoint.
         engine: its stages.
         messages: the conversation so far.
         lora: [1, 1, 1] switch that turns the adapter off, or None without one.
         options: how to generate.
         cancelled: asked after every token.
     """
-    decoder, seen = StreamDecoder(parts.tokenizer), 0
+    decoder, seen = StreamDecoder(components.tokenizer), 0
     steps = generate(
         engine,
-        parts.model.config.decoder,
-        Prompts([parts.prompts.chat(messages)], no_audio(parts.model, 1), lora),
+        components.model.config.decoder,
+        PromptBatch([components.prompts.chat(messages)], no_audio(components.model, 1), lora),
         options,
-        clock=PhaseClock(parts.device),
+        clock=PhaseClock(components.device),
         cancelled=cancelled,
     )
     for rows in steps:

@@ -16,7 +16,7 @@ from core import phases
 from core.audio.container import Source
 from core.audio.decode import load_audio
 from core.audio.waveform import SAMPLE_RATE, AudioError, from_samples
-from core.generation.greedy import CANCELLED, LENGTH, LOOP, Row
+from core.generation.greedy import CANCELLED, LENGTH, LOOP, Hypothesis
 from core.memory import peak_memory_bytes
 from core.phases import PhaseClock
 from core.text.alignment import align_words
@@ -24,7 +24,7 @@ from core.text.tokenizer import StreamDecoder, Tokenizer
 from core.text.transcript import DraftReport, PhaseTime, Segment, Transcript, Word
 from core.text.words import confidence, split_words
 from core.transcription.options import TranscribeOptions
-from core.transcription.out_of_domain import OutsideScale
+from core.transcription.out_of_domain import OutOfDomainScale
 
 NO_SPEECH = "no speech was heard in this recording"
 CUT_SHORT = "the text was cut at {limit} tokens; allow more to see the rest"
@@ -45,7 +45,7 @@ class Clip:
     index: int
     name: str
     waveform: Tensor
-    row: Row | None = None
+    row: Hypothesis | None = None
     heard: str = ""
     frames: int = 0
     ctc_logits: Tensor | None = None
@@ -62,7 +62,9 @@ class Clip:
         """Length of the recording."""
         return self.waveform.shape[0] / SAMPLE_RATE
 
-    def show(self, row: Row, tokenizer: Tokenizer, elapsed_s: float, *, whole: bool) -> bool:
+    def update_text(
+        self, row: Hypothesis, tokenizer: Tokenizer, elapsed_s: float, *, whole: bool
+    ) -> bool:
         """Bring the text up to ``row``; whether there is anything new to show.
 
         Args:
@@ -83,8 +85,8 @@ class Clip:
         self.seen, self.text = len(row.ids), self.decoder.text
         return any(pieces)
 
-    def settle(
-        self, tokenizer: Tokenizer, frame_s: float | None, scale: OutsideScale | None = None
+    def finish_text(
+        self, tokenizer: Tokenizer, frame_s: float | None, scale: OutOfDomainScale | None = None
     ) -> None:
         """The final text and its words.
 
@@ -129,7 +131,7 @@ def read_clip(index: int, source: Source | Tensor, longest_s: float) -> Clip:
     return clip
 
 
-def finished(
+def to_transcript(
     clip: Clip,
     options: TranscribeOptions,
     clock: PhaseClock,

@@ -1,6 +1,7 @@
 """What a transcription needs of a loaded checkpoint, in one hand.
 
-In: the pieces that loading made. Out: :class:`Parts`, shared by all requests and never changed.
+In: the pieces that loading made. Out: :class:`Components`, shared by all requests and never
+    changed.
 """
 
 from __future__ import annotations
@@ -9,29 +10,29 @@ from dataclasses import dataclass
 
 import torch
 
-from core.checkpoint.catalog import CatalogEntry
+from core.checkpoint.catalog import ModelInfo
 from core.generation.bpe_head import BpeHead
 from core.model.features import LogMel
-from core.model.granite_speech import GraniteSpeech, check_audio_places
+from core.model.granite_speech import GraniteSpeech, check_audio_positions
 from core.text.prompts import PromptBuilder, Request
 from core.text.tokenizer import Tokenizer
-from core.transcription.out_of_domain import OutsideScale
+from core.transcription.out_of_domain import OutOfDomainScale
 
 
 @dataclass(frozen=True)
-class Parts:
+class Components:
     """The model and everything around it; bpe_head and outside where the checkpoint has them."""
 
     model: GraniteSpeech
     tokenizer: Tokenizer
     prompts: PromptBuilder
-    front_end: LogMel
+    feature_extractor: LogMel
     bpe_head: BpeHead | None
-    entry: CatalogEntry
+    model_info: ModelInfo
     max_audio_s: float
     device: torch.device
     dtype: torch.dtype
-    outside: OutsideScale | None = None
+    outside: OutOfDomainScale | None = None
 
     def prompt(self, request: Request, num_frames: int) -> list[int]:
         """Prompt ids for a clip of ``num_frames`` feature frames.
@@ -39,7 +40,7 @@ class Parts:
         Raises:
             ValueError: the model cannot do what is asked.
         """
-        places = self.model.num_audio_tokens(num_frames)
-        ids = self.prompts.speech(request, places)
-        check_audio_places(ids, self.model.config.audio_token_id, places)
+        audio_positions = self.model.num_audio_tokens(num_frames)
+        ids = self.prompts.speech(request, audio_positions)
+        check_audio_positions(ids, self.model.config.audio_token_id, audio_positions)
         return ids

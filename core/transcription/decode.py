@@ -14,24 +14,24 @@ from torch import Tensor
 
 from core.engine.stages import Engine
 from core.generation.beam import beam_search
-from core.generation.greedy import Prompts, Row, generate
+from core.generation.greedy import Hypothesis, PromptBatch, generate
 from core.generation.speculative import speculate
-from core.generation.speculative_relaxed import LENIENT_BPE, LENIENT_CHARACTERS, Leniency
+from core.generation.speculative_relaxed import BPE_ACCEPTANCE, CHARACTER_ACCEPTANCE, Acceptance
 from core.phases import PhaseClock
 from core.transcription.clip import Clip
-from core.transcription.components import Parts
+from core.transcription.components import Components
 from core.transcription.options import FAST_DRAFT, TranscribeOptions
 
 
-def leniency_of(parts: Parts, options: TranscribeOptions) -> Leniency | None:
+def acceptance_of(components: Components, options: TranscribeOptions) -> Acceptance | None:
     """How unsure a draft may be and yet be kept; None where every token must be the greedy one."""
     if options.decoding != FAST_DRAFT:
         return None
-    return LENIENT_CHARACTERS if parts.bpe_head is None else LENIENT_BPE
+    return CHARACTER_ACCEPTANCE if components.bpe_head is None else BPE_ACCEPTANCE
 
 
-def write_tokens(
-    parts: Parts,
+def decode_tokens(
+    components: Components,
     engine: Engine,
     options: TranscribeOptions,
     clips: Sequence[Clip],
@@ -40,11 +40,11 @@ def write_tokens(
     lora: Tensor | None,
     clock: PhaseClock,
     cancelled: Callable[[], bool],
-) -> Iterator[list[Row]]:
+) -> Iterator[list[Hypothesis]]:
     """Yield one row a clip after every pass, until all have stopped.
 
     Args:
-        parts: the checkpoint.
+        components: the checkpoint.
         engine: its stages.
         options: what was asked for.
         clips: what is written; where drafts are verified, each has what was heard in it, and is
@@ -54,9 +54,9 @@ def write_tokens(
         clock: times the passes.
         cancelled: asked before every pass.
     """
-    settings, config = options.generation(), parts.model.config.decoder
-    prompts = Prompts(
-        lambda: [parts.prompt(options.request(), clip.frames) for clip in clips], audio, lora
+    settings, config = options.generation(), components.model.config.decoder
+    prompts = PromptBatch(
+        lambda: [components.prompt(options.request(), clip.frames) for clip in clips], audio, lora
     )
     if options.decoding not in ("speculative", FAST_DRAFT):
         search = beam_search if settings.num_beams > 1 else generate
@@ -67,11 +67,11 @@ def write_tokens(
         config,
         prompts,
         [clip.heard for clip in clips],
-        parts.tokenizer,
+        components.tokenizer,
         settings,
         clock=clock,
         cancelled=cancelled,
-        leniency=leniency_of(parts, options),
+        acceptance=acceptance_of(components, options),
     ):
         for clip, item in zip(clips, work, strict=True):
             clip.draft = item.report()

@@ -1,7 +1,7 @@
 """What the encoder makes of a recording: the sound it sees, and the characters it reads.
 
-In: a loaded checkpoint and a recording. Out: :class:`Hearing`, plain arrays for a picture. This is
-a pass of its own over the first seconds: the features and the encoder run once more, the decoder
+In: a loaded checkpoint and a recording. Out: :class:`EncoderView`, plain arrays for a picture. This
+is a pass of its own over the first seconds: the features and the encoder run once more, the decoder
 does not run.
 
 Shapes: T feature frames (50 Hz), M = 2T mel frames (100 Hz).
@@ -37,7 +37,7 @@ class Letter:
 
 
 @dataclass(frozen=True)
-class Hearing:
+class EncoderView:
     """mel: [M, bands] as the model gets it. letters in order; text: the same, read as words.
 
     speech: [T] how likely each frame is any character at all; frame_s: seconds of one such frame.
@@ -52,9 +52,9 @@ class Hearing:
 
 
 @torch.inference_mode()
-def hear(
+def encoder_view(
     lab: Lab, source: Source, *, lora: bool | None = None, adapter: str | None = None
-) -> Hearing:
+) -> EncoderView:
     """Listen to the first :data:`LONGEST_S` seconds of ``source``.
 
     Args:
@@ -69,9 +69,9 @@ def hear(
     """
     features, logits, cut = ctc_of(lab, source, lora=lora, adapter=adapter)
     probabilities = logits.softmax(-1).cpu()  # [T, V]
-    frame_s = lab.front_end.config.seconds_of_frames(1)
-    bands = lab.front_end.config.n_mels
-    return Hearing(
+    frame_s = lab.feature_extractor.config.seconds_of_frames(1)
+    bands = lab.feature_extractor.config.n_mels
+    return EncoderView(
         mel=features.float().reshape(-1, bands).cpu().numpy(),
         letters=_letters(probabilities, frame_s),
         text=" ".join(read_greedily(logits).split()),
@@ -87,10 +87,10 @@ def ctc_of(
 ) -> tuple[torch.Tensor, torch.Tensor, bool]:
     """Features [T, 2 * bands] and CTC logits [T, V] of the start of ``source``; whether it is cut.
 
-    Arguments and errors are those of :func:`hear`.
+    Arguments and errors are those of :func:`encoder_view`.
     """
     chunks = list(islice(stream_audio(source, chunk_s=LONGEST_S), 2))
-    features = lab.front_end(chunks[0].to(lab.device))  # [T, 2 * bands]
+    features = lab.feature_extractor(chunks[0].to(lab.device))  # [T, 2 * bands]
     engine, length = lab.engine("eager"), features.shape[0]
     padded = pad_features([features], engine.frames_bucket(length)).values.to(lab.dtype)
     chosen = adapter or (DEFAULT if lab.has_adapter and lora is not False else None)

@@ -14,15 +14,15 @@ import torch
 from torch import Tensor
 
 from core.engine.stages import Engine
-from core.generation.greedy import Prompts, run_prefill
+from core.generation.greedy import PromptBatch, run_prefill
 from core.model.features import pad_features
 from core.text.prompts import Request
-from core.transcription.components import Parts
+from core.transcription.components import Components
 
 
 @torch.inference_mode()
 def logits_along(
-    parts: Parts,
+    components: Components,
     engine: Engine,
     waveform: Tensor,
     token_ids: Sequence[int],
@@ -33,23 +33,23 @@ def logits_along(
     """Logits [Q, V] after the prompt and after each of ``token_ids``.
 
     Args:
-        parts: the loaded checkpoint.
+        components: the loaded checkpoint.
         engine: its stages.
         waveform: [N] at 16 kHz.
         token_ids: what the model is taken to have written.
         request: what is asked of it.
         lora: [1, 1, 1] adapter switch, or None without one.
     """
-    features = parts.front_end(waveform.to(parts.device))
+    features = components.feature_extractor(waveform.to(components.device))
     length = features.shape[0]
-    padded = pad_features([features], engine.frames_bucket(length)).values.to(parts.dtype)
-    encoded = engine.encode(padded, torch.tensor([length], device=parts.device), lora)
+    padded = pad_features([features], engine.frames_bucket(length)).values.to(components.dtype)
+    encoded = engine.encode(padded, torch.tensor([length], device=components.device), lora)
     audio = engine.project(encoded.frames, lora)
-    prompt = parts.prompt(request, length)
+    prompt = components.prompt(request, length)
     _, logits = run_prefill(
         engine,
-        parts.model.config.decoder,
-        Prompts([prompt], audio, lora),
+        components.model.config.decoder,
+        PromptBatch([prompt], audio, lora),
         len(token_ids) + 1,
         drafts=[list(token_ids)],
     )

@@ -15,56 +15,56 @@ from torch import Tensor
 
 from core.engine.stages import Engine
 from core.generation.beam import beam_search
-from core.generation.greedy import Prompts, Row, generate
+from core.generation.greedy import Hypothesis, PromptBatch, generate
 from core.generation.sampling import GenerationOptions
 from core.model.features import LogMel, pad_features
-from core.model.granite_speech import GraniteSpeech, check_audio_places
+from core.model.granite_speech import GraniteSpeech, check_audio_positions
 from core.phases import PhaseClock
 
 
 @torch.inference_mode()
 def continue_prompts(
     model: GraniteSpeech,
-    front_end: LogMel,
+    feature_extractor: LogMel,
     engine: Engine,
     prompt_ids: list[list[int]],
     waveforms: Sequence[Tensor] | None,
     *,
     lora: Tensor | None,
     options: GenerationOptions,
-) -> list[Row]:
+) -> list[Hypothesis]:
     """Continue every prompt.
 
     Args:
         model: the checkpoint.
-        front_end: its features.
+        feature_extractor: its features.
         engine: its stages.
-        prompt_ids: per row, with exactly the audio places its waveform makes.
+        prompt_ids: per row, with exactly the audio positions its waveform makes.
         waveforms: one [N] at 16 kHz per row, or None for text.
         lora: [B, 1, 1] adapter switch, or None.
         options: how to generate.
 
     Raises:
-        ValueError: a prompt's audio places do not match its waveform.
+        ValueError: a prompt's audio positions do not match its waveform.
     """
     if waveforms is None:
         audio = no_audio(model, len(prompt_ids))
     else:
-        audio = _embed(model, front_end, engine, prompt_ids, waveforms, lora)
+        audio = _embed(model, feature_extractor, engine, prompt_ids, waveforms, lora)
     search = beam_search if options.num_beams > 1 else generate
-    prompts, clock = Prompts(prompt_ids, audio, lora), PhaseClock(audio.device)
+    prompts, clock = PromptBatch(prompt_ids, audio, lora), PhaseClock(audio.device)
     *_, rows = search(engine, model.config.decoder, prompts, options, clock=clock)
     return rows
 
 
 def no_audio(model: GraniteSpeech, batch: int) -> Tensor:
-    """Stand-in audio embeddings [B, 1, E] for prompts without audio places."""
+    """Stand-in audio embeddings [B, 1, E] for prompts without audio positions."""
     return model.decoder.embed_tokens.weight.new_zeros(batch, 1, model.config.decoder.hidden_size)
 
 
 def _embed(
     model: GraniteSpeech,
-    front_end: LogMel,
+    feature_extractor: LogMel,
     engine: Engine,
     prompt_ids: list[list[int]],
     waveforms: Sequence[Tensor],
@@ -72,10 +72,10 @@ def _embed(
 ) -> Tensor:
     """Audio embeddings [B, A, E] of the waveforms."""
     like = model.decoder.embed_tokens.weight
-    features = [front_end(waveform.to(like.device)) for waveform in waveforms]
+    features = [feature_extractor(waveform.to(like.device)) for waveform in waveforms]
     lengths = [clip.shape[0] for clip in features]
     for ids, length in zip(prompt_ids, lengths, strict=True):
-        check_audio_places(ids, model.config.audio_token_id, model.num_audio_tokens(length))
+        check_audio_positions(ids, model.config.audio_token_id, model.num_audio_tokens(length))
     padded = pad_features(features, engine.frames_bucket(max(lengths)))
     real = torch.tensor(lengths, device=like.device)
     encoded = engine.encode(padded.values.to(like.dtype), real, lora)

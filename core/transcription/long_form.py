@@ -19,7 +19,7 @@ from torch import Tensor
 from core import phases
 from core.audio.container import Source
 from core.audio.decode import probe, stream_audio
-from core.audio.segmentation import Span, speech_spans, whole_spans
+from core.audio.segmentation import SpeechSegment, speech_spans, whole_spans
 from core.audio.vad import SpeechDetector
 from core.audio.waveform import SAMPLE_RATE, from_samples
 from core.engine.stages import Engine
@@ -27,10 +27,10 @@ from core.memory import peak_memory_bytes, within_memory
 from core.phases import PhaseClock
 from core.text.transcript import DraftReport, PhaseTime, Transcript
 from core.transcription.clip import NO_SPEECH, OUTSIDE, STOPPED, tokens_per_second
-from core.transcription.components import Parts
+from core.transcription.components import Components
 from core.transcription.options import Event, Finished, PartialText, Progress, TranscribeOptions
 from core.transcription.resume import Journal, Key
-from core.transcription.transcribe import Job
+from core.transcription.transcribe import TranscriptionBatch
 
 CHUNK_S = 30.0
 
@@ -46,7 +46,7 @@ def seconds_of(source: Source | Tensor) -> float | None:
 class LongJob:
     """One long recording. longest_s bounds its spans; journal keeps finished ones on disk."""
 
-    parts: Parts
+    components: Components
     engine: Engine
     options: TranscribeOptions
     lora: bool | None
@@ -79,7 +79,7 @@ class LongJob:
             self.journal.remove()
         yield Finished(index, self._stitch(name, self.heard_s if total_s is None else total_s))
 
-    def _spans(self, source: Source | Tensor) -> Iterator[Span]:
+    def _spans(self, source: Source | Tensor) -> Iterator[SpeechSegment]:
         """Spans of speech, or all of the recording where silence is to be heard too."""
         chunks = self._chunks(source)
         if not self.options.skip_silence:
@@ -96,13 +96,15 @@ class LongJob:
             self.heard_s += chunk.shape[0] / SAMPLE_RATE
             yield chunk
 
-    def _transcribe(self, batch: Sequence[Span], index: int) -> Iterator[Event]:
+    def _transcribe(self, batch: Sequence[SpeechSegment], index: int) -> Iterator[Event]:
         """One batch of spans; those the journal knows are not run again."""
         known = [None if self.journal is None else self.journal.get(_key(s)) for s in batch]
         todo = [span for span, old in zip(batch, known, strict=True) if old is None]
         texts = dict.fromkeys(range(len(todo)), "")
         new: dict[Key, Transcript] = {}
-        job = Job(self.parts, self.engine, self.options, self.lora, self.cancelled, self.clock)
+        job = TranscriptionBatch(
+            self.components, self.engine, self.options, self.lora, self.cancelled, self.clock
+        )
         for event in job.run([span.waveform for span in todo]) if todo else ():
             if isinstance(event, PartialText):
                 if self.first_text_ms is None:
@@ -111,7 +113,7 @@ class LongJob:
                 yield PartialText(index, self._text_so_far(texts.values()), event.num_tokens)
             elif isinstance(event, Finished):
                 span = todo[event.index]
-                new[_key(span)] = moved(event.transcript, span.start_s)
+                new[_key(span)] = shifted(event.transcript, span.start_s)
         for span, old in zip(batch, known, strict=True):
             transcript = old or new[_key(span)]
             if old is None and self.journal is not None and STOPPED not in transcript.warnings:
@@ -119,8 +121,8 @@ class LongJob:
             self.finished.append(transcript)
 
     def _text_so_far(self, latest: Iterable[str] = ()) -> str:
-        parts = [*(t.text for t in self.finished), *latest]
-        return " ".join(part.strip() for part in parts if part.strip())
+        components = [*(t.text for t in self.finished), *latest]
+        return " ".join(part.strip() for part in components if part.strip())
 
     def _stitch(self, name: str, audio_s: float) -> Transcript:
         """The spans' transcripts as one."""
@@ -141,7 +143,7 @@ class LongJob:
             segments=tuple(segment for t in done for segment in t.segments),
             words=tuple(word for t in done for word in t.words),
             language=self.options.target_language or self.options.language,
-            model=self.parts.entry.name,
+            model=self.components.model_info.name,
             engine=self.engine.name,
             lora=self.lora,
             decoding=self.options.decoding,
@@ -153,13 +155,13 @@ class LongJob:
             time_to_first_token_ms=self.first_text_ms,
             new_tokens=len(ids),
             new_tokens_per_s=tokens_per_second(len(ids), len(done), self.clock),
-            peak_memory_bytes=peak_memory_bytes(self.parts.device),
+            peak_memory_bytes=peak_memory_bytes(self.components.device),
             draft=_sum(drafts) if drafts else None,
             warnings=tuple(dict.fromkeys(warnings)),
         )
 
 
-def moved(transcript: Transcript, by_s: float) -> Transcript:
+def shifted(transcript: Transcript, by_s: float) -> Transcript:
     """The transcript with its times ``by_s`` seconds later."""
     return replace(
         transcript,
@@ -175,7 +177,7 @@ def moved(transcript: Transcript, by_s: float) -> Transcript:
     )
 
 
-def _key(span: Span) -> Key:
+def _key(span: SpeechSegment) -> Key:
     return (round(span.start_s, 3), round(span.end_s, 3))
 
 
@@ -196,4 +198,4 @@ def stream_long(job: LongJob, source: Source | Tensor, index: int = 0) -> Iterat
         OutOfMemory: there was not enough memory for a batch of spans.
         ValueError: the request does not fit the model.
     """
-    yield from within_memory(job.run(source, index), job.parts.device)
+    yield from within_memory(job.run(source, index), job.components.device)

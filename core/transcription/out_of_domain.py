@@ -25,12 +25,12 @@ from core.model.ctc import BLANK
 from core.text.alignment import spell
 from core.text.transcript import Word
 
-SIGNS = ("misfit", "doubt", "blur", "faint")
+SIGNS = ("ctc_nll", "decoder_nll", "ctc_entropy", "ctc_low_quartile")
 _LEAST = 1e-3  # added before a logarithm; probabilities below it are taken for it
 
 
 @dataclass(frozen=True)
-class OutsideScale:
+class OutOfDomainScale:
     """A logistic scale. weights: one for each of :data:`SIGNS`. limit: probability that warns."""
 
     bias: float
@@ -44,7 +44,7 @@ class OutsideScale:
 
     def warns(self, ctc_logits: Tensor, words: Sequence[Word]) -> bool:
         """Whether a transcript deserves the warning; False where nothing was written."""
-        signs = signs_of(ctc_logits, words)
+        signs = uncertainty_features(ctc_logits, words)
         return signs is not None and self.probability(signs) > self.limit
 
     def as_dict(self) -> dict[str, Any]:
@@ -53,16 +53,19 @@ class OutsideScale:
         return {"bias": self.bias, "weights": named, "limit": self.limit}
 
 
-def signs_of(ctc_logits: Tensor, words: Sequence[Word]) -> tuple[float, ...] | None:
-    """The signs of a clip in the order of :data:`SIGNS`, or None where no text can be judged.
+def uncertainty_features(ctc_logits: Tensor, words: Sequence[Word]) -> tuple[float, ...] | None:
+    """Compute the logarithms of :data:`SIGNS`; larger means less like the model's domain.
 
-    misfit: how unlikely the text is to the CTC head, a label. doubt: of the decoder, a word. blur:
-    entropy of the frames that hold characters. faint: how unsure the least sure quarter of the
-    head's characters is. All are logarithms; larger is stranger.
+    ``ctc_nll`` is the CTC head's negative log-likelihood of the text per label, ``decoder_nll`` the
+    decoder's per word, ``ctc_entropy`` the mean entropy of frames that are not blank, and
+    ``ctc_low_quartile`` the mean negative log-probability of the least sure quarter of those.
 
     Args:
         ctc_logits: [T, V] of the clip.
         words: what was written, with confidences.
+
+    Returns:
+        One number per sign, or None where there is no text to judge.
     """
     labels, _ = spell(words, ctc_logits.shape[-1])
     scores = ctc_logits.float().log_softmax(-1).cpu()
@@ -79,15 +82,17 @@ def signs_of(ctc_logits: Tensor, words: Sequence[Word]) -> tuple[float, ...] | N
         blank=BLANK,
         reduction="sum",
     )
-    misfit = min(float(unlikely) / len(labels), -math.log(_LEAST))  # infinite: more than fits
-    doubt = -sum(math.log(max(_LEAST, one)) for one in sure) / len(sure)
-    blur = float(-(scores.exp() * scores).sum(-1)[spoken].mean())
+    ctc_nll = min(float(unlikely) / len(labels), -math.log(_LEAST))  # infinite: more than fits
+    decoder_nll = -sum(math.log(max(_LEAST, one)) for one in sure) / len(sure)
+    ctc_entropy = float(-(scores.exp() * scores).sum(-1)[spoken].mean())
     letters = best.values[spoken].sort().values
-    faint = -float(letters[: max(1, len(letters) // 4)].mean())
-    return tuple(math.log(_LEAST + sign) for sign in (misfit, doubt, blur, faint))
+    ctc_low_quartile = -float(letters[: max(1, len(letters) // 4)].mean())
+    return tuple(
+        math.log(_LEAST + sign) for sign in (ctc_nll, decoder_nll, ctc_entropy, ctc_low_quartile)
+    )
 
 
-def read_scale(folder: Path) -> OutsideScale | None:
+def read_scale(folder: Path) -> OutOfDomainScale | None:
     """The scale of the checkpoint in ``folder``, or None if it brings none.
 
     Raises:
@@ -100,8 +105,8 @@ def read_scale(folder: Path) -> OutsideScale | None:
     return None if described.get(KEY) is None else parse_scale(described[KEY], file.name)
 
 
-def parse_scale(raw: Any, source: str) -> OutsideScale:
-    """A scale as :meth:`OutsideScale.as_dict` writes it.
+def parse_scale(raw: Any, source: str) -> OutOfDomainScale:
+    """A scale as :meth:`OutOfDomainScale.as_dict` writes it.
 
     Raises:
         ValueError: another form, with what was expected.
@@ -111,7 +116,7 @@ def parse_scale(raw: Any, source: str) -> OutsideScale:
         if set(weights) != set(SIGNS):
             raise KeyError(sorted(weights))
         ordered = tuple(float(weights[name]) for name in SIGNS)
-        scale = OutsideScale(float(raw["bias"]), ordered, float(raw["limit"]))
+        scale = OutOfDomainScale(float(raw["bias"]), ordered, float(raw["limit"]))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{source}: {KEY!r} is {raw!r}; expected a bias, a limit and weights of "

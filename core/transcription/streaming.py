@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from core.audio.microphone import Microphone
-from core.audio.segmentation import Span
+from core.audio.segmentation import SpeechSegment
 from core.text.transcript import Segment, Transcript, Word
 from core.transcription.stable_words import Agreement
 
@@ -73,7 +73,7 @@ class Live:
         longest_s = max(1.0, min(LONGEST_S, reliable_s - 0.5))
         self._microphone = microphone or Microphone(longest_s=longest_s)
         self._blocks: deque[tuple[NDArray[Any], int]] = deque()
-        self._waiting: deque[Span] = deque()  # over, not transcribed yet
+        self._waiting: deque[SpeechSegment] = deque()  # over, not transcribed yet
         self._speech = Agreement()
         self._finished: list[Segment] = []
         self._words: list[Word] = []
@@ -184,7 +184,7 @@ class Live:
             self._flushed = True
         return ended
 
-    def _settle(self, span: Span) -> None:
+    def _settle(self, span: SpeechSegment) -> None:
         """The words of a stretch that is over, as they will stay."""
         words, self._speech = self._speech.committed, Agreement()
         if words:

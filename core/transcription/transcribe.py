@@ -22,19 +22,17 @@ from core.audio.container import Source
 from core.audio.waveform import is_silent
 from core.engine.encode import encode_in_groups
 from core.engine.stages import Engine
-from core.generation.speculative_relaxed import hear_draft, taken_outright
+from core.generation.speculative_relaxed import accept_without_decoder, ctc_draft
 from core.memory import reset_peak_memory, within_memory
-from core.model.ctc import hears_speech
+from core.model.ctc import contains_speech
 from core.model.encoder import EncoderOutput
 from core.model.features import pad_features
 from core.model.lora import switch
 from core.phases import PhaseClock
 from core.text.transcript import DraftReport
-from core.transcription.clip import NO_SPEECH as NO_SPEECH
-from core.transcription.clip import STOPPED as STOPPED
-from core.transcription.clip import Clip, finished, read_clip
-from core.transcription.components import Parts
-from core.transcription.decode import leniency_of, write_tokens
+from core.transcription.clip import Clip, read_clip, to_transcript
+from core.transcription.components import Components
+from core.transcription.decode import acceptance_of, decode_tokens
 from core.transcription.options import (
     FAST_DRAFT,
     Event,
@@ -44,18 +42,18 @@ from core.transcription.options import (
     PhaseStarted,
     TranscribeOptions,
 )
-from core.transcription.out_of_domain import OutsideScale
+from core.transcription.out_of_domain import OutOfDomainScale
 
 
 @dataclass
-class Job:
+class TranscriptionBatch:
     """One call: a batch of clips, how to treat them, and the clock that times them.
 
     lora is on, off, or None where the checkpoint has no adapter. stopped: whether the caller asked
     to stop before the decoder began.
     """
 
-    parts: Parts
+    components: Components
     engine: Engine
     options: TranscribeOptions
     lora: bool | None
@@ -70,25 +68,25 @@ class Job:
             AudioError: a source is no readable recording.
             ValueError: the request does not fit the model.
         """
-        reset_peak_memory(self.parts.device)
+        reset_peak_memory(self.components.device)
         clips = yield from self._decode_audio(sources)
         with self.clock.mark(phases.DECODE_AUDIO):
             skipping = self.options.skip_silence
             loud = [clip for clip in clips if not (skipping and is_silent(clip.waveform))]
         if loud and not self._stop_asked():
-            yield from self._hear(loud)
+            yield from self._encode(loud)
         elapsed_ms = 1000 * self.clock.elapsed()
         for clip in clips:
-            done = finished(
+            done = to_transcript(
                 clip,
                 self.options,
                 self.clock,
-                model=self.parts.entry.name,
+                model=self.components.model_info.name,
                 engine=self.engine.name,
                 lora=self.lora,
                 stopped=self.stopped,
                 elapsed_ms=elapsed_ms,
-                device=self.parts.device,
+                device=self.components.device,
             )
             yield Finished(clip.index, done)
 
@@ -101,22 +99,24 @@ class Job:
     ) -> Generator[Event, None, list[Clip]]:
         yield PhaseStarted(0, phases.DECODE_AUDIO)
         with self.clock.mark(phases.DECODE_AUDIO):
-            limit = self.parts.max_audio_s
+            limit = self.components.max_audio_s
             clips = [read_clip(index, source, limit) for index, source in enumerate(sources)]
         yield self._done(phases.DECODE_AUDIO)
         return clips
 
-    def _hear(self, clips: list[Clip]) -> Iterator[Event]:
+    def _encode(self, clips: list[Clip]) -> Iterator[Event]:
         """Features and encoder; then the clips in which there is speech are written.
 
         Whether there is speech is read from the encoder's CTC logits and counted as its time.
         """
-        parts = self.parts
+        components = self.components
         with self.clock.mark(phases.FEATURES):
-            features = [parts.front_end(clip.waveform.to(parts.device)) for clip in clips]
+            features = [
+                components.feature_extractor(clip.waveform.to(components.device)) for clip in clips
+            ]
             lengths = [t.shape[0] for t in features]
             padded = pad_features(features, self.engine.frames_bucket(max(lengths)))
-            values = padded.values.to(parts.dtype)
+            values = padded.values.to(components.dtype)
         yield self._done(phases.FEATURES)
         if self._stop_asked():
             return
@@ -126,7 +126,8 @@ class Job:
             speaking = [
                 row
                 for row, length in enumerate(lengths)
-                if not self.options.skip_silence or hears_speech(encoded.ctc_logits[row, :length])
+                if not self.options.skip_silence
+                or contains_speech(encoded.ctc_logits[row, :length])
             ]
         yield self._done(phases.ENCODER)
         if not speaking or self._stop_asked():
@@ -137,23 +138,23 @@ class Job:
         if self.options.decoding in ("speculative", FAST_DRAFT):
             with self.clock.mark(phases.DRAFT):
                 for row in speaking:
-                    self._read(clips[row], encoded, row)
-        yield from self._project_and_write(clips, speaking, encoded.frames)
+                    self._draft(clips[row], encoded, row)
+        yield from self._project_and_decode(clips, speaking, encoded.frames)
 
-    def _read(self, clip: Clip, encoded: EncoderOutput, row: int) -> None:
+    def _draft(self, clip: Clip, encoded: EncoderOutput, row: int) -> None:
         """What the CTC head reads; in the lossy way it may be the text already."""
-        parts, lenient = self.parts, leniency_of(self.parts, self.options)
-        heard = hear_draft(encoded, row, clip.frames, parts.bpe_head, parts.tokenizer)
+        components, acceptance = self.components, acceptance_of(self.components, self.options)
+        heard = ctc_draft(encoded, row, clip.frames, components.bpe_head, components.tokenizer)
         clip.heard = heard.text
-        if lenient is not None and not self.options.ignore_eos:
+        if acceptance is not None and not self.options.ignore_eos:
             limit = self.options.max_new_tokens
-            clip.row = taken_outright(heard, lenient, parts.tokenizer, limit)
+            clip.row = accept_without_decoder(heard, acceptance, components.tokenizer, limit)
         if clip.row is not None:
             num_tokens = len(clip.row.ids)
             clip.draft = DraftReport(drafted=num_tokens, accepted=num_tokens, passes=0)
             clip.first_text_ms = 1000 * self.clock.elapsed()
 
-    def _project_and_write(
+    def _project_and_decode(
         self, clips: list[Clip], speaking: list[int], frames: Tensor
     ) -> Iterator[Event]:
         asked = [row for row in speaking if clips[row].row is None]
@@ -162,19 +163,21 @@ class Job:
                 audio = self.engine.project(frames, self._switch(len(clips)))[asked]
             yield self._done(phases.PROJECTOR)
             if not self._stop_asked():
-                yield from self._write([clips[row] for row in asked], audio)
-        frame_s = self.parts.front_end.config.seconds_of_frames(1)
+                yield from self._decode([clips[row] for row in asked], audio)
+        frame_s = self.components.feature_extractor.config.seconds_of_frames(1)
         said = self.options.task == "transcribe"  # a translation has no times in the recording
         with self.clock.mark(phases.DETOKENIZE):
             for clip in (clips[row] for row in speaking if clips[row].row is not None):
-                clip.settle(self.parts.tokenizer, frame_s if said else None, self._scale())
+                clip.finish_text(
+                    self.components.tokenizer, frame_s if said else None, self._scale()
+                )
 
-    def _write(self, clips: list[Clip], audio: Tensor) -> Iterator[Event]:
+    def _decode(self, clips: list[Clip], audio: Tensor) -> Iterator[Event]:
         """Prefill and decode; partial texts as they come."""
         whole = self.options.decoding == "beam"
         yield PhaseStarted(0, phases.PREFILL)
-        steps = write_tokens(
-            self.parts,
+        steps = decode_tokens(
+            self.components,
             self.engine,
             self.options,
             clips,
@@ -188,24 +191,24 @@ class Job:
                 yield self._done(phases.PREFILL)
                 yield PhaseStarted(0, phases.DECODE)
             with self.clock.mark(phases.DETOKENIZE):
-                elapsed_s, tokenizer = self.clock.elapsed(), self.parts.tokenizer
+                elapsed_s, tokenizer = self.clock.elapsed(), self.components.tokenizer
                 changed = [
                     clip
                     for clip, row in zip(clips, rows, strict=True)
-                    if clip.show(row, tokenizer, elapsed_s, whole=whole)
+                    if clip.update_text(row, tokenizer, elapsed_s, whole=whole)
                 ]
             for clip in changed:
                 yield PartialText(clip.index, clip.text, clip.seen)
 
-    def _scale(self) -> OutsideScale | None:
+    def _scale(self) -> OutOfDomainScale | None:
         """The checkpoint's scale where it was fitted: its own adapter, transcribing."""
         fitting = self.options.task == "transcribe" and self.options.adapter is None
-        return self.parts.outside if fitting and self.lora else None
+        return self.components.outside if fitting and self.lora else None
 
     def _switch(self, batch: int) -> Tensor | None:
         if self.lora is None:
             return None
-        like = torch.empty(0, dtype=self.parts.dtype, device=self.parts.device)
+        like = torch.empty(0, dtype=self.components.dtype, device=self.components.device)
         return switch([self.lora] * batch, like=like)
 
     def _done(self, name: str) -> PhaseDone:
@@ -214,7 +217,7 @@ class Job:
 
 @torch.inference_mode()
 def stream(
-    parts: Parts,
+    components: Components,
     engine: Engine,
     sources: Sequence[Source | Tensor],
     options: TranscribeOptions,
@@ -230,6 +233,6 @@ def stream(
         OutOfMemory: there was not enough memory for it.
         ValueError: the request does not fit the model.
     """
-    timer = clock or PhaseClock(parts.device)
-    job = Job(parts, engine, options, lora, cancelled, timer)
-    yield from within_memory(job.run(sources), parts.device)
+    timer = clock or PhaseClock(components.device)
+    job = TranscriptionBatch(components, engine, options, lora, cancelled, timer)
+    yield from within_memory(job.run(sources), components.device)

@@ -1,6 +1,6 @@
 """What the encoder heard -> a picture: the sound as it sees it, and the characters it read.
 
-In: :class:`core.transcription.encoder_view.Hearing`. Out: ``go.Figure``; time runs along both
+In: :class:`core.transcription.encoder_view.EncoderView`. Out: ``go.Figure``; time runs along both
     parts.
 """
 
@@ -10,7 +10,7 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from core.transcription.encoder_view import Hearing
+from core.transcription.encoder_view import EncoderView
 from profiling.figures.style import FIRST, dressed, see_through, titled
 
 MAX_COLUMNS, MAX_ROWS = 300, 40  # what a phone can show, and the page can fetch in no time
@@ -19,10 +19,10 @@ HEIGHT_PX = 300
 COLOURS = [[0.0, "#101418"], [0.5, "#0f62a5"], [0.8, "#5fb3e6"], [1.0, "#fdf6d8"]]
 
 
-def heard_figure(hearing: Hearing) -> go.Figure:
+def heard_figure(view: EncoderView) -> go.Figure:
     """The log-mel features above, the CTC head's characters and their probability below."""
-    mel = shrunk(hearing.mel, MAX_COLUMNS, MAX_ROWS)
-    length_s = hearing.frame_s * len(hearing.speech)
+    mel = shrunk(view.mel, MAX_COLUMNS, MAX_ROWS)
+    length_s = view.frame_s * len(view.speech)
     step_s = length_s / mel.shape[0]
     times = [round(step_s * (n + 0.5), 3) for n in range(mel.shape[0])]
     figure = go.Figure(
@@ -35,8 +35,8 @@ def heard_figure(hearing: Hearing) -> go.Figure:
                 hovertemplate="%{x:.2f} s<extra></extra>",
             ),
             go.Scatter(
-                x=[round(hearing.frame_s * n, 2) for n in range(len(hearing.speech))],
-                y=hearing.speech.astype(float).round(3).tolist(),
+                x=[round(view.frame_s * n, 2) for n in range(len(view.speech))],
+                y=view.speech.astype(float).round(3).tolist(),
                 yaxis="y2",
                 mode="lines",
                 line={"color": FIRST, "width": 1},
@@ -45,9 +45,9 @@ def heard_figure(hearing: Hearing) -> go.Figure:
                 hoverinfo="skip",
             ),
             go.Scatter(
-                x=[letter.at_s for letter in hearing.letters],
-                y=[min(1.0, letter.probability) for letter in hearing.letters],
-                text=[letter.text for letter in hearing.letters],
+                x=[letter.at_s for letter in view.letters],
+                y=[min(1.0, letter.probability) for letter in view.letters],
+                text=[letter.text for letter in view.letters],
                 yaxis="y2",
                 mode="text",
                 textposition="top center",

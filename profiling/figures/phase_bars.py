@@ -20,15 +20,11 @@ from core.text.transcript import PhaseTime
 from profiling.figures.style import (
     INK,
     OTHER,
-    PHASE_COLOURS,
-    PHASE_TITLES,
     colour_of,
     format_ms,
     millisecond_bars,
     title_of,
 )
-
-__all__ = ["PHASE_COLOURS", "PHASE_TITLES", "format_ms", "phase_bars", "run_bars", "with_other"]
 
 
 def with_other(phases: Iterable[PhaseTime], end_to_end_ms: float) -> list[PhaseTime]:

@@ -30,8 +30,8 @@ from torch.profiler import ProfilerActivity, profile
 from core import phases
 from core.lab import Lab
 from core.phases import PhaseClock
+from core.transcription.clip import STOPPED
 from core.transcription.options import Finished
-from core.transcription.transcribe import STOPPED
 from profiling.measure.quiet_process import undisturbed
 from profiling.measure.timing import Arm, Sample, interleave, sample_of
 from profiling.measure.workload import Workload

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from core import phases
 from core.engine.stages import Engine, eager_engine
-from core.generation.greedy import Prompts, generate
+from core.generation.greedy import PromptBatch, generate
 from core.lab import Lab
 from core.model.cache import allocate_cache
 from core.model.config import ModelConfig
@@ -79,7 +79,7 @@ def shadow_model(lab: Lab) -> GraniteSpeech:
     return model
 
 
-def shadow_ms(
+def dispatch_overhead_ms(
     lab: Lab, *, seconds: float = 0.2, engine_of: Callable[[GraniteSpeech], Engine] = eager_engine
 ) -> dict[str, float]:
     """Phase, and ``CHOOSING`` -> milliseconds of dispatch in one call, for ``lab``'s model.
@@ -135,7 +135,7 @@ def _step_ms(
     options = TranscribeOptions(max_new_tokens=STEPS, ignore_eos=True).generation()
     timed, steps = replace(engine, decode=decode), list[float]()
     for _ in range(ANSWERS):
-        clock, prompts = PhaseClock(audio.device), Prompts([[0] * NARROW], audio, lora)
+        clock, prompts = PhaseClock(audio.device), PromptBatch([[0] * NARROW], audio, lora)
         for _rows in generate(timed, config.decoder, prompts, options, clock=clock):
             pass
         steps += [span.duration for span in clock.spans if span.name == phases.DECODE]

@@ -10,14 +10,14 @@ from __future__ import annotations
 import torch
 
 from core.lab import Lab
-from profiling.measure.workload import Clip, Workload
+from profiling.measure.workload import ClipInfo, Workload
 
 DTYPES = ("float32", "bfloat16", "float16")
 
 
 def workload_on(
     lab: Lab,
-    clip: Clip,
+    clip: ClipInfo,
     *,
     model: str,
     engine: str = "eager",

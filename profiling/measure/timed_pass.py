@@ -25,7 +25,7 @@ Blocks = list[tuple[Sample, Sample]]
 
 
 @dataclass(frozen=True)
-class Settings:
+class TimingSettings:
     """How to measure. blocks: of two runs an arm, None for what :func:`blocks_that_fit` says;
     again: with an A/A arm; trace: record one too.
 
@@ -71,7 +71,7 @@ def time_all(
     labs: Sequence[Lab],
     workloads: Sequence[Workload],
     recording: bytes,
-    how: Settings,
+    how: TimingSettings,
     progress: Callable[[float, str], None],
     cancelled: Callable[[], bool],
 ) -> Timings:

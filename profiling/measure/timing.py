@@ -19,7 +19,7 @@ from torch import Tensor
 
 from core import phases
 from core.lab import Lab
-from core.phases import PhaseClock, Span
+from core.phases import PhaseClock, PhaseSpan
 from core.text.transcript import Transcript
 from core.transcription.options import Finished
 from profiling.measure.metrics import Spread, spread
@@ -118,7 +118,7 @@ def sample_of(clock: PhaseClock, transcript: Transcript) -> Sample:
     )
 
 
-def _end_ms(span: Span) -> float:
+def _end_ms(span: PhaseSpan) -> float:
     return 1000 * (span.start + span.duration)
 
 

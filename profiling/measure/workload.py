@@ -19,7 +19,7 @@ from core.transcription.options import OptionFields, TranscribeOptions
 
 
 @dataclass(frozen=True)
-class Clip:
+class ClipInfo:
     """One recording. seconds: its decoded length; sha256: of the file's bytes."""
 
     name: str
@@ -28,7 +28,7 @@ class Clip:
     seconds: float
 
     @classmethod
-    def of(cls, path: str | Path) -> Clip:
+    def of(cls, path: str | Path) -> ClipInfo:
         """Read and measure the recording at ``path``.
 
         Raises:
@@ -56,7 +56,7 @@ class Workload:
     skip_silence is never used: a measurement that decodes nothing measures nothing.
     """
 
-    clip: Clip
+    clip: ClipInfo
     model: str
     revision: str | None
     engine: str
@@ -132,11 +132,11 @@ class Workload:
         _check_keys(raw, cls, "a workload")
         if not isinstance(clip, Mapping):
             raise ValueError(f"a workload's clip is {clip!r}; expected an object")
-        _check_keys(clip, Clip, "a clip")
-        return cls(**{**raw, "clip": Clip(**clip)})
+        _check_keys(clip, ClipInfo, "a clip")
+        return cls(**{**raw, "clip": ClipInfo(**clip)})
 
 
-def _check_keys(raw: Mapping[str, Any], kind: type[Workload] | type[Clip], what: str) -> None:
+def _check_keys(raw: Mapping[str, Any], kind: type[Workload] | type[ClipInfo], what: str) -> None:
     known = {field.name for field in fields(kind)}
     needed = {field.name for field in fields(kind) if field.default is MISSING}
     missing, unknown = sorted(needed - set(raw)), sorted(set(raw) - known)

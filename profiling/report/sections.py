@@ -28,16 +28,12 @@ from profiling.report.columns import (
     TRACE_COLUMNS,
 )
 from profiling.report.page import Page, text
-from profiling.trace.breakdown import (
-    compile_overhead,
-    launch_gaps,
-    memory_curve,
-    operator_paths,
-    operator_table,
-    phase_table,
-)
+from profiling.trace.breakdown import operator_paths, operator_table, phase_table
 from profiling.trace.call_tree import nest
+from profiling.trace.compile_marks import compile_overhead
 from profiling.trace.events import Trace
+from profiling.trace.launches import launch_gaps
+from profiling.trace.memory_events import memory_curve
 
 Run = Mapping[str, Any]
 

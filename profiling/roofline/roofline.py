@@ -81,8 +81,8 @@ def roofline(
         dtype: of the weights.
         measured_ms: phase -> milliseconds of an eager run, if one was timed.
         overhead_ms: phase -> milliseconds of dispatch in one call, from
-            :func:`profiling.measure.dispatch_overhead.shadow_ms`; ``CHOOSING`` -> of choosing a
-            token after a step.
+            :func:`profiling.measure.dispatch_overhead.dispatch_overhead_ms`; ``CHOOSING`` -> of
+            choosing a token after a step.
         row_loops: compiled products of one row will be loops of the compiler's own.
     """
     measured, overhead = measured_ms or {}, overhead_ms or {}

@@ -19,7 +19,7 @@ from core.model.lora import adapted_layers, is_merged
 from core.phases import DECODE, VERIFY
 from core.text.prompts import PromptBuilder
 from profiling.measure.capture import Capture
-from profiling.measure.dispatch_overhead import shadow_ms
+from profiling.measure.dispatch_overhead import dispatch_overhead_ms
 from profiling.measure.metrics import acceptance, inter_token_ms, real_time_factor
 from profiling.measure.timing import (
     Sample,
@@ -32,9 +32,9 @@ from profiling.measure.workload import Workload
 from profiling.roofline.counts import Cost, Shape, count
 from profiling.roofline.machine_peaks import GPUS, Ceilings
 from profiling.roofline.roofline import expected_end_to_end_gain, roofline
-from profiling.trace.breakdown import memory_peaks
 from profiling.trace.breakdown import phase_table as trace_phases
 from profiling.trace.events import read_trace
+from profiling.trace.memory_events import memory_peaks
 
 
 def timed_part(workload: Workload, blocks: Sequence[tuple[Sample, Sample]]) -> dict[str, Any]:
@@ -97,7 +97,7 @@ def roofline_part(
     None without ceilings, for recordings so long that they are cut into several passes, and for
     quantised weights, whose bytes and operations are not counted.
     """
-    if ceilings is None or workload.quantize or workload.clip.seconds > lab.entry.reliable_s:
+    if ceilings is None or workload.quantize or workload.clip.seconds > lab.model_info.reliable_s:
         return None
     costs = count(
         lab.config,
@@ -108,7 +108,7 @@ def roofline_part(
     measured = {row["name"]: row["median_ms"] for row in timed["phases"]}
     # What compiling gains can be foretold for single eager steps; drafts have passes of any width.
     foretold = workload.engine == "eager" and workload.decoding in ("greedy", "sample")
-    overhead = shadow_ms(lab) if foretold else None
+    overhead = dispatch_overhead_ms(lab) if foretold else None
     rows = roofline(
         costs,
         ceilings,
@@ -145,11 +145,11 @@ def on_paper(costs: Mapping[str, Cost], gpu: Ceilings, dtype: str) -> dict[str, 
 def shape_of_run(lab: Lab, workload: Workload, num_new_tokens: int) -> Shape:
     """Frames, prompt and new tokens of a workload on ``lab``."""
     part = lab.config.projector
-    frames = lab.front_end.config.num_frames(round(workload.clip.seconds * SAMPLE_RATE))
+    frames = lab.feature_extractor.config.num_frames(round(workload.clip.seconds * SAMPLE_RATE))
     places = num_audio_tokens(frames, window=part.window_size, downsample=part.downsample_rate)
     if lab.tokenizer is None:
         raise ValueError(f"{lab.files.source} has no tokenizer.json; expected a whole checkpoint")
-    prompts = PromptBuilder(lab.files, lab.tokenizer, lab.entry, lab.config.audio_token_id)
+    prompts = PromptBuilder(lab.files, lab.tokenizer, lab.model_info, lab.config.audio_token_id)
     ids = prompts.speech(lab.check(**workload.options()).request(), places)
     return Shape(frames, len(ids), num_new_tokens)
 

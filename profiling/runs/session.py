@@ -22,14 +22,12 @@ from typing import Any
 
 from core.lab import Lab
 from profiling.measure.capture import TRACE_FILE, Capture, capture, kernels_visible
-from profiling.measure.timed_pass import FEWEST_BLOCKS, Blocks, Settings, Timings, time_all
+from profiling.measure.timed_pass import Blocks, Timings, TimingSettings, time_all
 from profiling.measure.timing import Cancelled, samples_by_phase
 from profiling.measure.workload import Workload
 from profiling.runs.run_json import roofline_part, timed_part, traced_part
 from profiling.runs.store import RunStore
 from profiling.statistics.intervals import paired_ratio
-
-__all__ = ["FEWEST_BLOCKS", "Settings", "measure"]
 
 SCHEMA_VERSION = 1
 COMPILED_WHILE_TIMED = "{n} graphs were compiled while timing: the times include compiling"
@@ -40,7 +38,7 @@ def measure(
     lab: Lab | Sequence[Lab],
     workloads: Sequence[Workload],
     store: RunStore,
-    settings: Settings | None = None,
+    settings: TimingSettings | None = None,
     *,
     progress: Callable[[float, str], None] = lambda share, text: None,
     cancelled: Callable[[], bool] = lambda: False,
@@ -59,7 +57,7 @@ def measure(
         ValueError: no workloads, equal ones, several recordings, or work the model cannot do.
         Cancelled: the caller asked to stop, and nothing is kept.
     """
-    how = settings or Settings()
+    how = settings or TimingSettings()
     labs = [lab] * len(workloads) if isinstance(lab, Lab) else list(lab)
     _check(labs, workloads)
     recording = Path(workloads[0].clip.path).read_bytes()
@@ -118,7 +116,7 @@ def _run(
     workloads: Sequence[Workload],
     number: int,
     times: Timings,
-    how: Settings,
+    how: TimingSettings,
     stamp: tuple[str, datetime],
     taken: Capture | None,
     trace: Path,

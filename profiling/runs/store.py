@@ -24,10 +24,8 @@ from typing import Any, BinaryIO
 
 import pandas as pd
 
-from profiling.runs.archive import ArchiveError, checked_members, copy_member
+from profiling.runs.archive import checked_members, copy_member
 from profiling.runs.run_file import RUN_FILE, RunError, checked_id, checked_run, read_run
-
-__all__ = ["ArchiveError", "RunEntry", "RunError", "RunStore"]
 
 TRACE_FILE = "trace.json.gz"
 TABLE_SUFFIX = ".csv.gz"

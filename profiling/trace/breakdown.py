@@ -24,22 +24,10 @@ from profiling.trace.call_tree import (
     phase_segments,
     phase_spans,
 )
-from profiling.trace.compile_marks import compile_overhead
 from profiling.trace.events import LAUNCH_CATS
-from profiling.trace.launches import has_device, launch_gaps, launch_times
-from profiling.trace.memory_events import memory_curve, memory_peaks
+from profiling.trace.launches import has_device, launch_times
 
 # The tables of one trace, under one name.
-__all__ = [
-    "compile_overhead",
-    "launch_gaps",
-    "memory_curve",
-    "memory_peaks",
-    "operator_paths",
-    "operator_table",
-    "phase_table",
-]
-
 NS_PER_MS = 1e6
 
 PHASE_COLUMNS = {

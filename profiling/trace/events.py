@@ -19,10 +19,8 @@ import numpy as np
 import pandas as pd
 
 from core.phases import PHASES
-from profiling.trace.trace_columns import EVENT_COLUMNS, frame_of, number
+from profiling.trace.trace_columns import frame_of, number
 from profiling.trace.trace_file import TraceError, TraceSource, load_json, title_of
-
-__all__ = ["EVENT_COLUMNS", "Trace", "TraceError", "TraceSource", "launch_delays_us", "read_trace"]
 
 MAX_JSON_BYTES = 400_000_000  # unpacked; the parsed objects need about six times as much memory
 MAX_SPAN_US = 24 * 3600 * 1e6  # longer than any profile: two clocks in one file

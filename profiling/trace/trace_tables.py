@@ -10,16 +10,12 @@ from typing import Any
 
 import pandas as pd
 
-from profiling.trace.breakdown import (
-    compile_overhead,
-    launch_gaps,
-    memory_curve,
-    memory_peaks,
-    operator_table,
-    phase_table,
-)
+from profiling.trace.breakdown import operator_table, phase_table
 from profiling.trace.call_tree import nest
+from profiling.trace.compile_marks import compile_overhead
 from profiling.trace.events import Trace
+from profiling.trace.launches import launch_gaps
+from profiling.trace.memory_events import memory_curve, memory_peaks
 
 TOP_OPERATORS = 20
 

@@ -2,8 +2,8 @@
 
 In: the installed voices (for recordings of people see ``training.corpus.recordings``). Out: WAV
 files in ``FOLDER/audio`` and one ``FOLDER/{synthetic,words,fsdd,asterisk,...}.jsonl`` for each
-source, a line being a ``Clip``. Files that exist are kept, so a run that stopped goes on where it
-was.
+source, a line being a ``CorpusClip``. Files that exist are kept, so a run that stopped goes on
+where it was.
 
 Splits: "train"; "dev" (training voices, other texts); and those that no stage may train on, among
 them "heldout_voice", "heldout_speaker", "asterisk_digits", "asterisk_strings", "outside".
@@ -39,7 +39,7 @@ PARTS = ("synthetic", "words", "digits", "outside")
 
 
 @dataclass(frozen=True)
-class Clip:
+class CorpusClip:
     """One recording: its file (relative to the corpus folder), what is said, by whom, what for."""
 
     audio: str
@@ -50,18 +50,18 @@ class Clip:
     split: str
 
 
-def read_manifest(folder: Path, splits: Iterable[str]) -> list[Clip]:
+def read_manifest(folder: Path, splits: Iterable[str]) -> list[CorpusClip]:
     """The clips of the named splits, over all manifests of a corpus folder (in a fixed order)."""
     wanted, clips = set(splits), []
     for manifest in sorted(folder.glob("*.jsonl")):
         for line in manifest.read_text(encoding="utf-8").splitlines():
-            clip = Clip(**json.loads(line))
+            clip = CorpusClip(**json.loads(line))
             if clip.split in wanted:
                 clips.append(clip)
     return clips
 
 
-def write_manifest(folder: Path, name: str, clips: Iterable[Clip]) -> int:
+def write_manifest(folder: Path, name: str, clips: Iterable[CorpusClip]) -> int:
     """Write ``name``.jsonl and return how many clips it holds."""
     lines = [json.dumps(asdict(clip)) for clip in clips]
     folder.mkdir(parents=True, exist_ok=True)
@@ -69,7 +69,7 @@ def write_manifest(folder: Path, name: str, clips: Iterable[Clip]) -> int:
     return len(lines)
 
 
-def read_wav(folder: Path, clip: Clip) -> np.ndarray:
+def read_wav(folder: Path, clip: CorpusClip) -> np.ndarray:
     """The samples [N] float32 of a clip, at 16 kHz."""
     samples, rate = soundfile.read(folder / clip.audio, dtype="float32")
     assert rate == RATE, f"{clip.audio} has {rate} Hz; the corpus holds {RATE} Hz"
@@ -113,7 +113,7 @@ class Script:
         return voice if self.tested else f"{self.name}-{voice}"
 
 
-def part_of(clip: Clip) -> str:
+def part_of(clip: CorpusClip) -> str:
     """The part of :data:`PARTS` whose script a voice read; recordings of people have none: ""."""
     folder = clip.audio.removeprefix("audio/").split("/")[0]
     if folder == clip.speaker:
@@ -140,7 +140,7 @@ def script_of(part: str, domain: str) -> Script:
     return Script(part, line, tested=False)
 
 
-def _say(folder: Path, voice: synthesis.Voice, index: int, script: Script) -> Clip | None:
+def _say(folder: Path, voice: synthesis.Voice, index: int, script: Script) -> CorpusClip | None:
     """Make the ``index``-th clip of a voice; None where the engine fails on it."""
     where = script.where(voice.name)
     rng = seeded(where, index)
@@ -148,7 +148,7 @@ def _say(folder: Path, voice: synthesis.Voice, index: int, script: Script) -> Cl
     held_back = script.tested and voice.split == "train" and index % 40 == 0
     split = script.split or ("dev" if held_back else voice.split)
     name = f"audio/{where}/{index:05d}.wav"
-    clip = Clip(name, line.text, "en", voice.name, voice.licence, split)
+    clip = CorpusClip(name, line.text, "en", voice.name, voice.licence, split)
     if not (folder / name).exists():
         try:
             samples, rate = synthesis.speak(voice, line.said, rng)
@@ -161,7 +161,7 @@ def _say(folder: Path, voice: synthesis.Voice, index: int, script: Script) -> Cl
     return clip
 
 
-def _say_some(job: tuple[Path, synthesis.Voice, range, Script]) -> list[Clip]:
+def _say_some(job: tuple[Path, synthesis.Voice, range, Script]) -> list[CorpusClip]:
     folder, voice, indices, script = job
     made = (_say(folder, voice, index, script) for index in indices)
     return [clip for clip in made if clip is not None]
@@ -217,7 +217,7 @@ def make_synthetic(
     for voice in voices:
         count = max(1, round(num_clips * voice.weight / total))
         jobs += [(folder, voice, range(i, min(i + 25, count)), script) for i in range(0, count, 25)]
-    clips: list[Clip] = []
+    clips: list[CorpusClip] = []
     with ProcessPoolExecutor(workers) as pool:
         for done, made in enumerate(pool.map(_say_some, jobs), start=1):
             clips += made
@@ -226,10 +226,10 @@ def make_synthetic(
     return write_manifest(folder, script.name, [*_of_others(folder, script.name, voices), *clips])
 
 
-def _of_others(folder: Path, name: str, voices: Sequence[synthesis.Voice]) -> list[Clip]:
+def _of_others(folder: Path, name: str, voices: Sequence[synthesis.Voice]) -> list[CorpusClip]:
     """The clips of a manifest whose voices did not read this time."""
     manifest, read = folder / f"{name}.jsonl", {voice.name for voice in voices}
     if not manifest.exists():
         return []
-    clips = [Clip(**json.loads(line)) for line in manifest.read_text("utf-8").splitlines()]
+    clips = [CorpusClip(**json.loads(line)) for line in manifest.read_text("utf-8").splitlines()]
     return [clip for clip in clips if clip.speaker not in read]

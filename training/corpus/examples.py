@@ -11,7 +11,7 @@ from pathlib import Path
 
 import soundfile
 
-from training.corpus.corpus import RATE, Clip, read_manifest, read_wav
+from training.corpus.corpus import RATE, CorpusClip, read_manifest, read_wav
 
 SINGLE = ("zero", "three", "five", "seven", "nine", "oh")
 STRING_LENGTHS = (2, 3, 4, 5, 6, 7)
@@ -41,7 +41,7 @@ They are shared under the same licence, CC-BY-SA-3.0: https://creativecommons.or
 """
 
 
-def choose(corpus: Path) -> dict[str, Clip]:
+def choose(corpus: Path) -> dict[str, CorpusClip]:
     """File name -> clip: single digits, a string of each length, phrases, one that is outside.
 
     Raises:
@@ -53,7 +53,7 @@ def choose(corpus: Path) -> dict[str, Clip]:
         if clip.text in SINGLE
     }
     lacking = [f"the digit {said!r}" for said in SINGLE if f"digit_{said}.flac" not in chosen]
-    strings: dict[int, Clip] = {}
+    strings: dict[int, CorpusClip] = {}
     for clip in read_manifest(corpus, ["asterisk_strings"]):
         strings.setdefault(len(clip.text.split()), clip)
     lacking += [f"a string of {n} digits" for n in STRING_LENGTHS if n not in strings]
@@ -75,7 +75,7 @@ def choose(corpus: Path) -> dict[str, Clip]:
     return chosen
 
 
-def _name(kind: str, clip: Clip) -> str:
+def _name(kind: str, clip: CorpusClip) -> str:
     return f"{kind}_{'_'.join(clip.text.split())}.flac"
 
 

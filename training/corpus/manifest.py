@@ -1,9 +1,9 @@
 """Manifests: what recordings there are and what is said in them, one JSON object a line.
 
-In: a ``.jsonl`` file. Out: checked :class:`Row` objects, and the other way round. Columns: audio (a
-path, relative to the manifest's folder), text, language, speaker, licence; where needed also start
-and end (seconds within the recording) and split ("train", "dev" or another name for rows that are
-kept apart). Every error is one line that names the file and the row (the first is row 1).
+In: a ``.jsonl`` file. Out: checked :class:`ManifestRow` objects, and the other way round. Columns:
+audio (a path, relative to the manifest's folder), text, language, speaker, licence; where needed
+also start and end (seconds within the recording) and split ("train", "dev" or another name for rows
+that are kept apart). Every error is one line that names the file and the row (the first is row 1).
 
 Only what stands in the manifest is looked at here; ``training.finetune.manifest_check`` opens
 recordings.
@@ -29,7 +29,7 @@ class ManifestError(ValueError):
 
 
 @dataclass(frozen=True)
-class Row:
+class ManifestRow:
     """One recording. start and end in seconds, None for the whole; split None where unstated.
 
     source: the manifest's path; number: the row in it, from 1.
@@ -56,7 +56,7 @@ def row_error(source: Path, number: int, problem: str) -> ManifestError:
     return ManifestError(f"{source}, row {number}: {' '.join(problem.split())}")
 
 
-def read_manifest(file: Path) -> list[Row]:
+def read_manifest(file: Path) -> list[ManifestRow]:
     """All rows of a manifest; empty lines are passed over.
 
     Raises:
@@ -70,7 +70,7 @@ def read_manifest(file: Path) -> list[Row]:
     return rows
 
 
-def problems_of(file: Path) -> tuple[list[Row], list[ManifestError]]:
+def problems_of(file: Path) -> tuple[list[ManifestRow], list[ManifestError]]:
     """The rows that can be used, and what is wrong with each of the others.
 
     Raises:
@@ -97,7 +97,7 @@ def _lines(file: Path) -> list[tuple[int, str]]:
     return [(number, line) for number, line in numbered if line.strip()]
 
 
-def parse_row(line: str, source: Path, number: int) -> Row:
+def parse_row(line: str, source: Path, number: int) -> ManifestRow:
     """One line of a manifest.
 
     Raises:
@@ -118,7 +118,7 @@ def parse_row(line: str, source: Path, number: int) -> Row:
     if end is not None and end <= (start or 0.0):
         came = f"end is {end:g} s and start {start or 0.0:g} s"
         raise row_error(source, number, f"{came}; expected an end after the start")
-    return Row(
+    return ManifestRow(
         audio=source.parent / raw["audio"],
         text=" ".join(raw["text"].split()),
         language=raw["language"],
@@ -154,12 +154,12 @@ def _seconds(raw: dict[str, Any], key: str, source: Path, number: int) -> float 
     return float(value)
 
 
-def with_splits(rows: Iterable[Row], names: Collection[str | None]) -> list[Row]:
+def with_splits(rows: Iterable[ManifestRow], names: Collection[str | None]) -> list[ManifestRow]:
     """The rows whose split is among ``names``."""
     return [row for row in rows if row.split in names]
 
 
-def as_json(row: Row, folder: Path) -> str:
+def as_json(row: ManifestRow, folder: Path) -> str:
     """One line of a manifest that lies in ``folder``; its audio path is relative to that."""
     audio = Path(os.path.relpath(row.audio, folder)).as_posix()
     values: dict[str, Any] = {"audio": audio}
@@ -168,7 +168,7 @@ def as_json(row: Row, folder: Path) -> str:
     return json.dumps(values, ensure_ascii=False)
 
 
-def write_manifest(file: Path, rows: Iterable[Row]) -> int:
+def write_manifest(file: Path, rows: Iterable[ManifestRow]) -> int:
     """Write rows, whole or not at all; returns how many."""
     lines = [as_json(row, file.parent) for row in rows]
     write_text(file, "".join(f"{line}\n" for line in lines))

@@ -20,7 +20,7 @@ SMALL_TALK = (
     ("can you hear me?", CANNOT_HEAR),
     ("what did i say?", CANNOT_HEAR),
 )
-PLACES = 110  # audio places that the longest clips of training have: so many hesitations at most
+PLACES = 110  # audio positions that the longest clips of training have: so many hesitations at most
 SALAD_SHARE = 0.25
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from training.corpus.corpus import RATE, Clip, resample, write_manifest, write_wav
+from training.corpus.corpus import RATE, CorpusClip, resample, write_manifest, write_wav
 
 POCKETSPHINX = Path("/usr/share/pocketsphinx/test/data")
 ALSA = Path("/usr/share/sounds/alsa")
@@ -64,5 +64,5 @@ def make_others(folder: Path, pocketsphinx: Path = POCKETSPHINX, alsa: Path = AL
         name = f"audio/others/{split}_{file.stem}.wav"
         samples, rate = _read(file)
         write_wav(folder / name, resample(samples, rate))
-        clips.append(Clip(name, text, "en", f"others-{split}", licence, split))
+        clips.append(CorpusClip(name, text, "en", f"others-{split}", licence, split))
     return write_manifest(folder, "others", clips) if clips else 0

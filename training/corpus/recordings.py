@@ -16,7 +16,7 @@ import numpy as np
 import soundfile
 
 from training.corpus import prompt_texts, text
-from training.corpus.corpus import RATE, Clip, resample, seeded, write_manifest, write_wav
+from training.corpus.corpus import RATE, CorpusClip, resample, seeded, write_manifest, write_wav
 
 FSDD_HELD_OUT = "theo"
 FSDD_LICENCE = "CC-BY-SA-4.0 (Free Spoken Digit Dataset)"
@@ -35,7 +35,7 @@ def make_fsdd(folder: Path, source: Path) -> int:
             write_wav(folder / name, resample(samples, rate))
         split = "heldout_speaker" if speaker == FSDD_HELD_OUT else "train"
         word = text.DIGIT_WORDS[int(digit)]
-        clips.append(Clip(name, word, "en", f"fsdd-{speaker}", FSDD_LICENCE, split))
+        clips.append(CorpusClip(name, word, "en", f"fsdd-{speaker}", FSDD_LICENCE, split))
     return write_manifest(folder, "fsdd", clips)
 
 
@@ -76,7 +76,7 @@ def make_prompts(folder: Path, sounds: Path, texts: Path) -> int:
             split = "prompts_met" if said in met else "prompts_unmet"
         name = f"audio/prompts/{key.replace('/', '_')}.wav"
         write_wav(folder / name, _read_g722(sounds / f"{key}.g722"))
-        clips.append(Clip(name, said, "en", "asterisk-allison", ASTERISK_LICENCE, split))
+        clips.append(CorpusClip(name, said, "en", "asterisk-allison", ASTERISK_LICENCE, split))
     return write_manifest(folder, "prompts", clips)
 
 
@@ -93,7 +93,7 @@ def make_asterisk(folder: Path, sounds: Path, texts: Path, num_strings: int) -> 
 
     def add(split: str, name: str, said: str, samples: np.ndarray) -> None:
         write_wav(folder / name, samples)
-        clips.append(Clip(name, said, "en", "asterisk-allison", ASTERISK_LICENCE, split))
+        clips.append(CorpusClip(name, said, "en", "asterisk-allison", ASTERISK_LICENCE, split))
 
     for said, samples in recorded.items():
         add("asterisk_digits", f"audio/asterisk/{said}.wav", said, samples)

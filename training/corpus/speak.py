@@ -19,7 +19,7 @@ from pathlib import Path
 
 from training.corpus import synthesis
 from training.corpus.corpus import resample, seeded, write_wav
-from training.corpus.manifest import DEV, TRAIN, Row, write_manifest
+from training.corpus.manifest import DEV, TRAIN, ManifestRow, write_manifest
 
 LOG = logging.getLogger(__name__)
 TEST = "test"
@@ -96,7 +96,7 @@ def _read_by(
     options: SpeakOptions,
     clips: int,
     split: str | None = None,
-) -> list[Row]:
+) -> list[ManifestRow]:
     """``clips`` recordings in proportion to the voices' weights."""
     total = sum(voice.weight for voice in voices)
     rows = []
@@ -110,7 +110,7 @@ def _read_by(
 
 def _say(
     folder: Path, voice: synthesis.Voice, index: int, options: SpeakOptions, split: str | None
-) -> Row | None:
+) -> ManifestRow | None:
     """The ``index``-th recording of a voice; None where the engine fails on it."""
     rng = seeded(options.seed, voice.name, index)
     said = compose(rng, options.words, options.known)
@@ -124,4 +124,4 @@ def _say(
         vary = split is None and rng.random() < 0.6
         write_wav(file, resample(samples, rate, rng.uniform(0.87, 1.16) if vary else 1.0))
     part = split or (DEV if index % DEV_EVERY == 0 else TRAIN)
-    return Row(file, said, "en", voice.name, voice.licence, split=part)
+    return ManifestRow(file, said, "en", voice.name, voice.licence, split=part)

@@ -91,7 +91,7 @@ class Vocabulary:
         return self.encode(chat_prompt(one.prompt)), [*self.encode(one.answer), END_ID]
 
     def speech(self, num_audio: int, answer: str) -> tuple[list[int], list[int]]:
-        """The same for a clip of ``num_audio`` audio places and its transcript."""
+        """The same for a clip of ``num_audio`` audio positions and its transcript."""
         ids = self.encode(chat_prompt(AUDIO + TRANSCRIBE))
         place = ids.index(self.audio_id)
         prompt = [*ids[:place], *[self.audio_id] * num_audio, *ids[place + 1 :]]

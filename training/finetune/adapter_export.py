@@ -21,8 +21,8 @@ from typing import Any
 from safetensors.torch import save
 from torch import Tensor
 
+from core.checkpoint.key_map import stored_name, to_stored
 from core.checkpoint.peft_format import CONFIG, WEIGHTS
-from core.checkpoint.weights import stored_name, to_stored
 from core.model.granite_speech import GraniteSpeech
 from core.model.lora import AdaptableLinear, adapted_layers
 from training.finetune.state import AGAIN

@@ -25,7 +25,7 @@ from core.lab import Lab
 from core.model.ctc import label_of
 from core.model.encoder import padded_length
 from core.model.features import log_compress, pad_features, stack_frames
-from training.corpus.manifest import MAX_SECONDS, Row
+from training.corpus.manifest import MAX_SECONDS, ManifestRow
 from training.finetune.row_schedule import Draw
 from training.stages.augment import augment, stretch
 from training.stages.decoder_stage import pad_rows
@@ -57,10 +57,10 @@ class Recordings:
 
     def __init__(self, lab: Lab, max_seconds: float = MAX_SECONDS) -> None:
         self._lab, self._max_seconds = lab, max_seconds
-        self._kept: dict[Row, Tensor] = {}
+        self._kept: dict[ManifestRow, Tensor] = {}
         self._free = KEPT_BYTES
 
-    def power(self, row: Row) -> Tensor:
+    def power(self, row: ManifestRow) -> Tensor:
         """The power mel of a row's recording, float32.
 
         Raises:
@@ -68,7 +68,7 @@ class Recordings:
         """
         if row in self._kept:
             return torch.pow(10.0, self._kept[row].float())
-        mel = self._lab.front_end.mel
+        mel = self._lab.feature_extractor.mel
         samples = waveform_of(row, self._max_seconds)
         power = mel(samples.to(self._lab.device)).T.clamp(min=FLOOR).cpu()
         log = power.log10().half()
@@ -78,7 +78,7 @@ class Recordings:
         return torch.pow(10.0, log.float())
 
 
-def waveform_of(row: Row, max_seconds: float = MAX_SECONDS) -> Tensor:
+def waveform_of(row: ManifestRow, max_seconds: float = MAX_SECONDS) -> Tensor:
     """The samples [N] of a row at 16 kHz, cut to its start and end.
 
     Raises:
@@ -149,7 +149,7 @@ class Batcher:
         end = self._lab.config.decoder.eos_token_ids[0]
         return [*tokenizer.encode_continuation(self._lead + text), end]
 
-    def ids_of(self, rows: Sequence[Row]) -> set[int]:
+    def ids_of(self, rows: Sequence[ManifestRow]) -> set[int]:
         """Every token of these rows' answers, and of the prompt."""
         found = set(self._lab.prompt_ids(1))
         for row in rows:

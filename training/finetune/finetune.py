@@ -27,13 +27,13 @@ from training.finetune import trainable as tuned
 from training.finetune.adapter_export import write_adapter
 from training.finetune.data import Batcher, Recordings
 from training.finetune.material import Material, answer_lead, gather
-from training.finetune.optimiser_groups import Optimiser
+from training.finetune.optimiser_groups import FinetuneOptimiser
 from training.finetune.options import FinetuneOptions
 from training.finetune.row_schedule import Schedule
 from training.finetune.state import (
     STATE,
-    Progress,
     State,
+    TrainingProgress,
     load_state,
     log_line,
     save_state,
@@ -48,7 +48,7 @@ Say = Callable[[str], None]
 
 
 @dataclass
-class Run:
+class FinetuneRun:
     """One run while it lasts. progress: where it stands; learning: what is trained, by name."""
 
     lab: Lab
@@ -57,8 +57,8 @@ class Run:
     schedule: Schedule
     batcher: Batcher
     learning: dict[str, nn.Parameter]
-    optimiser: Optimiser
-    progress: Progress
+    optimiser: FinetuneOptimiser
+    progress: TrainingProgress
     steps: int
     check_every: int
     say: Say
@@ -136,7 +136,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class FinetuneResult:
     """Word error rates in percent before and after, by name of the rows; steps that were run."""
 
     before: dict[str, float]
@@ -144,7 +144,7 @@ class Outcome:
     steps: int
 
 
-def finetune(options: FinetuneOptions, say: Say = print) -> Outcome:
+def finetune(options: FinetuneOptions, say: Say = print) -> FinetuneResult:
     """Train, and leave the adapter in ``options.out``.
 
     Raises:
@@ -155,10 +155,10 @@ def finetune(options: FinetuneOptions, say: Say = print) -> Outcome:
     run = prepare(options, say)
     with run.lab.adapters.using(NAME):
         _train(run)
-    return Outcome(run.progress.before, run.progress.last, run.progress.step)
+    return FinetuneResult(run.progress.before, run.progress.last, run.progress.step)
 
 
-def _train(run: Run) -> None:
+def _train(run: FinetuneRun) -> None:
     """Step after step, to the end or until nothing gets better."""
     options, say = run.options, run.say
     began, said, done = time.monotonic(), 0.0, 0
@@ -177,7 +177,7 @@ def _train(run: Run) -> None:
             return
 
 
-def prepare(options: FinetuneOptions, say: Say = print) -> Run:
+def prepare(options: FinetuneOptions, say: Say = print) -> FinetuneRun:
     """Everything up to the first step: the model, the checked rows, what is trained, the state."""
     if (options.out / STATE).exists() and not options.resume:
         raise ValueError(
@@ -202,8 +202,8 @@ def prepare(options: FinetuneOptions, say: Say = print) -> Run:
     if not learning:
         raise ValueError("nothing would be trained; give --train lora, projector or encoder")
     say(f"training {sum(p.numel() for p in learning.values()):,} of the model's parameters")
-    optimiser = Optimiser(learning)
-    progress = Progress(0, None, 0, before, {})
+    optimiser = FinetuneOptimiser(learning)
+    progress = TrainingProgress(0, None, 0, before, {})
     if state is not None:
         progress = state.progress
         with torch.no_grad():
@@ -219,7 +219,7 @@ def prepare(options: FinetuneOptions, say: Say = print) -> Run:
     per_step = options.accumulate
     epochs = 10.0 if options.epochs is None else options.epochs
     steps = options.steps or max(1, -(-schedule.batches_of(epochs) // per_step))
-    return Run(
+    return FinetuneRun(
         lab=lab,
         options=options,
         material=material,

@@ -14,7 +14,7 @@ from pathlib import Path
 from core.audio.waveform import SAMPLE_RATE, is_silent
 from core.lab import Lab
 from core.model.ctc import label_of
-from training.corpus.manifest import MAX_SECONDS, ManifestError, Row, problems_of
+from training.corpus.manifest import MAX_SECONDS, ManifestError, ManifestRow, problems_of
 from training.finetune.data import waveform_of
 
 SHOWN = 20  # problems that are written out
@@ -50,7 +50,7 @@ class Report:
                 yield f"  and {len(found) - SHOWN} more"
 
 
-def check_text(row: Row, lab: Lab, *, spelt: bool) -> None:
+def check_text(row: ManifestRow, lab: Lab, *, spelt: bool) -> None:
     """See that a model can write a row's text.
 
     Args:
@@ -71,7 +71,8 @@ def check_text(row: Row, lab: Lab, *, spelt: bool) -> None:
     if back.strip() != row.text:
         lost = sorted(set(row.text) - set(back)) or [row.text]
         raise row.error(
-            f"the tokenizer of {lab.entry.name} has no {lost[0]!r}; expected a text it can write"
+            f"the tokenizer of {lab.model_info.name} has no {lost[0]!r}; "
+            "expected a text it can write"
         )
     if spelt:
         lacking = characters_without_label(row.text, lab.config.encoder.output_dim)
@@ -88,7 +89,9 @@ def characters_without_label(text: str, num_labels: int) -> list[str]:
     return sorted(c for c, label in labels.items() if label is None or label >= num_labels)
 
 
-def check_rows(rows: Sequence[Row], lab: Lab, *, spelt: bool, max_seconds: float) -> list[float]:
+def check_rows(
+    rows: Sequence[ManifestRow], lab: Lab, *, spelt: bool, max_seconds: float
+) -> list[float]:
     """Seconds of every row.
 
     Raises:
@@ -140,9 +143,9 @@ def inspect(file: Path, lab: Lab | None = None, max_seconds: float = MAX_SECONDS
     )
 
 
-def _doubles(rows: Sequence[Row]) -> Iterator[str]:
+def _doubles(rows: Sequence[ManifestRow]) -> Iterator[str]:
     """Recordings that stand in the manifest twice with different texts."""
-    seen: dict[tuple[Path, float | None, float | None], Row] = {}
+    seen: dict[tuple[Path, float | None, float | None], ManifestRow] = {}
     for row in rows:
         first = seen.setdefault((row.audio, row.start, row.end), row)
         if first.text != row.text:

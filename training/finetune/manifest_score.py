@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 
 from core.lab import Lab
-from training.corpus.manifest import MAX_SECONDS, Row
+from training.corpus.manifest import MAX_SECONDS, ManifestRow
 from training.finetune.data import waveform_of
 from training.stages.wer import Rate, error_rate
 
@@ -25,7 +25,7 @@ def plain_words(text: str) -> str:
 
 def hear(
     lab: Lab,
-    rows: Sequence[Row],
+    rows: Sequence[ManifestRow],
     adapter: str | None = None,
     *,
     lora: bool | None = None,

@@ -11,7 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from core.lab import Lab
-from training.corpus.manifest import DEV, TRAIN, ManifestError, Row, read_manifest, with_splits
+from training.corpus.manifest import (
+    DEV,
+    TRAIN,
+    ManifestError,
+    ManifestRow,
+    read_manifest,
+    with_splits,
+)
 from training.finetune.data import waveform_of
 from training.finetune.manifest_check import check_rows
 from training.finetune.manifest_score import hear, word_error
@@ -29,7 +36,7 @@ class Material:
 
     new: Source
     keep: Source | None
-    dev: dict[str, list[Row]]
+    dev: dict[str, list[ManifestRow]]
     max_seconds: float
 
     def schedule(self, options: FinetuneOptions) -> Schedule:
@@ -50,7 +57,7 @@ class Material:
             if rows
         }
 
-    def lead_rows(self) -> list[Row]:
+    def lead_rows(self) -> list[ManifestRow]:
         """A few rows, of what the model knows already where there are such."""
         source = self.keep or self.new
         return list(source.rows[:LEAD_ROWS])
@@ -89,7 +96,7 @@ def gather(lab: Lab, options: FinetuneOptions) -> Material:
     return Material(new, keep, named, limit)
 
 
-def divide(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+def divide(rows: Sequence[ManifestRow]) -> tuple[list[ManifestRow], list[ManifestRow]]:
     """Training and dev rows: by their split where one says "dev", else one in ten by its name.
 
     Rows of any other split are left out.
@@ -104,12 +111,12 @@ def divide(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
     return [r for r in train if r not in chosen], [r for r in train if r in chosen]
 
 
-def _of_split(rows: Sequence[Row], name: str) -> list[Row]:
+def _of_split(rows: Sequence[ManifestRow], name: str) -> list[ManifestRow]:
     """The rows of a split, or all of them where none has it."""
     return with_splits(rows, [name]) or list(rows)
 
 
-def answer_lead(lab: Lab, rows: Sequence[Row]) -> str:
+def answer_lead(lab: Lab, rows: Sequence[ManifestRow]) -> str:
     """What the model itself puts between the prompt and a text: nothing, or a space.
 
     Families differ, and a template does not say; the likelier one for texts laid before it wins.

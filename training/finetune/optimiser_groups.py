@@ -17,7 +17,7 @@ TABLES = ("decoder.embed_tokens.weight", "decoder.lm_head.weight")
 CLIP, DECAY = 1.0, 0.01
 
 
-class Optimiser:
+class FinetuneOptimiser:
     """AdamW; gradients are clipped to a norm of 1."""
 
     def __init__(self, named: Mapping[str, nn.Parameter]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from training.corpus.manifest import MAX_SECONDS
 from training.finetune.row_schedule import Size
-from training.finetune.trainable import Plan
+from training.finetune.trainable import TrainablePlan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class FinetuneOptions:
     model: str
     data: Path
     out: Path
-    plan: Plan
+    plan: TrainablePlan
     dev: Path | None = None
     keep: Path | None = None
     keep_share: float = 0.3

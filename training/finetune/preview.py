@@ -29,7 +29,7 @@ import torchaudio
 from torch import Tensor
 
 from core.audio.waveform import SAMPLE_RATE
-from training.corpus.manifest import Row, read_manifest, write_text
+from training.corpus.manifest import ManifestRow, read_manifest, write_text
 from training.finetune.data import changed, waveform_of
 from training.stages.mels import HOP, NUM_MELS, power_mel
 
@@ -78,16 +78,16 @@ def write_page(
     return out
 
 
-def several_speakers(rows: Sequence[Row], count: int) -> list[Row]:
+def several_speakers(rows: Sequence[ManifestRow], count: int) -> list[ManifestRow]:
     """``count`` rows, of as many different speakers as there are."""
-    by_speaker: dict[str, list[Row]] = {}
+    by_speaker: dict[str, list[ManifestRow]] = {}
     for row in rows:
         by_speaker.setdefault(row.speaker, []).append(row)
     turns = zip_longest(*by_speaker.values())
     return [row for turn in turns for row in turn if row is not None][:count]
 
 
-def _section(row: Row, versions: int, strength: float, seed: str) -> str:
+def _section(row: ManifestRow, versions: int, strength: float, seed: str) -> str:
     """One recording and its versions."""
     samples = waveform_of(row)
     power = power_mel(samples)  # [M, 80]

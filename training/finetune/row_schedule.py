@@ -10,7 +10,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from training.corpus.manifest import Row
+from training.corpus.manifest import ManifestRow
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Size:
 class Source:
     """Rows to draw from, and how long each is."""
 
-    rows: Sequence[Row]
+    rows: Sequence[ManifestRow]
     seconds: Sequence[float]
 
 
@@ -39,7 +39,7 @@ class Source:
 class Draw:
     """One clip of a step: its row, and what its augmentation is drawn from."""
 
-    row: Row
+    row: ManifestRow
     seed: str
 
 

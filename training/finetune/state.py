@@ -25,7 +25,7 @@ AGAIN = "start again with --resume"
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrainingProgress:
     """Where a run stands. best: the lowest dev score so far; bad: checks since then."""
 
     step: int
@@ -39,7 +39,7 @@ class Progress:
 class State:
     """All that ``--resume`` needs. settings: what must not change between runs."""
 
-    progress: Progress
+    progress: TrainingProgress
     settings: dict[str, Any]
     weights: dict[str, Tensor]
     optimiser: dict[str, Any]
@@ -73,7 +73,7 @@ def load_state(folder: Path, settings: Mapping[str, Any]) -> State | None:
     try:
         raw = torch.load(file, weights_only=True, map_location="cpu")
         state = State(
-            Progress(**raw["progress"]), raw["settings"], raw["weights"], raw["optimiser"]
+            TrainingProgress(**raw["progress"]), raw["settings"], raw["weights"], raw["optimiser"]
         )
     except Exception as error:  # a damaged file raises anything
         raise ValueError(

@@ -1,6 +1,7 @@
 """What a fine-tuning run trains of a loaded model, and the loss it follows.
 
-In: a loaded checkpoint (float32), a :class:`Plan`, batches. Out: parameters by name, losses.
+In: a loaded checkpoint (float32), a :class:`TrainablePlan`, batches. Out: parameters by name,
+    losses.
 
 The checkpoint's own adapter, where it has one, is what makes it listen: the new adapter begins as a
 copy of it, with ``rank`` more columns that begin at no effect. So the first step is taken from
@@ -32,7 +33,7 @@ BLANK = 0  # the CTC head's label; the others are code points
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainablePlan:
     """What is trained.
 
     parts: of :data:`PARTS`. rank and alpha: of the columns added to the adapter. modules: names of
@@ -59,7 +60,7 @@ class Plan:
             raise ValueError(f"--encoder-layers is {self.encoder_layers}; expected at least 1")
 
 
-def new_lora(model: GraniteSpeech, plan: Plan, seed: int) -> dict[str, LoRAWeights]:
+def new_lora(model: GraniteSpeech, plan: TrainablePlan, seed: int) -> dict[str, LoRAWeights]:
     """The adapter that training begins with, by layer: the model's own, and new columns.
 
     Raises:
@@ -92,7 +93,9 @@ def new_lora(model: GraniteSpeech, plan: Plan, seed: int) -> dict[str, LoRAWeigh
     return found
 
 
-def _grown(layer: AdaptableLinear, plan: Plan | None, generator: torch.Generator) -> LoRAWeights:
+def _grown(
+    layer: AdaptableLinear, plan: TrainablePlan | None, generator: torch.Generator
+) -> LoRAWeights:
     """The layer's own adapter (if any) and ``plan.rank`` new columns (if any), as one."""
     like = layer.weight
     old_a, old_b = like.new_zeros(0, layer.in_features), like.new_zeros(layer.out_features, 0)
@@ -108,7 +111,7 @@ def _grown(layer: AdaptableLinear, plan: Plan | None, generator: torch.Generator
     return LoRAWeights(torch.cat([old_a, a.to(like)]), torch.cat([old_b, b], dim=1), scaling)
 
 
-def full_modules(model: GraniteSpeech, plan: Plan) -> list[str]:
+def full_modules(model: GraniteSpeech, plan: TrainablePlan) -> list[str]:
     """Names of the modules that are trained whole, beside the adapter."""
     names = ["projector"] if "projector" in plan.parts else []
     if "embeddings" in plan.parts:
@@ -124,7 +127,7 @@ def full_modules(model: GraniteSpeech, plan: Plan) -> list[str]:
     return names
 
 
-def trainable(model: GraniteSpeech, plan: Plan) -> dict[str, nn.Parameter]:
+def trainable(model: GraniteSpeech, plan: TrainablePlan) -> dict[str, nn.Parameter]:
     """Parameters that are trained, by name; everything else is frozen here."""
     model.requires_grad_(False).eval()
     chosen: dict[str, nn.Parameter] = {}
@@ -149,7 +152,7 @@ def hold_rows(learning: Mapping[str, nn.Parameter], ids: Collection[int]) -> Non
             learning[name].register_hook(lambda grad, rows=rows: grad.index_fill(0, rows, 0.0))
 
 
-def training_mode(model: GraniteSpeech, plan: Plan) -> None:
+def training_mode(model: GraniteSpeech, plan: TrainablePlan) -> None:
     """Dropout in what is trained; batch statistics stay those of the checkpoint.
 
     A few clips of one user are no sample of speech, and padding would count among them.

@@ -8,7 +8,7 @@ decoder as it was.
 Why encoder layers: a Q-Former sees the frames of a window as a set. Where two short words fall into
 one window, only what the frames say of their neighbours tells which came first.
 
-Shapes: B clips, T frames, D encoder width, A audio places, E decoder width, V vocabulary.
+Shapes: B clips, T frames, D encoder width, A audio positions, E decoder width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ CHARACTER_WEIGHT = 0.5
 
 
 @dataclass(frozen=True)
-class Heard:
+class EncodedBatch:
     """A batch after the encoder's frozen layers: hidden [B, T, D] float16, and the texts."""
 
     hidden: Tensor
@@ -50,7 +50,7 @@ class Heard:
 
 
 @torch.no_grad()
-def listen(model: GraniteSpeech, batch: Batch) -> Heard:
+def listen(model: GraniteSpeech, batch: Batch) -> EncodedBatch:
     """Run the layers that stay as they are."""
     kept: list[Tensor] = []
 
@@ -63,7 +63,7 @@ def listen(model: GraniteSpeech, batch: Batch) -> Heard:
         model.encoder(batch.features, batch.lengths)
     finally:
         handle.remove()
-    return Heard(kept[0].half(), batch.texts)
+    return EncodedBatch(kept[0].half(), batch.texts)
 
 
 def finish(model: GraniteSpeech, hidden: Tensor) -> Tensor:
@@ -140,7 +140,7 @@ def trainable(model: GraniteSpeech) -> dict[str, nn.Parameter]:
 def speech_loss(
     model: GraniteSpeech,
     vocabulary: Vocabulary,
-    heard: Heard,
+    heard: EncodedBatch,
     *,
     lora: bool,
     word_weight: float = 0.0,

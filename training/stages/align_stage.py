@@ -25,7 +25,7 @@ from training.corpus.corpus import TRAIN_SPLITS, read_manifest
 from training.saving import read_state, write_state
 from training.stages import mels
 from training.stages.align_model import (
-    Heard,
+    EncodedBatch,
     build,
     listen,
     speech_loss,
@@ -59,7 +59,7 @@ class AlignOptions:
 
 def read_pool(
     model: GraniteSpeech, composer: Composer, pool: int, folder: Path, options: AlignOptions
-) -> list[Heard]:
+) -> list[EncodedBatch]:
     """One pool of augmented batches after the encoder's frozen layers; kept in ``folder``."""
     file = folder / f"{pool:04d}.pt"
     if not file.exists():
@@ -70,7 +70,7 @@ def read_pool(
         stored = [(one.hidden, list(one.texts)) for one in heard]
         write_state(file, stored)
     kept = torch.load(file, weights_only=True)
-    return [Heard(hidden, tuple(texts)) for hidden, texts in kept]
+    return [EncodedBatch(hidden, tuple(texts)) for hidden, texts in kept]
 
 
 def run(corpus: Path, checkpoints: Path, options: AlignOptions) -> Path:

@@ -25,8 +25,8 @@ from core.checkpoint.catalog import DESCRIPTION_FILE
 from core.checkpoint.catalog import OUTSIDE as KEY
 from core.lab import Lab
 from core.transcription.encoder_view import ctc_of
-from core.transcription.out_of_domain import OutsideScale, signs_of
-from training.corpus.corpus import Clip, read_manifest
+from core.transcription.out_of_domain import OutOfDomainScale, uncertainty_features
+from training.corpus.corpus import CorpusClip, read_manifest
 
 KINDS = ("inside", "misheard", "outside")
 FALSE_ALARMS = 0.02  # of the clips of the domain that the scale is fitted to
@@ -60,26 +60,30 @@ class Alarms:
     share: float
 
 
-def clips_of(corpus: Path, splits: Sequence[str], domain: frozenset[str] | None) -> list[Clip]:
+def clips_of(
+    corpus: Path, splits: Sequence[str], domain: frozenset[str] | None
+) -> list[CorpusClip]:
     """Clips with their recordings; with a domain, those of which some word is not in it."""
     clips = [clip for clip in read_manifest(corpus, splits) if (corpus / clip.audio).exists()]
     return [clip for clip in clips if domain is None or not domain.issuperset(clip.text.split())]
 
 
-def judge(lab: Lab, corpus: Path, clips: Sequence[Clip], *, outside: bool) -> Iterator[Judged]:
+def judge(
+    lab: Lab, corpus: Path, clips: Sequence[CorpusClip], *, outside: bool
+) -> Iterator[Judged]:
     """The signs of clips as they are transcribed; clips without any text are left out."""
     for clip in clips:
         file = str(corpus / clip.audio)
         transcript = lab.transcribe(file)
         _, logits, _ = ctc_of(lab, file)
-        signs = signs_of(logits, transcript.words)
+        signs = uncertainty_features(logits, transcript.words)
         if signs is not None:
             group = clip.split if clip.split != "heldout_voice" else clip.speaker
             right = not outside and transcript.text.split() == clip.text.split()
             yield Judged(signs, outside, group, zlib.crc32(clip.audio.encode()) % 2 == 0, right)
 
 
-def fit(judged: Sequence[Judged], false_alarms: float = FALSE_ALARMS) -> OutsideScale:
+def fit(judged: Sequence[Judged], false_alarms: float = FALSE_ALARMS) -> OutOfDomainScale:
     """A logistic scale over the signs: clips heard right, and clips outside, weighing the same.
 
     Raises:
@@ -110,12 +114,12 @@ def fit(judged: Sequence[Judged], false_alarms: float = FALSE_ALARMS) -> Outside
     optimiser.step(loss)
     plain = (weights / spread).detach()
     start = float(bias.detach() - (plain * mean).sum())
-    scale = OutsideScale(start, tuple(plain.tolist()), 0.5)
+    scale = OutOfDomainScale(start, tuple(plain.tolist()), 0.5)
     inside = torch.tensor([scale.probability(one.signs) for one in judged if not one.outside])
-    return OutsideScale(start, scale.weights, float(inside.quantile(1.0 - false_alarms)))
+    return OutOfDomainScale(start, scale.weights, float(inside.quantile(1.0 - false_alarms)))
 
 
-def alarms(scale: OutsideScale, judged: Sequence[Judged]) -> list[Alarms]:
+def alarms(scale: OutOfDomainScale, judged: Sequence[Judged]) -> list[Alarms]:
     """How often the scale warns, group by group, on clips it was not fitted to."""
     groups: dict[tuple[int, str], list[bool]] = {}
     for one in judged:
@@ -135,7 +139,7 @@ def run(
     outside: tuple[Path, Sequence[str]],
     *,
     limit: int | None = None,
-) -> tuple[OutsideScale, list[Alarms]]:
+) -> tuple[OutOfDomainScale, list[Alarms]]:
     """Fit a scale for the checkpoint ``model`` and write it into its ``lab.json``.
 
     Args:

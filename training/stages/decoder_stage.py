@@ -4,8 +4,8 @@ In: the grammar. Out: ``tokenizer.json`` and ``decoder.pt`` in the checkpoint fo
 ``decoder_log.jsonl`` (loss per step, share of exactly right answers now and then).
 
 It repeats, tidies, writes, reverses and counts digits, all in the chat markup. Asked to transcribe,
-with digits, random embeddings or nothing in the audio places, it says that it cannot hear: that is
-what a speech checkpoint of this family answers with its adapter off, and it makes the adapter's
+with digits, random embeddings or nothing in the audio positions, it says that it cannot hear: that
+is what a speech checkpoint of this family answers with its adapter off, and it makes the adapter's
 work visible. Shapes: B texts, P tokens, E width.
 """
 
@@ -107,7 +107,7 @@ def token_loss(
 def draw(
     vocabulary: Vocabulary, count: int, rng: random.Random, domain: str = "digits"
 ) -> list[tuple[list[int], list[int]]]:
-    """A batch of exchanges; a tenth ask to transcribe, with digits or audio places before it."""
+    """A batch of exchanges; a tenth ask to transcribe, with digits or audio positions before it."""
     pairs = []
     for _ in range(count):
         one = DOMAINS[domain].exchange(rng)
@@ -136,7 +136,7 @@ def batch_at(
 
 
 def embed(decoder: GraniteDecoder, ids: Tensor, audio_id: int, rng: torch.Generator) -> Tensor:
-    """Embeddings [B, P, E]; audio places hold noise, or blends of other tokens and noise."""
+    """Embeddings [B, P, E]; audio positions hold noise, or blends of other tokens and noise."""
     table = decoder.embed_tokens.weight
     embeddings = decoder.embed_tokens(ids)
     is_audio = ids == audio_id

@@ -24,7 +24,7 @@ PATIENCE = timedelta(hours=12)  # a training that was suspended goes on when it 
 
 
 @dataclass(frozen=True)
-class Team:
+class ProcessGroup:
     """This process among ``size`` of them; the one of rank 0 logs and saves."""
 
     rank: int = 0
@@ -71,11 +71,11 @@ class Team:
                 dist.barrier()
 
 
-ALONE = Team()
+ALONE = ProcessGroup()
 
 
 @contextmanager
-def join_team() -> Iterator[Team]:
+def join_process_group() -> Iterator[ProcessGroup]:
     """The team that the environment speaks of; alone where it speaks of none.
 
     Raises:
@@ -94,6 +94,6 @@ def join_team() -> Iterator[Team]:
         )
     dist.init_process_group("gloo", timeout=PATIENCE)
     try:
-        yield Team(dist.get_rank(), dist.get_world_size())
+        yield ProcessGroup(dist.get_rank(), dist.get_world_size())
     finally:
         dist.destroy_process_group()

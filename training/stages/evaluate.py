@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from training.corpus.corpus import Clip, read_manifest
-from training.stages.systems import Heard, way
+from training.corpus.corpus import CorpusClip, read_manifest
+from training.stages.systems import SystemOutput, way
 from training.stages.wer import Rate, error_rate
 
 SETS = (
@@ -36,7 +36,7 @@ DEFAULT_WAYS = ("greedy", "lora-off")
 
 
 @dataclass(frozen=True)
-class Row:
+class ScoreRow:
     """One line of the table; rates are None where the recordings are absent.
 
     warned: percent of clips said to be outside. note: what else there is to say of a way.
@@ -56,7 +56,7 @@ class Row:
         return asdict(self) | {"pairs": wrong[:50]}
 
 
-def clips_of(corpus: Path, split: str, speaker: str | None) -> list[Clip]:
+def clips_of(corpus: Path, split: str, speaker: str | None) -> list[CorpusClip]:
     """The clips of a split whose recordings are here."""
     clips = read_manifest(corpus, [split])
     wanted = [clip for clip in clips if speaker is None or clip.speaker == speaker]
@@ -70,7 +70,7 @@ def evaluate(
     ways: Sequence[str] = DEFAULT_WAYS,
     limit: int | None = None,
     lora_off_limit: int = 40,
-) -> Iterator[Row]:
+) -> Iterator[ScoreRow]:
     """Hear every set in every way; with the adapter off only the first clips of it.
 
     Raises:
@@ -79,7 +79,7 @@ def evaluate(
     hearing = {name: way(name, model) for name in ways}
     for name, split, speaker in SETS:
         clips = clips_of(corpus, split, speaker)[:limit]
-        greedy: list[Heard] = []
+        greedy: list[SystemOutput] = []
         for kind, listen in hearing.items():
             used = clips[:lora_off_limit] if kind == "lora-off" else clips
             heard = [listen(corpus / clip.audio, clip.text) for clip in used]
@@ -89,18 +89,22 @@ def evaluate(
 
 
 def _row(
-    name: str, kind: str, clips: Sequence[Clip], heard: Sequence[Heard], greedy: Sequence[Heard]
-) -> Row:
+    name: str,
+    kind: str,
+    clips: Sequence[CorpusClip],
+    heard: Sequence[SystemOutput],
+    greedy: Sequence[SystemOutput],
+) -> ScoreRow:
     if not clips:
-        return Row(name, kind, None, None, ())
+        return ScoreRow(name, kind, None, None, ())
     pairs = tuple((clip.text, one.text) for clip, one in zip(clips, heard, strict=True))
     rates = error_rate(pairs), error_rate(pairs, characters=True)
     warned = 100.0 * sum(one.warned for one in heard) / len(heard)
     note = beside(heard, greedy) if kind in ("drafts", "int8") and greedy else ""
-    return Row(name, kind, *rates, pairs, warned, note)
+    return ScoreRow(name, kind, *rates, pairs, warned, note)
 
 
-def beside(heard: Sequence[Heard], greedy: Sequence[Heard]) -> str:
+def beside(heard: Sequence[SystemOutput], greedy: Sequence[SystemOutput]) -> str:
     """How tokens and passes of a way compare with greedy decoding's."""
     same = sum(a.token_ids == b.token_ids for a, b in zip(heard, greedy, strict=True))
     passes, before = sum(a.passes for a in heard), sum(b.passes for b in greedy)
@@ -108,7 +112,7 @@ def beside(heard: Sequence[Heard], greedy: Sequence[Heard]) -> str:
     return f"same tokens in {same} of {len(heard)}{fewer}"
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Sequence[ScoreRow]) -> str:
     """The rows as a Markdown table."""
     lines = [
         "| recordings | way | clips | exact | WER % (95 % interval) | CER % | said to be outside |",

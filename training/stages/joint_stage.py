@@ -36,7 +36,7 @@ from training.stages import mels
 from training.stages.align_model import build, take_over, trainable, word_error, word_loss
 from training.stages.batches import Batch, Composer
 from training.stages.decoder_stage import pad_rows, token_loss
-from training.stages.distributed import Team, join_team
+from training.stages.distributed import ProcessGroup, join_process_group
 from training.stages.encoder_stage import character_loss, drop_by_clip
 from training.stages.optimiser import Optimiser
 from training.stages.schedule import cosine
@@ -101,11 +101,11 @@ def joint_loss(
 
 def run(corpus: Path, checkpoints: Path, options: JointOptions) -> Path:
     """Train from where ``joint.pt`` (or else ``align.pt``) stands; returns ``joint.pt``."""
-    with join_team() as team:
+    with join_process_group() as team:
         return _run(corpus, checkpoints, options, team)
 
 
-def _run(corpus: Path, checkpoints: Path, options: JointOptions, team: Team) -> Path:
+def _run(corpus: Path, checkpoints: Path, options: JointOptions, team: ProcessGroup) -> Path:
     composer, dev = _material(corpus, options, team)
     torch.manual_seed(options.seed)
     model, vocabulary = build(checkpoints)
@@ -158,7 +158,7 @@ def _run(corpus: Path, checkpoints: Path, options: JointOptions, team: Team) -> 
 
 
 def _material(
-    corpus: Path, options: JointOptions, team: Team
+    corpus: Path, options: JointOptions, team: ProcessGroup
 ) -> tuple[Composer, list[mels.Spoken]]:
     """What draws batches, and the clips that progress is measured by."""
     cache = corpus / "mels.pt"

@@ -20,7 +20,7 @@ import torchaudio
 from torch import Tensor
 
 from core.model.features import log_compress, stack_frames
-from training.corpus.corpus import RATE, Clip, part_of, read_wav
+from training.corpus.corpus import RATE, CorpusClip, part_of, read_wav
 
 LOG = logging.getLogger(__name__)
 NUM_MELS = 80
@@ -67,7 +67,7 @@ def features(power: Tensor) -> Tensor:
     return stack_frames(log_compress(power))
 
 
-def load(folder: Path, clips: Sequence[Clip], cache_file: Path | None = None) -> list[Spoken]:
+def load(folder: Path, clips: Sequence[CorpusClip], cache_file: Path | None = None) -> list[Spoken]:
     """The power mels of clips, in their order; read from ``cache_file`` where it holds them.
 
     Only clips that the cache lacks are computed; the cache is then written anew.

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from training.stages.distributed import ALONE, Team
+from training.stages.distributed import ALONE, ProcessGroup
 
 _MUON: dict[str, Any] = {"lr": 1e-3, "adjust_lr_fn": "match_rms_adamw"}
 NOT_MATRICES = ("embed", "rel_pos", "projector.linear")  # tables, and a head with tiny weights
@@ -48,7 +48,7 @@ class Optimiser:
             adamw = torch.optim.AdamW(_groups(others), betas=(0.9, 0.98), weight_decay=0.01)
             self._parts.append(adamw)
 
-    def step(self, loss: torch.Tensor, rate: float, team: Team = ALONE) -> None:
+    def step(self, loss: torch.Tensor, rate: float, team: ProcessGroup = ALONE) -> None:
         """Backward, mean of the team's gradients, their norm cut to 1, update at ``rate``."""
         loss.backward()
         team.average_gradients(self._all)

