@@ -13,6 +13,8 @@ from typing import TypeVar
 
 import torch
 
+from core.errors import UserError
+
 try:
     import resource
 except ImportError:  # Windows has no resource module
@@ -30,7 +32,7 @@ NO_MORE = (
 )
 
 
-class OutOfMemory(ValueError):
+class OutOfMemory(UserError):
     """A request that needs more memory than there is. The model stays as it was."""
 
 

@@ -15,8 +15,10 @@ from typing import Any
 
 import torch
 
+from core.errors import UserError
 
-class SaveError(ValueError):
+
+class SaveError(UserError):
     """A file cannot be written; what was there before is still there."""
 
 

@@ -16,6 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from core.errors import UserError
+
 SAMPLE_RATE = 16_000
 MIN_RATE, MAX_RATE = 4_000, 768_000
 MAX_CHANNELS = 64
@@ -32,7 +34,7 @@ BLOCK = 65_536  # samples given to the resampler at once
 Samples = NDArray[np.float32]
 
 
-class AudioError(ValueError):
+class AudioError(UserError):
     """A recording that cannot be used. One line: what came, what was expected, what to do."""
 
 

@@ -26,6 +26,7 @@ from huggingface_hub.errors import (
 )
 
 from core.checkpoint.catalog import CATALOG
+from core.errors import UserError
 
 UNREACHABLE = (
     "{repo!r} is not in the local cache and the Hub cannot be reached; connect once to download "
@@ -33,7 +34,7 @@ UNREACHABLE = (
 )
 
 
-class CheckpointNotFound(ValueError):
+class CheckpointNotFound(UserError):
     """No usable checkpoint under that name; the message says what was looked for."""
 
 

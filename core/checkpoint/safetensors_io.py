@@ -11,8 +11,10 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from core.errors import UserError
 
-class CheckpointError(ValueError):
+
+class CheckpointError(UserError):
     """A checkpoint that does not fit; the message names tensors and what was expected."""
 
 

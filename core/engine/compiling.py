@@ -27,6 +27,7 @@ from core.engine.compiler_cache import blamed, cache_folder, half_written
 from core.engine.cuda_graphs import Recorder, recorded_engine
 from core.engine.graphs import Arguments, Graph, Runner, graph_engine, variant
 from core.engine.stages import Engine
+from core.errors import UserError
 from core.model.granite_speech import GraniteSpeech
 
 logger = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ _PHASES = {
 }
 
 
-class CompileError(ValueError):
+class CompileError(UserError):
     """A stage cannot be compiled here. The message is one line and says what to do."""
 
 

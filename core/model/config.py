@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from core.errors import UserError
 
-class ConfigError(ValueError):
+
+class ConfigError(UserError):
     """A config.json that cannot describe a model this code builds."""
 
 

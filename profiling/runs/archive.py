@@ -12,6 +12,8 @@ import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
+from core.errors import UserError
+
 MAX_MEMBERS = 32
 MAX_MEMBER_BYTES = 200_000_000
 MAX_TOTAL_BYTES = 400_000_000
@@ -20,7 +22,7 @@ RATIO_MATTERS_FROM_BYTES = 1_000_000
 _PIECE = 1 << 20
 
 
-class ArchiveError(ValueError):
+class ArchiveError(UserError):
     """An archive that is refused: what is in it, and what was expected, in one line."""
 
 

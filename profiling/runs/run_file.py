@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from core.errors import UserError
+
 SCHEMA_VERSION = 1
 RUN_FILE = "run.json"
 MAX_RUN_BYTES = 50_000_000
@@ -24,7 +26,7 @@ RUN_KEYS: dict[str, type | tuple[type, ...]] = {
 }
 
 
-class RunError(ValueError):
+class RunError(UserError):
     """A run that cannot be used: what came, what was expected, what to do, in one line."""
 
 

@@ -14,10 +14,12 @@ import zlib
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from core.errors import UserError
+
 TraceSource = str | os.PathLike[str] | bytes | BinaryIO
 
 
-class TraceError(ValueError):
+class TraceError(UserError):
     """A trace that cannot be read: what came, what was expected, what to do, in one line."""
 
 

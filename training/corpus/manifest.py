@@ -18,13 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from core.errors import UserError
+
 REQUIRED = ("audio", "text", "language", "speaker", "licence")
 OPTIONAL = ("start", "end", "split")
 TRAIN, DEV = "train", "dev"
 MAX_SECONDS = 30.0  # the longest clip that is trained on unless a caller says otherwise
 
 
-class ManifestError(ValueError):
+class ManifestError(UserError):
     """A manifest or one of its rows cannot be used; one line that names file and row."""
 
 
