@@ -4,6 +4,8 @@ In: a config.json as a dict. Out: a :class:`Pair`: the reference, and the same w
 ``core.load`` from the folder that transformers' ``save_pretrained`` wrote.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,34 +13,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig
 from torch import Tensor
-from transformers import (
-    GraniteSpeechConfig,
-    GraniteSpeechFeatureExtractor,
-    GraniteSpeechForConditionalGeneration,
-    PreTrainedModel,
-)
 
 import core
 import tiny_models
 from core.lab import Lab
-
-Reference = GraniteSpeechForConditionalGeneration
+from oracle import peft, transformers
 
 
 @dataclass(frozen=True)
 class Pair:
     """One set of weights in both implementations, and the reference's feature extractor."""
 
-    reference: Reference
-    extractor: GraniteSpeechFeatureExtractor
+    reference: transformers.PreTrainedModel
+    extractor: transformers.GraniteSpeechFeatureExtractor
     lab: Lab
     folder: Path
 
 
-def make_reference(raw: dict[str, Any], *, seed: int = 1) -> Reference:
-    reference = Reference(GraniteSpeechConfig(**raw)).eval().requires_grad_(False)
+def make_reference(raw: dict[str, Any], *, seed: int = 1) -> transformers.PreTrainedModel:
+    config = transformers.GraniteSpeechConfig(**raw)
+    reference = transformers.GraniteSpeechForConditionalGeneration(config)
+    reference.eval().requires_grad_(False)
     tiny_models.randomise(reference, seed)
     reference.tie_weights()
     return reference
@@ -59,21 +55,21 @@ def make_pair(
     reference = make_reference(raw, seed=seed)
     reference.save_pretrained(folder)
     if adapter is not None:
-        reference.add_adapter(LoraConfig(**{**adapter, "init_lora_weights": False}))
+        reference.add_adapter(peft.LoraConfig(**{**adapter, "init_lora_weights": False}))
         randomise_adapter(reference, seed + 1)
-        PreTrainedModel.save_pretrained(reference, folder / "with_adapter")
+        transformers.PreTrainedModel.save_pretrained(reference, folder / "with_adapter")
         for name in ("adapter_config.json", "adapter_model.safetensors"):
             (folder / "with_adapter" / name).rename(folder / name)
     scaling = undivided_scaling(reference)
     reference.lm_head.register_forward_hook(lambda _module, _inputs, logits: logits / scaling)
-    extractor = GraniteSpeechFeatureExtractor(
+    extractor = transformers.GraniteSpeechFeatureExtractor(
         projector_window_size=raw["window_size"], projector_downsample_rate=raw["downsample_rate"]
     )
     return Pair(reference, extractor, core.load(folder, device="cpu", dtype="float32"), folder)
 
 
 @torch.no_grad()
-def randomise_adapter(reference: Reference, seed: int) -> None:
+def randomise_adapter(reference: transformers.PreTrainedModel, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in reference.named_parameters():
         if "lora_" in name:
@@ -82,7 +78,7 @@ def randomise_adapter(reference: Reference, seed: int) -> None:
 
 
 @torch.inference_mode()
-def undivided_scaling(reference: Reference) -> float:
+def undivided_scaling(reference: transformers.PreTrainedModel) -> float:
     """By how much its logits are too large: ``logits_scaling`` if it does not divide, else 1."""
     ids = torch.arange(1, 6)[None]
     hidden = reference.model(input_ids=ids).last_hidden_state
@@ -103,7 +99,7 @@ def prompt_for(pair: Pair, waveform: Tensor) -> list[int]:
 
 
 @contextmanager
-def adapters(reference: Reference, on: bool) -> Iterator[None]:
+def adapters(reference: transformers.PreTrainedModel, on: bool) -> Iterator[None]:
     """Adapters on or off. ``generate`` enables them for audio by itself: kept from it where off."""
     enable = reference.enable_adapters
     (enable if on else reference.disable_adapters)()

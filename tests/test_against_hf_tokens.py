@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, GraniteSpeechFeatureExtractor
 
 import tiny_models
 from core.generation.sampling import GenerationOptions
@@ -26,15 +25,17 @@ from hf_cases import (
     clip_of,
     native_tokens,
 )
+from oracle import transformers
 from reference import (
     Pair,
-    Reference,
     adapters,
     make_reference,
     prompt_for,
     reference_tokens,
     relative_error,
 )
+
+pytestmark = pytest.mark.oracle
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -166,8 +167,10 @@ def test_text_alone_is_answered_without_the_adapter(pair_of: Callable[..., Pair]
 
 def test_a_checkpoint_of_ours_loads_unchanged_in_transformers(speech_folder: Path, lab: Lab):
     # Weights, adapter and names as this project writes them; the bundled model is such a folder.
-    reference = Reference.from_pretrained(speech_folder, dtype=torch.float32).eval()
-    pair = Pair(reference, GraniteSpeechFeatureExtractor(), lab, speech_folder)
+    reference = transformers.GraniteSpeechForConditionalGeneration.from_pretrained(
+        speech_folder, dtype=torch.float32
+    ).eval()
+    pair = Pair(reference, transformers.GraniteSpeechFeatureExtractor(), lab, speech_folder)
     waveform = clip_of(55)
     ids = prompt_for(pair, waveform)
     options = GenerationOptions(max_new_tokens=32)
@@ -193,7 +196,7 @@ def test_transformers_does_not_divide_a_speech_models_logits():
     """
     speech = make_reference(CASES["as released"])
     scaling = speech.config.text_config.logits_scaling
-    text = AutoModelForCausalLM.from_config(speech.config.text_config).eval()
+    text = transformers.AutoModelForCausalLM.from_config(speech.config.text_config).eval()
     text.load_state_dict(
         {f"model.{k}": v for k, v in speech.model.language_model.state_dict().items()}
         | {"lm_head.weight": speech.lm_head.weight}

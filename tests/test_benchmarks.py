@@ -302,6 +302,7 @@ def test_without_transformers_the_rest_can_be_measured(
 
 
 @pytest.mark.slow
+@pytest.mark.oracle
 def test_a_quick_session_measures_judges_and_keeps_everything(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

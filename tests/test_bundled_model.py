@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
-from transformers import GraniteSpeechFeatureExtractor, GraniteSpeechForConditionalGeneration
 
 import core
 from bundled import EXAMPLES, inside
@@ -17,6 +16,7 @@ from core.audio.decode import load_audio
 from core.checkpoint.catalog import CATALOG
 from core.lab import Lab
 from core.text.prompts import Request
+from oracle import transformers
 
 BUNDLED = Path(CATALOG["tiny"].source)
 needs_bundled_model = pytest.mark.skipif(
@@ -65,12 +65,13 @@ def test_the_bundled_model_hears_nothing_in_silence_and_hiss(
         assert tiny.transcribe(waveform).text == ""
 
 
+@pytest.mark.oracle
 @needs_bundled_model
 def test_the_bundled_model_loads_unchanged_through_transformers(tiny: Lab):
-    reference = GraniteSpeechForConditionalGeneration.from_pretrained(
+    reference = transformers.GraniteSpeechForConditionalGeneration.from_pretrained(
         BUNDLED, dtype=torch.float32
     ).eval()
-    extractor = GraniteSpeechFeatureExtractor.from_pretrained(BUNDLED)
+    extractor = transformers.GraniteSpeechFeatureExtractor.from_pretrained(BUNDLED)
     request = Request("transcribe", None, None, (), None)
     for name in list(inside())[:3]:
         waveform = load_audio(EXAMPLES / name)

@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 import soundfile
 import torch
-from peft import PeftModel
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -25,6 +24,7 @@ import core
 import reference
 import tiny_models
 from core.lab import Lab
+from oracle import peft, transformers
 from training.__main__ import main
 from training.corpus.manifest import read_manifest
 from training.finetune import finetune as running
@@ -369,6 +369,7 @@ def test_words_that_are_kept_keep_their_rows_of_the_table(
     assert set(work.batcher.answer("##")) & changed
 
 
+@pytest.mark.oracle
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 def test_peft_gives_the_same_logits_with_a_trained_adapter(
     tied: bool, data: Path, tmp_path: Path, tokenizer_file: Path, noise: Noise
@@ -382,9 +383,11 @@ def test_peft_gives_the_same_logits_with_a_trained_adapter(
     lab = core.load(pair.folder, device="cpu", dtype="float32")
     lab.add_adapter("mine", tmp_path / "out")
 
-    plain = reference.Reference.from_pretrained(pair.folder, dtype=torch.float32)
+    plain = transformers.GraniteSpeechForConditionalGeneration.from_pretrained(
+        pair.folder, dtype=torch.float32
+    )
     plain.delete_adapter("default")  # the checkpoint's own, which transformers loads with it
-    model = PeftModel.from_pretrained(plain, tmp_path / "out").eval()
+    model = peft.PeftModel.from_pretrained(plain, tmp_path / "out").eval()
     clip, written = noise(1.3, seed=4), [5, 6, 7]
     features = pair.extractor(clip[None], device="cpu")
     frames = lab.feature_extractor(clip).shape[0]

@@ -12,15 +12,15 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 OURS = {"core", "profiling", "training", "app", "benchmarks"}
-# Reference and evaluation packages: the tests' own, never needed to run.
-NOT_AT_RUN_TIME = {"transformers", "peft", "jiwer", "playwright", "pytest"}
+# The tests' own packages, never needed to run.
+NOT_AT_RUN_TIME = {"transformers", "peft", "playwright", "pytest"}
 
 FORBIDDEN = {
     "core": OURS - {"core"} | {"gradio", "pandas", "plotly"} | NOT_AT_RUN_TIME,
     "profiling": OURS - {"core", "profiling"} | {"gradio"} | NOT_AT_RUN_TIME,
     "benchmarks": {"app", "training", "gradio"} | NOT_AT_RUN_TIME - {"transformers", "playwright"},
     "app": {"training", "benchmarks", "torch", "torchaudio"} | NOT_AT_RUN_TIME,
-    "training": OURS - {"core", "training"} | {"gradio"} | NOT_AT_RUN_TIME - {"jiwer"},
+    "training": OURS - {"core", "training"} | {"gradio"} | NOT_AT_RUN_TIME,
     "app.py": {"training", "benchmarks", "torch", "torchaudio"} | NOT_AT_RUN_TIME,
 }
 
@@ -63,6 +63,17 @@ def test_one_file_of_the_benchmarks_needs_transformers():
         if "transformers" in imported_packages((ROOT / "benchmarks" / name).read_text())
     }
     assert importing == {"peer.py"}
+
+
+def test_one_file_of_the_tests_imports_the_oracle():
+    # Where it cannot be imported, the others are collected all the same.
+    files = {f.name for f in python_files("tests")}
+    importing = {
+        name
+        for name in files
+        if {"transformers", "peft"} & imported_packages((ROOT / "tests" / name).read_text())
+    }
+    assert importing == {"oracle.py"}
 
 
 def test_the_reader_of_imports_sees_every_form():

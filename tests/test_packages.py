@@ -148,6 +148,17 @@ def test_a_damaged_graph_is_refused(tmp_path: Path, content: bytes | None):
         load_package(tmp_path, model, fingerprint(model))
 
 
+def test_a_loader_with_other_parameters_is_a_package_that_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # torch's loader is private: another release may take other arguments.
+    monkeypatch.setattr(torch._C._aoti, "AOTIModelPackageLoader", lambda file, model_name: None)
+    model = random_model()
+    Manifest(fingerprint(model), {"decode-B1": 1.0}).write(tmp_path)
+    with pytest.raises(Refused, match=r"^decode-B1.pt2 cannot be loaded \(.*takes 2 positional"):
+        load_package(tmp_path, model, fingerprint(model))
+
+
 def test_what_a_package_lacks_is_compiled(tmp_path: Path):
     model, asked = adapted_model(tmp_path), []
 

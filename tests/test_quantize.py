@@ -18,7 +18,7 @@ DEVICE, FLOAT = torch.device("cpu"), torch.float32
 
 
 def cosine(a: torch.Tensor, b: torch.Tensor) -> float:
-    return float(torch.nn.functional.cosine_similarity(a.flatten(), b.flatten(), dim=0))
+    return torch.nn.functional.cosine_similarity(a.flatten(), b.flatten(), dim=0).item()
 
 
 def hidden_logits(decoder: GraniteDecoder, seed: int, lora: torch.Tensor | None) -> torch.Tensor:

@@ -7,12 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import (
-    NoRepeatNGramLogitsProcessor,
-    RepetitionPenaltyLogitsProcessor,
-    TemperatureLogitsWarper,
-    TopPLogitsWarper,
-)
 
 from core.generation.sampling import (
     GenerationOptions,
@@ -21,6 +15,7 @@ from core.generation.sampling import (
     keep_nucleus,
     penalise,
 )
+from oracle import transformers
 
 VOCABULARY = 20
 
@@ -33,34 +28,40 @@ def seeded(*seeds: int) -> list[torch.Generator]:
     return [torch.Generator().manual_seed(seed) for seed in seeds]
 
 
+@pytest.mark.oracle
 @pytest.mark.parametrize("penalty", [0.5, 1.0, 1.3, 3.0])
 def test_repetition_penalty_is_transformers(penalty: float):
     logits, ids = some_logits(), torch.randint(VOCABULARY, (3, 7))
-    expected = RepetitionPenaltyLogitsProcessor(penalty)(ids, logits.clone())
+    expected = transformers.RepetitionPenaltyLogitsProcessor(penalty)(ids, logits.clone())
     found = penalise(logits, ids.tolist(), GenerationOptions(repetition_penalty=penalty))
     assert torch.equal(found, expected)
 
 
+@pytest.mark.oracle
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
 @pytest.mark.parametrize("length", [1, 2, 6, 40])
 def test_ngram_ban_is_transformers(size: int, length: int):
     logits, ids = some_logits(), torch.randint(4, (3, length))
-    expected = NoRepeatNGramLogitsProcessor(size)(ids, logits.clone())
+    expected = transformers.NoRepeatNGramLogitsProcessor(size)(ids, logits.clone())
     found = penalise(logits, ids.tolist(), GenerationOptions(no_repeat_ngram_size=size))
     assert torch.equal(found, expected)
 
 
+@pytest.mark.oracle
 @pytest.mark.parametrize("top_p", [0.01, 0.3, 0.9, 0.999, 1.0])
 def test_nucleus_is_transformers(top_p: float):
     logits = some_logits(50)
-    expected = TopPLogitsWarper(top_p)(None, logits) if top_p < 1 else logits
+    expected = transformers.TopPLogitsWarper(top_p)(None, logits) if top_p < 1 else logits
     assert torch.equal(keep_nucleus(logits, top_p), expected)
     assert torch.isfinite(keep_nucleus(logits, top_p)).any(-1).all()
 
 
+@pytest.mark.oracle
 def test_temperature_and_nucleus_apply_in_transformers_order():
     logits = some_logits(1)
-    warped = TopPLogitsWarper(0.7)(None, TemperatureLogitsWarper(1.8)(None, logits))
+    warped = transformers.TopPLogitsWarper(0.7)(
+        None, transformers.TemperatureLogitsWarper(1.8)(None, logits)
+    )
     options = GenerationOptions(temperature=1.8, top_p=0.7)
     drawn = {choose(logits, options, seeded(seed)).item() for seed in range(300)}
     assert drawn == set(torch.isfinite(warped)[0].nonzero()[:, 0].tolist())

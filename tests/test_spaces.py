@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import tomllib
-from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -29,9 +28,9 @@ def requirement(name: str) -> Requirement:
     return next(r for r in found if r.name == name)
 
 
-def test_the_sdk_is_the_gradio_that_is_pinned_and_installed(front_matter: dict[str, str]) -> None:
+def test_the_sdk_is_a_gradio_that_the_range_admits(front_matter: dict[str, str]) -> None:
+    # That it is also the lock's: test_requirements.py.
     assert front_matter["sdk"] == "gradio"
-    assert front_matter["sdk_version"] == version("gradio")
     assert requirement("gradio").specifier.contains(front_matter["sdk_version"])
 
 

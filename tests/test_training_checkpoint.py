@@ -11,6 +11,7 @@ import torch
 
 import core
 from bundled import EXAMPLES, inside
+from oracle import transformers
 from training.corpus.text import CANNOT_HEAR, TRANSCRIBE
 from training.corpus.vocabulary import chat_prompt
 from training.stages.wer import error_rate
@@ -55,9 +56,8 @@ def test_silence_is_an_empty_transcript(lab: core.Lab, tmp_path: Path) -> None:
     assert lab.transcribe(tmp_path / "silence.wav").text == ""
 
 
+@pytest.mark.oracle
 def test_transformers_reads_it_unchanged_and_says_the_same(lab: core.Lab) -> None:
-    transformers = pytest.importorskip("transformers")
-    pytest.importorskip("peft")
     processor = transformers.AutoProcessor.from_pretrained(TINY)
     peer = transformers.GraniteSpeechForConditionalGeneration.from_pretrained(
         TINY, dtype=torch.float32

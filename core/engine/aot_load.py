@@ -144,7 +144,8 @@ def _load(file: Path, weights: dict[str, Tensor]) -> Loaded:
             raise Refused(f"it needs {missing[0]}, which this model does not have")
         lent = {key: weights[key].detach() for key in needed}
         loader.load_constants(lent, False, True, True)
-    except RuntimeError as error:
+    # The loader is private to torch: another release may take other arguments or lack a method.
+    except (RuntimeError, TypeError, AttributeError) as error:
         why = next((line for line in str(error).splitlines() if line.strip()), "no reason given")
         raise Refused(f"{file.name} cannot be loaded ({why.strip()})") from error
 
