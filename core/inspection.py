@@ -18,14 +18,8 @@ from core.model.lora import adapted_layers
 def inspect(lab: Lab) -> dict[str, Any]:
     """Describe a loaded checkpoint in JSON types."""
     model = lab.model
-    parts = {
-        name: count(part)
-        for name, part in (
-            ("encoder", model.encoder),
-            ("projector", model.projector),
-            ("decoder", model.decoder),
-        )
-    }
+    parts = {name: count(part) for name, part in model.named_children()}
+    bpe_head = getattr(lab.session.recognizer, "bpe_head", None)
     adapter = [t for _, layer in adapted_layers(model) for t in (layer.lora_a, layer.lora_b)]
     total = sum(part["parameters"] for part in parts.values())
     return {
@@ -39,12 +33,12 @@ def inspect(lab: Lab) -> dict[str, Any]:
         "parts": parts,
         "parameters": total,
         "adapter": {
-            "layers": lab.num_adapted_layers,
+            "layers": lab.session.num_adapted_layers,
             "parameters": sum(t.numel() for t in adapter if t is not None),
         }
         if lab.has_adapter
         else None,
-        "bpe_ctc_head": None if lab.bpe_head is None else count(lab.bpe_head),
+        "bpe_ctc_head": None if bpe_head is None else count(bpe_head),
         "stored_bytes": lab.files.num_bytes,
         "shards": sorted({file.name for file in lab.files.shards.values()}),
         "tensors": {"used": lab.report.num_tensors, "unused": list(lab.report.unused)},

@@ -1,7 +1,6 @@
 """A loaded checkpoint, ready to transcribe and to chat.
 
-In: a model and the files it came from. Out: an object with ``transcribe``, ``stream`` and ``chat``.
-Its weights are shared by all callers and never change while a request runs; everything a request
+In: a session. Out: an object with ``transcribe``, ``stream`` and ``chat``. Everything a request
 changes (cache, clock, LoRA switch) is its own.
 """
 
@@ -16,38 +15,116 @@ from torch import Tensor
 from core import phases
 from core.audio.container import Source
 from core.engine.stages import Engine
+from core.errors import UserError
 from core.generation.greedy import Hypothesis
 from core.generation.sampling import GenerationOptions
 from core.memory import run_within_memory, within_memory
+from core.model.features import LogMel
 from core.phases import PhaseClock
 from core.session import ModelSession
 from core.text.transcript import Transcript
+from core.transcription.autoregressive import AutoregressiveRecognizer
 from core.transcription.chat import stream_chat
 from core.transcription.forced_scores import logits_along
 from core.transcription.generate_ids import continue_prompts
 from core.transcription.long_form import LongJob, seconds_of, stream_long
 from core.transcription.options import Event, Finished, OptionFields, TranscribeOptions
+from core.transcription.recognizer import RecognitionRequest
 from core.transcription.resume import open_journal
 from core.transcription.transcribe import stream
 
 
-class Lab(ModelSession):
+class Lab:
     """A loaded checkpoint. Made by :func:`core.load`.
 
-    files, config, model, tokenizer, entry, device and dtype are what was loaded; ``compile_ledger``
-    fills as graphs are compiled.
+    Attributes:
+        session: the checkpoint's state: adapters, LoRA, recognizer.
+        files, config, model, report, tokenizer, model_info, device, dtype: what was loaded.
+        compile_ledger: fills as graphs are compiled.
     """
+
+    def __init__(self, session: ModelSession) -> None:
+        self.session, checkpoint = session, session.checkpoint
+        self.files, self.report = checkpoint.files, checkpoint.report
+        self.config, self.model = checkpoint.config, checkpoint.model
+        self.tokenizer, self.model_info = checkpoint.tokenizer, checkpoint.model_info
+        self.device, self.dtype = checkpoint.device, checkpoint.dtype
+        self.compile_ledger, self.adapters = checkpoint.ledger, session.adapters
+        self.load_ms, self.quantize = session.load_ms, session.quantize
+
+    @property
+    def has_adapter(self) -> bool:
+        """Return whether the checkpoint came with an adapter; ``adapters`` has those added."""
+        return self.session.has_adapter
+
+    @property
+    def max_audio_s(self) -> float:
+        """Return the longest recording one pass takes, in seconds."""
+        return self.session.recognizer.max_audio_s
+
+    @property
+    def autoregressive(self) -> AutoregressiveRecognizer:
+        """Return the recognizer of a model with a decoder.
+
+        Raises:
+            UserError: this model has none.
+        """
+        found = self.session.recognizer
+        if not isinstance(found, AutoregressiveRecognizer):
+            raise UserError(
+                f"{self.model_info.title} has no decoder; expected a model of the family "
+                "granite_speech"
+            )
+        return found
+
+    @property
+    def feature_extractor(self) -> LogMel:
+        """Return the log-mel front end of a model with a decoder."""
+        return self.autoregressive.feature_extractor
+
+    def engine(self, name: str) -> Engine:
+        """Return the eager or the compiled stages of a model with a decoder.
+
+        Raises:
+            UserError: no such engine, or another family.
+        """
+        return self.autoregressive.engine(name)
+
+    def merge_adapter(self, adapter: str | None = None) -> None:
+        """Fold LoRA into the weights; see :meth:`core.session.ModelSession.merge_adapter`."""
+        self.session.merge_adapter(adapter)
+
+    def unmerge_adapter(self) -> None:
+        """Restore the base weights exactly; LoRA can be switched per request again."""
+        self.session.unmerge_adapter()
+
+    def add_adapter(self, name: str, folder: str | Path) -> None:
+        """Take in one more adapter; see :meth:`core.session.ModelSession.add_adapter`."""
+        self.session.add_adapter(name, folder)
+
+    def remove_adapter(self, name: str) -> None:
+        """Forget an adapter that was added."""
+        self.session.remove_adapter(name)
+
+    def warm_up(self, *, batches: bool = False) -> None:
+        """Compile every graph that single clips meet (with ``batches`` also several at once)."""
+        self.session.recognizer.warm_up(batches=batches)
+
+    def prompt_ids(self, num_frames: int) -> list[int]:
+        """Return the ids of the prompt that asks for a transcript of ``num_frames`` frames."""
+        request = TranscribeOptions().request()
+        return self.autoregressive.components.prompt(request, num_frames)
 
     def check(self, **options: Unpack[OptionFields]) -> TranscribeOptions:
         """The options, if this checkpoint can do what they ask.
 
         Raises:
-            ValueError: an option the model does not have.
+            UserError: an option the model does not have.
             TypeError: an option nobody has.
         """
         chosen = TranscribeOptions(**options)
-        self._lora_state(chosen.lora, chosen.adapter)
-        self._components.prompts.speech(chosen.request(), 1)
+        self.session.lora_state(chosen.lora, chosen.adapter)
+        self.session.recognizer.check(chosen)
         return chosen
 
     def transcribe(self, source: Source | Tensor, **options: Unpack[OptionFields]) -> Transcript:
@@ -57,7 +134,7 @@ class Lab(ModelSession):
 
         Raises:
             AudioError: not a readable recording.
-            ValueError: an option the model does not have.
+            UserError: an option the model does not have.
             TypeError: an option nobody has.
         """
         return self.transcribe_batch([source], **options)[0]
@@ -102,42 +179,38 @@ class Lab(ModelSession):
     ) -> Iterator[Event]:
         """Events of several transcriptions, run as one batch; see :meth:`stream`."""
         if not sources:
-            raise ValueError("no recordings came; expected at least one")
-        chosen = self.check(**options)  # a wrong request fails before a recording is opened
-        lora = self._lora_state(chosen.lora, chosen.adapter)
-        adapter = self._adapter(lora, chosen.adapter)
-        components, stages = self._components, self.engine(chosen.engine)
+            raise UserError("no recordings came; expected at least one")
+        # A wrong request fails before a recording is opened.
+        request = self.session.request(TranscribeOptions(**options))
+        adapter = self.session.adapter_for(request.lora, request.options.adapter)
         timer = clock or PhaseClock(self.device)
         with timer.mark(phases.DECODE_AUDIO):  # reading a header is part of reading the recording
             lengths = [seconds_of(source) for source in sources]
         longest_s = min(self.model_info.reliable_s, self.max_audio_s)
         if all(length is not None and length <= longest_s for length in lengths):
-            events = stream(
-                components, stages, sources, chosen, lora=lora, cancelled=cancelled, clock=timer
-            )
+            events = stream(sources, request, cancelled=cancelled, clock=timer)
         else:
-            events = self._stream_long(stages, sources, chosen, lora, cancelled, timer, resume)
+            events = self._stream_long(sources, request, cancelled, timer, resume)
         return self.adapters.over(adapter, events)
 
     def _stream_long(
         self,
-        stages: Engine,
         sources: Sequence[Source | Tensor],
-        options: TranscribeOptions,
-        lora: bool | None,
+        request: RecognitionRequest,
         cancelled: Callable[[], bool],
         clock: PhaseClock,
         resume: Path | None,
     ) -> Iterator[Event]:
         """Recordings that one pass is not trusted with, one after another."""
         longest_s = min(self.model_info.reliable_s, self.max_audio_s)
-        identity = self._identity(lora, options.adapter)
+        identity = self.session.identity(request.lora, request.options.adapter)
         for index, source in enumerate(sources):
-            journal = None if resume is None else open_journal(resume, source, identity, options)
-            job = LongJob(
-                self._components, stages, options, lora, cancelled, clock, longest_s, journal
+            journal = (
+                None if resume is None else open_journal(resume, source, identity, request.options)
             )
-            yield from stream_long(job, source, index)
+            yield from stream_long(
+                LongJob(request, cancelled, clock, longest_s, journal), source, index
+            )
             clock = PhaseClock(self.device)
 
     def chat(
@@ -173,15 +246,15 @@ class Lab(ModelSession):
     ) -> Iterator[str]:
         """:meth:`chat`, piece by piece."""
         if not self.model_info.text_mode:
-            raise ValueError(
+            raise UserError(
                 f"{self.model_info.title} has no text mode; 3.x models with an adapter do"
             )
         turns = [{"role": "user", "content": message}] if isinstance(message, str) else message
         pieces = stream_chat(
-            self._components,
+            self.autoregressive.components,
             self.engine(engine),
             turns,
-            lora=self._switch(self._lora_state(False), 1),
+            lora=self.session.checkpoint.lora_switch(self.session.lora_state(False), 1),
             options=GenerationOptions(max_new_tokens=max_new_tokens, temperature=temperature),
             cancelled=cancelled,
         )
@@ -195,7 +268,7 @@ class Lab(ModelSession):
         adapter: str | None = None,
         engine: str = "eager",
     ) -> Tensor:
-        """Scores [Q, V] that the model gives along a transcript's tokens; Q is one more than these.
+        """Compute teacher-forced logits [Q, V] of a transcript's tokens; Q is one more than these.
 
         Args:
             waveform: [N] at 16 kHz.
@@ -203,15 +276,15 @@ class Lab(ModelSession):
             adapter: one that was added, or None for the checkpoint's own.
             engine: "eager" or "compile".
         """
-        state = self._lora_state(None, adapter)
-        with self.adapters.using(self._adapter(state, adapter)):
+        state = self.session.lora_state(None, adapter)
+        with self.adapters.using(self.session.adapter_for(state, adapter)):
             return logits_along(
-                self._components,
+                self.autoregressive.components,
                 self.engine(engine),
                 waveform,
                 token_ids,
                 request=TranscribeOptions().request(),
-                lora=self._switch(state, 1),
+                lora=self.session.checkpoint.lora_switch(state, 1),
             )
 
     def generate_ids(
@@ -236,9 +309,9 @@ class Lab(ModelSession):
             ValueError: a prompt's audio positions do not match its waveform.
         """
         spoken = waveforms is not None
-        state = self._lora_state(lora if lora is not None or spoken else False)
+        state = self.session.lora_state(lora if lora is not None or spoken else False)
         stages, chosen = self.engine(engine), options or GenerationOptions()
-        with self.adapters.using(self._adapter(state, None)):
+        with self.adapters.using(self.session.adapter_for(state, None)):
             return run_within_memory(
                 lambda: continue_prompts(
                     self.model,
@@ -246,7 +319,7 @@ class Lab(ModelSession):
                     stages,
                     [list(ids) for ids in prompt_ids],
                     waveforms,
-                    lora=self._switch(state, len(prompt_ids)),
+                    lora=self.session.checkpoint.lora_switch(state, len(prompt_ids)),
                     options=chosen,
                 ),
                 self.device,

@@ -9,7 +9,7 @@ Ranges are opened *around* compiled callables: Inductor drops every range inside
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -26,7 +26,8 @@ DETOKENIZE = "detokenize"
 DRAFT = "draft"
 VERIFY = "verify"
 
-PHASES = (
+# In the order they run; families add their own (see :func:`declare_phases`).
+PHASES: list[str] = [
     LOAD,
     DECODE_AUDIO,
     FEATURES,
@@ -37,7 +38,22 @@ PHASES = (
     VERIFY,
     DECODE,
     DETOKENIZE,
-)
+]
+
+
+def declare_phases(names: Sequence[str]) -> None:
+    """Add a family's phases to :data:`PHASES`, each behind the one that runs before it.
+
+    Args:
+        names: all phases of the family in their order; those that exist keep their place.
+    """
+    place = PHASES.index(ENCODER)
+    for name in names:
+        if name in PHASES:
+            place = PHASES.index(name)
+        else:
+            place += 1
+            PHASES.insert(place, name)
 
 
 @dataclass(frozen=True)

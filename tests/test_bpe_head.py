@@ -84,7 +84,7 @@ def test_a_foreign_head_is_refused(tmp_path: Path, changes: dict[str, Tensor], m
 
 def test_drafts_of_the_head_give_the_greedy_tokens(folder: Path, noise: Callable[..., Tensor]):
     lab = core.load(folder, device="cpu", dtype="float32")
-    assert lab.bpe_head is not None
+    assert lab.autoregressive.bpe_head is not None
     options = {"max_new_tokens": 16, "ignore_eos": True, "skip_silence": False}
     clips = [noise(1.0), noise(2.3, seed=1)]
     plain = lab.transcribe_batch(clips, **options)
@@ -117,8 +117,8 @@ def test_the_head_drafts_the_tokens_it_reads(
 
 def test_inspect_counts_the_head(folder: Path, capsys: pytest.CaptureFixture[str]):
     lab = core.load(folder, device="cpu", dtype="float32")
-    assert lab.bpe_head is not None
-    count = sum(tensor.numel() for tensor in lab.bpe_head.parameters())
+    assert lab.autoregressive.bpe_head is not None
+    count = sum(tensor.numel() for tensor in lab.autoregressive.bpe_head.parameters())
     assert inspect(lab)["bpe_ctc_head"] == {"parameters": count, "bytes": 4 * count}
     assert main(["inspect", str(folder)]) == 0
     assert f"{count:,} parameters" in capsys.readouterr().out

@@ -76,7 +76,9 @@ def test_the_bundled_model_loads_unchanged_through_transformers(tiny: Lab):
     for name in list(inside())[:3]:
         waveform = load_audio(EXAMPLES / name)
         heard = extractor(waveform)
-        ids = tiny._components.prompts.speech(request, int(heard["audio_embed_sizes"][0]))
+        ids = tiny.autoregressive.components.prompts.speech(
+            request, int(heard["audio_embed_sizes"][0])
+        )
         out = reference.generate(
             input_ids=torch.tensor([ids]),
             attention_mask=torch.ones(1, len(ids), dtype=torch.long),

@@ -269,7 +269,9 @@ def test_a_clip_the_ctc_head_is_sure_of_never_meets_the_decoder(
     monkeypatch.setattr(
         "core.generation.speculative_relaxed.read_greedily", lambda logits: "zero  one "
     )
-    monkeypatch.setattr(lab, "_engines", {"eager": replace(lab.engine("eager"), prefill=None)})
+    monkeypatch.setattr(
+        lab.autoregressive, "_engines", {"eager": replace(lab.engine("eager"), prefill=None)}
+    )
     clips = [noise(1.0), noise(1.5, seed=1)]
     for found in lab.transcribe_batch(clips, decoding="fast-draft", skip_silence=False):
         assert found.text == "zero one"

@@ -36,12 +36,13 @@ def test_groups_give_what_one_batch_gives(
     ]
     lengths = [clip.shape[0] for clip in clips]
     engine = lab.engine("eager")
-    values = pad_features(clips, engine.frames_bucket(max(lengths))).values
+    features = pad_features(clips, engine.frames_bucket(max(lengths)))
+    values = features.values
     lora = switch([True, False, True], like=values)
     with torch.inference_mode():
         whole = engine.encode(values, torch.tensor(lengths), lora)
         monkeypatch.setattr(encode_batch, "FRAMES_AT_ONCE", at_once)
-        found = encode_in_groups(engine, values, lengths, lora)
+        found = encode_in_groups(engine, features, lora)
     assert found.frames.shape == whole.frames.shape
     for row, length in enumerate(lengths):
         for name in ("frames", "ctc_logits", "mid_ctc_logits"):
@@ -54,7 +55,7 @@ def test_short_clips_are_not_padded_to_the_longest_of_the_batch(
     lab: Lab, noise: Callable[..., Tensor], monkeypatch: pytest.MonkeyPatch
 ):
     engine, shapes = recorded(lab.engine("eager"))
-    monkeypatch.setitem(lab._engines, "eager", engine)
+    monkeypatch.setitem(lab.autoregressive._engines, "eager", engine)
     monkeypatch.setattr(encode_batch, "FRAMES_AT_ONCE", 60)
     options = {"max_new_tokens": 4, "ignore_eos": True, "skip_silence": False}
     clips = [noise(1.1), noise(0.3, seed=1), noise(0.7, seed=2)]

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from core.checkpoint.hub import CheckpointFiles
-from core.loading import read_feature_config
 from core.model.features import (
     MIN_SAMPLES,
     FeatureConfig,
@@ -21,6 +20,7 @@ from core.model.features import (
     pad_features,
     stack_frames,
 )
+from core.transcription.autoregressive import read_feature_config
 from tiny_models import noise, samples_of_frames
 
 CONFIG = FeatureConfig(16_000, 512, 400, 160, 80)

@@ -16,8 +16,8 @@ import core
 import tiny_models
 from core.audio.waveform import SAMPLE_RATE
 from core.checkpoint.key_map import to_stored
+from core.encoder_view import LONGEST_S, EncoderView, Letter, _letters, encoder_view
 from core.lab import Lab
-from core.transcription.encoder_view import LONGEST_S, EncoderView, Letter, _letters, encoder_view
 from profiling.figures.encoder_view import MAX_COLUMNS, MAX_ROWS, heard_figure, shrunk
 
 

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from core.__main__ import main
 from core.audio.segmentation import speech_spans
-from core.engine.stages import eager_engine
 from core.lab import Lab
 from core.phases import PhaseClock
 from core.text.transcript import Transcript
@@ -47,15 +46,7 @@ def recording(noise: Callable[..., Tensor], num_words: int) -> Tensor:
 
 
 def job(lab: Lab, **changes: object) -> LongJob:
-    plain = LongJob(
-        components=lab._components,
-        engine=eager_engine(lab.model),
-        options=OPTIONS,
-        lora=True,
-        cancelled=lambda: False,
-        clock=PhaseClock(),
-        longest_s=5.0,
-    )
+    plain = LongJob(lab.session.request(OPTIONS), lambda: False, PhaseClock(), longest_s=5.0)
     return replace(plain, **changes)  # type: ignore[arg-type]
 
 
@@ -136,13 +127,14 @@ def test_a_journal_spares_finished_spans(
     resumed = Journal(file, purpose)
     runs: list[int] = []
     work = job(lab, journal=resumed)
-    encode = work.engine.encode
+    encode = work.request.engine.encode
 
     def counted(*tensors: Tensor) -> object:
         runs.append(tensors[0].shape[0])
         return encode(*tensors)
 
-    work.engine = replace(work.engine, encode=counted)  # type: ignore[arg-type]
+    counting = replace(work.request.engine, encode=counted)  # type: ignore[type-var]
+    work.request = replace(work.request, engine=counting)
     _, second = run(work, sound)
     _, fresh = run(job(lab), sound)
     assert second.text == fresh.text
@@ -181,14 +173,15 @@ def test_where_silence_is_to_be_heard_nothing_is_dropped(
 ) -> None:
     sound = torch.cat([noise(3.0), torch.full((16_000 * 9,), QUIET), noise(2.0, seed=1)])
     heard: list[float] = []
-    work = job(lab, options=replace(OPTIONS, skip_silence=False))
-    encode = work.engine.encode
+    work = job(lab, request=lab.session.request(replace(OPTIONS, skip_silence=False)))
+    encode = work.request.engine.encode
 
     def counted(*tensors: Tensor) -> object:
         heard.extend(tensors[1].tolist())
         return encode(*tensors)
 
-    work.engine = replace(work.engine, encode=counted)  # type: ignore[arg-type]
+    counting = replace(work.request.engine, encode=counted)  # type: ignore[type-var]
+    work.request = replace(work.request, engine=counting)
     _, whole = run(work, sound)
     assert sum(heard) == pytest.approx(14 * 50, abs=len(heard))  # 50 frames a second
     ends = [(segment.start, segment.end) for segment in whole.segments]

@@ -119,7 +119,7 @@ def test_the_bundled_recordings_are_inside_what_the_bundled_model_knows() -> Non
     warned = {file.name for file in recordings if lab.transcribe(str(file)).warnings}
     assert recordings
     assert warned == {file.name for file in recordings if is_outside(file.name)}
-    assert lab.outside is not None
+    assert lab.autoregressive.out_of_domain is not None
 
 
 def judged(*, outside: bool, around: float, count: int, fitted: bool) -> list[Judged]:

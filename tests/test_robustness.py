@@ -59,7 +59,7 @@ class Watched:
 @pytest.fixture
 def watched(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Watched:
     found = Watched(lab.engine("eager"))
-    monkeypatch.setitem(lab._engines, "eager", found.engine)
+    monkeypatch.setitem(lab.autoregressive._engines, "eager", found.engine)
     return found
 
 
@@ -132,7 +132,7 @@ def test_running_out_of_memory_is_one_clear_line_and_leaves_the_model_usable(
 ) -> None:
     clip = noise(1.0)
     expected = lab.transcribe(clip, **OPTIONS)
-    monkeypatch.setitem(lab._engines, "eager", broken(watched.engine, stage, error))
+    monkeypatch.setitem(lab.autoregressive._engines, "eager", broken(watched.engine, stage, error))
     with pytest.raises(OutOfMemory, match="memory ran out on cpu") as caught:
         lab.transcribe(clip, **OPTIONS)
     message = str(caught.value)
@@ -141,7 +141,7 @@ def test_running_out_of_memory_is_one_clear_line_and_leaves_the_model_usable(
     assert caught.value.__context__ is None  # it would keep the failed call's tensors alive
     error.__traceback__ = None  # the test's own reference to the failed call
     assert watched.alive() == 0
-    monkeypatch.setitem(lab._engines, "eager", watched.engine)
+    monkeypatch.setitem(lab.autoregressive._engines, "eager", watched.engine)
     assert lab.transcribe(clip, **OPTIONS).token_ids == expected.token_ids
 
 
@@ -176,7 +176,7 @@ def test_a_batch_too_large_for_memory_is_done_one_by_one(
             raise RuntimeError(CPU)
         return whole.encode(features, *more)
 
-    lab._engines["eager"] = replace(whole, encode=encode)  # type: ignore[arg-type]
+    lab.autoregressive._engines["eager"] = replace(whole, encode=encode)  # type: ignore[arg-type]
     monkeypatch.setattr("core.cli.load", lambda *_args, **_more: lab)
     command = ["transcribe", *map(str, files), "--batch-size", "2", "--max-new-tokens", "4"]
     assert main([*command, "--model", str(speech_folder), "--format", "json"]) == 0
@@ -232,7 +232,7 @@ def test_a_model_that_does_not_fit_says_so(
     def load_model(*_args: object, **_more: object) -> None:
         raise RuntimeError(CPU)
 
-    monkeypatch.setattr("core.loading.load_model", load_model)
+    monkeypatch.setattr("core.transcription.autoregressive.load_model", load_model)
     assert main(["inspect", str(speech_folder)]) == 2
     error = capsys.readouterr().err
     assert "memory ran out on cpu" in error
@@ -243,7 +243,7 @@ def test_chat_and_token_ids_run_out_of_memory_in_the_same_words(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failing = broken(lab.engine("eager"), "prefill", RuntimeError(CPU))
-    monkeypatch.setitem(lab._engines, "eager", failing)
+    monkeypatch.setitem(lab.autoregressive._engines, "eager", failing)
     with pytest.raises(OutOfMemory, match="memory ran out on cpu"):
         lab.chat("hello")
     with pytest.raises(OutOfMemory, match="memory ran out on cpu"):

@@ -22,7 +22,7 @@ from app.service.updates import RequestResult, Update
 from app.service.worker import CancelToken, Worker
 from app.service.zero_gpu import Decorator, LentGpu
 from core import Lab, Transcript, load
-from core.transcription.encoder_view import EncoderView
+from core.encoder_view import EncoderView
 
 logger = logging.getLogger(__name__)
 

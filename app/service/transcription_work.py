@@ -17,8 +17,8 @@ from app.service.settings import Settings
 from app.service.updates import Paced, RequestResult, Update
 from app.service.zero_gpu import ASK, HEAR, TRANSCRIBE, LentGpu
 from core import Lab
+from core.encoder_view import EncoderView, encoder_view
 from core.phases import LOAD
-from core.transcription.encoder_view import EncoderView, encoder_view
 from core.transcription.options import Event, Finished, PhaseStarted, Progress
 
 

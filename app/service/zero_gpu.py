@@ -19,7 +19,7 @@ from app.service.settings import Settings
 from app.wording import phrases
 from core import Lab
 from core.audio.decode import probe
-from core.transcription.encoder_view import encoder_view
+from core.encoder_view import encoder_view
 
 TRANSCRIBE, ASK, HEAR = "transcribe", "ask", "hear"
 LEAST_S, MOST_S = 15, 120

@@ -9,7 +9,7 @@ from __future__ import annotations
 from html import escape
 
 from app.service.updates import NotBegun, Paced, Update
-from core.transcription.encoder_view import LONGEST_S, EncoderView
+from core.encoder_view import LONGEST_S, EncoderView
 from core.transcription.options import PartialText, PhaseStarted
 
 HEADING_HTML = (

@@ -22,14 +22,6 @@ from core.model.config import (
 
 logger = logging.getLogger(__name__)
 
-SUPPORTED = "granite_speech"
-COMING = {
-    "granite_speech_plus": "speaker labels and word times (4.1-2b-plus)",
-    "granite_speech5_ctc": "the CTC-only 5.0 models",
-    "granite_speech_nar": "the non-autoregressive 4.1-2b-nar",
-    "nle": "the non-autoregressive 4.1-2b-nar",
-}
-
 # Keys that change the architecture of relatives this code does not build.
 REFUSED = {
     "encoder": ("cat_hidden_layers", "self_conditioning_layer", "subsample_layers"),
@@ -41,13 +33,8 @@ def parse_config(raw: Mapping[str, Any], *, source: str) -> ModelConfig:
     """Read a parsed ``config.json``; ``source`` names it in messages.
 
     Raises:
-        ConfigError: another model type, a missing key, or dimensions that do not fit together.
+        ConfigError: a missing key, or dimensions that do not fit together.
     """
-    kind = raw.get("model_type")
-    if kind in COMING:
-        raise ConfigError(f"{source}: {kind!r} ({COMING[kind]}) is not supported yet")
-    if kind != SUPPORTED:
-        raise ConfigError(f"{source}: model_type is {kind!r}; expected {SUPPORTED!r}")
     believed = "transformers_version" in raw
     model = _Section(raw, "model", source, believed)
     text = _Section(model.take("text_config"), "decoder", source, believed)

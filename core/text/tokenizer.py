@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from tokenizers import Tokenizer as FastTokenizer
 
@@ -51,13 +52,20 @@ class Tokenizer:
         return [token for token in self.special_tokens if token in text]
 
 
+class TextDecoder(Protocol):
+    """Token ids -> text."""
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the text of ``ids``."""
+
+
 class StreamDecoder:
     """Text of a growing list of ids, holding back a character until all its bytes are there."""
 
     # Long enough to see any one character whole and the pieces before it that decide its spacing.
     _CONTEXT = 6
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: TextDecoder) -> None:
         self._tokenizer = tokenizer
         self._ids: list[int] = []
         self._settled = 0

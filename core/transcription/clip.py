@@ -1,7 +1,7 @@
-"""One recording on its way through a job: read, followed as it is written, and finished.
+"""One recording on its way through a batch: read, then followed as its text grows.
 
-In: a source; later the rows that were generated for it. Out: a :class:`Clip`, and at the end its
-:class:`Transcript`.
+In: a source; later the hypotheses that were generated for it. Out: a :class:`Clip`, of which
+:mod:`core.transcription.results` makes a transcript.
 """
 
 from __future__ import annotations
@@ -9,20 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from core import phases
 from core.audio.container import Source
 from core.audio.decode import load_audio
 from core.audio.waveform import SAMPLE_RATE, AudioError, from_samples
 from core.generation.greedy import CANCELLED, LENGTH, LOOP, Hypothesis
-from core.memory import peak_memory_bytes
-from core.phases import PhaseClock
 from core.text.alignment import align_words
-from core.text.tokenizer import StreamDecoder, Tokenizer
-from core.text.transcript import DraftReport, PhaseTime, Segment, Transcript, Word
-from core.text.words import confidence, split_words
+from core.text.tokenizer import StreamDecoder, TextDecoder, Tokenizer
+from core.text.transcript import DraftReport, Word
+from core.text.words import split_words
 from core.transcription.options import TranscribeOptions
 from core.transcription.out_of_domain import OutOfDomainScale
 
@@ -32,21 +28,30 @@ REPEATING = "the model began to repeat itself; the repetition was left out"
 STOPPED = "stopped before the end of the text"
 OUTSIDE = "this recording is probably outside what the model knows: do not trust the text"
 
-AFTER_PREFILL = (phases.DECODE, phases.DRAFT, phases.VERIFY)
-
 
 @dataclass
 class Clip:
-    """One recording. row: its generation, once there is one; heard: what the CTC head read.
+    """One recording and its recognition so far.
 
-    frames: encoder frames that are real; outside: whether the text deserves a warning.
+    Attributes:
+        index: its place among the caller's recordings.
+        name: its path, or "".
+        waveform: [N] at 16 kHz.
+        hypothesis: what was generated, once there is something.
+        draft_text: what the CTC head read, where it drafts.
+        frames: rows of ``ctc_logits`` that are real.
+        ctc_logits: [T, V] of the encoder's CTC head.
+        text, words: as they are by now.
+        draft: how the draft fared.
+        first_text_ms: when the first token was there, from the start of the request.
+        out_of_domain: whether the text deserves a warning.
     """
 
     index: int
     name: str
     waveform: Tensor
-    row: Hypothesis | None = None
-    heard: str = ""
+    hypothesis: Hypothesis | None = None
+    draft_text: str = ""
     frames: int = 0
     ctc_logits: Tensor | None = None
     words: tuple[Word, ...] = ()
@@ -55,7 +60,7 @@ class Clip:
     first_text_ms: float | None = None
     decoder: StreamDecoder | None = None
     seen: int = 0
-    outside: bool = False
+    out_of_domain: bool = False
 
     @property
     def seconds(self) -> float:
@@ -63,7 +68,7 @@ class Clip:
         return self.waveform.shape[0] / SAMPLE_RATE
 
     def update_text(
-        self, row: Hypothesis, tokenizer: Tokenizer, elapsed_s: float, *, whole: bool
+        self, row: Hypothesis, tokenizer: TextDecoder, elapsed_s: float, *, whole: bool
     ) -> bool:
         """Bring the text up to ``row``; whether there is anything new to show.
 
@@ -73,7 +78,7 @@ class Clip:
             elapsed_s: seconds since the request began.
             whole: decode all of it again: a leading beam may replace another.
         """
-        self.row = row
+        self.hypothesis = row
         if row.ids and self.first_text_ms is None:
             self.first_text_ms = 1000 * elapsed_s
         if whole:
@@ -95,22 +100,24 @@ class Clip:
             frame_s: seconds a frame, where words are to have times.
             scale: judges whether the recording is outside what the model knows.
         """
-        assert self.row is not None
-        self.text = tokenizer.decode(self.row.ids).strip()
-        self.words = split_words(tokenizer, self.row.ids, self.row.logprobs)
+        assert self.hypothesis is not None
+        self.text = tokenizer.decode(self.hypothesis.ids).strip()
+        self.words = split_words(tokenizer, self.hypothesis.ids, self.hypothesis.logprobs)
         if frame_s is not None and self.ctc_logits is not None:
             self.words = tuple(align_words(self.words, self.ctc_logits, frame_s))
         if scale is not None and self.ctc_logits is not None:
-            self.outside = scale.warns(self.ctc_logits, self.words)
+            self.out_of_domain = scale.warns(self.ctc_logits, self.words)
 
     def warnings(self, options: TranscribeOptions, *, stopped: bool) -> tuple[str, ...]:
         """What the reader of the transcript should know."""
-        if self.row is None:
+        if self.hypothesis is None:
             return (STOPPED if stopped else NO_SPEECH,)
-        told = {LOOP: REPEATING, CANCELLED: STOPPED}.get(self.row.stop or "")
-        if self.row.stop == LENGTH and not options.ignore_eos:
+        told = {LOOP: REPEATING, CANCELLED: STOPPED}.get(self.hypothesis.stop or "")
+        if self.hypothesis.stop == LENGTH and not options.ignore_eos:
             told = CUT_SHORT.format(limit=options.max_new_tokens)
-        return tuple(warning for warning in (told, OUTSIDE if self.outside else None) if warning)
+        return tuple(
+            warning for warning in (told, OUTSIDE if self.out_of_domain else None) if warning
+        )
 
 
 def read_clip(index: int, source: Source | Tensor, longest_s: float) -> Clip:
@@ -129,50 +136,3 @@ def read_clip(index: int, source: Source | Tensor, longest_s: float) -> Clip:
             "cut it into shorter pieces"
         )
     return clip
-
-
-def to_transcript(
-    clip: Clip,
-    options: TranscribeOptions,
-    clock: PhaseClock,
-    *,
-    model: str,
-    engine: str,
-    lora: bool | None,
-    stopped: bool,
-    elapsed_ms: float,
-    device: torch.device,
-) -> Transcript:
-    """The transcript of a clip whose job is over."""
-    row = clip.row
-    ids, logprobs = ([], []) if row is None else (row.ids, row.logprobs)
-    segment = Segment(0.0, clip.seconds, clip.text, confidence(logprobs))
-    return Transcript(
-        file=clip.name,
-        text=clip.text,
-        segments=(segment,) if clip.text else (),
-        words=clip.words,
-        language=options.target_language or options.language,
-        model=model,
-        engine=engine,
-        lora=lora,
-        decoding=options.decoding,
-        token_ids=tuple(ids),
-        audio_s=clip.seconds,
-        phases=tuple(PhaseTime(name, ms) for name, ms in clock.milliseconds()),
-        end_to_end_ms=elapsed_ms,
-        rtf=elapsed_ms / 1000 / clip.seconds,
-        time_to_first_token_ms=clip.first_text_ms,
-        new_tokens=len(ids),
-        new_tokens_per_s=tokens_per_second(len(ids), 1, clock),
-        peak_memory_bytes=peak_memory_bytes(device),
-        draft=clip.draft,
-        warnings=clip.warnings(options, stopped=stopped),
-    )
-
-
-def tokens_per_second(num_tokens: int, num_prefills: int, clock: PhaseClock) -> float | None:
-    """New tokens a second of decoding; each prefill's own first token is not counted."""
-    seconds = sum(clock.seconds(name) for name in AFTER_PREFILL)
-    counted = num_tokens - num_prefills
-    return counted / seconds if counted > 0 and seconds > 0 else None

@@ -1,7 +1,7 @@
-"""What a transcription needs of a loaded checkpoint, in one hand.
+"""The components that prompts, drafts and decoding need.
 
 In: the pieces that loading made. Out: :class:`Components`, shared by all requests and never
-    changed.
+changed.
 """
 
 from __future__ import annotations
@@ -10,29 +10,23 @@ from dataclasses import dataclass
 
 import torch
 
-from core.checkpoint.catalog import ModelInfo
 from core.generation.bpe_head import BpeHead
 from core.model.features import LogMel
 from core.model.granite_speech import GraniteSpeech, check_audio_positions
 from core.text.prompts import PromptBuilder, Request
 from core.text.tokenizer import Tokenizer
-from core.transcription.out_of_domain import OutOfDomainScale
 
 
 @dataclass(frozen=True)
 class Components:
-    """The model and everything around it; bpe_head and outside where the checkpoint has them."""
+    """An autoregressive model and what is around it; bpe_head where the checkpoint has one."""
 
     model: GraniteSpeech
     tokenizer: Tokenizer
     prompts: PromptBuilder
     feature_extractor: LogMel
     bpe_head: BpeHead | None
-    model_info: ModelInfo
-    max_audio_s: float
     device: torch.device
-    dtype: torch.dtype
-    outside: OutOfDomainScale | None = None
 
     def prompt(self, request: Request, num_frames: int) -> list[int]:
         """Prompt ids for a clip of ``num_frames`` feature frames.

@@ -20,7 +20,7 @@ from core.generation.speculative_relaxed import BPE_ACCEPTANCE, CHARACTER_ACCEPT
 from core.phases import PhaseClock
 from core.transcription.clip import Clip
 from core.transcription.components import Components
-from core.transcription.options import FAST_DRAFT, TranscribeOptions
+from core.transcription.options import DRAFTED, FAST_DRAFT, TranscribeOptions
 
 
 def acceptance_of(components: Components, options: TranscribeOptions) -> Acceptance | None:
@@ -58,7 +58,7 @@ def decode_tokens(
     prompts = PromptBatch(
         lambda: [components.prompt(options.request(), clip.frames) for clip in clips], audio, lora
     )
-    if options.decoding not in ("speculative", FAST_DRAFT):
+    if options.decoding not in DRAFTED:
         search = beam_search if settings.num_beams > 1 else generate
         yield from search(engine, config, prompts, settings, clock=clock, cancelled=cancelled)
         return
@@ -66,7 +66,7 @@ def decode_tokens(
         engine,
         config,
         prompts,
-        [clip.heard for clip in clips],
+        [clip.draft_text for clip in clips],
         components.tokenizer,
         settings,
         clock=clock,

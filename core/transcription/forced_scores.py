@@ -1,4 +1,4 @@
-"""The scores a model gives to tokens that are laid down for it: how alike two models hear a clip.
+"""Teacher-forced logits of given tokens: how alike two models transcribe a clip.
 
 In: a waveform and token ids. Out: the logits after the prompt and after each of the tokens, each
 given the tokens before it. One pass, nothing is generated.
@@ -13,9 +13,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from core.engine.encode import embed
 from core.engine.stages import Engine
 from core.generation.greedy import PromptBatch, run_prefill
-from core.model.features import pad_features
 from core.text.prompts import Request
 from core.transcription.components import Components
 
@@ -30,7 +30,7 @@ def logits_along(
     request: Request,
     lora: Tensor | None,
 ) -> Tensor:
-    """Logits [Q, V] after the prompt and after each of ``token_ids``.
+    """Compute the teacher-forced logits after the prompt and after each of ``token_ids``.
 
     Args:
         components: the loaded checkpoint.
@@ -39,13 +39,16 @@ def logits_along(
         token_ids: what the model is taken to have written.
         request: what is asked of it.
         lora: [1, 1, 1] adapter switch, or None without one.
+
+    Returns:
+        Logits [Q, V].
     """
-    features = components.feature_extractor(waveform.to(components.device))
-    length = features.shape[0]
-    padded = pad_features([features], engine.frames_bucket(length)).values.to(components.dtype)
-    encoded = engine.encode(padded, torch.tensor([length], device=components.device), lora)
+    like = components.model.decoder.embed_tokens.weight
+    encoded, features = embed(
+        components.feature_extractor, engine, [waveform], like=like, lora=lora
+    )
     audio = engine.project(encoded.frames, lora)
-    prompt = components.prompt(request, length)
+    prompt = components.prompt(request, features.lengths[0])
     _, logits = run_prefill(
         engine,
         components.model.config.decoder,

@@ -13,11 +13,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from core.engine.encode import embed
 from core.engine.stages import Engine
 from core.generation.beam import beam_search
 from core.generation.greedy import Hypothesis, PromptBatch, generate
 from core.generation.sampling import GenerationOptions
-from core.model.features import LogMel, pad_features
+from core.model.features import LogMel
 from core.model.granite_speech import GraniteSpeech, check_audio_positions
 from core.phases import PhaseClock
 
@@ -50,7 +51,11 @@ def continue_prompts(
     if waveforms is None:
         audio = no_audio(model, len(prompt_ids))
     else:
-        audio = _embed(model, feature_extractor, engine, prompt_ids, waveforms, lora)
+        like = model.decoder.embed_tokens.weight
+        encoded, features = embed(feature_extractor, engine, waveforms, like=like, lora=lora)
+        for ids, length in zip(prompt_ids, features.lengths, strict=True):
+            check_audio_positions(ids, model.config.audio_token_id, model.num_audio_tokens(length))
+        audio = engine.project(encoded.frames, lora)
     search = beam_search if options.num_beams > 1 else generate
     prompts, clock = PromptBatch(prompt_ids, audio, lora), PhaseClock(audio.device)
     *_, rows = search(engine, model.config.decoder, prompts, options, clock=clock)
@@ -60,23 +65,3 @@ def continue_prompts(
 def no_audio(model: GraniteSpeech, batch: int) -> Tensor:
     """Stand-in audio embeddings [B, 1, E] for prompts without audio positions."""
     return model.decoder.embed_tokens.weight.new_zeros(batch, 1, model.config.decoder.hidden_size)
-
-
-def _embed(
-    model: GraniteSpeech,
-    feature_extractor: LogMel,
-    engine: Engine,
-    prompt_ids: list[list[int]],
-    waveforms: Sequence[Tensor],
-    lora: Tensor | None,
-) -> Tensor:
-    """Audio embeddings [B, A, E] of the waveforms."""
-    like = model.decoder.embed_tokens.weight
-    features = [feature_extractor(waveform.to(like.device)) for waveform in waveforms]
-    lengths = [clip.shape[0] for clip in features]
-    for ids, length in zip(prompt_ids, lengths, strict=True):
-        check_audio_positions(ids, model.config.audio_token_id, model.num_audio_tokens(length))
-    padded = pad_features(features, engine.frames_bucket(max(lengths)))
-    real = torch.tensor(lengths, device=like.device)
-    encoded = engine.encode(padded.values.to(like.dtype), real, lora)
-    return engine.project(encoded.frames, lora)

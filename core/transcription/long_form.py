@@ -22,13 +22,13 @@ from core.audio.decode import probe, stream_audio
 from core.audio.segmentation import SpeechSegment, speech_spans, whole_spans
 from core.audio.vad import SpeechDetector
 from core.audio.waveform import SAMPLE_RATE, from_samples
-from core.engine.stages import Engine
-from core.memory import peak_memory_bytes, within_memory
+from core.memory import within_memory
 from core.phases import PhaseClock
-from core.text.transcript import DraftReport, PhaseTime, Transcript
-from core.transcription.clip import NO_SPEECH, OUTSIDE, STOPPED, tokens_per_second
-from core.transcription.components import Components
-from core.transcription.options import Event, Finished, PartialText, Progress, TranscribeOptions
+from core.text.transcript import DraftReport, Transcript
+from core.transcription.clip import NO_SPEECH, OUTSIDE, STOPPED
+from core.transcription.options import Event, Finished, PartialText, Progress
+from core.transcription.recognizer import RecognitionRequest
+from core.transcription.results import Content, build_transcript
 from core.transcription.resume import Journal, Key
 from core.transcription.transcribe import TranscriptionBatch
 
@@ -46,10 +46,7 @@ def seconds_of(source: Source | Tensor) -> float | None:
 class LongJob:
     """One long recording. longest_s bounds its spans; journal keeps finished ones on disk."""
 
-    components: Components
-    engine: Engine
-    options: TranscribeOptions
-    lora: bool | None
+    request: RecognitionRequest
     cancelled: Callable[[], bool]
     clock: PhaseClock
     longest_s: float
@@ -69,7 +66,7 @@ class LongJob:
         spans = self._spans(source)
         while not self.cancelled():
             with self.clock.mark(phases.DECODE_AUDIO):
-                batch = list(islice(spans, self.options.batch_size))
+                batch = list(islice(spans, self.request.options.batch_size))
             if not batch:
                 break
             yield from self._transcribe(batch, index)
@@ -82,7 +79,7 @@ class LongJob:
     def _spans(self, source: Source | Tensor) -> Iterator[SpeechSegment]:
         """Spans of speech, or all of the recording where silence is to be heard too."""
         chunks = self._chunks(source)
-        if not self.options.skip_silence:
+        if not self.request.options.skip_silence:
             return whole_spans(chunks, longest_s=self.longest_s)
         return speech_spans(chunks, SpeechDetector().probability, longest_s=self.longest_s)
 
@@ -102,9 +99,7 @@ class LongJob:
         todo = [span for span, old in zip(batch, known, strict=True) if old is None]
         texts = dict.fromkeys(range(len(todo)), "")
         new: dict[Key, Transcript] = {}
-        job = TranscriptionBatch(
-            self.components, self.engine, self.options, self.lora, self.cancelled, self.clock
-        )
+        job = TranscriptionBatch(self.request, self.cancelled, self.clock)
         for event in job.run([span.waveform for span in todo]) if todo else ():
             if isinstance(event, PartialText):
                 if self.first_text_ms is None:
@@ -121,13 +116,12 @@ class LongJob:
             self.finished.append(transcript)
 
     def _text_so_far(self, latest: Iterable[str] = ()) -> str:
-        components = [*(t.text for t in self.finished), *latest]
-        return " ".join(part.strip() for part in components if part.strip())
+        texts = [*(t.text for t in self.finished), *latest]
+        return " ".join(text.strip() for text in texts if text.strip())
 
     def _stitch(self, name: str, audio_s: float) -> Transcript:
         """The spans' transcripts as one."""
         done, elapsed_ms = self.finished, 1000 * self.clock.elapsed()
-        ids = tuple(token for t in done for token in t.token_ids)
         warnings = [w for t in done for w in t.warnings if w not in (NO_SPEECH, STOPPED, OUTSIDE)]
         written = [t for t in done if t.text]
         if 2 * sum(OUTSIDE in t.warnings for t in written) > len(written):
@@ -137,28 +131,19 @@ class LongJob:
         elif not any(t.text for t in done):
             warnings.append(NO_SPEECH)
         drafts = [t.draft for t in done if t.draft is not None]
-        return Transcript(
+        content = Content(
             file=name,
+            audio_s=audio_s,
             text=self._text_so_far(),
             segments=tuple(segment for t in done for segment in t.segments),
             words=tuple(word for t in done for word in t.words),
-            language=self.options.target_language or self.options.language,
-            model=self.components.model_info.name,
-            engine=self.engine.name,
-            lora=self.lora,
-            decoding=self.options.decoding,
-            token_ids=ids,
-            audio_s=audio_s,
-            phases=tuple(PhaseTime(n, ms) for n, ms in self.clock.milliseconds()),
-            end_to_end_ms=elapsed_ms,
-            rtf=elapsed_ms / 1000 / audio_s if audio_s else 0.0,
-            time_to_first_token_ms=self.first_text_ms,
-            new_tokens=len(ids),
-            new_tokens_per_s=tokens_per_second(len(ids), len(done), self.clock),
-            peak_memory_bytes=peak_memory_bytes(self.components.device),
+            token_ids=tuple(token for t in done for token in t.token_ids),
+            num_passes=len(done),
+            first_text_ms=self.first_text_ms,
             draft=_sum(drafts) if drafts else None,
             warnings=tuple(dict.fromkeys(warnings)),
         )
+        return build_transcript(content, self.request, self.clock, elapsed_ms)
 
 
 def shifted(transcript: Transcript, by_s: float) -> Transcript:
@@ -198,4 +183,4 @@ def stream_long(job: LongJob, source: Source | Tensor, index: int = 0) -> Iterat
         OutOfMemory: there was not enough memory for a batch of spans.
         ValueError: the request does not fit the model.
     """
-    yield from within_memory(job.run(source, index), job.components.device)
+    yield from within_memory(job.run(source, index), job.request.recognizer.checkpoint.device)

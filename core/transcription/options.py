@@ -16,7 +16,8 @@ from core.text.transcript import Transcript
 
 ENGINES = ("eager", "compile")
 FAST_DRAFT = "fast-draft"
-DECODINGS = ("greedy", "speculative", FAST_DRAFT, "beam", "sample")
+DRAFTED = ("speculative", FAST_DRAFT)  # the CTC head drafts, the decoder verifies
+DECODINGS = ("greedy", *DRAFTED, "beam", "sample")
 DEFAULT_BEAMS = 4
 DEFAULT_TEMPERATURE = 0.7
 

@@ -1,7 +1,6 @@
 """What the encoder heard -> a picture: the sound as it sees it, and the characters it read.
 
-In: :class:`core.transcription.encoder_view.EncoderView`. Out: ``go.Figure``; time runs along both
-    parts.
+In: :class:`core.encoder_view.EncoderView`. Out: ``go.Figure``; time runs along both parts.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from core.transcription.encoder_view import EncoderView
+from core.encoder_view import EncoderView
 from profiling.figures.style import FIRST, dressed, see_through, titled
 
 MAX_COLUMNS, MAX_ROWS = 300, 40  # what a phone can show, and the page can fetch in no time

@@ -14,6 +14,7 @@ from typing import Any
 
 from core.audio.waveform import SAMPLE_RATE
 from core.lab import Lab
+from core.model.config import ModelConfig
 from core.model.features import num_audio_tokens
 from core.model.lora import adapted_layers, is_merged
 from core.phases import DECODE, VERIFY
@@ -94,10 +95,12 @@ def roofline_part(
 ) -> dict[str, Any] | None:
     """Rows, ceilings and, for eager runs, what compiling is expected to gain.
 
-    None without ceilings, for recordings so long that they are cut into several passes, and for
-    quantised weights, whose bytes and operations are not counted.
+    None without ceilings, for recordings so long that they are cut into several passes, for
+    quantised weights and for families whose bytes and operations are not counted.
     """
     if ceilings is None or workload.quantize or workload.clip.seconds > lab.model_info.reliable_s:
+        return None
+    if not isinstance(lab.config, ModelConfig):
         return None
     costs = count(
         lab.config,

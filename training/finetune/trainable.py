@@ -1,7 +1,7 @@
 """What a fine-tuning run trains of a loaded model, and the loss it follows.
 
 In: a loaded checkpoint (float32), a :class:`TrainablePlan`, batches. Out: parameters by name,
-    losses.
+losses.
 
 The checkpoint's own adapter, where it has one, is what makes it listen: the new adapter begins as a
 copy of it, with ``rank`` more columns that begin at no effect. So the first step is taken from

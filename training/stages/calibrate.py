@@ -23,8 +23,8 @@ from torch import Tensor
 import core
 from core.checkpoint.catalog import DESCRIPTION_FILE
 from core.checkpoint.catalog import OUTSIDE as KEY
+from core.encoder_view import ctc_of
 from core.lab import Lab
-from core.transcription.encoder_view import ctc_of
 from core.transcription.out_of_domain import OutOfDomainScale, uncertainty_features
 from training.corpus.corpus import CorpusClip, read_manifest
 

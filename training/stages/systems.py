@@ -16,10 +16,10 @@ from itertools import product
 from pathlib import Path
 
 import core
+from core.encoder_view import encoder_view
 from core.lab import Lab
 from core.text.transcript import Transcript
 from core.transcription.clip import OUTSIDE
-from core.transcription.encoder_view import encoder_view
 from training.corpus.menu_grammar import cardinal
 from training.corpus.text import DIGIT_WORDS
 from training.stages.wer import distance

@@ -19,10 +19,9 @@ from numpy.typing import NDArray
 from core.audio.container import Source
 from core.audio.decode import stream_audio
 from core.checkpoint.adapter_set import DEFAULT
+from core.engine.encode import embed
 from core.lab import Lab
 from core.model.ctc import BLANK, label_character, read_greedily
-from core.model.features import pad_features
-from core.model.lora import switch
 
 LONGEST_S = 12.0  # more does not fit a picture whose letters can be read
 
@@ -90,17 +89,19 @@ def ctc_of(
     Arguments and errors are those of :func:`encoder_view`.
     """
     chunks = list(islice(stream_audio(source, chunk_s=LONGEST_S), 2))
-    features = lab.feature_extractor(chunks[0].to(lab.device))  # [T, 2 * bands]
-    engine, length = lab.engine("eager"), features.shape[0]
-    padded = pad_features([features], engine.frames_bucket(length)).values.to(lab.dtype)
+    checkpoint, extractor = lab.session.checkpoint, lab.feature_extractor
     chosen = adapter or (DEFAULT if lab.has_adapter and lora is not False else None)
-    row = None
-    if lab.adapters.names:
-        like = torch.empty(0, dtype=lab.dtype, device=lab.device)
-        row = switch([chosen is not None], like=like)
+    state = chosen is not None if lab.adapters.names else None
     with lab.adapters.using(chosen):
-        encoded = engine.encode(padded, torch.tensor([length], device=lab.device), row)
-    return features, encoded.ctc_logits[0, :length].float(), len(chunks) > 1
+        encoded, features = embed(
+            extractor,
+            lab.engine("eager"),
+            [chunks[0]],
+            like=checkpoint.like,
+            lora=checkpoint.lora_switch(state, 1),
+        )
+    length = features.lengths[0]
+    return features.values[0, :length], encoded.ctc_logits[0, :length].float(), len(chunks) > 1
 
 
 def _letters(probabilities: torch.Tensor, frame_s: float) -> tuple[Letter, ...]:
