@@ -12,7 +12,7 @@ from core.model.quantize import MODES
 
 
 def devices() -> tuple[str, ...]:
-    """Names of the devices here, the one that is taken by default first."""
+    """Return the names of the devices here, the default one first."""
     found = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
     if torch.backends.mps.is_available():
         found.append("mps")
@@ -20,9 +20,15 @@ def devices() -> tuple[str, ...]:
 
 
 def dtypes(device: str | None = None) -> tuple[str, ...]:
-    """Number formats the device computes in; None stands for the default device.
+    """List the number formats a device computes in.
 
     float16 has no range to spare and no speed to win on a CPU, and only newer GPUs have bfloat16.
+
+    Args:
+        device: its name; None stands for the default device.
+
+    Returns:
+        Names of dtypes.
     """
     kind = pick_device(device or None).type
     if kind == "cpu":
@@ -33,5 +39,5 @@ def dtypes(device: str | None = None) -> tuple[str, ...]:
 
 
 def quantisers(device: str | None = None) -> tuple[str, ...]:
-    """Ways to hold the decoder's weights in int8 there; integer products are the CPU's alone."""
+    """List the int8 formats of decoder weights there; integer products are the CPU's alone."""
     return MODES if pick_device(device or None).type == "cpu" else ("int8-weight-only",)

@@ -54,7 +54,7 @@ class EncoderView:
 def encoder_view(
     lab: Lab, source: Source, *, lora: bool | None = None, adapter: str | None = None
 ) -> EncoderView:
-    """Listen to the first :data:`LONGEST_S` seconds of ``source``.
+    """Run the encoder over the first :data:`LONGEST_S` seconds of ``source``.
 
     Args:
         lab: the checkpoint.
@@ -62,9 +62,12 @@ def encoder_view(
         lora: off, or None for on where there is an adapter.
         adapter: one that was added to the model, or None for its own.
 
+    Returns:
+        The mel picture, the characters and how sure each was.
+
     Raises:
         AudioError: no readable recording.
-        ValueError: no such adapter.
+        UserError: no such adapter.
     """
     features, logits, cut = ctc_of(lab, source, lora=lora, adapter=adapter)
     probabilities = logits.softmax(-1).cpu()  # [T, V]
@@ -84,9 +87,12 @@ def encoder_view(
 def ctc_of(
     lab: Lab, source: Source, *, lora: bool | None = None, adapter: str | None = None
 ) -> tuple[torch.Tensor, torch.Tensor, bool]:
-    """Features [T, 2 * bands] and CTC logits [T, V] of the start of ``source``; whether it is cut.
+    """Compute the features and CTC logits of the start of ``source``.
 
-    Arguments and errors are those of :func:`encoder_view`.
+    Args: and errors are those of :func:`encoder_view`.
+
+    Returns:
+        Features [T, 2 * bands], logits [T, V], and whether the recording goes on.
     """
     chunks = list(islice(stream_audio(source, chunk_s=LONGEST_S), 2))
     checkpoint, extractor = lab.session.checkpoint, lab.feature_extractor

@@ -116,7 +116,10 @@ class Lab:
         return self.autoregressive.components.prompt(request, num_frames)
 
     def check(self, **options: Unpack[OptionFields]) -> TranscribeOptions:
-        """The options, if this checkpoint can do what they ask.
+        """Check that this checkpoint can do what the options ask.
+
+        Returns:
+            The options.
 
         Raises:
             UserError: an option the model does not have.
@@ -131,6 +134,9 @@ class Lab:
         """Transcribe one recording: a path, bytes, a binary file, or a waveform [N] at 16 kHz.
 
         Keywords are those of :class:`core.transcription.options.TranscribeOptions`.
+
+        Returns:
+            Text, words, times and what they cost.
 
         Raises:
             AudioError: not a readable recording.
@@ -155,7 +161,7 @@ class Lab:
         resume: Path | None = None,
         **options: Unpack[OptionFields],
     ) -> Iterator[Event]:
-        """Events of one transcription: phases, partial texts, at last the transcript.
+        """Stream one transcription: phases, partial texts, at last the transcript.
 
         Args:
             source: as for :meth:`transcribe`.
@@ -163,6 +169,10 @@ class Lab:
             clock: a fresh clock of the caller's, who then has every span of every phase.
             resume: a folder that remembers the finished parts of long files, so that a run that
                 was stopped goes on where it was.
+            options: as for :meth:`transcribe`.
+
+        Returns:
+            Events as they come.
         """
         return self.stream_batch(
             [source], cancelled=cancelled, clock=clock, resume=resume, **options
@@ -177,7 +187,7 @@ class Lab:
         resume: Path | None = None,
         **options: Unpack[OptionFields],
     ) -> Iterator[Event]:
-        """Events of several transcriptions, run as one batch; see :meth:`stream`."""
+        """Stream several transcriptions as one batch; Args: and Returns: as of :meth:`stream`."""
         if not sources:
             raise UserError("no recordings came; expected at least one")
         # A wrong request fails before a recording is opened.
@@ -228,6 +238,9 @@ class Lab:
             max_new_tokens: longest answer.
             temperature: 0 for the likeliest answer, more to sample.
             engine: "eager" or "compile".
+
+        Returns:
+            The answer.
         """
         return "".join(
             self.stream_chat(
@@ -244,7 +257,7 @@ class Lab:
         engine: str = "eager",
         cancelled: Callable[[], bool] = lambda: False,
     ) -> Iterator[str]:
-        """:meth:`chat`, piece by piece."""
+        """Stream what :meth:`chat` returns, piece by piece; its Args: hold here too."""
         if not self.model_info.text_mode:
             raise UserError(
                 f"{self.model_info.title} has no text mode; 3.x models with an adapter do"
@@ -275,6 +288,9 @@ class Lab:
             token_ids: what the model is taken to have written.
             adapter: one that was added, or None for the checkpoint's own.
             engine: "eager" or "compile".
+
+        Returns:
+            Logits of every step.
         """
         state = self.session.lora_state(None, adapter)
         with self.adapters.using(self.session.adapter_for(state, adapter)):
@@ -296,7 +312,7 @@ class Lab:
         engine: str = "eager",
         options: GenerationOptions | None = None,
     ) -> list[Hypothesis]:
-        """Token ids from token ids: no prompt is written, no text is made.
+        """Continue token ids with token ids: no prompt is written, no text is made.
 
         Args:
             prompt_ids: one prompt per row, with exactly the audio positions its waveform makes.
@@ -304,6 +320,9 @@ class Lab:
             lora: on, off, or None for on exactly if there is audio and an adapter.
             engine: "eager" or "compile".
             options: how to generate; greedy, 200 tokens, by default.
+
+        Returns:
+            One finished hypothesis per prompt.
 
         Raises:
             ValueError: a prompt's audio positions do not match its waveform.

@@ -44,6 +44,9 @@ def load(
         revision: branch, tag or commit of a repository.
         quantize: "int8" or "int8-weight-only" for the decoder, or None.
 
+    Returns:
+        The loaded checkpoint.
+
     Raises:
         OutOfMemory: the model does not fit.
         UserError: unknown name, unreachable Hub, incomplete or foreign files, no such device.
@@ -87,7 +90,10 @@ def load(
 
 
 def pick_device(device: str | torch.device | None) -> torch.device:
-    """The device asked for, or the best there is.
+    """Pick the device asked for, or the best there is.
+
+    Returns:
+        The device.
 
     Raises:
         UserError: no such device here.
@@ -104,7 +110,10 @@ def pick_device(device: str | torch.device | None) -> torch.device:
 
 
 def pick_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype:
-    """The dtype asked for, or bfloat16 on CUDA and float32 elsewhere.
+    """Pick the dtype asked for, or bfloat16 on CUDA and float32 elsewhere.
+
+    Returns:
+        The dtype.
 
     Raises:
         UserError: not a dtype weights can have here.

@@ -37,7 +37,7 @@ class OutOfMemory(UserError):
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether ``error`` says that an allocation failed, on any device."""
+    """Return whether ``error`` says that an allocation failed, on any device."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     text = str(error).lower()
@@ -45,11 +45,14 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def within_memory(items: Iterator[T], device: torch.device) -> Iterator[T]:
-    """``items``; where they run out of memory, one clear error after everything was given back.
+    """Pass ``items`` on; where they run out of memory, give everything back first.
+
+    Yields:
+        The items.
 
     Raises:
         OutOfMemory: an allocation failed.
-    """
+    """  # noqa: DOC501  (what is not about memory passes through)
     try:
         yield from items
         return
@@ -61,7 +64,10 @@ def within_memory(items: Iterator[T], device: torch.device) -> Iterator[T]:
 
 
 def run_within_memory(work: Callable[[], T], device: torch.device) -> T:
-    """The result of ``work``; where it runs out of memory, one clear error.
+    """Call ``work``; where it runs out of memory, raise one clear error.
+
+    Returns:
+        Its result.
 
     Raises:
         OutOfMemory: an allocation failed.
@@ -70,7 +76,7 @@ def run_within_memory(work: Callable[[], T], device: torch.device) -> T:
 
 
 def refusal(device: torch.device) -> OutOfMemory:
-    """The error, and the cached memory of a GPU given back to it."""
+    """Return the error, having given a GPU its cached memory back."""
     free = "it has no more to give"
     if device.type == "cuda":
         torch.cuda.empty_cache()
@@ -86,7 +92,7 @@ def reset_peak_memory(device: torch.device) -> None:
 
 
 def peak_memory_bytes(device: torch.device) -> int:
-    """Peak bytes; 0 where the system does not say."""
+    """Return peak bytes; 0 where the system does not say."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if STATUS.is_file():  # Linux: what getrusage says there may be that of the process before exec

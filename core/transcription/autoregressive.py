@@ -158,7 +158,17 @@ class AutoregressiveRecognizer(Recognizer):
         clock: PhaseClock,
         cancelled: Callable[[], bool],
     ) -> Iterator[Recognition]:
-        """Draft if asked to, project, then decode what no draft settled."""
+        """Draft if asked to, project, then decode what no draft settled.
+
+        Args:
+            batch: the clips to write.
+            request: how.
+            clock: times the phases.
+            cancelled: asked before every pass of the decoder.
+
+        Yields:
+            Hypotheses after every pass, and marks of the projector, prefill and decode.
+        """
         clips, rows, options = batch.clips, batch.rows, request.options
         if options.decoding in DRAFTED:
             with clock.mark(phases.DRAFT):
@@ -229,6 +239,9 @@ class AutoregressiveRecognizer(Recognizer):
 def read_config(files: CheckpointFiles) -> ModelConfig:
     """Read config.json, with the end tokens of generation_config.json, which outrank its own.
 
+    Returns:
+        The config.
+
     Raises:
         ConfigError: a missing key, or dimensions that do not fit together.
     """
@@ -246,6 +259,9 @@ def with_end_tokens(config: ModelConfig, eos: int | list[int] | None) -> ModelCo
 
 def read_feature_config(files: CheckpointFiles) -> FeatureConfig:
     """Read preprocessor_config.json (flat or nested); without one, the family's standard.
+
+    Returns:
+        The front end's config.
 
     Raises:
         ConfigError: another sampling rate.

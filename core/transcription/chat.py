@@ -30,7 +30,7 @@ def stream_chat(
     options: GenerationOptions,
     cancelled: Callable[[], bool],
 ) -> Iterator[str]:
-    """Pieces of the answer to ``messages`` ({"role", "content"} each).
+    """Yield the answer to ``messages`` ({"role", "content"} each), piece by piece.
 
     Args:
         components: the loaded checkpoint.
@@ -39,6 +39,9 @@ def stream_chat(
         lora: [1, 1, 1] switch that turns the adapter off, or None without one.
         options: how to generate.
         cancelled: asked after every token.
+
+    Yields:
+        Text that became certain.
     """
     decoder, seen = StreamDecoder(components.tokenizer), 0
     steps = generate(

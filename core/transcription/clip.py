@@ -64,19 +64,22 @@ class Clip:
 
     @property
     def seconds(self) -> float:
-        """Length of the recording."""
+        """Return the length of the recording."""
         return self.waveform.shape[0] / SAMPLE_RATE
 
     def update_text(
         self, row: Hypothesis, tokenizer: TextDecoder, elapsed_s: float, *, whole: bool
     ) -> bool:
-        """Bring the text up to ``row``; whether there is anything new to show.
+        """Bring the text up to ``row``.
 
         Args:
             row: what was generated so far.
             tokenizer: makes text of it.
             elapsed_s: seconds since the request began.
             whole: decode all of it again: a leading beam may replace another.
+
+        Returns:
+            Whether there is anything new to show.
         """
         self.hypothesis = row
         if row.ids and self.first_text_ms is None:
@@ -93,7 +96,7 @@ class Clip:
     def finish_text(
         self, tokenizer: Tokenizer, frame_s: float | None, scale: OutOfDomainScale | None = None
     ) -> None:
-        """The final text and its words.
+        """Settle the final text and its words.
 
         Args:
             tokenizer: makes text of ids.
@@ -109,7 +112,7 @@ class Clip:
             self.out_of_domain = scale.warns(self.ctc_logits, self.words)
 
     def warnings(self, options: TranscribeOptions, *, stopped: bool) -> tuple[str, ...]:
-        """What the reader of the transcript should know."""
+        """Return what the reader of the transcript should know."""
         if self.hypothesis is None:
             return (STOPPED if stopped else NO_SPEECH,)
         told = {LOOP: REPEATING, CANCELLED: STOPPED}.get(self.hypothesis.stop or "")
@@ -122,6 +125,9 @@ class Clip:
 
 def read_clip(index: int, source: Source | Tensor, longest_s: float) -> Clip:
     """Read one recording.
+
+    Returns:
+        A clip with its waveform and nothing recognised yet.
 
     Raises:
         AudioError: no readable recording, or one longer than ``longest_s`` seconds.

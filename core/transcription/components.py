@@ -29,10 +29,13 @@ class Components:
     device: torch.device
 
     def prompt(self, request: Request, num_frames: int) -> list[int]:
-        """Prompt ids for a clip of ``num_frames`` feature frames.
+        """Write the prompt for a clip of ``num_frames`` feature frames.
+
+        Returns:
+            Token ids with exactly the audio positions the clip makes.
 
         Raises:
-            ValueError: the model cannot do what is asked.
+            UserError: the model cannot do what is asked.
         """
         audio_positions = self.model.num_audio_tokens(num_frames)
         ids = self.prompts.speech(request, audio_positions)

@@ -24,7 +24,7 @@ from core.transcription.options import DRAFTED, FAST_DRAFT, TranscribeOptions
 
 
 def acceptance_of(components: Components, options: TranscribeOptions) -> Acceptance | None:
-    """How unsure a draft may be and yet be kept; None where every token must be the greedy one."""
+    """Return how unsure a kept draft may be; None where every token must be the greedy one."""
     if options.decoding != FAST_DRAFT:
         return None
     return CHARACTER_ACCEPTANCE if components.bpe_head is None else BPE_ACCEPTANCE

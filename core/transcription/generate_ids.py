@@ -45,6 +45,9 @@ def continue_prompts(
         lora: [B, 1, 1] adapter switch, or None.
         options: how to generate.
 
+    Returns:
+        One finished hypothesis per row.
+
     Raises:
         ValueError: a prompt's audio positions do not match its waveform.
     """
@@ -63,5 +66,5 @@ def continue_prompts(
 
 
 def no_audio(model: GraniteSpeech, batch: int) -> Tensor:
-    """Stand-in audio embeddings [B, 1, E] for prompts without audio positions."""
+    """Return stand-in audio embeddings [B, 1, E] for prompts without audio positions."""
     return model.decoder.embed_tokens.weight.new_zeros(batch, 1, model.config.decoder.hidden_size)

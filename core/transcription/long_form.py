@@ -36,7 +36,7 @@ CHUNK_S = 30.0
 
 
 def seconds_of(source: Source | Tensor) -> float | None:
-    """Length of a recording where its header (or the tensor) says it, else None."""
+    """Return the length of a recording where its header (or the tensor) says it, else None."""
     if isinstance(source, Tensor):
         return source.shape[-1] / SAMPLE_RATE
     return probe(source).duration_s
@@ -56,11 +56,14 @@ class LongJob:
     heard_s: float = 0.0
 
     def run(self, source: Source | Tensor, index: int) -> Iterator[Event]:
-        """Events of the whole recording.
+        """Transcribe span after span.
+
+        Yields:
+            Events as they come; the last is the whole transcript.
 
         Raises:
             AudioError: no readable recording.
-            ValueError: the request does not fit the model.
+            UserError: the request does not fit the model.
         """
         total_s = seconds_of(source)
         spans = self._spans(source)
@@ -147,7 +150,7 @@ class LongJob:
 
 
 def shifted(transcript: Transcript, by_s: float) -> Transcript:
-    """The transcript with its times ``by_s`` seconds later."""
+    """Return the transcript with its times ``by_s`` seconds later."""
     return replace(
         transcript,
         segments=tuple(
@@ -178,9 +181,12 @@ def _sum(drafts: Sequence[DraftReport]) -> DraftReport:
 def stream_long(job: LongJob, source: Source | Tensor, index: int = 0) -> Iterator[Event]:
     """Run ``job`` over ``source``.
 
+    Yields:
+        Events as they come; the last is the whole transcript.
+
     Raises:
         AudioError: no readable recording.
         OutOfMemory: there was not enough memory for a batch of spans.
-        ValueError: the request does not fit the model.
+        UserError: the request does not fit the model.
     """
     yield from within_memory(job.run(source, index), job.request.recognizer.checkpoint.device)

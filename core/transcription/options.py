@@ -1,7 +1,7 @@
 """What a caller may ask of a transcription, and what comes back while it runs.
 
 In: keyword options. Out: :class:`TranscribeOptions`, checked once; and the events of a stream.
-A misspelt option is a ``TypeError``, a wrong value a ``ValueError`` that says what was expected.
+A misspelt option is a ``TypeError``, a wrong value a ``UserError`` that says what was expected.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
+from core.errors import UserError
 from core.generation.sampling import GenerationOptions
 from core.text.prompts import TASKS, Request
 from core.text.transcript import Transcript
@@ -89,19 +90,19 @@ class TranscribeOptions:
             ("decoding", self.decoding, DECODINGS),
         ):
             if value not in known:
-                raise ValueError(f"{name} is {value!r}; expected one of {', '.join(known)}")
+                raise UserError(f"{name} is {value!r}; expected one of {', '.join(known)}")
         if self.batch_size < 1:
-            raise ValueError(f"batch_size is {self.batch_size}; expected at least 1")
+            raise UserError(f"batch_size is {self.batch_size}; expected at least 1")
         if isinstance(self.keywords, str):
-            raise ValueError(f"keywords is the text {self.keywords!r}; expected a list of words")
+            raise UserError(f"keywords is the text {self.keywords!r}; expected a list of words")
         if self.num_beams is not None and self.decoding != "beam":
-            raise ValueError(f"num_beams came with decoding {self.decoding!r}; expected 'beam'")
+            raise UserError(f"num_beams came with decoding {self.decoding!r}; expected 'beam'")
         if self.temperature is not None and self.decoding != "sample":
-            raise ValueError(f"temperature came with decoding {self.decoding!r}; expected 'sample'")
+            raise UserError(f"temperature came with decoding {self.decoding!r}; expected 'sample'")
         self.generation()
 
     def request(self) -> Request:
-        """What to ask of the model, in words."""
+        """Return what to ask of the model, in words."""
         return Request(
             task=self.task,
             language=self.language,
@@ -111,7 +112,7 @@ class TranscribeOptions:
         )
 
     def generation(self) -> GenerationOptions:
-        """How to generate, in numbers."""
+        """Return how to generate, in numbers."""
         beams = DEFAULT_BEAMS if self.num_beams is None else self.num_beams
         heat = DEFAULT_TEMPERATURE if self.temperature is None else self.temperature
         return GenerationOptions(

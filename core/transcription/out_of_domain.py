@@ -21,6 +21,7 @@ from torch import Tensor
 
 from core.checkpoint.catalog import DESCRIPTION_FILE, read_description
 from core.checkpoint.catalog import OUTSIDE as KEY
+from core.errors import UserError
 from core.model.ctc import BLANK
 from core.text.alignment import spell
 from core.text.transcript import Word
@@ -38,17 +39,17 @@ class OutOfDomainScale:
     limit: float
 
     def probability(self, signs: Sequence[float]) -> float:
-        """How likely a clip with these signs is outside the model's domain."""
+        """Return how likely a clip with these signs is outside the model's domain."""
         value = self.bias + sum(w * s for w, s in zip(self.weights, signs, strict=True))
         return 1.0 / (1.0 + math.exp(-max(-60.0, min(60.0, value))))
 
     def warns(self, ctc_logits: Tensor, words: Sequence[Word]) -> bool:
-        """Whether a transcript deserves the warning; False where nothing was written."""
+        """Return whether a transcript deserves the warning; False where nothing was written."""
         signs = uncertainty_features(ctc_logits, words)
         return signs is not None and self.probability(signs) > self.limit
 
     def as_dict(self) -> dict[str, Any]:
-        """What ``lab.json`` holds under "outside"."""
+        """Return what ``lab.json`` holds under "outside"."""
         named = dict(zip(SIGNS, self.weights, strict=True))
         return {"bias": self.bias, "weights": named, "limit": self.limit}
 
@@ -93,10 +94,13 @@ def uncertainty_features(ctc_logits: Tensor, words: Sequence[Word]) -> tuple[flo
 
 
 def read_scale(folder: Path) -> OutOfDomainScale | None:
-    """The scale of the checkpoint in ``folder``, or None if it brings none.
+    """Read the scale of the checkpoint in ``folder``.
+
+    Returns:
+        The scale, or None if the checkpoint brings none.
 
     Raises:
-        ValueError: a file or a scale that cannot be read.
+        UserError: a file or a scale that cannot be read.
     """
     file = folder / DESCRIPTION_FILE
     if not file.is_file():
@@ -106,11 +110,18 @@ def read_scale(folder: Path) -> OutOfDomainScale | None:
 
 
 def parse_scale(raw: Any, source: str) -> OutOfDomainScale:
-    """A scale as :meth:`OutOfDomainScale.as_dict` writes it.
+    """Parse a scale as :meth:`OutOfDomainScale.as_dict` writes it.
+
+    Args:
+        raw: from JSON, so anything.
+        source: names it in messages.
+
+    Returns:
+        The scale.
 
     Raises:
-        ValueError: another form, with what was expected.
-    """
+        UserError: another form, with what was expected.
+    """  # noqa: DOC501  (the KeyError never leaves)
     try:
         weights: Mapping[str, float] = raw["weights"]
         if set(weights) != set(SIGNS):
@@ -118,10 +129,10 @@ def parse_scale(raw: Any, source: str) -> OutOfDomainScale:
         ordered = tuple(float(weights[name]) for name in SIGNS)
         scale = OutOfDomainScale(float(raw["bias"]), ordered, float(raw["limit"]))
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
+        raise UserError(
             f"{source}: {KEY!r} is {raw!r}; expected a bias, a limit and weights of "
             f"{', '.join(SIGNS)}"
         ) from error
     if not all(math.isfinite(value) for value in (scale.bias, scale.limit, *scale.weights)):
-        raise ValueError(f"{source}: {KEY!r} holds {raw!r}; expected finite numbers")
+        raise UserError(f"{source}: {KEY!r} holds {raw!r}; expected finite numbers")
     return scale

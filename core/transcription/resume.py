@@ -17,6 +17,7 @@ from typing import Any
 from torch import Tensor
 
 from core.audio.container import Source
+from core.errors import UserError
 from core.text.transcript import DraftReport, PhaseTime, Segment, Transcript, Word
 from core.transcription.options import TranscribeOptions
 
@@ -32,7 +33,7 @@ _SPEED_ONLY = ("engine", "batch_size")
 def open_journal(
     folder: Path, source: Source | Tensor, model: dict[str, Any], options: TranscribeOptions
 ) -> Journal | None:
-    """The journal of this recording, model and options in ``folder``; None for what is no file.
+    """Open the journal of this recording, model and options in ``folder``.
 
     Args:
         folder: made if it is not there.
@@ -40,8 +41,11 @@ def open_journal(
         model: what decides the text, besides the options.
         options: of the request.
 
+    Returns:
+        The journal, or None for a source that is no file.
+
     Raises:
-        ValueError: the folder cannot be written to.
+        UserError: the folder cannot be written to.
     """
     if not isinstance(source, str | Path):
         return None
@@ -54,7 +58,7 @@ def open_journal(
     try:
         return Journal(folder / f"{Path(source).stem}-{name[:16]}.jsonl", purpose)
     except OSError as error:
-        raise ValueError(
+        raise UserError(
             f"{folder}: finished parts cannot be kept there ({error.strerror}); expected a folder "
             "that can be written to"
         ) from error
@@ -69,7 +73,7 @@ class Journal:
         self._known = self._read()
 
     def get(self, key: Key) -> Transcript | None:
-        """The transcript of the span from key[0] to key[1] seconds, if it is finished."""
+        """Return the transcript of the span from key[0] to key[1] seconds, if it is finished."""
         return self._known.get(key)
 
     def add(self, key: Key, transcript: Transcript) -> None:
@@ -104,7 +108,7 @@ class Journal:
 
 
 def read_transcript(raw: dict[str, Any]) -> Transcript:
-    """A transcript from the object ``Transcript.to_dict`` made of it."""
+    """Rebuild a transcript from the object ``Transcript.to_dict`` made of it."""
     known = {field.name: raw[field.name] for field in fields(Transcript)}
     known["segments"] = tuple(Segment(**item) for item in raw["segments"])
     known["words"] = tuple(Word(**item) for item in raw["words"])

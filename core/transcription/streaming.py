@@ -25,6 +25,7 @@ from torch import Tensor
 
 from core.audio.microphone import Microphone
 from core.audio.segmentation import SpeechSegment
+from core.errors import UserError
 from core.text.transcript import Segment, Transcript, Word
 from core.transcription.stable_words import Agreement
 
@@ -52,12 +53,12 @@ class LiveState:
 
     @property
     def behind_s(self) -> float:
-        """How much of what was heard is not in the text yet."""
+        """Return how much of what was heard is not in the text yet."""
         return max(0.0, self.heard_s - self.covered_s)
 
     @property
     def rtf(self) -> float | None:
-        """Time the model took over time heard; below 1 keeps up."""
+        """Return the time the model took over time heard; below 1 keeps up."""
         return self.working_s / self.heard_s if self.heard_s > 0 else None
 
 
@@ -86,16 +87,19 @@ class Live:
         self._lock = Lock()  # guards _blocks, _came_s, _ended and _state
 
     def push(self, samples: NDArray[Any], rate: int) -> bool:
-        """Take the next block of the microphone; returns whether there is enough for a step.
+        """Take the next block of the microphone.
+
+        Returns:
+            Whether there is enough for a step.
 
         Raises:
-            ValueError: more than :data:`MAX_LIVE_S` came, or the recording has ended.
+            UserError: more than :data:`MAX_LIVE_S` came, or the recording has ended.
         """
         with self._lock:
             if self._ended:
-                raise ValueError("the recording has ended; start a new one")
+                raise UserError("the recording has ended; start a new one")
             if self._came_s >= MAX_LIVE_S:
-                raise ValueError(
+                raise UserError(
                     f"live text ends after {MAX_LIVE_S / 60:.0f} minutes; stop, and start again"
                 )
             self._blocks.append((samples, rate))
@@ -103,12 +107,12 @@ class Live:
         return self.is_due()
 
     def end(self) -> None:
-        """No more blocks will come."""
+        """Note that no more blocks will come."""
         with self._lock:
             self._ended = True
 
     def is_due(self) -> bool:
-        """Whether :meth:`step` has something to do."""
+        """Return whether :meth:`step` has something to do."""
         with self._lock:
             if self._state.done:
                 return False
@@ -116,7 +120,7 @@ class Live:
             return self._ended or bool(self._waiting) or fresh >= STEP_S
 
     def state(self) -> LiveState:
-        """The text by now."""
+        """Return the text by now."""
         with self._lock:
             behind = max(self._state.worst_s, self._came_s - self._state.covered_s)
             return replace(self._state, heard_s=self._came_s, worst_s=behind)
@@ -142,9 +146,10 @@ class Live:
         self._tell(time.perf_counter() - begin, 0 if span is None else 1, ended)
 
     def transcript(self) -> Transcript | None:
-        """Everything said so far as one transcript; None before the first pass.
+        """Join everything said so far; its cost is that of all passes.
 
-        Its cost is that of all passes. Token ids are left out: passes overlap.
+        Returns:
+            One transcript without token ids, for passes overlap; None before the first pass.
         """
         state = self.state()
         if self._last is None:
@@ -168,7 +173,7 @@ class Live:
         )
 
     def recording(self) -> NDArray[np.int16]:
-        """Everything heard, [N] at 16 kHz."""
+        """Return everything heard, [N] at 16 kHz."""
         return self._microphone.recording()
 
     def _take_in(self) -> bool:

@@ -47,6 +47,9 @@ class TranscriptionBatch:
     def run(self, sources: Sequence[Source | Tensor]) -> Iterator[Event]:
         """Yield the events of the whole batch.
 
+        Yields:
+            Events as they happen, one :class:`Finished` per clip at the end.
+
         Raises:
             AudioError: a source is no readable recording.
             UserError: the request does not fit the model.
