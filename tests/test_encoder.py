@@ -12,9 +12,9 @@ from core.model.encoder import (
     DepthwiseConv,
     EncoderOutput,
     padded_length,
-    shift_relative,
 )
 from core.model.features import pad_features
+from core.model.shaw_attention import relative_rows, shift_relative
 from tiny_models import random_model, raw_config
 
 BLOCK = 20
@@ -55,11 +55,13 @@ def test_the_shift_is_a_gather_by_relative_distance(block: int):
 def test_position_terms_are_shaws(encoder: ConformerEncoder):
     # The definition: query i, key j, the learned row of distance i - j.
     attention = encoder.layers[0].attn
-    q = torch.randn(1, attention.num_heads, BLOCK, attention.dim_head)
-    distance = torch.arange(BLOCK)[:, None] - torch.arange(BLOCK) + attention.max_pos_emb
+    width = attention.rel_pos_emb.embedding_dim
+    q = torch.randn(1, attention.num_heads, BLOCK, width)
+    middle = attention.rel_pos_emb.num_embeddings // 2
+    distance = torch.arange(BLOCK)[:, None] - torch.arange(BLOCK) + middle
     rows = attention.rel_pos_emb(distance)  # [C, C, d]
     expected = torch.einsum("nhid,ijd->nhij", q, rows)
-    found = shift_relative(q @ attention._relative_rows(BLOCK).T)
+    found = shift_relative(q @ relative_rows(attention.rel_pos_emb.weight, BLOCK).T)
     torch.testing.assert_close(found, expected)
 
 

@@ -1,19 +1,21 @@
 """Stored tensors -> the model, strictly. Names and layout are those of ``core.checkpoint.key_map``.
 
-In: the paths of a resolved checkpoint (see ``core.checkpoint.hub``). Out: a :class:`GraniteSpeech`
-on its device in its dtype, with a report of what was used. Reads safetensors only, memory-mapped,
-one tensor at a time; a missing, surplus or misshapen tensor is an error.
+In: the paths of a resolved checkpoint (see ``core.checkpoint.hub``). Out: a :class:`GraniteSpeech`,
+or the model of another family, on its device in its dtype, with a report of what was used. Reads
+safetensors only, memory-mapped, one tensor at a time; a missing, surplus or misshapen tensor is an
+error.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from core.checkpoint.key_map import POINTWISE, native_name, stored_name
 from core.checkpoint.safetensors_io import CheckpointError, open_safetensors
@@ -22,6 +24,9 @@ from core.model.granite_speech import GraniteSpeech
 
 _DROPPED = re.compile(r"(rotary_emb\.inv_freq|attention_dists|position_ids)$")
 _OLD_3_2 = "encoder.rnn_tr."
+_HEAD = "decoder.lm_head.weight"
+
+Model = TypeVar("Model", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -45,10 +50,28 @@ def load_model(
     Raises:
         CheckpointError: tensors missing, misshapen, surplus, or a file that cannot be read.
     """
+    config = _settle_tying(config, any(native_name(key) == _HEAD for key in shards))
+    return load_into(lambda: GraniteSpeech(config), shards, dtype=dtype, device=device)
+
+
+def load_into(
+    build: Callable[[], Model],
+    shards: Mapping[str, Path],
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> tuple[Model, LoadReport]:
+    """Do what :func:`load_model` does for the model of any family.
+
+    A tensor gets the dtype that ``build().to(dtype)`` gives it, so a module that stays in float32
+    is filled in float32.
+
+    Raises:
+        CheckpointError: tensors missing, misshapen, surplus, or a file that cannot be read.
+    """
     stored, unused = _by_native_name(shards)
-    config = _settle_tying(config, "decoder.lm_head.weight" in stored)
     with torch.device("meta"):
-        model = GraniteSpeech(config)
+        model = build().to(dtype)
     wanted = model.state_dict()
     _compare_names(set(wanted), set(stored), shards)
     state = {}
@@ -60,8 +83,7 @@ def load_model(
                 f"tensor {stored[name][0]!r} in {stored[name][1].name} has shape "
                 f"{tuple(tensor.shape)}; config.json asks for {tuple(wanted[name].shape)}"
             )
-        kind = dtype if tensor.is_floating_point() else tensor.dtype
-        state[name] = tensor.to(device=device, dtype=kind)
+        state[name] = tensor.to(device=device, dtype=wanted[name].dtype)
     model.load_state_dict(state, strict=True, assign=True)
     model.requires_grad_(False).eval()
     return model, LoadReport(len(state), 0, unused)

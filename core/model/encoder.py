@@ -20,9 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.model import linear as products
 from core.model.config import EncoderConfig
 from core.model.lora import AdaptableLinear
+from core.model.shaw_attention import shaw_attention, split_blocks
 
 
 class EncoderOutput(NamedTuple):
@@ -51,17 +51,12 @@ class FeedForward(nn.Module):
 
 
 class BlockAttention(nn.Module):
-    """Self-attention inside blocks of C frames with Shaw's relative positions (arXiv 1803.02155).
-
-    The position term q_i . r_(i-j) is one matrix product against the 2C-1 relative rows, then a
-    shift; nothing of size C x C x d is ever gathered.
-    """
+    """Self-attention inside blocks of C frames; see ``core.model.shaw_attention``."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         inner = config.num_heads * config.dim_head
-        self.num_heads, self.dim_head = config.num_heads, config.dim_head
-        self.context_size, self.max_pos_emb = config.context_size, config.max_pos_emb
+        self.num_heads, self.context_size = config.num_heads, config.context_size
         self.pre_norm = nn.LayerNorm(config.hidden_dim)
         self.to_q = AdaptableLinear(config.hidden_dim, inner, bias=False)
         self.to_kv = AdaptableLinear(config.hidden_dim, 2 * inner, bias=False)
@@ -76,43 +71,16 @@ class BlockAttention(nn.Module):
         missing = frames_missing(length, block)
         x = self.pre_norm(x)
         key, value = self.to_kv(x, lora).chunk(2, dim=-1)
-        rows = (self.to_q(x, lora), key, value)
-        q, k, v = (self._blocks(t, block, missing) for t in rows)  # [N, H, C, d]
-        scale = self.dim_head**-0.5
-        # One product for all blocks and heads; as a batched one it took up to five times as long.
+        rows = [self.to_q(x, lora), key, value]
+        if missing:
+            rows = [F.pad(t, (0, 0, 0, missing)) for t in rows]
+        q, k, v = (split_blocks(t, block, self.num_heads) for t in rows)  # [N, H, C, d]
         # Clips of several blocks have rows by whole blocks; a compiler is not asked which it has.
         several = not torch.compiler.is_compiling() and length > self.context_size
-        queries, columns = q.reshape(-1, self.dim_head), self._relative_rows(block)
-        by_column = products.linear(queries, columns, few_sizes=several)  # [N*H*C, 2C-1]
-        bias = shift_relative(by_column.view(*q.shape[:3], -1)) * scale  # [N, H, C, C]
-        bias = bias.masked_fill(key_is_padding, torch.finfo(bias.dtype).min)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)
+        table = self.rel_pos_emb.weight
+        out = shaw_attention(q, k, v, table, key_is_padding, few_sizes=several)
         out = out.transpose(1, 2).reshape(batch, length + missing, -1)[:, :length]  # [B, T, H*d]
         return self.dropout(self.to_out(out, lora))
-
-    def _blocks(self, x: Tensor, block: int, missing: int) -> Tensor:
-        if missing:
-            x = F.pad(x, (0, 0, 0, missing))
-        return x.reshape(-1, block, self.num_heads, self.dim_head).transpose(1, 2)
-
-    def _relative_rows(self, block: int) -> Tensor:
-        """Rows of distances C-1 down to -(C-1), [2C-1, d]; |i-j| < C, so the clamp never acts."""
-        first, last = self.max_pos_emb - block + 1, self.max_pos_emb + block
-        return self.rel_pos_emb.weight[first:last].flip(0)
-
-
-def shift_relative(scores: Tensor) -> Tensor:
-    """Scores by relative column [..., C, 2C-1] -> by key [..., C, C], a view of them.
-
-    out[i, j] = scores[i, j - i + C - 1]: in memory each row begins one column before the one above
-    it, which a stride says without moving anything.
-
-    Source: the relative shift of Transformer-XL (arXiv 1901.02860, appendix B).
-    """
-    block, columns = scores.shape[-2:]
-    scores = scores.contiguous()
-    first = scores[..., block - 1 :]  # where the view begins
-    return first.as_strided((*scores.shape[:-1], block), (*scores.stride()[:-2], columns - 1, 1))
 
 
 class DepthwiseConv(nn.Module):

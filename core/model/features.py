@@ -80,14 +80,23 @@ class LogMel(nn.Module):
         Raises:
             ValueError: the waveform is not one-dimensional or shorter than one window.
         """
-        if waveform.ndim != 1:
-            raise ValueError(f"expected one mono waveform [N], got shape {tuple(waveform.shape)}")
-        if waveform.shape[0] < MIN_SAMPLES:
-            raise ValueError(
-                f"the recording has {waveform.shape[0]} samples; at least {MIN_SAMPLES} "
-                f"({1000 * MIN_SAMPLES / self.config.sampling_rate:.0f} ms) are needed"
-            )
+        check_waveform(waveform, self.config.sampling_rate)
         return stack_frames(log_compress(self.mel(waveform.float()).T))  # [T, 2*mels]
+
+
+def check_waveform(waveform: Tensor, sampling_rate: int) -> None:
+    """See that ``waveform`` is one clip [N] of at least one window.
+
+    Raises:
+        ValueError: the waveform is not one-dimensional or shorter than one window.
+    """
+    if waveform.ndim != 1:
+        raise ValueError(f"expected one mono waveform [N], got shape {tuple(waveform.shape)}")
+    if waveform.shape[0] < MIN_SAMPLES:
+        raise ValueError(
+            f"the recording has {waveform.shape[0]} samples; at least {MIN_SAMPLES} "
+            f"({1000 * MIN_SAMPLES / sampling_rate:.0f} ms) are needed"
+        )
 
 
 def log_compress(power: Tensor) -> Tensor:

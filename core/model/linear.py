@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 HAS_ONEDNN = torch.backends.mkldnn.is_available()
 LARGE = 2**17  # weights; below, preparing for a new number of rows costs what it saves
@@ -37,6 +37,14 @@ def linear(
     if not _suits_onednn(x, weight, least=1 if few_sizes else LARGE):
         return F.linear(x, weight, bias)
     return by_onednn(x, weight, bias) if compiling else _onednn(x, weight, bias)
+
+
+class Linear(nn.Linear):
+    """``nn.Linear`` by :func:`linear`, for models that take no adapters."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [..., I] -> [..., O]."""
+        return linear(x, self.weight, self.bias)
 
 
 def _row_in_a_loop(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

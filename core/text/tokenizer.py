@@ -47,6 +47,10 @@ class Tokenizer:
         """Text of ``ids`` without special tokens."""
         return self._fast.decode(list(ids), skip_special_tokens=True)
 
+    def token_of(self, token_id: int) -> str | None:
+        """The token with ``token_id`` as tokenizer.json spells it, None if there is none."""
+        return self._fast.id_to_token(token_id)
+
     def specials_in(self, text: str) -> list[str]:
         """Special tokens that appear in ``text`` as words; a person's text should have none."""
         return [token for token in self.special_tokens if token in text]

@@ -22,12 +22,20 @@ def split_words(
     tokenizer: Tokenizer, ids: Sequence[int], logprobs: Sequence[float]
 ) -> tuple[Word, ...]:
     """Words of the generated text, each with the confidence of the tokens that spell it."""
+    return tuple(
+        Word(text=text, start=None, end=None, confidence=confidence([logprobs[i] for i in places]))
+        for text, places in group_words(tokenizer, ids)
+    )
+
+
+def group_words(tokenizer: Tokenizer, ids: Sequence[int]) -> list[tuple[str, list[int]]]:
+    """Words of the text of ``ids``, each with the places in ``ids`` of the tokens that spell it."""
     decoder = StreamDecoder(tokenizer)
-    words: list[tuple[str, list[float]]] = []
-    waiting: list[float] = []  # tokens whose text is not certain yet: parts of one character
+    words: list[tuple[str, list[int]]] = []
+    waiting: list[int] = []  # tokens whose text is not certain yet: parts of one character
     fresh = True
-    for token, logprob in zip(ids, logprobs, strict=True):
-        waiting.append(logprob)
+    for place, token in enumerate(ids):
+        waiting.append(place)
         piece = decoder.push(token)
         if piece:
             fresh = _add(words, piece, waiting, fresh)
@@ -35,20 +43,15 @@ def split_words(
     rest = decoder.finish()
     if rest:
         _add(words, rest, waiting, fresh)
-    return tuple(
-        Word(text=text, start=None, end=None, confidence=confidence(scores))
-        for text, scores in words
-    )
+    return words
 
 
-def _add(
-    words: list[tuple[str, list[float]]], piece: str, scores: list[float], fresh: bool
-) -> bool:
+def _add(words: list[tuple[str, list[int]]], piece: str, places: list[int], fresh: bool) -> bool:
     """Append a piece of text; returns whether the next piece begins a new word."""
     for number, part in enumerate(piece.split()):
         continues = number == 0 and not fresh and not piece[0].isspace()
         if continues and words:
-            words[-1] = (words[-1][0] + part, words[-1][1] + scores)
+            words[-1] = (words[-1][0] + part, words[-1][1] + places)
         else:
-            words.append((part, list(scores)))
+            words.append((part, list(places)))
     return piece[-1].isspace() if piece.strip() else True

@@ -1,0 +1,155 @@
+"""The files of a ``granite_speech5_ctc`` checkpoint -> its dimensions and its front end.
+
+In: the parsed ``config.json``, or a resolved checkpoint. Out: :class:`GraniteSpeech5Config` and
+:class:`DeltaFeatureConfig`, checked to fit together. transformers writes every key of this family,
+so a missing one is an error; keys that inference does not read are ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from core.checkpoint.hub import CheckpointFiles
+from core.model.config import ConfigError
+from core.model.ctc import BLANK
+from core.model.delta_features import VALUES_PER_BIN, DeltaFeatureConfig
+from core.model.features import DYNAMIC_RANGE
+from core.model.granite_speech5_ctc import GraniteSpeech5Config
+
+MODEL_TYPE = "granite_speech5_ctc"
+EXTRACTOR = "GraniteSpeech5FeatureExtractor"
+
+# The published front end, for folders that do not state theirs.
+STANDARD_FRONT_END = DeltaFeatureConfig(16_000, 512, 400, 160, 80, 3)
+
+
+def parse_granite_speech5_ctc(raw: Mapping[str, Any], source: str) -> GraniteSpeech5Config:
+    """Read a parsed ``config.json``; ``source`` names it in messages.
+
+    Raises:
+        ConfigError: another model type, a missing key, or values that do not fit together.
+    """
+    if raw.get("model_type") != MODEL_TYPE:
+        raise ConfigError(
+            f"{source}: model_type is {raw.get('model_type')!r}; expected {MODEL_TYPE!r}"
+        )
+    part = _take(raw, "encoder_config", source, "model")
+
+    def take(key: str) -> Any:
+        return _take(part, key, source, "encoder")
+
+    width, heads = take("hidden_size"), take("num_attention_heads")
+    config = GraniteSpeech5Config(
+        input_dim=VALUES_PER_BIN * take("num_mel_bins"),
+        num_layers=take("num_hidden_layers"),
+        hidden_dim=width,
+        num_heads=heads,
+        dim_head=part.get("head_dim") or width // heads,
+        feedforward_dim=take("intermediate_size"),
+        feedforward_bias=take("attention_bias"),  # its name notwithstanding
+        hidden_act=take("hidden_act"),
+        vocab_size=take("vocab_size"),
+        context_size=take("context_size"),
+        max_pos_emb=take("max_position_embeddings"),
+        conv_kernel_size=take("conv_kernel_size"),
+        conv_expansion_factor=take("conv_expansion_factor"),
+        subsample_layers=tuple(sorted(take("subsample_layers"))),
+    )
+    _check_head(raw, config, source)
+    _check_encoder(config, part.get("num_key_value_heads") or heads, source)
+    return config
+
+
+def read_delta_features(files: CheckpointFiles, config: GraniteSpeech5Config) -> DeltaFeatureConfig:
+    """Read the front end of ``processor_config.json``, or take the published one.
+
+    ``preprocessor_config.json`` counts only if it is this family's: the published repository keeps
+    one of an older program.
+
+    Raises:
+        ConfigError: a front end that this code does not compute or that does not fit the encoder.
+    """
+    raw = files.json("processor_config.json").get("feature_extractor")
+    older = files.json("preprocessor_config.json")
+    if raw is None and older.get("feature_extractor_type") == EXTRACTOR:
+        raw = older
+    raw, standard = raw or {}, STANDARD_FRONT_END
+    found = DeltaFeatureConfig(
+        sampling_rate=raw.get("sampling_rate", standard.sampling_rate),
+        n_fft=raw.get("n_fft", standard.n_fft),
+        win_length=raw.get("win_length", standard.win_length),
+        hop_length=raw.get("hop_length", standard.hop_length),
+        n_mels=raw.get("num_mel_bins", standard.n_mels),
+        delta_win_length=raw.get("delta_win_length", standard.delta_win_length),
+    )
+    depth = raw.get("logmel_floor_db", DYNAMIC_RANGE)
+    _require(
+        files.source,
+        (
+            found.sampling_rate == standard.sampling_rate,
+            f"the front end wants {found.sampling_rate} Hz; expected {standard.sampling_rate}",
+        ),
+        (depth == DYNAMIC_RANGE, f"logmel_floor_db is {depth}; expected {DYNAMIC_RANGE}"),
+        (
+            found.row_width == config.input_dim,
+            f"the front end makes rows of {found.row_width} values; the encoder expects "
+            f"{config.input_dim}",
+        ),
+    )
+    return found
+
+
+def _take(raw: Mapping[str, Any], key: str, source: str, part: str) -> Any:
+    if raw.get(key) is None:
+        raise ConfigError(f"{source}: {part} has no {key!r}; expected a complete config.json")
+    return raw[key]
+
+
+def _check_head(raw: Mapping[str, Any], config: GraniteSpeech5Config, source: str) -> None:
+    vocabulary = _take(raw, "vocab_size", source, "model")
+    blank = raw.get("pad_token_id", BLANK)
+    _require(
+        source,
+        (
+            vocabulary == config.vocab_size,
+            f"vocab_size is {vocabulary} but the encoder's is {config.vocab_size}; expected the "
+            "same number",
+        ),
+        (blank == BLANK, f"pad_token_id, the blank label, is {blank}; expected {BLANK}"),
+        (
+            raw.get("tie_word_embeddings", True),
+            "tie_word_embeddings is false; expected one CTC head for the middle and the end",
+        ),
+    )
+
+
+def _check_encoder(config: GraniteSpeech5Config, key_heads: int, source: str) -> None:
+    halved = config.subsample_layers
+    _require(
+        source,
+        (
+            0 < config.context_size <= config.max_pos_emb,
+            f"context_size {config.context_size} must be between 1 and max_position_embeddings "
+            f"{config.max_pos_emb}",
+        ),
+        (
+            key_heads == config.num_heads,
+            f"num_key_value_heads is {key_heads}; expected {config.num_heads}, one a head",
+        ),
+        (
+            config.conv_kernel_size % 2 == 1,
+            f"conv_kernel_size is {config.conv_kernel_size}; expected an odd number",
+        ),
+        (
+            len(set(halved)) == len(halved) and set(halved) <= set(range(config.num_layers)),
+            f"subsample_layers is {list(halved)}; expected different layers from 0 to "
+            f"{config.num_layers - 1}",
+        ),
+    )
+
+
+def _require(source: str, *rules: tuple[bool, str]) -> None:
+    for holds, message in rules:
+        if not holds:
+            raise ConfigError(f"{source}: {message}")
