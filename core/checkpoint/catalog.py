@@ -130,6 +130,30 @@ CATALOG: dict[str, ModelInfo] = {
             keywords=True,
             punctuation=True,
         ),
+        ModelInfo(
+            name="granite-speech-5.0-470m-turboctc",
+            source="ibm-granite/granite-speech-5.0-470m-turboctc",
+            family="5.0-ctc",
+            title="Granite Speech 5.0 470M TurboCTC",
+            licence="Apache-2.0",
+            size_bytes=int(0.88 * _GB),
+            parameters=472_928_256,
+            tasks=("transcribe",),
+            languages=("en",),
+            notes="An encoder with a CTC head: lower case, no punctuation, no prompt",
+        ),
+        ModelInfo(
+            name="granite-speech-5.0-470m-turboctc-nc",
+            source="ibm-granite/granite-speech-5.0-470m-turboctc-nc",
+            family="5.0-ctc",
+            title="Granite Speech 5.0 470M TurboCTC (non-commercial)",
+            licence="CC-BY-NC-SA-4.0: not for commercial use",
+            size_bytes=int(0.88 * _GB),
+            parameters=472_928_256,
+            tasks=("transcribe",),
+            languages=("en",),
+            notes="An encoder with a CTC head: lower case, no punctuation, no prompt",
+        ),
     )
 }
 

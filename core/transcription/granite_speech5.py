@@ -1,0 +1,259 @@
+"""Granite Speech 5.0 TurboCTC: an encoder whose CTC head writes word pieces, and nothing else.
+
+In: a loaded checkpoint. Out: :class:`CTCRecognizer`, and :data:`FAMILY`, its line in the registry.
+Reading the head is a phase of its own, ``ctc_decode``. There is no prompt, no cache, no sampling
+and no LoRA; words have the times of the rows they were read in, 80 ms each.
+
+Shapes: B clips, R feature rows, T rows of the head, V word pieces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from core import phases
+from core.checkpoint.catalog import CATALOG, ModelInfo, lookup
+from core.checkpoint.config_granite_speech5_ctc import (
+    MODEL_TYPE,
+    parse_granite_speech5_ctc,
+    read_delta_features,
+)
+from core.checkpoint.hub import CheckpointFiles
+from core.checkpoint.weights import LoadReport, load_into
+from core.engine.compiling import Compiler
+from core.engine.graphs import Graph
+from core.errors import UserError
+from core.generation.ctc_greedy import (
+    BestLabels,
+    CTCToken,
+    best_labels,
+    emitted_tokens,
+    timed_words,
+)
+from core.generation.ctc_prefix_beam import (
+    PrefixBeamOptions,
+    WordList,
+    place_tokens,
+    prefix_beam_search,
+    spell_word,
+)
+from core.generation.greedy import EOS, Hypothesis
+from core.model.ctc import BLANK
+from core.model.delta_features import DeltaLogMel
+from core.model.features import Features, pad_features
+from core.model.granite_speech5_ctc import GraniteSpeech5Config, GraniteSpeech5CTC
+from core.phases import PhaseClock
+from core.text.ctc_tokenizer import check_ctc_tokenizer, decode_emitted
+from core.transcription.clip import Clip
+from core.transcription.options import DEFAULT_BEAMS, PhaseDone, PhaseStarted, TranscribeOptions
+from core.transcription.recognizer import (
+    Checkpoint,
+    Encoded,
+    EncodedClips,
+    Family,
+    NamedEngine,
+    Recognition,
+    RecognitionRequest,
+    Recognizer,
+)
+
+CTC_DECODE = "ctc_decode"
+MAX_SINGLE_PASS_S = 600.0  # memory is the only limit of the model itself
+LABELS_PER_ROW = 8  # of a row, tried by the prefix beam
+BONUS = 1.0  # nats a listed word earns for each of its tokens
+TYPICAL_ROWS = 200  # any size but one: it is a symbol in the graph
+
+ForwardStage = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class CTCEngine:
+    """The one stage: features [B, R, F], lengths [B] -> logits [B, T, V] and their lengths [B]."""
+
+    name: str
+    forward: ForwardStage
+
+
+class CTCRecognizer(Recognizer):
+    """Greedy CTC, or a prefix beam that leans towards given words."""
+
+    token_phases = (CTC_DECODE,)
+    decodings = ("greedy", "beam")
+    max_audio_s = MAX_SINGLE_PASS_S
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__(checkpoint)
+        self.model: GraniteSpeech5CTC = checkpoint.model
+        config: GraniteSpeech5Config = checkpoint.config
+        features = read_delta_features(checkpoint.files, config)
+        self.feature_extractor = DeltaLogMel(features).to(checkpoint.device)
+        self.frame_s = features.seconds_of_frames(config.rows_per_label)
+        check_ctc_tokenizer(
+            checkpoint.required_tokenizer(), config.vocab_size, checkpoint.files.source
+        )
+        self._engines: dict[str, CTCEngine] = {"eager": CTCEngine("eager", self._forward)}
+
+    def check(self, options: TranscribeOptions) -> None:
+        """Refuse tasks, languages and keywords that a CTC head cannot follow.
+
+        Raises:
+            UserError: the option, and what is possible.
+        """
+        super().check(options)
+        title, languages = self.checkpoint.model_info.title, self.checkpoint.model_info.languages
+        if options.task != "transcribe":
+            raise UserError(f"task is {options.task!r}; {title} can transcribe and nothing else")
+        if options.language is not None and options.language not in languages:
+            raise UserError(
+                f"language is {options.language!r}; {title} knows {', '.join(languages)}"
+            )
+        if options.keywords and options.decoding != "beam":
+            raise UserError(
+                f"keywords came with decoding {options.decoding!r}, where {title} cannot use them; "
+                "ask for decoding 'beam'"
+            )
+
+    def engine(self, name: str) -> CTCEngine:
+        """Return the eager or the compiled stage; the latter compiles when it is first run.
+
+        Raises:
+            UserError: no such engine.
+        """
+        if name not in self._engines:
+            if name != "compile":
+                raise UserError(f"engine is {name!r}; expected 'eager' or 'compile'")
+            graph = Graph("encode", self._forward, ({0: "B", 1: "R"}, {0: "B"}))
+            compiler = Compiler(self.checkpoint.ledger)
+            self._engines[name] = CTCEngine(name, lambda *tensors: compiler(graph, tensors))
+        return self._engines[name]
+
+    def warm_up(self, *, batches: bool) -> None:
+        """Compile the graph of single clips, and with ``batches`` that of several at once."""
+        width = self.feature_extractor.config.row_width
+        for rows in (1, 2) if batches else (1,):
+            features = self.checkpoint.like.new_zeros(rows, TYPICAL_ROWS, width)
+            lengths = torch.tensor([TYPICAL_ROWS] * rows, device=self.checkpoint.device)
+            with torch.inference_mode():
+                self.engine("compile").forward(features, lengths)
+
+    def extract(self, waveforms: Sequence[Tensor], engine: NamedEngine) -> Features:
+        """Compute log-mels with their deltas, at least as many rows as the model needs."""
+        checkpoint = self.checkpoint
+        clips = [self.feature_extractor(waveform.to(checkpoint.device)) for waveform in waveforms]
+        longest = max(clip.shape[0] for clip in clips)
+        padded = pad_features(clips, max(checkpoint.config.min_rows, longest))
+        return Features(padded.values.to(checkpoint.dtype), padded.lengths)
+
+    def encode(self, features: Features, request: RecognitionRequest) -> Encoded:
+        """Run the encoder and its head."""
+        assert isinstance(request.engine, CTCEngine)
+        lengths = torch.tensor(features.lengths, device=features.values.device)
+        logits, real = request.engine.forward(features.values, lengths)
+        return Encoded(logits, real.tolist())
+
+    def contains_speech(self, ctc_logits: Tensor) -> bool:
+        """Return whether any row of a clip's logits [T, V] is not blank."""
+        return bool((ctc_logits.argmax(dim=-1) != BLANK).any())
+
+    def recognise(
+        self,
+        batch: EncodedClips,
+        request: RecognitionRequest,
+        clock: PhaseClock,
+        cancelled: Callable[[], bool],
+    ) -> Iterator[Recognition]:
+        """Read the tokens of every clip.
+
+        Args:
+            batch: the clips to write.
+            request: how.
+            clock: times the phase.
+            cancelled: asked between clips of a beam search.
+
+        Yields:
+            The marks of the phase, and one hypothesis per clip.
+        """
+        yield PhaseStarted(0, CTC_DECODE)
+        with clock.mark(CTC_DECODE):
+            read = self._beams if request.options.decoding == "beam" else self._greedy
+            found = read(batch, request.options, cancelled)
+            for clip, tokens in zip(batch.clips, found, strict=True):
+                clip.words = timed_words(self.checkpoint.required_tokenizer(), tokens, self.frame_s)
+        yield PhaseDone(0, CTC_DECODE, 1000 * clock.seconds(CTC_DECODE))
+        yield [
+            Hypothesis([], [t.token_id for t in tokens], [t.logprob for t in tokens], EOS)
+            for tokens in found
+        ]
+
+    def finish(self, clip: Clip, request: RecognitionRequest) -> None:
+        """Give the clip its final text; its words are there already."""
+        assert clip.hypothesis is not None
+        clip.text = decode_emitted(
+            self.checkpoint.required_tokenizer(), clip.hypothesis.ids
+        ).strip()
+
+    def _forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        return tuple(self.model(features, lengths))
+
+    def _greedy(
+        self, batch: EncodedClips, options: TranscribeOptions, cancelled: Callable[[], bool]
+    ) -> list[list[CTCToken]]:
+        best = best_labels(batch.encoded.ctc_logits[batch.rows])
+        return emitted_tokens(BestLabels(*best), [batch.encoded.lengths[row] for row in batch.rows])
+
+    def _beams(
+        self, batch: EncodedClips, options: TranscribeOptions, cancelled: Callable[[], bool]
+    ) -> list[list[CTCToken]]:
+        tokenizer = self.checkpoint.required_tokenizer()
+        words = WordList(ids for word in options.keywords for ids in spell_word(tokenizer, word))
+        width = PrefixBeamOptions(
+            num_beams=options.num_beams or DEFAULT_BEAMS, num_labels=LABELS_PER_ROW, bonus=BONUS
+        )
+        found: list[list[CTCToken]] = []
+        for row in batch.rows:
+            logits = batch.encoded.ctc_logits[row, : batch.encoded.lengths[row]]
+            ids = () if cancelled() else prefix_beam_search(logits, words, width)
+            found.append(place_tokens(logits, ids))
+        return found
+
+
+def _parse(files: CheckpointFiles) -> GraniteSpeech5Config:
+    return parse_granite_speech5_ctc(files.json("config.json"), f"{files.source}/config.json")
+
+
+def _build(
+    config: GraniteSpeech5Config, files: CheckpointFiles, dtype: torch.dtype, device: torch.device
+) -> tuple[GraniteSpeech5CTC, LoadReport]:
+    build = partial(GraniteSpeech5CTC, config)
+    return load_into(build, files.shards, dtype=dtype, device=device)
+
+
+def _describe(files: CheckpointFiles, config: GraniteSpeech5Config) -> ModelInfo:
+    known = lookup(files.source) or lookup(str(files.folder.resolve()))
+    return known or replace(
+        CATALOG["granite-speech-5.0-470m-turboctc"],
+        name=files.source,
+        source=files.source,
+        title=Path(files.source).name,
+        licence="stated by its author",
+        size_bytes=None,
+        parameters=None,
+        notes="not in the catalog; English, lower case, no punctuation, as its family",
+    )
+
+
+FAMILY = Family(
+    model_type=MODEL_TYPE,
+    title="an encoder with a CTC head",
+    phases=(phases.FEATURES, phases.ENCODER, CTC_DECODE),
+    parse_config=_parse,
+    build=_build,
+    describe=_describe,
+    recognizer=CTCRecognizer,
+)
