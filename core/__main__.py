@@ -126,12 +126,12 @@ def run_models(parsed: argparse.Namespace) -> int:
         ]
         print(json.dumps(rows, indent=2))
         return ALL_WELL
+    width = max(map(len, CATALOG))
     for model_info in CATALOG.values():
         size = f"{model_info.size_bytes / 2**30:5.1f} GiB" if model_info.size_bytes else "  bundled"
         state = "on this machine" if is_here(model_info.name) else "to download"
-        print(
-            f"{model_info.name:<24} {size}  {state:<16} {model_info.title} ({model_info.licence})"
-        )
+        name = model_info.name.ljust(width)
+        print(f"{name} {size}  {state:<16} {model_info.title} ({model_info.licence})")
     return ALL_WELL
 
 

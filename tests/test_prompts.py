@@ -108,7 +108,9 @@ def test_what_a_model_does_not_have_is_refused_with_what_it_has(
 
 
 def test_every_family_has_an_instruction_for_every_task_it_is_listed_with():
-    for model_info in CATALOG.values():
+    prompted = [info for info in CATALOG.values() if info.family != "5.0-ctc"]
+    assert len(prompted) >= 5
+    for model_info in prompted:
         for task in set(model_info.tasks) - {"instruct"}:
             asked = request(task, target_language="de" if task == "translate" else None)
             assert "{" not in build_instruction(asked, model_info)
