@@ -15,6 +15,7 @@ from app.service.deployment import Deployment
 from app.service.examples import FOLDER
 from app.theme import theme
 from core.checkpoint.catalog import ASSETS
+from core.errors import UserError
 
 NO_MCP = (
     "MCP needs a package more: pip install 'gradio[mcp]'. It asks for an older pydantic than the "
@@ -36,24 +37,27 @@ def serve(
     block: bool = True,
     deployment: Deployment | None = None,
 ) -> str:
-    """Start the server; returns its address, at once if ``block`` is False.
+    """Start the server.
 
     Args:
         app: what :func:`app.ui.build_app` made.
         host: address to listen on; None means GRADIO_SERVER_NAME, else this machine only.
         port: None means GRADIO_SERVER_PORT, else the first free one from 7860.
         share: open a public tunnel through gradio.live.
-        block: stay until the server is stopped.
+        block: wait until the server is stopped.
         deployment: limits on uploads, and whether the API is also offered as MCP tools.
 
+    Returns:
+        The server's address.
+
     Raises:
-        ValueError: MCP was asked for, but what it needs is not installed; the port is taken.
+        UserError: MCP was asked for, but what it needs is not installed; the port is taken.
     """
     where = deployment or Deployment()
     if where.mcp and find_spec("mcp") is None:
-        raise ValueError(NO_MCP)
+        raise UserError(NO_MCP)
     if port is not None and _is_taken(host, port):
-        raise ValueError(f"port {port} is taken; choose another with --port, or leave it out")
+        raise UserError(f"port {port} is taken; choose another with --port, or leave it out")
     app.queue(default_concurrency_limit=None, max_size=MAX_WAITING)
     _, local, _ = app.launch(
         server_name=host,
@@ -78,7 +82,7 @@ def serve(
 
 
 def _is_taken(host: str | None, port: int) -> bool:
-    """Whether somebody listens there already."""
+    """Return whether another program listens there."""
     with socket.socket() as caller:
         caller.settimeout(1)
         return (

@@ -70,7 +70,7 @@ class TestWhatCanBeAdded:
     @pytest.mark.parametrize(
         ("source", "name", "files", "message"),
         [
-            ("", "", [], "no adapter came; type a folder or a repository id"),
+            ("", "", [], "no adapter was given; type a folder or a repository id"),
             ("{mine}", "", [CONFIG], "give one of them"),
             ("{mine}/none", "", [], "neither a folder nor a Hub repository id"),
             ("{mine}/..", "", [], "has no adapter_config.json; expected a folder"),
@@ -109,7 +109,7 @@ class TestWhatCanBeAdded:
         with pytest.raises(ValueError, match=message) as caught:
             add(service, source.format(mine=mine), name, *(mine / file for file in files))
         assert "granite-speech-lab-adapters" not in str(caught.value)
-        assert service.card(service.model).adapters == ()
+        assert service.summary(service.model).adapters == ()
         assert text(service, clip) == before
 
     def test_strangers_add_and_choose_none(self, speech_folder: Path, mine: Path) -> None:

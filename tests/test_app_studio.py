@@ -10,7 +10,7 @@ import pytest
 
 from app.service.service import TranscriptionService
 from app.service.settings import Settings
-from app.service.updates import NotBegun, RequestResult
+from app.service.updates import CancelledBeforeStart, RequestResult
 from app.service.worker import CancelToken, Worker
 from app_stubs import SETTINGS, StubLab, last, service_of
 from core.checkpoint.catalog import CATALOG
@@ -18,7 +18,7 @@ from core.transcription.clip import STOPPED
 from core.transcription.options import PartialText, PhaseStarted
 
 
-class TestStudio:
+class TestTranscriptionService:
     def test_a_model_is_loaded_once(self) -> None:
         loaded: list[str] = []
         service = service_of(loaded)
@@ -36,7 +36,10 @@ class TestStudio:
         for name in ("tiny", "a/b", "c/d", "tiny", "a/b"):
             last(service.stream("a", "x.wav", Settings(model=name)))
         assert loaded == ["tiny", "a/b", "c/d", "a/b"]
-        assert [card.name for card in service.cards() if card.loaded] == ["tiny", "a/b"]
+        assert [summary.name for summary in service.summaries() if summary.loaded] == [
+            "tiny",
+            "a/b",
+        ]
 
     def test_where_an_upload_lies_is_not_told(self) -> None:
         outcome = last(service_of([]).stream("a", "upload/x.wav", SETTINGS))
@@ -78,7 +81,7 @@ class TestStudio:
         service = service_of([])
         service.begin("a")
         service.stop("a")
-        assert list(service.stream("a", "x.wav", SETTINGS)) == [NotBegun()]
+        assert list(service.stream("a", "x.wav", SETTINGS)) == [CancelledBeforeStart()]
         assert last(service.stream("a", "x.wav", SETTINGS)).transcript.text == "x.wav"
 
     def test_who_leaves_is_forgotten(self) -> None:
@@ -86,7 +89,7 @@ class TestStudio:
         service.begin("a")
         service.leave("a")
         assert not service.stop("a")
-        assert service._jobs == {}
+        assert service._tokens == {}
 
     def test_warming_loads_the_start_model_once_and_survives_its_absence(self) -> None:
         loaded: list[str] = []
@@ -175,8 +178,8 @@ class TestStudio:
     @pytest.mark.parametrize(
         ("recording", "settings", "message"),
         [
-            (None, SETTINGS, "no recording came"),
-            ("x.wav", Settings(model=" "), "no model came"),
+            (None, SETTINGS, "no recording yet"),
+            ("x.wav", Settings(model=" "), "no model was chosen"),
             ("x.wav", Settings(model="tiny", engine="fast"), "expected one of eager, compile"),
             ("x.wav", Settings(model="tiny", max_new_tokens=0), "at least 1"),
         ],

@@ -14,17 +14,18 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from app.components.batch_panel import DONE, FAILED, LEFT_OUT, rows_html, transcribed
+from app.components.batch_panel import FileState, rows_html, transcribed
 from app.components.kept_settings import accepted, restored
 from app.components.settings_panel import FIELDS, SettingsPanel, build_settings
 from app.service.limits import Limits
-from app.service.model_card import card_of_name
+from app.service.model_summary import summary_of_name
 from app.service.service import TranscriptionService
 from app.service.transcript_files import archive, transcript_file
-from app.service.updates import Paced
+from app.service.updates import TranscriptionProgress
 from app.wording.phrases import progress_html
 from app.wording.words_html import MOST_WORDS, words_html
 from app_stubs import SETTINGS, TRANSCRIPT, StubLab, service_of
+from core.errors import UserError
 from core.text.transcript import Word
 
 WORDS = (Word("three", 0.1, 0.5, 0.99), Word("<one>", 0.9, 1.2, 0.41), Word("eight", 3.0, 3.3, 0.9))
@@ -84,7 +85,7 @@ class TestSeveralFiles:
     def test_every_file_gets_its_own_row(self, recordings: list[str]) -> None:
         *_, rows = transcribed(service_of([]), "a", recordings, SETTINGS)
         assert [(row.name, row.text, row.state) for row in rows] == [
-            (name, name, DONE) for name in ("a.flac", "b.flac", "c.flac")
+            (name, name, FileState.DONE) for name in ("a.flac", "b.flac", "c.flac")
         ]
         assert "3 of 3 files finished" in rows_html(rows)
 
@@ -94,12 +95,12 @@ class TestSeveralFiles:
         class Picky(StubLab):
             def stream(self, path: str, *, cancelled: Callable[[], bool], **_: Any) -> Iterator:
                 if path == recordings[1]:
-                    raise ValueError("b.flac: not a recording")
+                    raise UserError("b.flac: not a recording")
                 return super().stream(path, cancelled=cancelled)
 
         service = TranscriptionService(loader=lambda name, **_: Picky(name))
         *_, rows = transcribed(service, "a", recordings, SETTINGS)
-        assert [row.state for row in rows] == [DONE, FAILED, DONE]
+        assert [row.state for row in rows] == [FileState.DONE, FileState.FAILED, FileState.DONE]
         assert "not a recording" in rows[1].text
         assert rows[1].transcript is None
 
@@ -108,7 +109,7 @@ class TestSeveralFiles:
         service.begin("a")
         service.stop("a")
         *_, rows = transcribed(service, "a", recordings, SETTINGS)
-        assert [row.state for row in rows] == [LEFT_OUT] * 3
+        assert [row.state for row in rows] == [FileState.STOPPED] * 3
 
     def test_the_table_escapes_and_no_files_get_a_sentence(self) -> None:
         rows = next(transcribed(service_of([]), "a", ["/x/<b>.wav"], SETTINGS))
@@ -156,11 +157,11 @@ class TestKeptSettings:
         ],
     )
     def test_what_this_app_does_not_offer_is_left_out(self, wanted: dict[str, Any]) -> None:
-        assert accepted(card_of_name("tiny"), wanted) == {}
+        assert accepted(summary_of_name("tiny"), wanted) == {}
 
     def test_a_link_has_words_for_numbers_and_they_are_bounded(self) -> None:
         wanted = {"beams": "99", "temperature": "0.30", "lora": "false", "max_tokens": "-5"}
-        assert accepted(card_of_name("tiny"), wanted) == {
+        assert accepted(summary_of_name("tiny"), wanted) == {
             "lora": False,
             "beams": 8,
             "temperature": 0.3,
@@ -177,10 +178,10 @@ class TestKeptSettings:
 
 
 def test_a_long_recording_shows_a_bar_where_its_length_is_known():
-    html = progress_html(Paced(done_s=30.0, total_s=120.0, spent_s=10.0))
+    html = progress_html(TranscriptionProgress(done_s=30.0, total_s=120.0, spent_s=10.0))
     assert "value='25'" in html
     assert "about 30.0 s left" in html
-    assert "<progress" not in progress_html(Paced(30.0, None, 10.0))
+    assert "<progress" not in progress_html(TranscriptionProgress(30.0, None, 10.0))
 
 
 def test_times_of_edited_words_reach_every_format():

@@ -17,8 +17,17 @@ from app.service.limits import Limits
 from app.service.model_cache import ModelCache
 from app.service.service import TranscriptionService
 from app.service.settings import Settings
-from app.service.zero_gpu import HEAR, LEAST_S, MOST_S, TRANSCRIBE, Failed, LentGpu, seconds_needed
+from app.service.zero_gpu import (
+    HEAR,
+    LEAST_S,
+    MOST_S,
+    TRANSCRIBE,
+    LentGpu,
+    RemoteError,
+    seconds_needed,
+)
 from app.ui import build_app
+from core.errors import UserError
 from core.lab import Lab as RealLab
 from measuring import RECORDING
 
@@ -33,7 +42,7 @@ class Lab:
             if cancelled():
                 return
             yield number
-        raise ValueError(f"{Path(recording).name} is broken")
+        raise UserError(f"{Path(recording).name} is broken")
 
 
 def other_process(work: Callable[..., Iterator[Any]], duration: Any) -> Callable[..., Any]:
@@ -98,7 +107,7 @@ class TestLentGpu:
             list(lent(TRANSCRIBE, lambda: False, recording, Settings(model="tiny")))
 
     def test_a_failure_can_be_pickled(self) -> None:
-        assert pickle.loads(pickle.dumps(Failed("x", True))) == Failed("x", True)
+        assert pickle.loads(pickle.dumps(RemoteError("x", True))) == RemoteError("x", True)
 
 
 class Lender:

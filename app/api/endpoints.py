@@ -61,7 +61,7 @@ def build_endpoints(service: TranscriptionService) -> None:
 
     def models() -> list[dict[str, Any]]:
         """List the models this app knows: abilities, licence, size, and which are loaded."""
-        return [card.to_dict() for card in service.cards()]
+        return [summary.to_dict() for summary in service.summaries()]
 
     with gr.Column(visible=False):
         out = gr.JSON(label="Transcript")
@@ -70,7 +70,7 @@ def build_endpoints(service: TranscriptionService) -> None:
 
 
 def _inputs(service: TranscriptionService) -> list[Any]:
-    """The parameters of ``/transcribe``, in order; labels and infos become its documentation."""
+    """Return the parameters of ``/transcribe`` in order; labels and infos are its documentation."""
     return [
         gr.Audio(type="filepath", label="audio: the recording, any common format"),
         gr.Textbox(service.model, label="model: a catalog name, repository id or folder"),

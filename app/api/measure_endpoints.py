@@ -16,9 +16,10 @@ import gradio as gr
 from app.components.events import MODEL_EVENT
 from app.components.failures import plain_errors
 from app.service.api_settings import settings_of
-from app.service.measurement import MOST, Measuring
-from app.service.measurement_job import How
+from app.service.measurement import MOST, MeasurementService
+from app.service.measurement_job import MeasurementOptions
 from app.wording import phrases
+from core.errors import UserError
 from profiling.trace import events as traces
 from profiling.trace.trace_tables import trace_json
 
@@ -31,7 +32,7 @@ SETTINGS = (
 
 
 def build_measure_endpoints(
-    measuring: Measuring, max_json_bytes: int = traces.MAX_JSON_BYTES
+    measuring: MeasurementService, max_json_bytes: int = traces.MAX_JSON_BYTES
 ) -> None:
     """Add the API names to the current Blocks."""
 
@@ -46,7 +47,9 @@ def build_measure_endpoints(
         """Time two ways of transcribing one recording; ratios below 1 mean that b is faster."""
         with plain_errors(on_page=False), tempfile.TemporaryDirectory() as folder:
             arms = (settings_of(model, a or {}), settings_of(model, b or {}))
-            found = measuring.once(audio, arms, How(int(blocks), fixed), Path(folder))
+            found = measuring.once(
+                audio, arms, MeasurementOptions(int(blocks), fixed), Path(folder)
+            )
             first, second = map(_told, found.runs)
             return {"comparison": found.comparison, "a": first, "b": second}
 
@@ -56,14 +59,16 @@ def build_measure_endpoints(
         """Time and trace one way of transcribing a recording; returns the run as JSON."""
         with plain_errors(on_page=False), tempfile.TemporaryDirectory() as folder:
             arms = (settings_of(model, settings or {}),)
-            return _told(measuring.once(audio, arms, How(int(blocks)), Path(folder)).runs[0])
+            return _told(
+                measuring.once(audio, arms, MeasurementOptions(int(blocks)), Path(folder)).runs[0]
+            )
 
     # Its name is the tool's of MCP.
     def read_trace(trace: str | None) -> dict[str, Any]:
-        """Tables of a Chrome trace, whoever recorded it; no model is needed."""
+        """Tabulate a Chrome trace, whoever recorded it; no model is needed."""
         with plain_errors(on_page=False):
             if not trace:
-                raise ValueError("no trace came; send a .json or .json.gz of torch.profiler")
+                raise UserError("no trace was sent; send a .json or .json.gz of torch.profiler")
             with measuring.quiet:
                 return trace_json(traces.read_trace(trace, max_json_bytes=max_json_bytes))
 
@@ -87,7 +92,7 @@ def build_measure_endpoints(
 
 
 def _told(run: dict[str, Any]) -> dict[str, Any]:
-    """A run as an answer: without its clip's "path", which clients take for a file to fetch."""
+    """Return a run without its clip's "path", which clients take for a file to fetch."""
     workload = run["workload"]
     clip = {key: value for key, value in workload["clip"].items() if key != "path"}
     return {**run, "workload": {**workload, "clip": clip}}

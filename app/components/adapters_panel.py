@@ -1,7 +1,7 @@
 """Adapters of a model: what was added to it, one more, one less. Part of the Models tab.
 
-In: a studio, the model that is chosen on the tab. Out: components, wired; :func:`keep_fresh` shows
-what was added wherever a request is set up. An adapter is a folder that ``python -m training
+In: the service, the model that is chosen on the tab. Out: components, wired; :func:`keep_fresh`
+shows what was added wherever a request is set up. An adapter is a folder that ``python -m training
 finetune`` or peft wrote.
 """
 
@@ -16,17 +16,18 @@ import gradio as gr
 from gradio.events import Dependency
 
 from app.components.arm_panel import ArmPanel
-from app.components.events import MODEL_EVENT, PAGE_EVENT, Updates
-from app.components.failures import user_message
+from app.components.events import MODEL_EVENT, PAGE_EVENT
+from app.components.failures import Updates
 from app.components.settings_panel import SettingsPanel
 from app.service.model_actions import add_adapter, remove_adapter
 from app.service.model_cache import plain_name
 from app.service.service import TranscriptionService
+from app.service.user_errors import user_message
 from app.wording import phrases
 
 NOTE = (
-    "What fine-tuning on your own recordings made (docs/finetune.md), or any LoRA adapter of this "
-    "model in PEFT's format. It stays until the app is closed; each request chooses."
+    "Adapters from fine-tuning on your own recordings (docs/finetune.md), or any LoRA adapter of "
+    "this model in PEFT format. They stay until the app is closed; each request chooses one."
 )
 ADDING = "Adding… a model or an adapter that is not on this machine yet is downloaded first."
 ADDED = "{name} was added to {title}; choose it under “Which adapter”, below the LoRA switch."
@@ -56,7 +57,7 @@ def build_adapters(service: TranscriptionService, model: gr.Dropdown, tab: gr.Ta
                 )
                 name = gr.Textbox(
                     label="Name",
-                    info="What requests call it; empty takes the folder's.",
+                    info="Adapter name; leave blank to use the folder's name.",
                     elem_id="adapter-name",
                 )
             files = gr.File(
@@ -80,7 +81,7 @@ def build_adapters(service: TranscriptionService, model: gr.Dropdown, tab: gr.Ta
             remove = gr.Button("Remove", min_width=80, elem_id="adapter-remove")
 
     def shown(chosen: str | None) -> Updates:
-        names = service.card(chosen or service.model).adapters
+        names = service.summary(chosen or service.model).adapters
         return {
             listing: list_html(service, chosen or service.model),
             leaving: gr.update(visible=bool(names)),
@@ -96,7 +97,7 @@ def build_adapters(service: TranscriptionService, model: gr.Dropdown, tab: gr.Ta
         except Exception as error:
             yield {status: phrases.status_html(user_message(error), "error")}
             return
-        said = ADDED.format(name=added.name, title=service.card(chosen or "").title)
+        said = ADDED.format(name=added.name, title=service.summary(chosen or "").title)
         emptied = {source: "", files: None, name: ""}
         yield shown(chosen) | emptied | {status: phrases.status_html(said)}
 
@@ -105,7 +106,7 @@ def build_adapters(service: TranscriptionService, model: gr.Dropdown, tab: gr.Ta
             remove_adapter(service, chosen or "", adapter or "")
         except Exception as error:
             return {status: phrases.status_html(user_message(error), "error")}
-        said = REMOVED.format(name=adapter, title=service.card(chosen or "").title)
+        said = REMOVED.format(name=adapter, title=service.summary(chosen or "").title)
         return shown(chosen) | {status: phrases.status_html(said)}
 
     outputs = [listing, leaving, gone]
@@ -119,10 +120,10 @@ def build_adapters(service: TranscriptionService, model: gr.Dropdown, tab: gr.Ta
 
 
 def list_html(service: TranscriptionService, model: str) -> str:
-    """The adapters of a model: name, and where each came from."""
+    """List the adapters of a model: name, and where each came from."""
     added = service.models.adapters.of(plain_name(model))
     if not added:
-        return phrases.aside_html(NONE_YET.format(title=service.card(model).title))
+        return phrases.aside_html(NONE_YET.format(title=service.summary(model).title))
     rows = (f"<li><b>{escape(one.name)}</b> from {escape(one.source)}</li>" for one in added)
     return f"<ul class='added'>{''.join(rows)}</ul>"
 
@@ -155,7 +156,7 @@ def _offer(
     def fresh(*values: Any) -> Updates:
         changes: Updates = {}
         for part, model, adapter in zip(panels, values[::2], values[1::2], strict=True):
-            changes |= part.adapters.fit(service.card(model or service.model), adapter)
+            changes |= part.adapters.fit(service.summary(model or service.model), adapter)
         return changes
 
     inputs = [field for part in panels for field in (part.model, part.adapters.adapter)]

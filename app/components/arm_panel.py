@@ -1,7 +1,7 @@
-"""How one arm of a measurement runs: model, engine, LoRA, decoding, number format, weights.
+"""One arm of a measurement: model, engine, LoRA, decoding, precision, weights.
 
-In: a studio and what this deployment allows. Out: :class:`ArmPanel`, whose ``inputs`` are read by
-:meth:`ArmPanel.read` in the same order.
+In: the service and the deployment. Out: :class:`ArmPanel`, whose ``inputs`` :meth:`ArmPanel.read`
+takes in the same order.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from typing import Any
 
 import gradio as gr
 
-from app.components.events import PAGE_EVENT, Updates
+from app.components.events import PAGE_EVENT
+from app.components.failures import Updates
 from app.components.lora_fields import OWN, LoraFields, build_lora, chosen_adapter
 from app.service.deployment import Deployment
 from app.service.service import TranscriptionService
@@ -22,8 +23,8 @@ from core.devices import dtypes, quantisers
 AS_STARTED = "as the app started"
 WEIGHTS = {
     "": "as they are",
-    "int8": "int8, products in integers",
-    "int8-weight-only": "int8, products in floating point",
+    "int8": "int8, integer matmuls",
+    "int8-weight-only": "int8, floating-point matmuls",
 }
 
 
@@ -40,13 +41,13 @@ class ArmPanel:
 
     @property
     def inputs(self) -> list[Any]:
-        """What a handler passes on to :meth:`read`."""
+        """List what a handler passes on to :meth:`read`."""
         which = [self.adapters.lora, self.adapters.adapter]
         return [self.model, self.engine, *which, self.decoding, self.dtype, self.quantize]
 
     @staticmethod
     def read(values: tuple[Any, ...], max_new_tokens: int) -> Settings:
-        """The values of ``inputs``, by name. LoRA on means: where there is an adapter."""
+        """Read the values of ``inputs`` by name. LoRA on means: where there is an adapter."""
         model, engine, lora, adapter, decoding, dtype, quantize = values
         lora, adapter = chosen_adapter(lora, adapter)
         return Settings(
@@ -62,7 +63,7 @@ class ArmPanel:
 
     @staticmethod
     def usual(**values: Any) -> list[Any]:
-        """Values of ``inputs`` but for the model: these, and the usual ones where none is given."""
+        """Return ``inputs`` without the model: ``values``, and defaults for the rest."""
         wanted = {
             "engine": "eager",
             "lora": True,
@@ -78,10 +79,10 @@ def build_arm(
     service: TranscriptionService, deployment: Deployment, name: str, **chosen: Any
 ) -> ArmPanel:
     """Lay the panel out inside the current column; ``name`` begins the ids of its parts."""
-    card = service.card(service.model)
+    summary = service.summary(service.model)
     model = gr.Dropdown(
-        [(c.title, c.name) for c in service.cards()],
-        value=card.name,
+        [(c.title, c.name) for c in service.summaries()],
+        value=summary.name,
         label="Model",
         allow_custom_value=service.limits.only is None,
         elem_id=f"{name}-model",
@@ -93,7 +94,7 @@ def build_arm(
         info=deployment.no_compile,
         elem_id=f"{name}-engine",
     )
-    adapters = build_lora(card, f"{name}-", on=chosen.get("lora", True), noted=False)
+    adapters = build_lora(summary, f"{name}-", on=chosen.get("lora", True), noted=False)
     decoding = gr.Dropdown(
         [(title, key) for key, title in phrases.DECODINGS.items()],
         value=chosen.get("decoding", "greedy"),
@@ -103,19 +104,19 @@ def build_arm(
     dtype = gr.Dropdown(
         [(AS_STARTED, ""), *((kind, kind) for kind in dtypes(deployment.device))],
         value="",
-        label="Number format",
+        label="Precision",
         elem_id=f"{name}-dtype",
     )
     modes = ("", *quantisers(deployment.device))
     quantize = gr.Dropdown(
         [(WEIGHTS.get(mode, mode), mode) for mode in modes],
         value="",
-        label="Decoder's weights",
+        label="Decoder weights",
         elem_id=f"{name}-quantize",
     )
 
     def fit(name: str | None) -> Updates:
-        return adapters.fit(service.card(name or service.model))
+        return adapters.fit(service.summary(name or service.model))
 
     model.change(fit, [model], adapters.outputs, **PAGE_EVENT)
     return ArmPanel(model, engine, adapters, decoding, dtype, quantize)

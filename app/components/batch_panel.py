@@ -8,24 +8,38 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from app.components.events import MODEL_EVENT, PAGE_EVENT, Updates, session_of
+from app.components.events import PAGE_EVENT, PageJob, wire_job
+from app.components.failures import Updates
 from app.components.settings_panel import SettingsPanel
 from app.service.service import TranscriptionService
 from app.service.settings import Settings
 from app.service.transcript_files import SAVE, File, archive
-from app.service.updates import NotBegun, RequestResult
+from app.service.updates import CancelledBeforeStart, RequestResult
+from app.service.user_errors import user_message
 from app.wording import phrases
 from core.text.transcript import Transcript
 from core.transcription.clip import STOPPED
 from core.transcription.options import PartialText
 
-WAITS, RUNS, DONE, FAILED, LEFT_OUT = "waits", "listening…", "done", "failed", "stopped"
+
+class FileState(Enum):
+    """What became of one file so far; the value is the word on the page."""
+
+    WAITS = "waits"
+    RUNS = "listening…"
+    DONE = "done"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+OVER = (FileState.DONE, FileState.FAILED, FileState.STOPPED)
 
 
 @dataclass(frozen=True)
@@ -33,7 +47,7 @@ class FileRow:
     """One file. text: what was heard so far, or what went wrong."""
 
     name: str
-    state: str = WAITS
+    state: FileState = FileState.WAITS
     text: str = ""
     transcript: Transcript | None = field(default=None, repr=False)
 
@@ -50,50 +64,58 @@ def build_batch(service: TranscriptionService, settings: SettingsPanel) -> None:
         )
         with gr.Row():
             go = gr.Button("Transcribe all", variant="primary", min_width=120, elem_id="batch-go")
-            stop = gr.Button("Stop all", min_width=120, elem_id="batch-stop")
+            stop = gr.Button("Stop all", interactive=False, min_width=120, elem_id="batch-stop")
+        status = gr.HTML(elem_id="batch-status")
         table = gr.HTML(elem_id="batch-table")
         save = gr.Button("Download all (zip)", visible=False, size="sm", elem_id="batch-save")
     done, file = gr.State([]), gr.JSON(elem_classes="never-shown")
 
-    def begin(request: gr.Request) -> None:
-        service.begin(session_of(request))
-
-    def run(request: gr.Request, paths: list[str] | None, *values: Any) -> Iterator[Updates]:
-        for rows in transcribed(service, session_of(request), paths or [], settings.read(values)):
+    def run(session: str, paths: list[str] | None, *values: Any) -> Iterator[Updates]:
+        for rows in transcribed(service, session, paths or [], settings.read(values)):
             made = [row.transcript for row in rows if row.transcript is not None]
             yield {
+                status: "",
                 table: rows_html(rows),
                 done: made,
                 save: gr.update(visible=bool(made)),
             }
 
-    def stop_all(request: gr.Request) -> None:
-        service.stop(session_of(request))
-
-    begun = go.click(begin, None, None, **PAGE_EVENT)
-    begun.then(
-        run,
-        [files, *settings.inputs],
-        [table, done, save],
-        show_progress="full",
-        show_progress_on=[table],
-        api_visibility="private",
-        **MODEL_EVENT,
+    job = PageJob(
+        begin=service.begin,
+        run=run,
+        stop=service.stop,
+        stopping=phrases.STOPPING,
+        waiting=lambda: {status: phrases.status_html(phrases.WAITING), table: ""},
+        failed=lambda message: {status: phrases.status_html(message, "error")},
+        inputs=[files, *settings.inputs],
+        outputs=[status, table, done, save],
+        status=status,
+        stop_button=stop,
     )
-    stop.click(stop_all, None, None, **PAGE_EVENT)
+    wire_job(job, go.click)
     packed = save.click(pack, [done], [file], **PAGE_EVENT)
     packed.then(None, [file], None, js=SAVE, **PAGE_EVENT)
 
 
 def pack(done: list[Transcript]) -> File:
-    """Everything that is done as one zip."""
+    """Pack everything that is done into one zip."""
     return archive(done) if done else {}
 
 
 def transcribed(
     service: TranscriptionService, session: str, paths: list[str], settings: Settings
 ) -> Iterator[list[FileRow]]:
-    """The rows, whenever one changed. Stop ends the file in hand and leaves out the rest."""
+    """Transcribe the files in order; a stop ends the current one and leaves out the rest.
+
+    Args:
+        service: whose models.
+        session: of the visitor.
+        paths: of the files.
+        settings: of all of them.
+
+    Yields:
+        The rows, whenever one changed.
+    """
     rows = [FileRow(Path(path).name) for path in paths]
     yield rows
     for number, path in enumerate(paths):
@@ -103,32 +125,32 @@ def transcribed(
                 if isinstance(update, PartialText | RequestResult):
                     yield rows
         except Exception as error:
-            rows[number] = replace(rows[number], state=FAILED, text=phrases.failure(error))
+            rows[number] = replace(rows[number], state=FileState.FAILED, text=user_message(error))
             yield rows
-        if rows[number].state == LEFT_OUT:
-            rows[number:] = [replace(row, state=LEFT_OUT) for row in rows[number:]]
+        if rows[number].state == FileState.STOPPED:
+            rows[number:] = [replace(row, state=FileState.STOPPED) for row in rows[number:]]
             break
     yield rows
 
 
 def _after(row: FileRow, update: object) -> FileRow:
     if isinstance(update, PartialText):
-        return replace(row, state=RUNS, text=update.text)
-    if isinstance(update, NotBegun):
-        return replace(row, state=LEFT_OUT)
+        return replace(row, state=FileState.RUNS, text=update.text)
+    if isinstance(update, CancelledBeforeStart):
+        return replace(row, state=FileState.STOPPED)
     if isinstance(update, RequestResult):
         made = update.transcript
-        state = LEFT_OUT if STOPPED in made.warnings else DONE
+        state = FileState.STOPPED if STOPPED in made.warnings else FileState.DONE
         told = made.text or phrases.sentence(made.warnings[0] if made.warnings else "no words")
         return replace(row, state=state, text=told, transcript=made)
-    return replace(row, state=RUNS)
+    return replace(row, state=FileState.RUNS)
 
 
 def rows_html(rows: list[FileRow]) -> str:
-    """The table; what is in it came from outside and is escaped."""
+    """Format the table; file names and texts are escaped."""
     if not rows:
-        return phrases.status_html("No files came; choose some first.", "error")
-    done = sum(row.state in (DONE, FAILED, LEFT_OUT) for row in rows)
+        return phrases.status_html("No files yet; choose some first.", "error")
+    done = sum(row.state in OVER for row in rows)
     body = "".join(
         f"<tr><th scope='row'>{escape(row.name)}</th><td>{escape(row.text)}</td>"
         f"<td>{_cost(row)}</td></tr>"
@@ -141,7 +163,7 @@ def rows_html(rows: list[FileRow]) -> str:
 
 def _cost(row: FileRow) -> str:
     if row.transcript is None:
-        return escape(row.state)
+        return escape(row.state.value)
     t = row.transcript
     spent = f"{phrases.clock(t.audio_s)} in {phrases.seconds(t.end_to_end_ms / 1000)}"
-    return escape(spent if row.state == DONE else f"{row.state}, {spent}")
+    return escape(spent if row.state == FileState.DONE else f"{row.state.value}, {spent}")

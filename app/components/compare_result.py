@@ -11,12 +11,13 @@ from typing import Any
 import gradio as gr
 
 from app.components.downloads import FETCH_FILE, build_fetched, write_file
-from app.components.events import PAGE_EVENT, TELLING_EVENT, Updates, session_of
-from app.components.failures import plain_errors
-from app.service.measurement import Measuring
-from app.service.measurement_job import Doing, Measured, Report
+from app.components.events import PAGE_EVENT, TELLING_EVENT, session_of
+from app.components.failures import Updates, plain_errors
+from app.service.measurement import MeasurementService
+from app.service.measurement_job import MeasurementProgress, MeasurementResult, MeasurementUpdate
 from app.wording import comparison as words
 from app.wording import phrases
+from core.errors import UserError
 from profiling.figures.comparison import break_even_lines, comparison_bars, ratio_intervals
 from profiling.report.report import comparison_report
 from profiling.statistics.compare import compare
@@ -24,8 +25,9 @@ from profiling.statistics.compare import compare
 
 @dataclass(frozen=True)
 class CompareResult:
-    """The components. found holds what is only there once something was measured; pays what is
-    only there once something was compiled.
+    """The components.
+
+    found holds what is only there once something was measured; pays, once something was compiled.
     """
 
     status: gr.HTML
@@ -42,32 +44,32 @@ class CompareResult:
 
     @property
     def outputs(self) -> list[Any]:
-        """Everything the methods below may change."""
+        """List everything the methods below may change."""
         return [
             *(self.status, self.found, self.answer, self.texts, self.phases, self.ratios),
             *(self.pays, self.break_even, self.table, self.kept, self.keys),
         ]
 
     def waiting(self) -> Updates:
-        """A request was made and waits its turn."""
+        """Show that a request waits its turn."""
         return {
             self.status: phrases.status_html(words.WAITING),
             self.found: gr.update(visible=False),
         }
 
     def failed(self, message: str) -> Updates:
-        """A request ended in an error; the message stays until the next one."""
+        """Show why a request failed, until the next one."""
         return {self.status: phrases.status_html(message, "error")}
 
-    def shown(self, report: Report) -> Updates:
-        """What a report changes on the page."""
-        if isinstance(report, Measured):
+    def shown(self, report: MeasurementUpdate) -> Updates:
+        """Show an update of a measurement."""
+        if isinstance(report, MeasurementResult):
             return self._finished(report)
-        if isinstance(report, Doing):
+        if isinstance(report, MeasurementProgress):
             return {self.status: words.progress_html(report)}
         return {self.status: phrases.status_html(words.NOT_BEGUN)}
 
-    def _finished(self, measured: Measured) -> Updates:
+    def _finished(self, measured: MeasurementResult) -> Updates:
         found = measured.comparison or {}
         labels = words.names(*measured.runs)
         titles = (f"A: {labels[0]}", f"B: {labels[1]}")
@@ -88,7 +90,7 @@ class CompareResult:
         }
 
 
-def build_compare_result(measuring: Measuring) -> CompareResult:
+def build_compare_result(measuring: MeasurementService) -> CompareResult:
     """Lay the panel out inside the current column and wire its download."""
     status = gr.HTML(phrases.status_html(f"{words.READY} {words.EMPTY}"), elem_id="compare-status")
     with gr.Column(visible=False, elem_id="compare-found") as found:
@@ -100,7 +102,7 @@ def build_compare_result(measuring: Measuring) -> CompareResult:
         gr.HTML(
             phrases.aside_html(
                 "B's time over A's with its 95 % interval: left of 1, B is faster. The grey band "
-                "is what A against itself gave: a difference inside it is none."
+                "is A against itself: differences inside the band are noise."
             )
         )
         ratios = gr.Plot(label="Ratios", show_label=False, elem_id="compare-ratios")
@@ -120,7 +122,7 @@ def build_compare_result(measuring: Measuring) -> CompareResult:
             library, session = measuring.library, session_of(request)
             a, b = (library.chosen(session, key).run for key in names)
             if a is None or b is None:
-                raise ValueError("these runs are gone; compare again")
+                raise UserError("these runs are gone; compare again")
             found = compare(a, b, reference=a.get("reference_text")).to_json()
             return write_file(
                 library.scratch(session), "comparison.html", comparison_report(a, b, found).encode()

@@ -1,4 +1,4 @@
-"""How a model is loaded: device, number format, int8. Only what this machine can do is offered.
+"""How a model is loaded: device, precision, int8. Only what this machine can do is offered.
 
 In: what :mod:`core.devices` found. Out: three components, wired to each other.
 """
@@ -9,13 +9,14 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from app.components.events import PAGE_EVENT, Updates
+from app.components.events import PAGE_EVENT
+from app.components.failures import Updates
 from core.devices import devices, dtypes, quantisers
 
 AS_STARTED = ""
 NOTE = (
-    "Another choice loads the model anew, which takes its time and its memory. int8 holds the "
-    "language model's weights in a quarter of the space and may change a word."
+    "Another choice loads the model again. int8 holds the language model's weights in a quarter of "
+    "the memory and may change a word."
 )
 INT8 = {"int8": "int8 weights and products", "int8-weight-only": "int8 weights only"}
 
@@ -48,7 +49,7 @@ def build_loading_fields() -> LoadingFields:
     dtype = gr.Dropdown(
         dtype_choices(AS_STARTED),
         value=AS_STARTED,
-        label="Number format",
+        label="Precision",
         info=NOTE,
         elem_id="dtype",
     )
@@ -61,15 +62,15 @@ def build_loading_fields() -> LoadingFields:
 
 
 def device_choices() -> list[tuple[str, str]]:
-    """(title, value) of the devices here."""
+    """List (title, value) of the devices here."""
     return [("As the app started", AS_STARTED), *((name, name) for name in devices())]
 
 
 def dtype_choices(device: str) -> list[tuple[str, str]]:
-    """(title, value) of the number formats of a device."""
+    """List (title, value) of the dtypes of a device."""
     return [("As the app started", AS_STARTED), *((name, name) for name in dtypes(device))]
 
 
 def int8_choices(device: str) -> list[tuple[str, str]]:
-    """(title, value) of the ways to hold weights in int8 there."""
+    """List (title, value) of the int8 modes of a device."""
     return [("Off", AS_STARTED), *((INT8[name], name) for name in quantisers(device))]

@@ -1,8 +1,8 @@
-"""Adapters that were added to models here, by the name they were given.
+"""Adapters that were added to models, by name.
 
-In: files or a name that somebody typed. Out: :class:`Added`, and a model that holds the adapter a
-request names. A model that was unloaded gets its adapters again when it is back; uploaded files are
-copied, because uploads are deleted after an hour, and last as long as the app runs. No Gradio.
+In: uploads, or a folder or repository id. Out: :class:`AddedAdapter`, and a model with the
+adapter that a request names. A model that is loaded again gets its adapters again; uploaded files
+are copied, for uploads are deleted after an hour, and last as long as the app runs. No Gradio.
 """
 
 from __future__ import annotations
@@ -17,19 +17,20 @@ from threading import Lock
 from core import Lab
 from core.checkpoint.adapter_source import resolve_adapter
 from core.checkpoint.peft_format import CONFIG, WEIGHTS
+from core.errors import UserError
 from profiling.runs.archive import ArchiveError, copy_member
 
 FILES = (CONFIG, WEIGHTS)
 EXPECTED = f"expected {CONFIG} and {WEIGHTS}, or a zip with both"
 LONGEST_NAME = 60
 NONE_CAME = (
-    "no adapter came; type a folder or a repository id, or choose its two files: "
+    "no adapter was given; type a folder or a repository id, or choose its two files: "
     f"{CONFIG} and {WEIGHTS}"
 )
 
 
 @dataclass(frozen=True)
-class Added:
+class AddedAdapter:
     """One adapter. source: where it came from, in words; folder: where its two files are."""
 
     name: str
@@ -42,35 +43,38 @@ class AdapterRegistry:
 
     def __init__(self) -> None:
         self._root = tempfile.TemporaryDirectory(prefix="granite-speech-lab-adapters-")
-        self._added: dict[str, dict[str, Added]] = {}
+        self._added: dict[str, dict[str, AddedAdapter]] = {}
         self._lock = Lock()
 
-    def of(self, model: str) -> tuple[Added, ...]:
-        """Those of one model, in the order they came."""
+    def of(self, model: str) -> tuple[AddedAdapter, ...]:
+        """Return the adapters of one model, in the order they were added."""
         with self._lock:
             return tuple(self._added.get(model, {}).values())
 
-    def add(self, lab: Lab, model: str, name: str, source: str, files: list[str]) -> Added:
-        """Give a loaded model one more adapter. On the model's thread alone.
+    def add(self, lab: Lab, model: str, name: str, source: str, files: list[str]) -> AddedAdapter:
+        """Give a loaded model one more adapter. Only on the model's thread.
 
         Args:
             lab: the model.
             model: its name here.
-            name: what requests call the adapter; empty for that of its folder or file.
+            name: of the adapter in requests; empty for that of its folder or file.
             source: a folder or a repository id; empty where files came.
             files: paths of uploads: both files of an adapter, or one zip.
 
+        Returns:
+            What was added.
+
         Raises:
-            ValueError: nothing came, or no adapter of this model; says what came and what to do.
+            UserError: nothing was given, or no adapter of this model.
         """
         if bool(source) == bool(files):
-            both = "both a name and files came; give one of them"
-            raise ValueError(both if source else NONE_CAME)
+            both = "a name and files were both given; give one of them"
+            raise UserError(both if source else NONE_CAME)
         copied = Path(tempfile.mkdtemp(dir=self._root.name)) if files else None
         try:
             folder = resolve_adapter(source) if copied is None else unpacked(files, copied)
             said = source or ", ".join(Path(file).name for file in files)
-            added = Added(_name(name.strip() or _usual(source, files)), said, folder)
+            added = AddedAdapter(_name(name.strip() or _usual(source, files)), said, folder)
             lab.add_adapter(added.name, folder)
         except Exception:
             if copied is not None:
@@ -81,10 +85,15 @@ class AdapterRegistry:
         return added
 
     def remove(self, labs: list[Lab], model: str, name: str) -> None:
-        """Forget an adapter, and have every loading of the model forget it. On its thread alone.
+        """Remove an adapter from every loaded copy of the model. Only on its thread.
+
+        Args:
+            labs: the loaded copies.
+            model: its name here.
+            name: of the adapter.
 
         Raises:
-            ValueError: there is none of that name.
+            UserError: no adapter of that name.
         """
         self._find(model, name)
         for lab in labs:
@@ -96,21 +105,24 @@ class AdapterRegistry:
             shutil.rmtree(gone.folder, ignore_errors=True)
 
     def fit(self, lab: Lab, model: str, name: str) -> Lab:
-        """``lab``, which now holds the adapter a request names. On the model's thread alone.
+        """Return ``lab`` after adding the adapter a request names. Only on the model's thread.
+
+        Returns:
+            The same Lab.
 
         Raises:
-            ValueError: there is none of that name; says which there are.
+            UserError: no adapter of that name; lists those there are.
         """
         if name and name not in lab.adapters.names:
             lab.add_adapter(name, self._find(model, name).folder)
         return lab
 
-    def _find(self, model: str, name: str) -> Added:
+    def _find(self, model: str, name: str) -> AddedAdapter:
         with self._lock:
             known = self._added.get(model, {})
             if name not in known:
                 here = ", ".join(known) or "none"
-                raise ValueError(
+                raise UserError(
                     f"no adapter {name!r} was added to {model}; there are: {here}. Add it on the "
                     "Models page, or choose another"
                 )
@@ -118,12 +130,13 @@ class AdapterRegistry:
 
 
 def unpacked(files: list[str], folder: Path) -> Path:
-    """Copy an adapter's two files from uploads into ``folder``, which is returned.
+    """Copy an adapter's two files from uploads, out of a zip if need be; nothing else of it.
 
-    Of a zip only these two are unpacked, wherever in it they lie.
+    Returns:
+        ``folder``.
 
     Raises:
-        ValueError: other files came.
+        UserError: other files came.
     """
     names = [Path(file).name for file in files]
     if len(files) == 1 and zipfile.is_zipfile(files[0]):
@@ -134,7 +147,7 @@ def unpacked(files: list[str], folder: Path) -> Path:
         for file, name in zip(files, names, strict=True):
             shutil.copyfile(file, folder / name)
     else:
-        raise ValueError(f"{', '.join(names)} came; {EXPECTED}")
+        raise UserError(f"{', '.join(names)} came; {EXPECTED}")
     return folder
 
 
@@ -152,7 +165,7 @@ def _members(archive: zipfile.ZipFile, said: str) -> dict[str, zipfile.ZipInfo]:
 
 
 def _usual(source: str, files: list[str]) -> str:
-    """The name of an adapter that was given none."""
+    """Return the default name of an adapter."""
     if source:
         return Path(source).expanduser().resolve().name
     zipped = [Path(file).stem for file in files if Path(file).suffix.lower() == ".zip"]
@@ -161,7 +174,7 @@ def _usual(source: str, files: list[str]) -> str:
 
 def _name(name: str) -> str:
     if not name or len(name) > LONGEST_NAME or not name.isprintable():
-        raise ValueError(
+        raise UserError(
             f"the adapter's name is {name[:LONGEST_NAME]!r}; expected 1 to {LONGEST_NAME} letters"
         )
     return name

@@ -1,6 +1,6 @@
-"""What this app takes from whoever uses it: which models, how long a recording, which engine.
+"""Limits of the app: which models, how long a recording, which engine.
 
-In: a request. Out: nothing, or a ``ValueError`` that says what is taken instead.
+In: a request. Out: nothing, or a ``UserError`` that says what is taken instead.
 """
 
 from __future__ import annotations
@@ -13,13 +13,16 @@ from app.service.seekable_audio import original_path
 from app.service.settings import Settings
 from core.audio.decode import probe
 from core.checkpoint.catalog import CATALOG
+from core.errors import UserError
 from core.transcription.options import ENGINES, TranscribeOptions
 
 
 @dataclass(frozen=True)
 class Limits:
-    """only: names of the models that are run, None for any. no_compile: why there is no compiled
-    engine, None where there is. max_audio_s: the longest recording, None for any length.
+    """Models, engines and lengths that are taken.
+
+    only: names of the models, None for any. no_compile: why there is no compiled engine, None where
+    there is. max_audio_s: the longest recording, None for any length.
     """
 
     only: frozenset[str] | None = None
@@ -28,9 +31,12 @@ class Limits:
 
     @classmethod
     def of(cls, deployment: Deployment) -> Limits:
-        """The limits of a deployment: strangers get the catalog, and the model it starts with.
+        """Return the limits of a deployment: strangers get the catalog and the start model.
 
         On ZeroGPU only the latter: a model must be loaded before the app is launched.
+
+        Returns:
+            The limits.
         """
         first = plain_name(deployment.model)
         known = frozenset([first] if deployment.zero_gpu else [*CATALOG, first])
@@ -39,59 +45,68 @@ class Limits:
 
     @property
     def engines(self) -> tuple[str, ...]:
-        """The engines there are."""
+        """Return the engines there are."""
         return tuple(e for e in ENGINES if e != "compile" or self.no_compile is None)
 
     def takes(self, name: str) -> bool:
-        """Whether a model of this name is run here."""
+        """Return whether a model of this name is run here."""
         return self.only is None or plain_name(name) in self.only
 
     def check_model(self, name: str) -> None:
-        """Raises:
-        ValueError: no name, or a model that is not run here.
+        """Check the name of a model.
+
+        Raises:
+            UserError: no name, or a model that is not run here.
         """
         if not name.strip():
-            raise ValueError("no model came; choose one, or type a repository id or a folder")
+            raise UserError("no model was chosen; choose one, or type a repository id or a folder")
         if not self.takes(name):
-            raise ValueError(
+            raise UserError(
                 f"{name.strip()!r} is not run on this public page; choose one from the list, or "
                 "run the app on your own machine, which takes any repository id or folder"
             )
 
     def check_adapters(self) -> None:
-        """Raises:
-        ValueError: nobody adds adapters here.
+        """Check that adapters are taken here.
+
+        Raises:
+            UserError: they are not.
         """
         if self.only is not None:
-            raise ValueError(
+            raise UserError(
                 "adapters are not taken on this public page; run the app on your own machine, "
                 "which takes any folder or repository id"
             )
 
     def check(self, settings: Settings) -> None:
-        """Raises:
-        ValueError: a model or an engine that is not run here, or an option nobody has.
+        """Check a request's settings.
+
+        Raises:
+            UserError: a model or an engine that is not run here, or an unknown option.
         """
         self.check_model(settings.model)
         if settings.adapter:
             self.check_adapters()
         if settings.engine == "compile" and self.no_compile is not None:
-            raise ValueError(self.no_compile)
+            raise UserError(self.no_compile)
         TranscribeOptions(**settings.options())
 
     def check_recording(self, recording: str | None) -> str:
-        """The path of the recording that was given, if there is one and it is not too long.
+        """Check that there is a recording and that it is not too long.
+
+        Returns:
+            Path of the file that was given.
 
         Raises:
-            ValueError: it is missing, unreadable or too long.
+            UserError: it is missing, unreadable or too long.
         """
         if not recording:
-            raise ValueError("no recording came; record something, or choose a file or an example")
+            raise UserError("no recording yet; record something, or choose a file or an example")
         recording = original_path(recording)
         if self.max_audio_s is not None:
             seconds = probe(recording).duration_s
             if seconds is not None and seconds > self.max_audio_s:
-                raise ValueError(
+                raise UserError(
                     f"the recording is {seconds / 60:.0f} minutes long; this page takes up to "
                     f"{self.max_audio_s / 60:.0f}: cut it, or run the app on your own machine"
                 )

@@ -1,13 +1,12 @@
-"""Live sessions: who speaks, what is transcribed next, what the page shows. Knows no Gradio.
+"""Live sessions: who speaks, what is transcribed next, what the page shows.
 
-In: blocks of a page's microphone. Out: a :class:`Moment` in answer to each. The model's thread does
-one step at a time between other requests (:mod:`app.service.worker`); a page that asks waits for
-nothing. A session is known by a token that cannot be guessed, which only its page has.
+In: blocks of a page's microphone. Out: a :class:`LiveUpdate` in answer to each. The model's thread
+does one step at a time between other requests (:mod:`app.service.worker`); no page waits for it.
+A session is known by a token that cannot be guessed, which only its page has. No Gradio.
 """
 
 from __future__ import annotations
 
-import logging
 import secrets
 from dataclasses import dataclass, field, replace
 from threading import Lock
@@ -19,14 +18,14 @@ from numpy.typing import NDArray
 from app.service.service import TranscriptionService
 from app.service.settings import Settings
 from app.service.updates import RequestResult
+from app.service.user_errors import user_message
 from core import Lab
+from core.errors import UserError
 from core.transcription.streaming import Live, LiveState
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Moment:
+class LiveUpdate:
     """What there is to show. state: None until the model is loaded. error: what went wrong.
 
     stopping: the last block has come. full: the recording was ended for its length.
@@ -35,11 +34,11 @@ class Moment:
     state: LiveState | None
     stopping: bool
     full: bool
-    error: Exception | None
+    error: str | None
 
     @property
     def over(self) -> bool:
-        """Whether nothing more will change."""
+        """Return whether nothing more will change."""
         return self.error is not None or (self.state is not None and self.state.done)
 
 
@@ -53,26 +52,26 @@ class _Session:
     stopping: bool = False
     full: bool = False
     gone: bool = False
-    error: Exception | None = None
+    error: str | None = None
     lock: Lock = field(default_factory=Lock)
 
     def take(self, samples: NDArray[Any], rate: int, place: int | None) -> None:
-        """Hand on what is new in a block; one too many ends the recording.
+        """Pass on what is new in a block; one too many ends the recording.
 
         place: of its first sample in the recording, None for the next.
 
         Raises:
-            ValueError: what came before it never did.
+            UserError: what came before it never did.
         """
         known = 0 if place is None else self.taken - place
         if known < 0:
-            raise ValueError("a piece of sound was lost on its way; record again")
+            raise UserError("a piece of sound was lost on its way; record again")
         fresh = samples[known:]
         if len(fresh) and not self.stopping:
             self.taken += len(fresh)
-            self._hand_on(fresh, rate)
+            self._push(fresh, rate)
 
-    def _hand_on(self, samples: NDArray[Any], rate: int) -> None:
+    def _push(self, samples: NDArray[Any], rate: int) -> None:
         if self.live is None:
             self.early.append((samples, rate))
             return
@@ -82,23 +81,23 @@ class _Session:
             self.full = self.stopping = True
 
     def opened(self, lab: Lab) -> Live:
-        """The session's own text, begun when its model is there with what was said meanwhile."""
+        """Return the session's text, begun with the sound that came before its model."""
         with self.lock:
             if self.live is None:
                 self.live = Live(reliable_s=lab.model_info.reliable_s)
                 early, self.early = self.early, []
                 for samples, rate in early:
-                    self._hand_on(samples, rate)
+                    self._push(samples, rate)
             if self.stopping:
                 self.live.end()
             return self.live
 
 
-class LiveRoom:
-    """Everybody who speaks."""
+class LiveSessions:
+    """The live recordings of all pages."""
 
     def __init__(self, service: TranscriptionService) -> None:
-        self._studio = service
+        self._service = service
         self._sessions: dict[str, _Session] = {}  # by token
         self._tokens: dict[str, str] = {}  # by page
         self._lock = Lock()
@@ -124,14 +123,23 @@ class LiveRoom:
         *,
         last: bool,
         place: int | None = None,
-    ) -> Moment:
-        """Take the next block, which may be empty; says what there is to show.
+    ) -> LiveUpdate:
+        """Take the next block of sound, which may be empty.
 
-        A page that got no answer sends the same sound again, with more behind it: ``place`` is
-        that of its first sample, and what came already is not taken twice.
+        A page that got no answer sends the same sound again, with more behind it.
+
+        Args:
+            token: of the recording.
+            samples: [n] of the block.
+            rate: in Hz.
+            last: whether the recording ends with it.
+            place: of its first sample in the recording; None for the next.
+
+        Returns:
+            What there is to show.
 
         Raises:
-            ValueError: an unknown token, or sound is missing.
+            UserError: an unknown token, or sound is missing.
         """
         session = self._session(token)
         with session.lock:
@@ -142,7 +150,7 @@ class LiveRoom:
         if session.live is not None and session.live.is_due():
             self._schedule(session)
         state = session.live.state() if session.live else None
-        return Moment(state, session.stopping, session.full, session.error)
+        return LiveUpdate(state, session.stopping, session.full, session.error)
 
     def leave(self, page: str) -> None:
         """Forget the page's recording."""
@@ -152,24 +160,27 @@ class LiveRoom:
             session.gone = True
 
     def result(self, token: str) -> tuple[RequestResult, NDArray[np.int16]] | None:
-        """What was said, and its recording at 16 kHz; None where nothing was.
+        """Return the transcript and its recording at 16 kHz; None where nothing was said.
+
+        Returns:
+            The result and samples [n].
 
         Raises:
-            ValueError: an unknown token.
+            UserError: an unknown token.
         """
         session = self._session(token)
         transcript = None if session.live is None else session.live.transcript()
         if session.live is None or transcript is None or not transcript.text:
             return None
-        card = self._studio.card(session.settings.model)
-        outcome = RequestResult(replace(transcript, file="live.wav"), 0.0, 0.0, card)
+        summary = self._service.summary(session.settings.model)
+        outcome = RequestResult(replace(transcript, file="live.wav"), 0.0, 0.0, summary)
         return outcome, session.live.recording()
 
     def _session(self, token: str) -> _Session:
         with self._lock:
             session = self._sessions.get(token)
         if session is None:
-            raise ValueError("this recording is not known here any more; record again")
+            raise UserError("this recording is not known here any more; record again")
         return session
 
     def _schedule(self, session: _Session) -> None:
@@ -177,20 +188,19 @@ class LiveRoom:
             if session.scheduled or session.gone or session.error is not None:
                 return
             session.scheduled = True
-        self._studio.worker.submit(lambda: self._step(session))
+        self._service.worker.submit(lambda: self._step(session))
 
     def _step(self, session: _Session) -> None:
-        """On the model's thread: one piece of work; the next one waits its turn behind others."""
+        """Do one piece of work on the model's thread; the next waits its turn behind others."""
         more = False
         try:
-            lab = self._studio.lab(session.settings)
+            lab = self._service.lab(session.settings)
             live = session.opened(lab)
             if live.is_due():
                 live.step(lambda waveform: lab.transcribe(waveform, **session.settings.options()))
             more = live.is_due()
         except Exception as error:  # it belongs to the page that speaks, not to this thread
-            session.error = error
-            logger.info("live text ended: %s", error)
+            session.error = user_message(error)
         with session.lock:
             session.scheduled = False
         if more:
@@ -198,10 +208,13 @@ class LiveRoom:
 
 
 def live_settings(settings: Settings) -> Settings:
-    """The same request, as live text can run it.
+    """Return the same request as live text can run it.
 
-    Passes differ in length, which compiled graphs would be built for one by one; and a word is
-    certain when two passes agree, which dice would prevent.
+    The first compiled pass may build graphs for a minute, in which no text would appear; and a word
+    is final when two passes agree, which sampling would prevent.
+
+    Returns:
+        The settings, eager and without sampling.
     """
     return replace(
         settings,

@@ -1,4 +1,4 @@
-"""Timed comparisons and recorded profiles: who may ask, for how much, and what becomes of the runs.
+"""Timed comparisons and recorded profiles: checks, queueing, and where the runs go.
 
 In: a recording and one or two :class:`app.service.settings.Settings`. Out: progress as it is made,
 at last what was measured. What happens on the models' thread is :mod:`app.service.measurement_job`.
@@ -10,22 +10,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from app.service.measurement_job import How, Measured, MeasureWork, Report
+from app.service.measurement_job import (
+    MeasurementJob,
+    MeasurementOptions,
+    MeasurementResult,
+    MeasurementUpdate,
+)
 from app.service.profile_library import ProfileLibrary
 from app.service.service import TranscriptionService
 from app.service.settings import Settings
-from app.service.updates import NotBegun
+from app.service.updates import CancelledBeforeStart
 from app.service.worker import CancelToken
 from core.devices import quantisers
+from core.errors import UserError
 from profiling.runs.store import RunStore
 
 FEWEST, MOST = 1, 50  # blocks
 MEASURING = ":measure"  # added to a session's name: it may measure and read text meanwhile
-SAME = "A and B are set alike; change one of them: engine, LoRA, decoding, weights or model"
+SAME = "A and B are identical; change one of them: engine, LoRA, decoding, weights or model"
 
 
-class Measuring:
-    """Measurements of one studio.
+class MeasurementService:
+    """Measurements on the models of a service.
 
     Args:
         service: whose models and whose thread.
@@ -37,7 +43,7 @@ class Measuring:
         self, service: TranscriptionService, library: ProfileLibrary, refusal: str | None = None
     ) -> None:
         self.service, self.library, self.refusal = service, library, refusal
-        self._work = MeasureWork(service)
+        self._work = MeasurementJob(service)
         self.quiet = self._work.quiet
 
     def begin(self, session: str) -> None:
@@ -49,85 +55,142 @@ class Measuring:
         return self.service.stop(session + MEASURING)
 
     def leave(self, session: str) -> None:
-        """A page was closed: end its measurement, forget what was its own."""
+        """End a closed page's measurement and forget its own runs."""
         self.service.leave(session + MEASURING)
         self.library.forget(session)
 
     def compare(
-        self, session: str, recording: str | None, a: Settings, b: Settings, how: How
-    ) -> Iterator[Report]:
-        """Time two ways of transcribing one recording against each other; A is the baseline.
+        self,
+        session: str,
+        recording: str | None,
+        a: Settings,
+        b: Settings,
+        options: MeasurementOptions,
+    ) -> Iterator[MeasurementUpdate]:
+        """Time two ways of transcribing one recording against each other.
+
+        Args:
+            session: of the visitor.
+            recording: its path.
+            a: settings of the baseline.
+            b: settings to compare with it.
+            options: how thoroughly.
+
+        Returns:
+            Progress as it is made, then the result.
 
         Raises:
-            ValueError: nothing to compare, or work a model cannot do; says what.
+            UserError: nothing to compare, or work a model cannot do.
         """
         if a == b:
-            raise ValueError(SAME)
-        return self._measure(session, recording, (a, b), how)
+            raise UserError(SAME)
+        return self._measure(session, recording, (a, b), options)
 
     def profile(
-        self, session: str, recording: str | None, settings: Settings, how: How
-    ) -> Iterator[Report]:
+        self, session: str, recording: str | None, settings: Settings, options: MeasurementOptions
+    ) -> Iterator[MeasurementUpdate]:
         """Time and trace one way of transcribing a recording.
 
+        Args:
+            session: of the visitor.
+            recording: its path.
+            settings: how it is transcribed.
+            options: how thoroughly.
+
+        Returns:
+            Progress as it is made, then the result.
+
         Raises:
-            ValueError: as for :meth:`compare`.
+            UserError: as for :meth:`compare`.
         """
-        return self._measure(session, recording, (settings,), how)
+        return self._measure(session, recording, (settings,), options)
 
     def once(
-        self, recording: str | None, settings: tuple[Settings, ...], how: How, folder: Path
-    ) -> Measured:
-        """Measure for a caller without a page; the runs are written below ``folder``.
+        self,
+        recording: str | None,
+        settings: tuple[Settings, ...],
+        options: MeasurementOptions,
+        folder: Path,
+    ) -> MeasurementResult:
+        """Measure for a caller without a page.
+
+        Args:
+            recording: its path.
+            settings: one or two.
+            options: how thoroughly.
+            folder: where the runs are written.
+
+        Returns:
+            What was measured.
 
         Raises:
-            ValueError: as for :meth:`compare`.
+            UserError: as for :meth:`compare`.
+            AssertionError: a measurement ended without a result.
         """
         if len(set(settings)) < len(settings):
-            raise ValueError(SAME)
-        job = CancelToken()
-        path, blocks = self._checked(recording, settings, how)
-        work = self._work.of(
-            job, path, settings, How(blocks, how.fixed_length), RunStore(folder), ""
+            raise UserError(SAME)
+        token = CancelToken()
+        path, blocks = self._checked(recording, settings, options)
+        work = self._work.work_of(
+            token,
+            path,
+            settings,
+            MeasurementOptions(blocks, options.fixed_length),
+            RunStore(folder),
+            "",
         )
-        for report in self.service.worker.told(job, work):
-            if isinstance(report, Measured):
+        for report in self.service.worker.stream_reports(token, work):
+            if isinstance(report, MeasurementResult):
                 return report
         raise AssertionError("a measurement ended without a result")
 
     def _measure(
-        self, session: str, recording: str | None, settings: tuple[Settings, ...], how: How
-    ) -> Iterator[Report]:
-        path, blocks = self._checked(recording, settings, how)
+        self,
+        session: str,
+        recording: str | None,
+        settings: tuple[Settings, ...],
+        options: MeasurementOptions,
+    ) -> Iterator[MeasurementUpdate]:
+        path, blocks = self._checked(recording, settings, options)
         store, prefix = self.library.store(session)
-        job = self.service.job_of(session + MEASURING)
+        token = self.service.token_of(session + MEASURING)
         ended = False
         try:
-            work = self._work.of(job, path, settings, How(blocks, how.fixed_length), store, prefix)
-            for report in self.service.worker.told(job, work):
-                ended = isinstance(report, Measured)
+            work = self._work.work_of(
+                token,
+                path,
+                settings,
+                MeasurementOptions(blocks, options.fixed_length),
+                store,
+                prefix,
+            )
+            for report in self.service.worker.stream_reports(token, work):
+                ended = isinstance(report, MeasurementResult)
                 yield report
             if not ended:
-                yield NotBegun()
+                yield CancelledBeforeStart()
         finally:
-            self.service.forget(session + MEASURING, job)
+            self.service.forget(session + MEASURING, token)
 
     def _checked(
-        self, recording: str | None, settings: tuple[Settings, ...], how: How
+        self, recording: str | None, settings: tuple[Settings, ...], options: MeasurementOptions
     ) -> tuple[Path, int]:
-        """What can be checked without a model.
+        """Check what can be checked without a model.
+
+        Returns:
+            The recording and the number of blocks.
 
         Raises:
-            ValueError: nothing is measured here, no recording, no model, or a setting nobody has.
+            UserError: nothing is measured here, no recording, no model, or an unknown setting.
         """
         if self.refusal is not None:
-            raise ValueError(self.refusal)
+            raise UserError(self.refusal)
         path = self.service.limits.check_recording(recording)
-        if not FEWEST <= how.blocks <= MOST:
-            raise ValueError(f"{how.blocks} blocks came; expected {FEWEST} to {MOST}")
+        if not FEWEST <= options.blocks <= MOST:
+            raise UserError(f"{options.blocks} blocks came; expected {FEWEST} to {MOST}")
         for one in settings:
             self.service.limits.check(one)
             if one.quantize and one.quantize not in quantisers(one.device or None):
                 known = ", ".join(quantisers(one.device or None))
-                raise ValueError(f"weights {one.quantize!r} are not known here; expected {known}")
-        return Path(path), int(how.blocks)
+                raise UserError(f"weights {one.quantize!r} are not known here; expected {known}")
+        return Path(path), int(options.blocks)

@@ -1,6 +1,6 @@
 """Loaded models: the one the app started with, and beside it the one used last.
 
-In: what a request wants loaded. Out: a Lab, loaded now if it was not, and a card of every model.
+In: what a request wants loaded. Out: a Lab, loaded now if it was not, and a summary of every model.
 Cards may be read from any thread; :meth:`ModelCache.lab` is called on the model's thread alone.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from threading import Lock
 
 from app.service.adapter_registry import AdapterRegistry
-from app.service.model_card import ModelCard, card_of_lab, card_of_name
+from app.service.model_summary import ModelSummary, summary_of_lab, summary_of_name
 from app.service.settings import Settings
 from core import Lab, load
 from core.checkpoint.catalog import CATALOG, lookup
@@ -24,8 +24,8 @@ Loader = Callable[..., Lab]
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """One loading of a model: the same name on another device is another one."""
+class ModelKey:
+    """Key of a loaded model: the same name on another device is another model."""
 
     name: str
     device: str | None
@@ -34,51 +34,51 @@ class Wanted:
 
 
 class ModelCache:
-    """What is in memory. start: the model that always stays, once loaded; adapters: those added."""
+    """Models in memory. start: the one that stays once loaded; adapters: those added."""
 
     def __init__(
         self, start: str, device: str | None, dtype: str | None, loader: Loader = load
     ) -> None:
         self._device, self._dtype, self._loader = device, dtype, loader
-        self.start = Wanted(plain_name(start), device, dtype, None)
+        self.start = ModelKey(plain_name(start), device, dtype, None)
         self.adapters = AdapterRegistry()
-        self._labs: dict[Wanted, Lab] = {}
+        self._labs: dict[ModelKey, Lab] = {}
         self._lock = Lock()  # guards the dict; never held while a model loads
 
-    def wanted(self, settings: Settings) -> Wanted:
-        """What a request wants loaded, with the app's own device and dtype where it has none."""
-        return Wanted(
+    def wanted(self, settings: Settings) -> ModelKey:
+        """Return what a request needs loaded, with the app's device and dtype by default."""
+        return ModelKey(
             plain_name(settings.model),
             settings.device or self._device,
             settings.dtype or self._dtype,
             settings.quantize or None,
         )
 
-    def holds(self, wanted: Wanted) -> bool:
-        """Whether it is in memory."""
+    def holds(self, wanted: ModelKey) -> bool:
+        """Return whether it is in memory."""
         with self._lock:
             return wanted in self._labs
 
-    def cards(self) -> list[ModelCard]:
-        """The start model, the catalog, and whatever else is loaded."""
+    def summaries(self) -> list[ModelSummary]:
+        """List the start model, the catalog, and whatever else is loaded."""
         with self._lock:
             loaded = [wanted.name for wanted in self._labs]
-        return [self.card(name) for name in dict.fromkeys([self.start.name, *CATALOG, *loaded])]
+        return [self.summary(name) for name in dict.fromkeys([self.start.name, *CATALOG, *loaded])]
 
-    def card(self, name: str) -> ModelCard:
-        """What is known of one model, as it was loaded last; loads nothing."""
+    def summary(self, name: str) -> ModelSummary:
+        """Describe one model, as it was loaded last; loads nothing."""
         key = plain_name(name)
         labs = self.loaded(key)
-        card = card_of_lab(key, labs[-1]) if labs else card_of_name(key)
-        return replace(card, adapters=tuple(one.name for one in self.adapters.of(key)))
+        summary = summary_of_lab(key, labs[-1]) if labs else summary_of_name(key)
+        return replace(summary, adapters=tuple(one.name for one in self.adapters.of(key)))
 
     def loaded(self, name: str) -> list[Lab]:
-        """Every loading of one model that is in memory."""
+        """Return every loaded copy of one model."""
         with self._lock:
             return [lab for wanted, lab in self._labs.items() if wanted.name == plain_name(name)]
 
     def unload(self, name: str) -> bool:
-        """Let every loading of a model go; whether there was one. On the model's thread alone."""
+        """Unload every copy of a model on its thread; returns whether there was one."""
         with self._lock:
             going = [wanted for wanted in self._labs if wanted.name == plain_name(name)]
             for wanted in going:
@@ -86,8 +86,8 @@ class ModelCache:
         gc.collect()
         return bool(going)
 
-    def lab(self, wanted: Wanted) -> Lab:
-        """The model. Room is made first: two large models may not fit at once."""
+    def lab(self, wanted: ModelKey) -> Lab:
+        """Return the model, loaded if need be; others go first, for two may not fit at once."""
         with self._lock:
             lab = self._labs.get(wanted)
             going = [] if lab is not None or wanted == self.start else list(self._labs)
@@ -106,6 +106,6 @@ class ModelCache:
 
 
 def plain_name(name: str) -> str:
-    """One name for each model: the catalog's, where a source or a name with spaces came."""
+    """Return one name for each model: the catalog's for a source or a name with spaces."""
     model_info = lookup(name.strip())
     return name.strip() if model_info is None else model_info.name

@@ -1,7 +1,7 @@
 """Views of runs for many visitors: read when nothing is being timed, the common ones kept.
 
 In: a session's name and a key of :class:`app.service.profile_library.ProfileLibrary`. Out: a run
-laid open, and files to save. Knows nothing of Gradio.
+laid open, and files to save. No Gradio.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
 
-from app.service.profile_library import Chosen, ProfileLibrary
-from app.service.profile_view import RunView, report_file, tables_file, trace_file, view_of
+from app.service.profile_library import ProfileLibrary, SelectedProfile
+from app.service.profile_view import ProfileView, report_file, tables_file, trace_file, view_of
 from profiling.trace.events import MAX_JSON_BYTES
 from profiling.trace.trace_file import TraceError
 
@@ -21,7 +21,7 @@ SHARED = ("shipped:", "kept:")  # keys that mean the same for every visitor
 FILES = ("trace", "tables", "report", "run")
 
 
-class RunViewer:
+class ProfileReader:
     """What is behind a key, laid out.
 
     Args:
@@ -34,19 +34,22 @@ class RunViewer:
         self, library: ProfileLibrary, quiet: Lock, max_json_bytes: int = MAX_JSON_BYTES
     ) -> None:
         self.library, self._quiet, self._max = library, quiet, max_json_bytes
-        self._views: OrderedDict[str, RunView] = OrderedDict()
+        self._views: OrderedDict[str, ProfileView] = OrderedDict()
 
     @property
     def busy(self) -> bool:
-        """Whether something is being timed, so that reading waits."""
+        """Return whether something is being timed, so that reading waits."""
         return self._quiet.locked()
 
-    def view(self, session: str, key: str) -> RunView:
+    def view(self, session: str, key: str) -> ProfileView:
         """Read a run or a trace and lay it out.
+
+        Returns:
+            What is shown of it.
 
         Raises:
             RunError: nothing of this visitor's.
-            TraceError: a trace that cannot be read; one that was brought is discarded.
+            TraceError: an unreadable trace; one that was brought is discarded.
         """
         if key in self._views:
             return self._views[key]
@@ -64,14 +67,17 @@ class RunViewer:
         return view
 
     def file(self, session: str, key: str, kind: str) -> tuple[str, bytes]:
-        """(name, bytes) of one of :data:`FILES`.
+        """Make one of :data:`FILES`.
+
+        Returns:
+            Its name and bytes.
 
         Raises:
-            ValueError: there is no such file of this run.
+            UserError: there is no such file of this run.
         """
         if kind == "run":
             return f"{Path(key.partition(':')[2]).name}.zip", self.library.zip_of(session, key)
-        makers: dict[str, Callable[[Chosen], tuple[str, bytes]]] = {
+        makers: dict[str, Callable[[SelectedProfile], tuple[str, bytes]]] = {
             "trace": trace_file,
             "tables": lambda chosen: tables_file(chosen, max_json_bytes=self._max),
             "report": lambda chosen: report_file(chosen, max_json_bytes=self._max),

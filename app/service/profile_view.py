@@ -1,8 +1,8 @@
 """A run, or a trace without one -> everything the Profile tab shows of it. No Gradio, no torch.
 
-In: a run as its JSON states it, its trace, or one of them. Out: :class:`RunView`: a few lines of
-HTML, and sections of HTML and figures in turn. What is in them is :mod:`profiling.report.sections`'
-business, so the page and the report say the same.
+In: a run as its JSON states it, its trace, or one of them. Out: :class:`ProfileView`: a few lines
+of HTML, and sections of HTML and figures in turn. :mod:`profiling.report.sections` fills them, so
+the page and the report say the same.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from app.service.profile_library import Chosen
+from app.service.profile_library import SelectedProfile
+from core.errors import UserError
 from profiling.figures.run_details import acceptance_bars, token_latency
 from profiling.measure.metrics import DEFINITIONS
 from profiling.report import sections
@@ -29,10 +30,11 @@ from profiling.trace.memory_events import memory_peaks
 from profiling.trace.trace_tables import trace_tables
 
 SECTIONS = ("Phases", "Timeline", "Operators", "Memory", "Roofline", "Compiling", "Machine")
-MOST_FIGURES = 3  # of one section
-ELSEWHERE = "Recorded elsewhere, on {cpu}: it shows what a recording looks like, not how fast this "
-ELSEWHERE += "machine is. Record one of your own below."
-TRACE_ALONE = "This is a trace without a run: it says where time went, not how much of it there is."
+ELSEWHERE = "Recorded on another machine, {cpu}: an example of a run, not of this machine's speed. "
+ELSEWHERE += "Record one of your own below."
+TRACE_ALONE = (
+    "This is a trace without a run: it shows where time went; its times include the profiler."
+)
 NOT_IN_TRACE = "A trace alone does not hold this; a run recorded under “Record a profile” does."
 NO_TRACE = "This run has no trace: it was stopped early, or recorded with --no-trace."
 NO_ROOFLINE = "This run has no roofline: its recording is cut into several passes, or its weights "
@@ -40,7 +42,7 @@ NO_ROOFLINE += "are int8, whose work is not counted."
 
 
 @dataclass
-class Pieces(Page):
+class CollectedPage(Page):
     """A page that keeps its figures instead of drawing them: HTML and figures in turn."""
 
     turns: list[str | go.Figure] = field(default_factory=list)
@@ -51,14 +53,15 @@ class Pieces(Page):
         self.parts.clear()
 
     def done(self) -> list[str | go.Figure]:
-        """HTML, figure, HTML, ... and HTML at the end."""
+        """Return HTML, figure, HTML, ... and HTML at the end."""
         return [*self.turns, "".join(self.parts)]
 
 
 @dataclass(frozen=True)
-class RunView:
-    """What is shown. head: title, when, warnings, numbers, text. sections: name -> HTML, figure,
-    HTML, ..., HTML.
+class ProfileView:
+    """Contents of the tab. head: title, date, warnings, numbers, text.
+
+    sections: name -> HTML, figure, HTML, ..., HTML.
     """
 
     key: str
@@ -68,8 +71,11 @@ class RunView:
     has_run: bool
 
 
-def view_of(chosen: Chosen, *, max_json_bytes: int) -> RunView:
+def view_of(chosen: SelectedProfile, *, max_json_bytes: int) -> ProfileView:
     """Read what is behind an entry and lay it out.
+
+    Returns:
+        What is shown of it.
 
     Raises:
         TraceError: the trace cannot be read.
@@ -78,13 +84,15 @@ def view_of(chosen: Chosen, *, max_json_bytes: int) -> RunView:
     if chosen.trace is not None:
         trace = read_trace(chosen.trace, max_json_bytes=max_json_bytes)
     build = _of_trace if chosen.run is None else _of_run
-    found = {name: Pieces(name, {}) for name in SECTIONS}
+    found = {name: CollectedPage(name, {}) for name in SECTIONS}
     build(chosen, trace, found)
     shown = {name: page.done() for name, page in found.items()}
-    return RunView(chosen.key, _head(chosen, trace), shown, trace is not None, bool(chosen.run))
+    return ProfileView(chosen.key, _head(chosen, trace), shown, trace is not None, bool(chosen.run))
 
 
-def _of_run(chosen: Chosen, trace: Trace | None, found: Mapping[str, Pieces]) -> None:
+def _of_run(
+    chosen: SelectedProfile, trace: Trace | None, found: Mapping[str, CollectedPage]
+) -> None:
     run = sections.without_path(chosen.run or {})
     sections.phases(found["Phases"], run)
     found["Phases"].heading("Time per token", DEFINITIONS["inter_token_ms"][2])
@@ -102,7 +110,9 @@ def _of_run(chosen: Chosen, trace: Trace | None, found: Mapping[str, Pieces]) ->
     _of_events(run, trace, found)
 
 
-def _of_trace(chosen: Chosen, trace: Trace | None, found: Mapping[str, Pieces]) -> None:
+def _of_trace(
+    chosen: SelectedProfile, trace: Trace | None, found: Mapping[str, CollectedPage]
+) -> None:
     for name in ("Phases", "Roofline", "Compiling", "Machine"):
         found[name].note(NOT_IN_TRACE)
     if trace is not None:
@@ -112,7 +122,9 @@ def _of_trace(chosen: Chosen, trace: Trace | None, found: Mapping[str, Pieces]) 
     _of_events({}, trace, found)
 
 
-def _of_events(run: Mapping[str, Any], trace: Trace | None, found: Mapping[str, Pieces]) -> None:
+def _of_events(
+    run: Mapping[str, Any], trace: Trace | None, found: Mapping[str, CollectedPage]
+) -> None:
     if trace is None:
         for name in ("Timeline", "Operators"):
             found[name].note(NO_TRACE)
@@ -123,8 +135,8 @@ def _of_events(run: Mapping[str, Any], trace: Trace | None, found: Mapping[str, 
     sections.operators(found["Operators"], trace, calls=calls)
 
 
-def _head(chosen: Chosen, trace: Trace | None) -> str:
-    """Title, when and where, warnings, the numbers, the text."""
+def _head(chosen: SelectedProfile, trace: Trace | None) -> str:
+    """Format title, date and machine, warnings, the numbers, the text."""
     page = Page("", {})
     if chosen.run is None:
         page.parts.append(f"<h2>{escape(chosen.title)}</h2>")
@@ -144,26 +156,32 @@ def _head(chosen: Chosen, trace: Trace | None) -> str:
     return "".join(page.parts)
 
 
-def trace_file(chosen: Chosen) -> tuple[str, bytes]:
-    """(name, bytes) of the trace as it was recorded; Perfetto opens it.
+def trace_file(chosen: SelectedProfile) -> tuple[str, bytes]:
+    """Read the trace as it was recorded; Perfetto opens it.
+
+    Returns:
+        Name and bytes.
 
     Raises:
-        ValueError: there is none.
+        UserError: there is none.
     """
     if chosen.trace is None:
-        raise ValueError(NO_TRACE)
+        raise UserError(NO_TRACE)
     name = chosen.title if chosen.run is None else f"{chosen.run['id']}.trace.json.gz"
     return name, chosen.trace.read_bytes()
 
 
-def tables_file(chosen: Chosen, *, max_json_bytes: int) -> tuple[str, bytes]:
-    """(name, bytes) of a zip with every table of the trace as csv.
+def tables_file(chosen: SelectedProfile, *, max_json_bytes: int) -> tuple[str, bytes]:
+    """Pack every table of the trace as csv.
+
+    Returns:
+        Name and bytes of a zip.
 
     Raises:
-        ValueError: there is no trace, or it cannot be read.
+        UserError: there is no trace, or it cannot be read.
     """
     if chosen.trace is None:
-        raise ValueError(NO_TRACE)
+        raise UserError(NO_TRACE)
     packed = BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         trace = read_trace(chosen.trace, max_json_bytes=max_json_bytes)
@@ -172,21 +190,24 @@ def tables_file(chosen: Chosen, *, max_json_bytes: int) -> tuple[str, bytes]:
     return f"{_stem(chosen)}-tables.zip", packed.getvalue()
 
 
-def report_file(chosen: Chosen, *, max_json_bytes: int) -> tuple[str, bytes]:
-    """(name, bytes) of the report: one HTML page that needs nothing else.
+def report_file(chosen: SelectedProfile, *, max_json_bytes: int) -> tuple[str, bytes]:
+    """Render the report: one HTML page that needs nothing else.
+
+    Returns:
+        Name and bytes.
 
     Raises:
-        ValueError: a trace without a run, or one that cannot be read.
+        UserError: a trace without a run, or one that cannot be read.
     """
     if chosen.run is None:
-        raise ValueError("a report is about a run; this is a trace without one")
+        raise UserError("a report is about a run; this is a trace without one")
     trace = None
     if chosen.trace is not None:
         trace = read_trace(chosen.trace, max_json_bytes=max_json_bytes)
     return f"{_stem(chosen)}.html", run_report(chosen.run, trace).encode()
 
 
-def _stem(chosen: Chosen) -> str:
+def _stem(chosen: SelectedProfile) -> str:
     if chosen.run is not None:
         return str(chosen.run["id"])
     return Path(chosen.title).name.split(".")[0] or "trace"

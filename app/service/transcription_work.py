@@ -1,4 +1,4 @@
-"""What a request does on the models' thread: load if need be, then transcribe or answer.
+"""A request on the models' thread: load if need be, then transcribe or answer.
 
 In: a recording or a message, settings. Out: updates as they happen. Where a GPU is lent by the call
 (:mod:`app.service.zero_gpu`), the model runs there and everything else here.
@@ -14,7 +14,7 @@ from pathlib import Path
 from app.service.limits import Limits
 from app.service.model_cache import ModelCache
 from app.service.settings import Settings
-from app.service.updates import Paced, RequestResult, Update
+from app.service.updates import RequestResult, TranscriptionProgress, Update
 from app.service.zero_gpu import ASK, HEAR, TRANSCRIBE, LentGpu
 from core import Lab
 from core.encoder_view import EncoderView, encoder_view
@@ -23,16 +23,19 @@ from core.transcription.options import Event, Finished, PhaseStarted, Progress
 
 
 class ModelWork:
-    """Requests on the models of a shelf. lent: the GPU, where it is not this process's own."""
+    """Requests on cached models. lent: the GPU, where it is not this process's own."""
 
     def __init__(self, models: ModelCache, limits: Limits, lent: LentGpu | None) -> None:
         self.models, self.limits, self.lent = models, limits, lent
 
     def lab(self, settings: Settings) -> Lab:
-        """The model of these settings, loaded if need be, holding the adapter they name.
+        """Return the model of these settings, loaded if need be, with the adapter they name.
+
+        Returns:
+            The model.
 
         Raises:
-            ValueError: it is not run here, or cannot be loaded; or it has no such adapter.
+            UserError: it is not run here, or cannot be loaded; or it has no such adapter.
         """
         self.limits.check_model(settings.model)
         wanted = self.models.wanted(settings)
@@ -41,7 +44,7 @@ class ModelWork:
     def transcribe(
         self, cancelled: Callable[[], bool], recording: str, settings: Settings
     ) -> Iterator[Update]:
-        """Updates of one transcription; the last is an :class:`RequestResult`."""
+        """Yield the updates of one transcription; the last is a :class:`RequestResult`."""
         begin = time.perf_counter()
         if not self.models.holds(self.models.wanted(settings)):
             yield PhaseStarted(0, LOAD)
@@ -50,18 +53,20 @@ class ModelWork:
         before_s = sum(lab.compile_ledger.seconds.values())
         for event in self._events(lab, cancelled, recording, settings):
             if isinstance(event, Progress):
-                yield Paced(event.done_s, event.total_s, time.perf_counter() - loaded)
+                yield TranscriptionProgress(
+                    event.done_s, event.total_s, time.perf_counter() - loaded
+                )
             elif isinstance(event, Finished):
                 compile_s = sum(lab.compile_ledger.seconds.values()) - before_s
-                # Where an upload lies on this machine is nobody's business.
+                # The folder of an upload stays private.
                 transcript = replace(event.transcript, file=Path(recording).name)
-                card = self.models.card(settings.model)
-                yield RequestResult(transcript, compile_s, loaded - begin, card)
+                summary = self.models.summary(settings.model)
+                yield RequestResult(transcript, compile_s, loaded - begin, summary)
             else:
                 yield event
 
     def answer(self, cancelled: Callable[[], bool], model: str, message: str) -> Iterator[str]:
-        """The answer to a message as it grows."""
+        """Yield the answer to a message as it grows."""
         text, lab = "", self.lab(Settings(model=model))
         pieces = (
             lab.stream_chat(message, cancelled=cancelled)
@@ -75,7 +80,7 @@ class ModelWork:
     def encoder_view(
         self, cancelled: Callable[[], bool], recording: str, settings: Settings
     ) -> Iterator[EncoderView]:
-        """What the encoder makes of a recording; one value."""
+        """Yield the encoder's view of a recording; one value."""
         lab = self.lab(settings)
         if self.lent is not None:
             yield from self.lent(HEAR, cancelled, recording, settings)

@@ -16,10 +16,11 @@ from typing import Any
 
 from app.service.model_cache import ModelCache
 from app.service.settings import Settings
-from app.wording import phrases
+from app.service.user_errors import user_message
 from core import Lab
 from core.audio.decode import probe
 from core.encoder_view import encoder_view
+from core.errors import UserError
 
 TRANSCRIBE, ASK, HEAR = "transcribe", "ask", "hear"
 LEAST_S, MOST_S = 15, 120
@@ -34,8 +35,8 @@ Decorator = Callable[..., Callable[..., Iterator[Any]]]
 
 
 @dataclass(frozen=True)
-class Failed:
-    """An error of the other process. callers: its message is for whoever asked."""
+class RemoteError:
+    """An error of the other process. callers: whether it is the caller's mistake."""
 
     message: str
     callers: bool
@@ -50,22 +51,25 @@ class LentGpu:
     """
 
     def __init__(self, models: ModelCache, borrow: Decorator) -> None:
-        self._shelf = models
+        self._models = models
         self._borrowed = borrow(self._work, duration=seconds_needed)
 
     def __call__(self, kind: str, cancelled: Callable[[], bool], *values: Any) -> Iterator[Any]:
-        """Events of a request of this kind; ends soon after ``cancelled``.
+        """Run a request of this kind; ends soon after ``cancelled``.
+
+        Yields:
+            Its events.
 
         Raises:
-            ValueError: the request cannot be done; says why.
-            RuntimeError: something else went wrong over there; that process's log says what.
+            UserError: the request cannot be done; says why.
+            RuntimeError: something else failed over there; that process's log says what.
         """
         with tempfile.TemporaryDirectory(prefix="granite-speech-lab-") as folder:
             stop = Path(folder) / "stop"
             try:
                 for event in self._borrowed(kind, str(stop), *values):
-                    if isinstance(event, Failed):
-                        raise (ValueError if event.callers else RuntimeError)(event.message)
+                    if isinstance(event, RemoteError):
+                        raise (UserError if event.callers else RuntimeError)(event.message)
                     yield event
                     if cancelled():
                         stop.touch()
@@ -74,10 +78,10 @@ class LentGpu:
                 said = getattr(error, "message", None)
                 if said is None:
                     raise
-                raise ValueError(NO_GPU.format(said=" ".join(str(said).split()))) from error
+                raise UserError(NO_GPU.format(said=" ".join(str(said).split()))) from error
 
     def _work(self, kind: str, stop: str, *values: Any) -> Iterator[Any]:
-        """In the process with the GPU."""
+        """Run a request in the process with the GPU."""
         stopped = Path(stop).exists
         try:
             if kind == TRANSCRIBE:
@@ -91,16 +95,14 @@ class LentGpu:
                 model, message = values
                 yield from self._lab(Settings(model=model)).stream_chat(message, cancelled=stopped)
         except Exception as error:
-            yield Failed(phrases.failure(error), phrases.is_callers(error))
+            yield RemoteError(user_message(error), isinstance(error, UserError))
 
     def _lab(self, settings: Settings) -> Lab:
-        return self._shelf.lab(self._shelf.wanted(settings))
+        return self._models.lab(self._models.wanted(settings))
 
 
 def seconds_needed(kind: str, stop: str, *values: Any) -> int:
-    """How long to ask for the GPU: by the length of the recording, never less than it takes to
-    begin.
-    """
+    """Return how many seconds of GPU to ask for, by the length of the recording."""
     if kind != TRANSCRIBE:
         return LEAST_S
     length_s = probe(values[0]).duration_s

@@ -1,7 +1,7 @@
 """The Compare tab: one recording, two ways of transcribing it, side by side.
 
-In: measurements of a studio. Out: components, wired. Handlers pass values on to
-:class:`app.service.measurement.Measuring` and words to the page.
+In: the measurement service. Out: components, wired. Handlers pass values on to
+:class:`app.service.measurement.MeasurementService` and words to the page.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import gradio as gr
 
 from app.components.arm_panel import ArmPanel, build_arm
 from app.components.compare_result import CompareResult, build_compare_result
-from app.components.events import MODEL_EVENT, PAGE_EVENT, Updates, session_of
-from app.components.failures import gradio_error
+from app.components.events import PAGE_EVENT, PageJob, wire_job
+from app.components.failures import Updates
 from app.components.recording_field import build_recording
 from app.service.deployment import Deployment
-from app.service.measurement import Measuring
-from app.service.measurement_job import How
+from app.service.measurement import MeasurementService
+from app.service.measurement_job import MeasurementOptions
 from app.wording import comparison as words
 from app.wording import phrases
 from profiling.statistics.intervals import FEWEST_BLOCKS
@@ -63,12 +63,12 @@ class CompareTab:
 
     @property
     def inputs(self) -> list[Any]:
-        """What the handler of the button needs."""
+        """List what the handler of the button needs."""
         thorough = [self.blocks, self.tokens, self.fixed]
         return [self.recording, *thorough, *self.a.inputs, *self.b.inputs]
 
 
-def build_compare_tab(measuring: Measuring, deployment: Deployment) -> CompareTab | None:
+def build_compare_tab(measuring: MeasurementService, deployment: Deployment) -> CompareTab | None:
     """Lay the tab out; None where nothing can be timed, which the page then says."""
     if measuring.refusal is not None:
         gr.HTML(phrases.status_html(measuring.refusal), elem_id="compare-status")
@@ -89,7 +89,7 @@ def build_compare_tab(measuring: Measuring, deployment: Deployment) -> CompareTa
 
 
 def _build_choice(
-    measuring: Measuring, deployment: Deployment
+    measuring: MeasurementService, deployment: Deployment
 ) -> tuple[gr.Radio, ArmPanel, ArmPanel, gr.Slider, gr.Slider, gr.Checkbox]:
     offered = {k: v for k, v in PRESETS.items() if k != "compile" or not deployment.no_compile}
     first = next(iter(offered))
@@ -117,62 +117,43 @@ def _build_choice(
     )
     with gr.Accordion("Length of the text", open=False, elem_id="compare-length"):
         tokens = gr.Slider(
-            10, 400, TOKENS, step=10, label="Longest text, in tokens", elem_id="compare-tokens"
+            10, 400, TOKENS, step=10, label="Maximum new tokens", elem_id="compare-tokens"
         )
         fixed = gr.Checkbox(
             False,
-            label="Always write that many tokens",
-            info="Equal work for both where their texts differ in length; the text goes on past "
-            "its end, so only the times mean something.",
+            label="Always generate that many tokens",
+            info="Ignores the end-of-text token, so that both do equal work. The text runs past "
+            "its end: only the times are meaningful.",
             elem_id="compare-fixed",
         )
     return preset, a, b, blocks, tokens, fixed
 
 
-def _wire(measuring: Measuring, tab: CompareTab) -> None:
+def _wire(measuring: MeasurementService, tab: CompareTab) -> None:
     result, arm = tab.result, len(tab.a.inputs)
 
-    def begin(request: gr.Request) -> Updates:
-        measuring.begin(session_of(request))
-        return result.waiting() | {tab.stop: gr.update(interactive=True)}
-
     def run(
-        request: gr.Request,
-        recording: str | None,
-        blocks: int,
-        tokens: int,
-        fixed: bool,
-        *rest: Any,
+        session: str, recording: str | None, blocks: int, tokens: int, fixed: bool, *rest: Any
     ) -> Iterator[Updates]:
-        try:
-            a, b = (tab.a.read(tuple(own), tokens) for own in (rest[:arm], rest[arm:]))
-            how = How(int(blocks), fixed)
-            for report in measuring.compare(session_of(request), recording, a, b, how):
-                yield result.shown(report)
-        except Exception as error:
-            yield result.failed(phrases.failure(error))
-            raise gradio_error(error) from error
-
-    def stop(request: gr.Request) -> Updates:
-        running = measuring.stop(session_of(request))
-        return {result.status: phrases.status_html(words.STOPPING) if running else gr.skip()}
+        a, b = (tab.a.read(tuple(own), tokens) for own in (rest[:arm], rest[arm:]))
+        options = MeasurementOptions(int(blocks), fixed)
+        return map(result.shown, measuring.compare(session, recording, a, b, options))
 
     arms = [*tab.a.inputs[1:], *tab.b.inputs[1:]]
     # In the browser: the button may be pressed before a server would have answered.
     tab.preset.input(None, [tab.preset, *arms], arms, js=SET_ARMS, **PAGE_EVENT)
     changed = [field.input for field in (*tab.a.inputs, *tab.b.inputs)]
     gr.on(changed, None, None, [tab.preset], js=f"() => {json.dumps(OWN_CHOICE)}", **PAGE_EVENT)
-    begun = tab.go.click(begin, None, [*result.outputs, tab.stop], js=SHOW_RESULT, **PAGE_EVENT)
-    ran = begun.then(
-        run,
-        tab.inputs,
-        result.outputs,
-        show_progress="full",
-        show_progress_on=[result.status],
-        api_visibility="private",
-        **MODEL_EVENT,
+    job = PageJob(
+        begin=measuring.begin,
+        run=run,
+        stop=measuring.stop,
+        stopping=words.STOPPING,
+        waiting=result.waiting,
+        failed=result.failed,
+        inputs=tab.inputs,
+        outputs=result.outputs,
+        status=result.status,
+        stop_button=tab.stop,
     )
-    # Gradio 6.31 does not call what follows with `then` after an error, though it says so.
-    for ended in (ran.then, ran.failure):
-        ended(lambda: gr.update(interactive=False), None, [tab.stop], **PAGE_EVENT)
-    tab.stop.click(stop, None, [result.status], **PAGE_EVENT)
+    wire_job(job, tab.go.click, js=SHOW_RESULT)

@@ -1,6 +1,6 @@
 """The Live tab: the microphone's text while somebody speaks.
 
-In: a studio, the settings of the Transcribe tab, and where a finished recording goes. Out:
+In: the service, the settings of the Transcribe tab, and where a finished recording goes. Out:
 components, wired. The microphone is ``assets/live.js``: Gradio's own sends ten small pieces a
 second and loses what is under way when it is stopped. Each piece of sound is answered with what
 there is to show.
@@ -16,15 +16,17 @@ import gradio as gr
 import numpy as np
 from numpy.typing import NDArray
 
-from app.components.events import PAGE_EVENT, TELLING_EVENT, Updates, session_of
-from app.components.failures import plain_errors
+from app.components.events import PAGE_EVENT, TELLING_EVENT, session_of
+from app.components.failures import Updates, plain_errors
 from app.components.result_panel import ResultPanel
 from app.components.settings_panel import SettingsPanel
-from app.service.live_sessions import LiveRoom, Moment
+from app.service.live_sessions import LiveSessions, LiveUpdate
 from app.service.service import TranscriptionService
+from app.service.user_errors import user_message
 from app.wording import live, phrases
 from core.audio.waveform import SAMPLE_RATE, check_rate
 from core.checkpoint.catalog import ASSETS
+from core.errors import UserError
 from core.transcription.streaming import MAX_LIVE_S
 
 SCRIPT = ASSETS / "live.js"
@@ -32,9 +34,9 @@ SCRIPT = ASSETS / "live.js"
 
 @dataclass(frozen=True)
 class LiveTab:
-    """Its components. room holds who speaks; token is the page's own recording."""
+    """Its components. room holds the live sessions; token is the page's own recording."""
 
-    room: LiveRoom
+    room: LiveSessions
     panel: gr.HTML
     begin: gr.Button
     token: gr.Textbox
@@ -42,7 +44,7 @@ class LiveTab:
 
 
 @dataclass(frozen=True)
-class Onward:
+class TranscribeOutputs:
     """Where a finished recording goes: the Transcribe tab's recording and result."""
 
     tabs: gr.Tabs
@@ -52,10 +54,10 @@ class Onward:
 
 
 def build_live_tab(
-    service: TranscriptionService, settings: SettingsPanel, onward: Onward
+    service: TranscriptionService, settings: SettingsPanel, onward: TranscribeOutputs
 ) -> LiveTab:
     """Lay the tab out and wire it."""
-    room = LiveRoom(service)
+    room = LiveSessions(service)
 
     def speak(piece: dict[str, Any]) -> dict[str, Any]:
         return answer(room, piece)
@@ -78,21 +80,24 @@ def build_live_tab(
     return tab
 
 
-def answer(room: LiveRoom, piece: dict[str, Any]) -> dict[str, Any]:
-    """One piece of sound -> what there is to show, or why there is nothing.
+def answer(room: LiveSessions, piece: dict[str, Any]) -> dict[str, Any]:
+    """Take one piece of sound and say what there is to show, or why there is nothing.
 
     Args:
-        room: who speaks.
+        room: the live sessions.
         piece: token, rate in Hz, sound (base64 of 16-bit samples), the place of its first sample
             in the recording, and whether it is the last.
+
+    Returns:
+        JSON types for ``assets/live.js``.
     """
     try:
         samples, rate, place = _sound(piece)
         moment = room.speak(
             str(piece.get("token")), samples, rate, last=bool(piece.get("last")), place=place
         )
-    except ValueError as error:
-        moment = Moment(None, stopping=True, full=False, error=error)
+    except Exception as error:  # it belongs to the page that speaks
+        moment = LiveUpdate(None, stopping=True, full=False, error=user_message(error))
     return {
         "status": live.status_line_html(moment),
         "text": live.text_html(moment.state),
@@ -103,23 +108,26 @@ def answer(room: LiveRoom, piece: dict[str, Any]) -> dict[str, Any]:
 
 
 def _sound(piece: dict[str, Any]) -> tuple[NDArray[np.int16], int, int]:
-    """The samples [n] of a piece, their rate, and the place of the first.
+    """Decode a piece of sound.
+
+    Returns:
+        Samples [n], their rate in Hz, and the place of the first.
 
     Raises:
-        ValueError: it is no piece of sound.
+        UserError: it is no piece of sound.
     """
     try:
         rate, place = int(piece["rate"]), int(piece["place"])
         samples = np.frombuffer(b64decode(piece["sound"], validate=True), dtype="<i2")
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError("that was no piece of sound; load the page again") from error
+        raise UserError("that was no piece of sound; load the page again") from error
     check_rate("microphone", rate)
     if len(samples) > MAX_LIVE_S * rate:
-        raise ValueError(f"more than {MAX_LIVE_S:.0f} s of sound came at once; record again")
+        raise UserError(f"more than {MAX_LIVE_S:.0f} s of sound came at once; record again")
     return samples, rate, place
 
 
-def _wire(tab: LiveTab, settings: SettingsPanel, onward: Onward) -> None:
+def _wire(tab: LiveTab, settings: SettingsPanel, onward: TranscribeOutputs) -> None:
     def start(request: gr.Request, *values: Any) -> str:
         return tab.room.start(session_of(request), settings.read(values))
 
@@ -134,15 +142,18 @@ def _wire(tab: LiveTab, settings: SettingsPanel, onward: Onward) -> None:
     tab.onward.click(go_on, [tab.token], moved, **TELLING_EVENT)
 
 
-def onward_updates(room: LiveRoom, onward: Onward, token: str) -> Updates:
-    """The recording and its text, on the Transcribe tab.
+def onward_updates(room: LiveSessions, onward: TranscribeOutputs, token: str) -> Updates:
+    """Move the recording and its text to the Transcribe tab.
+
+    Returns:
+        The changes.
 
     Raises:
-        ValueError: nothing was said.
+        UserError: nothing was said.
     """
     made = room.result(token) if token else None
     if made is None:
-        raise ValueError("nothing was said yet; press Record and speak")
+        raise UserError("nothing was said yet; press Record and speak")
     outcome, samples = made
     changes = onward.result.shown(outcome, engine="eager", expected="")
     return changes | {

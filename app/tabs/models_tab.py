@@ -1,7 +1,6 @@
-"""The Models tab: what this app knows, what each can do, what is in memory; load, unload, look in,
-add adapters.
+"""The Models tab: every model, what it can do, what is in memory; load, unload, inspect, adapt.
 
-In: a studio. Out: components, wired; the list is fresh whenever the tab is opened.
+In: the service. Out: components, wired; the list is fresh whenever the tab is opened.
 """
 
 from __future__ import annotations
@@ -11,15 +10,17 @@ from collections.abc import Iterator
 import gradio as gr
 
 from app.components.adapters_panel import AdaptersPanel, build_adapters
-from app.components.events import MODEL_EVENT, PAGE_EVENT, Updates
-from app.components.failures import gradio_error
+from app.components.events import MODEL_EVENT, PAGE_EVENT
+from app.components.failures import Updates, failures_shown
 from app.service.deployment import Deployment
-from app.service.model_actions import load_model, look_into, unload_model
+from app.service.model_actions import inspect_model, load_model, unload_model
 from app.service.service import TranscriptionService
 from app.wording import models, phrases
 from app.wording.model_facts import facts_html
 
-LOADING = "Loading… a model that is not on this machine yet is downloaded first, which takes long."
+LOADING = (
+    "Loading… a model that is not on this machine yet is downloaded first, which takes a while."
+)
 LOADED, UNLOADED, NOT_LOADED = "{} is loaded.", "{} is unloaded.", "{} was not loaded."
 WORK = {"show_progress": "minimal", "api_visibility": "private", **MODEL_EVENT}
 
@@ -31,7 +32,7 @@ def build_models_tab(
     gr.HTML(phrases.aside_html(models.MODELS_NOTE))
     with gr.Row(elem_id="models-hand"):
         name = gr.Dropdown(
-            [(c.title, c.name) for c in service.cards()],
+            [(c.title, c.name) for c in service.summaries()],
             value=service.model,
             label="Model",
             info=None if service.limits.only else phrases.MODEL_NOTE,
@@ -49,46 +50,44 @@ def build_models_tab(
     status = gr.HTML(elem_id="models-status")
     adapters = None if service.limits.only else build_adapters(service, name, tab)
     facts = gr.HTML(elem_id="models-facts", elem_classes="report")
-    listing = gr.HTML(models.models_html(service.cards()), elem_id="models")
+    listing = gr.HTML(models.models_html(service.summaries()), elem_id="models")
     outputs = [status, facts, listing]
 
     def fresh(said: str) -> Updates:
         return {
             status: phrases.status_html(said),
-            listing: models.models_html(service.cards()),
+            listing: models.models_html(service.summaries()),
         }
 
-    def failed(error: Exception) -> Updates:
-        return {status: phrases.status_html(phrases.failure(error), "error"), facts: ""}
+    def failed(message: str) -> Updates:
+        return {status: phrases.status_html(message, "error"), facts: ""}
+
+    def loaded(chosen: str | None) -> Iterator[Updates]:
+        yield {status: phrases.status_html(LOADING)}
+        yield fresh(LOADED.format(load_model(service, chosen or "").title))
+
+    def inspected(chosen: str | None) -> Iterator[Updates]:
+        yield {status: phrases.status_html(LOADING)}
+        found = inspect_model(service, chosen or "")
+        yield fresh("") | {facts: facts_html(found), status: ""}
 
     def load_it(chosen: str | None) -> Iterator[Updates]:
-        yield {status: phrases.status_html(LOADING)}
-        try:
-            yield fresh(LOADED.format(load_model(service, chosen or "").title))
-        except Exception as error:
-            yield failed(error)
-            raise gradio_error(error) from error
-
-    def unload_it(chosen: str | None) -> Updates:
-        title = service.card(chosen or service.model).title
-        gone = unload_model(service, chosen or service.model)
-        return fresh((UNLOADED if gone else NOT_LOADED).format(title)) | {facts: ""}
+        yield from failures_shown(failed, loaded, chosen)
 
     def look_in(chosen: str | None) -> Iterator[Updates]:
-        yield {status: phrases.status_html(LOADING)}
-        try:
-            found = look_into(service, chosen or "")
-            yield fresh("") | {facts: facts_html(found), status: ""}
-        except Exception as error:
-            yield failed(error)
-            raise gradio_error(error) from error
+        yield from failures_shown(failed, inspected, chosen)
+
+    def unload_it(chosen: str | None) -> Updates:
+        title = service.summary(chosen or service.model).title
+        gone = unload_model(service, chosen or service.model)
+        return fresh((UNLOADED if gone else NOT_LOADED).format(title)) | {facts: ""}
 
     load.click(load_it, [name], outputs, **WORK)
     unload.click(unload_it, [name], outputs, **WORK)
     look.click(look_in, [name], outputs, **WORK)
 
     def listed() -> str:
-        return models.models_html(service.cards())
+        return models.models_html(service.summaries())
 
     tab.select(listed, None, [listing], **PAGE_EVENT)
     for changed in adapters.changed if adapters else ():

@@ -1,6 +1,6 @@
 """The Profile tab: a recorded run or a trace from anywhere, laid open; and a new one recorded.
 
-In: measurements of a studio, the runs a visitor may look at. Out: components, wired. Works without
+In: the measurement service, the runs a visitor may look at. Out: components, wired. Works without
 a model.
 """
 
@@ -14,14 +14,16 @@ from typing import Any
 import gradio as gr
 
 from app.components.downloads import FETCH_FILE, build_fetched, write_file
-from app.components.events import PAGE_EVENT, Updates, session_of
-from app.components.failures import plain_errors, user_message
+from app.components.events import PAGE_EVENT, session_of
+from app.components.failures import Updates, plain_errors
 from app.components.profile_sections import Sections, build_sections
 from app.components.record_panel import RecordPanel, build_record
 from app.service.deployment import Deployment
-from app.service.measurement import Measuring
-from app.service.profile_reader import RunViewer
+from app.service.measurement import MeasurementService
+from app.service.profile_reader import ProfileReader
+from app.service.user_errors import user_message
 from app.wording import phrases
+from core.errors import UserError
 
 READ_EVENT: dict[str, Any] = {
     "concurrency_id": "reading",
@@ -34,7 +36,7 @@ INTRO = (
 )
 NOTHING = "There is no run yet. Record one below, or drop in a trace."
 READING = "Reading the trace…"
-BUSY = "Something is being timed; the trace is read as soon as that is done, so that it stays true."
+BUSY = "Something is being timed; the trace is read once that is done, so as not to disturb it."
 SAVES = {
     "trace": "Trace, for Perfetto",
     "tables": "Tables (csv)",
@@ -56,9 +58,19 @@ class ProfileTab:
 
 
 def build_profile_tab(
-    measuring: Measuring, viewer: RunViewer, deployment: Deployment, page: gr.Tab
+    measuring: MeasurementService, viewer: ProfileReader, deployment: Deployment, page: gr.Tab
 ) -> ProfileTab:
-    """Lay the tab out and wire it; ``page`` is the tab around it."""
+    """Lay the tab out and wire it.
+
+    Args:
+        measuring: records profiles.
+        viewer: reads runs and traces.
+        deployment: what is allowed here.
+        page: the tab around it.
+
+    Returns:
+        The components.
+    """
     gr.HTML(phrases.aside_html(INTRO))
     with gr.Row(elem_id="profile-choice"):
         runs = gr.Dropdown(
@@ -86,7 +98,9 @@ def build_profile_tab(
     return tab
 
 
-def _wire(measuring: Measuring, viewer: RunViewer, tab: ProfileTab, page: gr.Tab) -> None:
+def _wire(
+    measuring: MeasurementService, viewer: ProfileReader, tab: ProfileTab, page: gr.Tab
+) -> None:
     library = viewer.library
     outputs = [tab.runs, tab.status, tab.shown, *tab.sections.outputs]
 
@@ -143,12 +157,12 @@ def _wire(measuring: Measuring, viewer: RunViewer, tab: ProfileTab, page: gr.Tab
 
 
 def _wire_save(
-    viewer: RunViewer, tab: ProfileTab, kind: str, button: gr.Button, fetched: gr.File
+    viewer: ProfileReader, tab: ProfileTab, kind: str, button: gr.Button, fetched: gr.File
 ) -> None:
     def save(request: gr.Request, key: str) -> str:
         with plain_errors():
             if not key:
-                raise ValueError(NOTHING)
+                raise UserError(NOTHING)
             session = session_of(request)
             return write_file(viewer.library.scratch(session), *viewer.file(session, key, kind))
 

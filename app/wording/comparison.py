@@ -11,25 +11,30 @@ from difflib import SequenceMatcher
 from html import escape
 from typing import Any
 
-from app.service.measurement_job import Doing, Measured
+from app.service.measurement_job import (
+    MeasurementProgress,
+    MeasurementResult,
+    MeasurementStage,
+)
 from app.wording import phrases
 from profiling.figures.style import END_TO_END, format_ms
 from profiling.report.columns import COMPARISON_COLUMNS
 from profiling.report.page import Page
+from profiling.statistics.intervals import FEWEST_BLOCKS
 from profiling.statistics.text_agreement import agreement_said
 
 READY = "Choose a recording and what to compare, then press Compare."
 EMPTY = (
-    "Then come both texts with their differences marked, the time of each phase side by side, and "
-    "whether the difference is more than noise."
+    "You then see both texts with their differences marked, the time of each phase side by side, "
+    "and whether the difference is more than noise."
 )
 NOTE = (
-    "Each block runs A, B, and A once more, forwards and backwards, so that whatever slows the "
-    "machine slows all of them. Equal runs (A and A again) show what no difference looks like. "
-    "Six blocks are the fewest that allow a verdict; more make it sharper."
+    "Each block runs A, B, and A again, forwards and backwards, so that whatever slows the machine "
+    "slows all of them. Running A twice shows the noise. A verdict needs at least six blocks; more "
+    "narrow the interval."
 )
 WAITING = "Waiting for the model…"
-STOPPING = "Stopping after this run; the blocks that are done stay."
+STOPPING = "Stopping after this run; finished blocks are kept."
 NOT_BEGUN = "Stopped before it began."
 KEPT = "Both runs, with their traces, are in the list of the Profile tab."
 ENGINES = {"eager": "eager", "compile": "compiled"}
@@ -43,7 +48,7 @@ DECODINGS = {
 
 
 def names(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[str, str]:
-    """What sets two runs apart, in a few words each: ("eager", "compiled")."""
+    """Name what sets two runs apart, in a few words each: ("eager", "compiled")."""
     one, two = a["workload"], b["workload"]
     said: list[tuple[str, str]] = [
         (str(words(one)), str(words(two)))
@@ -67,10 +72,10 @@ def _adapter(work: Mapping[str, Any]) -> str:
     return f"adapter {work['adapter']}" if work.get("adapter") else ADAPTER[work["lora"]]
 
 
-def progress_html(doing: Doing) -> str:
-    """What goes on, as a bar with words."""
+def progress_html(doing: MeasurementProgress) -> str:
+    """Format progress as a bar with words."""
     text = doing.text[:1].upper() + doing.text[1:]
-    if doing.text.startswith("compiling"):
+    if doing.stage is MeasurementStage.COMPILING:
         text += "; the first time builds graphs, which takes seconds to minutes"
     left = "" if doing.left_s is None else f", about {phrases.seconds(doing.left_s)} left"
     share = round(100 * doing.share)
@@ -80,23 +85,24 @@ def progress_html(doing: Doing) -> str:
     )
 
 
-def verdict(measured: Measured) -> str:
-    """The answer in one sentence."""
+def verdict(measured: MeasurementResult) -> str:
+    """State the answer in one sentence."""
     a, b = names(*measured.runs)
     found = measured.comparison or {}
     said = str(found["end_to_end"]["verdict"])
     whole = found["end_to_end"]
     times = f"{format_ms(whole['a_ms'])} against {format_ms(whole['b_ms'])}"
     if whole["shown"]:
+        times = f"{format_ms(whole['b_ms'])} against {format_ms(whole['a_ms'])}"
         return f"{_capital(b)} is {said}, than {a}: {times} from end to end."
-    if said.startswith("too few"):
+    if found["num_blocks"] < FEWEST_BLOCKS:
         so_far = f"{a} {format_ms(whole['a_ms'])}, {b} {format_ms(whole['b_ms'])}"
         return f"{_capital(said)}. So far: {so_far}."
     return f"{_capital(said)} between {a} and {b}: {times} from end to end."
 
 
-def answer_html(measured: Measured) -> str:
-    """The verdict, tokens, break-even, and what makes the numbers doubtful."""
+def answer_html(measured: MeasurementResult) -> str:
+    """Format the verdict, tokens, break-even, and what makes the numbers doubtful."""
     found = measured.comparison or {}
     lines = [
         f"<p class='verdict'>{escape(verdict(measured))}</p>",
@@ -110,8 +116,8 @@ def answer_html(measured: Measured) -> str:
     return "".join(lines)
 
 
-def texts_html(measured: Measured) -> str:
-    """Both texts side by side, the words that only one of them has marked."""
+def texts_html(measured: MeasurementResult) -> str:
+    """Format both texts side by side, differing words marked."""
     a, b = (str(run.get("transcript_text") or "") for run in measured.runs)
     left, right = marked(a, b)
     labels = names(*measured.runs)
@@ -123,7 +129,7 @@ def texts_html(measured: Measured) -> str:
 
 
 def marked(a: str, b: str) -> tuple[str, str]:
-    """Both texts as HTML; words that the other lacks stand in ``<mark>``."""
+    """Format both texts; words that the other lacks stand in ``<mark>``."""
     one, two = a.split(), b.split()
     parts = SequenceMatcher(None, one, two, autojunk=False).get_opcodes()
     left = [_piece(one[start:end], kind != "equal") for kind, start, end, _, _ in parts]
@@ -138,7 +144,7 @@ def _piece(some: Sequence[str], differs: bool) -> str:
 
 
 def table_html(found: Mapping[str, Any]) -> str:
-    """Phases, ratios, intervals and verdicts."""
+    """Format phases, ratios, intervals and verdicts."""
     page = Page("", {})
     whole = {"name": END_TO_END, **found["end_to_end"]}
     page.table([*found["phases"], whole], COMPARISON_COLUMNS)

@@ -1,6 +1,6 @@
 """Live text in words: certain and tentative ones, and how far behind the speech they are.
 
-In: a :class:`app.service.live_sessions.Moment`. Out: plain text, or HTML where the name ends in
+In: a :class:`app.service.live_sessions.LiveUpdate`. Out: plain text, or HTML where the name ends in
 ``_html``; everything that came from outside is escaped in it. No Gradio, no torch.
 """
 
@@ -8,28 +8,28 @@ from __future__ import annotations
 
 from html import escape
 
-from app.service.live_sessions import Moment
-from app.wording.phrases import clock, failure, seconds, sentence, status_html
+from app.service.live_sessions import LiveUpdate
+from app.wording.phrases import clock, seconds, sentence, status_html
 from core.transcription.streaming import MAX_LIVE_S, LiveState
 
 NOTE = (
-    "Press Record and speak. Words in full ink stay; grey ones may still change while you go on. "
+    "Press Record and speak. Dark words are final; grey ones may still change as you go on. "
     "Model, LoRA and language are those of the Transcribe tab; passes are always eager."
 )
 READY = "Ready. Press Record and speak."
 LISTENING = "Listening…"
 LOADING = "Listening; the model is being loaded. Nothing is lost."
 STOPPING = "Finishing the last words…"
-NOTHING = "No speech was heard. Check that the right microphone is chosen, and speak up."
+NOTHING = "No speech was detected. Check that the right microphone is chosen, and speak up."
 FULL = f"Live text ends after {MAX_LIVE_S / 60:.0f} minutes. Stop, and record again to go on."
 PLACEHOLDER = "What you say appears here."
 BEHIND_S = 2.0  # more than this is told
 
 
-def status(moment: Moment) -> str:
-    """One sentence about what goes on."""
+def status(moment: LiveUpdate) -> str:
+    """Say in one sentence what goes on."""
     if moment.error is not None:
-        return sentence(failure(moment.error))
+        return sentence(moment.error)
     if moment.state is None:
         return LOADING
     if moment.over:
@@ -47,19 +47,19 @@ def _ended(state: LiveState, *, full: bool) -> str:
     if not state.committed:
         return NOTHING
     words = (
-        f"{clock(state.heard_s)} of sound; the text was at most {seconds(state.worst_s)} behind, "
+        f"{clock(state.heard_s)} of audio; the text was at most {seconds(state.worst_s)} behind, "
         "and nothing was dropped."
     )
     return f"{FULL} {words}" if full else words
 
 
-def status_line_html(moment: Moment) -> str:
-    """:func:`status` as screen readers speak it."""
+def status_line_html(moment: LiveUpdate) -> str:
+    """Format :func:`status` for screen readers."""
     return status_html(status(moment), "error" if moment.error is not None else "")
 
 
 def text_html(state: LiveState | None) -> str:
-    """The words: certain ones, then tentative ones, told apart by ink and by slant."""
+    """Format the words: final ones dark, tentative ones grey and slanted."""
     if state is None or not (state.committed or state.tentative):
         return f"<p class='live-text empty'>{escape(PLACEHOLDER)}</p>"
     sure = escape(" ".join(word.text for word in state.committed))
@@ -69,7 +69,7 @@ def text_html(state: LiveState | None) -> str:
 
 
 def numbers_html(state: LiveState | None) -> str:
-    """How far behind, at what cost."""
+    """Format the lag behind the speech and its cost."""
     if state is None:
         return ""
     rows = [
@@ -78,9 +78,9 @@ def numbers_html(state: LiveState | None) -> str:
         (
             "Real-time factor",
             "–" if state.rtf is None else f"{state.rtf:.2f}",
-            "model time over time heard; below 1 keeps up",
+            "model time / audio length; below 1 keeps up",
         ),
-        ("Passes", str(state.num_passes), "of the model over what was said"),
+        ("Passes", str(state.num_passes), "of the model over the audio"),
     ]
     tiles = "".join(
         f"<div><dt>{name}</dt><dd>{escape(value)}<small>{escape(note)}</small></dd></div>"
@@ -90,7 +90,7 @@ def numbers_html(state: LiveState | None) -> str:
 
 
 def panel_html() -> str:
-    """The tab's own controls: ``assets/live.js`` finds them by their ``data-live``."""
+    """Format the tab's own controls: ``assets/live.js`` finds them by their ``data-live``."""
     return f"""
 <div class="live-controls">
   <button type="button" class="lg primary" data-live="record">Record</button>

@@ -1,6 +1,6 @@
-"""Numbers, states and errors -> words a person reads.
+"""Numbers and states -> words a person reads.
 
-In: transcripts, model cards, updates, exceptions. Out: plain text, or HTML where the name ends in
+In: transcripts, model summaries, updates. Out: plain text, or HTML where the name ends in
 ``_html``; everything that came from outside is escaped in it. No Gradio, no torch.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from html import escape
 
-from app.service.updates import NotBegun, Paced, Update
+from app.service.updates import CancelledBeforeStart, TranscriptionProgress, Update
 from core.encoder_view import LONGEST_S, EncoderView
 from core.transcription.options import PartialText, PhaseStarted
 
@@ -17,16 +17,14 @@ HEADING_HTML = (
     "on and off, and see where every millisecond went.</p>"
 )
 READY = "Ready. Record something, choose a file, or click an example."
-HEARD_NOTE = (
-    "The sound as the model sees it, and the letters its encoder reads on its own, before the "
-    "language model writes. Drawing runs the encoder once more, over the first 12 seconds."
+ENCODER_VIEW_NOTE = (
+    "The log-mel features, and the letters that the encoder's CTC head reads before the language "
+    "model decodes. Drawing runs the encoder once more, over the first 12 seconds."
 )
-EDIT_NOTE = "You can correct the text here; downloads take it as it stands."
+EDIT_NOTE = "You can correct the text here; downloads contain your corrections."
 WAITING = "Waiting for the model…"
 STOPPING = "Stopping at the next token…"
 STOPPED_WAITING = "Stopped before it began."
-CUDA_MEMORY = "OutOfMemoryError"
-COMPILE_ERRORS = ("BackendCompilerFailed", "InductorError", "InvalidCxxCompiler", "Unsupported")
 
 _DOING = {
     "load": "Loading the model",
@@ -35,16 +33,14 @@ _DOING = {
     "prefill": "Reading the prompt",
     "decode": "Writing",
 }
-_COMPILING = (
-    "; the first compiled run of a length builds its graphs, which can take a minute or two"
-)
+_COMPILING = "; the first compiled run builds the graphs, which can take a minute or two"
 
 ASK_NOTE = (
     "A second pass over the text alone, with LoRA off: the language model under the speech model."
 )
 ASK_EXAMPLES = (
     "The bundled model knows: repeat, reverse, how many words, write in digits. "
-    "Larger models: anything."
+    "Larger models answer anything."
 )
 TASKS = {
     "transcribe": "Transcribe",
@@ -53,8 +49,8 @@ TASKS = {
 }
 ENGINES = {"eager": "Eager", "compile": "Compiled"}
 ENGINE_NOTE = (
-    "Eager starts at once. Compiled builds graphs on the first run of a length (up to a minute or "
-    "two on a slow machine), then runs faster."
+    "Eager starts at once. Compiled builds its graphs on the first run (up to a minute or two on a "
+    "slow machine), then runs faster, at any length."
 )
 MODEL_NOTE = "Choose one, or type any Hugging Face repository id or a folder on this machine."
 DECODINGS = {
@@ -65,14 +61,14 @@ DECODINGS = {
     "sample": "Sampling",
 }
 DECODING_NOTE = (
-    "Greedy takes the likeliest token each time. Exact drafts give the same text in fewer steps: "
+    "Greedy takes the most likely token each time. Exact drafts give the same text in fewer steps: "
     "the encoder drafts, the language model checks. Fast drafts let likely words pass unchecked, "
-    "which may change some. Beam search weighs several texts; sampling rolls dice."
+    "which may change some. Beam search weighs several texts; sampling picks at random."
 )
 
 
 def num_bytes(count: int) -> str:
-    """Bytes in the largest binary unit that keeps the number readable."""
+    """Format bytes in the largest binary unit that keeps the number readable."""
     size = float(count)
     for unit in ("B", "KiB", "MiB"):
         if size < 1024:
@@ -82,17 +78,17 @@ def num_bytes(count: int) -> str:
 
 
 def seconds(value: float) -> str:
-    """A duration: milliseconds below one second."""
+    """Format a duration: milliseconds below one second."""
     return f"{value:.1f} s" if value >= 1 else f"{1000 * value:.0f} ms"
 
 
 def doing(update: Update, *, engine: str) -> str | None:
-    """What goes on while a request runs; None where an update changes nothing to say."""
-    if isinstance(update, NotBegun):
+    """Say what goes on while a request runs; None where an update changes nothing to say."""
+    if isinstance(update, CancelledBeforeStart):
         return STOPPED_WAITING
     if isinstance(update, PartialText):
         return f"Writing: {count(update.num_tokens, 'token')} so far"
-    if isinstance(update, Paced):
+    if isinstance(update, TranscriptionProgress):
         return _how_far(update)
     if not isinstance(update, PhaseStarted) or update.name not in _DOING:
         return None
@@ -100,14 +96,14 @@ def doing(update: Update, *, engine: str) -> str | None:
     return _DOING[update.name] + (_COMPILING if compiling else "") + "…"
 
 
-def _how_far(update: Paced) -> str:
+def _how_far(update: TranscriptionProgress) -> str:
     total = "" if update.total_s is None else f" of {clock(update.total_s)}"
     left = "" if update.left_s is None else f", about {seconds(max(1, update.left_s))} left"
     return f"Heard {clock(update.done_s)}{total}{left}"
 
 
-def progress_html(paced: Paced) -> str:
-    """How far a long recording has come: words, and a bar where its length is known."""
+def progress_html(paced: TranscriptionProgress) -> str:
+    """Format how far a long recording is: words, and a bar where its length is known."""
     line = status_html(_how_far(paced))
     if paced.total_s is None:
         return line
@@ -117,72 +113,45 @@ def progress_html(paced: Paced) -> str:
 
 
 def clock(value: float) -> str:
-    """Seconds as minutes:seconds, with hours where there are any."""
+    """Format seconds as minutes:seconds, with hours where there are any."""
     minutes, rest = divmod(round(value), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def count(number: int, thing: str) -> str:
-    """A number with its noun, in the plural where it needs one."""
+    """Format a number with its noun, in the plural where it needs one."""
     ending = "" if number == 1 else "es" if thing.endswith("s") else "s"
     return f"{number} {thing}{ending}"
 
 
 def status_html(text: str, kind: str = "") -> str:
-    """A line that screen readers speak when it changes; kind "error" makes it an alert."""
+    """Format a line that screen readers speak; kind "error" makes it an alert."""
     role = "alert" if kind == "error" else "status"
     return f"<p class='status {kind}' role='{role}'>{escape(text)}</p>"
 
 
 def aside_html(text: str) -> str:
-    """A quiet remark under a control."""
+    """Format a quiet remark under a control."""
     return f"<p class='note aside'>{escape(text)}</p>"
 
 
-def heard_html(view: EncoderView) -> str:
-    """What the encoder read, as text: the picture's other half."""
+def encoder_view_html(view: EncoderView) -> str:
+    """Format what the encoder's CTC head read, beside the picture."""
     read = f"The encoder alone reads: “{view.text}”" if view.text else "It reads no letters."
     cut = f" Only the first {LONGEST_S:.0f} seconds are drawn." if view.cut else ""
     return aside_html(read + cut)
 
 
-def failure(error: BaseException) -> str:
-    """What went wrong, in words. A caller's mistake speaks for itself; the rest is in the log."""
-    if is_callers(error):
-        return _first_line(error)
-    kind = type(error).__name__
-    if isinstance(error, MemoryError) or kind == CUDA_MEMORY:
-        return (
-            "There was not enough memory for this model and recording; use a shorter recording, "
-            "a smaller model, or another device"
-        )
-    if kind in COMPILE_ERRORS:
-        return (
-            f"Compiling failed on this machine ({kind}); choose the eager engine. Compiling for a "
-            "CPU needs a C++ compiler"
-        )
-    return f"Something went wrong here, not with your request ({kind}); the log says more"
-
-
-def is_callers(error: BaseException) -> bool:
-    """Whether the message was written for whoever made the request."""
-    return isinstance(error, ValueError | FileNotFoundError | IsADirectoryError | PermissionError)
-
-
 def question(asked: str, text: str) -> str:
-    """One message out of a question and the text it is about: "write in digits: one two"."""
+    """Join a question and the text it is about: "write in digits: one two"."""
     asked = asked.strip()
     return (
         f"{asked}\n\n{text}" if asked.endswith((".", "?", "!")) else f"{asked.rstrip(':')}: {text}"
     )
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
 def sentence(text: str) -> str:
-    """Text with a capital letter and a full stop."""
+    """Return the text with a capital letter and a full stop."""
     text = text.strip()
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")

@@ -15,24 +15,24 @@ from core.transcription.clip import STOPPED
 from profiling.figures.phase_bars import with_other
 from profiling.figures.style import PHASE_TITLES, format_ms
 
-UNSURE_BELOW = 0.6  # a word at least this probable is shown without comment
+UNSURE_BELOW = 0.6  # words below this probability are marked
 MOST_UNSURE = 5
 
 
-def summary(outcome: RequestResult) -> str:
-    """One sentence or two about a finished request."""
+def headline(outcome: RequestResult) -> str:
+    """Describe a finished request in a sentence or two."""
     t = outcome.transcript
     spent_s = t.end_to_end_ms / 1000
     if not t.text and t.warnings and STOPPED not in t.warnings:
-        return f"{sentence(t.warnings[0])} Looked at {t.audio_s:.1f} s of sound."
+        return f"{sentence(t.warnings[0])} The recording is {t.audio_s:.1f} s long."
     if STOPPED in t.warnings:
-        return f"Stopped after {seconds(spent_s)}. What was written by then stays."
-    words = f"{t.audio_s:.1f} s of sound became text in {seconds(spent_s)}"
+        return f"Stopped after {seconds(spent_s)}. The text so far is kept."
+    words = f"Transcribed {t.audio_s:.1f} s of audio in {seconds(spent_s)}"
     if t.rtf > 0:
         words += f", {_pace(t.rtf)}"
     if outcome.compile_s > 0:
         words += (
-            f". Of that, {seconds(outcome.compile_s)} built compiled graphs; the next is faster"
+            f". Of that, {seconds(outcome.compile_s)} compiled its graphs; the next run is faster"
         )
     if outcome.load_s >= 0.05:
         words += f". Loading the model took {seconds(outcome.load_s)} before that"
@@ -40,15 +40,21 @@ def summary(outcome: RequestResult) -> str:
 
 
 def _pace(rtf: float) -> str:
-    return (
-        f"{1 / rtf:.1f} times faster than real time" if rtf < 1 else f"{rtf:.1f} times its length"
-    )
+    if rtf < 1:
+        return f"{1 / rtf:.1f}x faster than real time"
+    return f"{rtf:.1f}x slower than real time"
 
 
 def figures(outcome: RequestResult) -> list[tuple[str, str, str]]:
-    """(name, value, what it means) of the numbers beside a transcript."""
+    """List (name, value, meaning) of the numbers beside a transcript."""
     t = outcome.transcript
-    rows = [("Real-time factor", f"{t.rtf:.2f}", "time over length; below 1 is faster than speech")]
+    rows = [
+        (
+            "Real-time factor",
+            f"{t.rtf:.2f}",
+            "run time / audio length; below 1 is faster than real time",
+        )
+    ]
     if t.time_to_first_token_ms is not None:
         rows.append(("First token", format_ms(t.time_to_first_token_ms), "after the start"))
     if t.new_tokens_per_s is not None:
@@ -57,14 +63,14 @@ def figures(outcome: RequestResult) -> list[tuple[str, str, str]]:
         kept = f"{t.draft.accepted} of {t.draft.drafted}"
         rows.append(("Drafts kept", kept, f"in {count(t.draft.passes, 'pass')} of the decoder"))
     if t.peak_memory_bytes:
-        on_gpu = (outcome.card.device or "cpu") != "cpu"
+        on_gpu = (outcome.summary.device or "cpu") != "cpu"
         where = "on the device, this run" if on_gpu else "of the whole program"
         rows.append(("Peak memory", num_bytes(t.peak_memory_bytes), where))
     return rows
 
 
 def figures_html(outcome: RequestResult) -> str:
-    """The numbers as tiles, and the phase times as a table for those who cannot see the chart."""
+    """Format the numbers as tiles, and the phase times as a table for screen readers."""
     tiles = "".join(
         f"<div><dt>{escape(name)}</dt><dd>{escape(value)}<small>{escape(note)}</small></dd></div>"
         for name, value, note in figures(outcome)
@@ -80,7 +86,7 @@ def figures_html(outcome: RequestResult) -> str:
 
 
 def unsure(transcript: Transcript) -> str:
-    """The words the model was least sure of; empty where it was sure of all."""
+    """Name the least certain words; empty where all are certain."""
     rated = [(w.confidence, w.text) for w in transcript.words if w.confidence is not None]
     low = sorted(pair for pair in rated if pair[0] < UNSURE_BELOW)[:MOST_UNSURE]
     if not low:
@@ -90,7 +96,7 @@ def unsure(transcript: Transcript) -> str:
 
 
 def notes_html(outcome: RequestResult, expected: str) -> str:
-    """Under the text: warnings, what was really said, and the least sure words."""
+    """Format warnings, the reference text, and the least certain words."""
     t = outcome.transcript
     told = (STOPPED,) if t.text else t.warnings  # the summary says these
     lines = [("warning", sentence(warning)) for warning in t.warnings if warning not in told]
@@ -102,7 +108,7 @@ def notes_html(outcome: RequestResult, expected: str) -> str:
 
 
 def agreement(expected: str, text: str) -> tuple[str, str]:
-    """(kind, sentence) that sets what was heard beside what is known to have been said."""
+    """Compare the text with the reference; returns (kind, sentence)."""
     if expected.casefold().split() == text.casefold().split():
-        return "right", f"✓ Exactly what was said: “{expected}”"
-    return "aside", f"What was really said: “{expected}”"
+        return "right", f"✓ Same as the reference text: “{expected}”"
+    return "aside", f"Reference text: “{expected}”"
