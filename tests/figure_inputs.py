@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pandas as pd
-
 from core.text.transcript import PhaseTime
 from profiling.trace.events import read_trace
+from profiling.trace.trace_index import TraceIndex
 
 PHASE_TIMES = [PhaseTime("decode", 30.0), PhaseTime("encoder", 60.0), PhaseTime("decode", 5.0)]
 TINY = Path(__file__).parent / "data" / "tiny_trace.json"
@@ -97,5 +96,5 @@ CEILINGS = {
 }
 
 
-def events() -> pd.DataFrame:
-    return read_trace(TINY).events
+def index() -> TraceIndex:
+    return read_trace(TINY).index

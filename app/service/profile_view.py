@@ -23,7 +23,6 @@ from profiling.measure.metrics import DEFINITIONS
 from profiling.report import sections
 from profiling.report.page import Page
 from profiling.report.report import run_report
-from profiling.trace.call_tree import nest
 from profiling.trace.events import Trace, read_trace
 from profiling.trace.memory_events import memory_peaks
 from profiling.trace.trace_tables import trace_tables
@@ -106,7 +105,7 @@ def _of_trace(chosen: Chosen, trace: Trace | None, found: Mapping[str, Pieces]) 
     for name in ("Phases", "Roofline", "Compiling", "Machine"):
         found[name].note(NOT_IN_TRACE)
     if trace is not None:
-        peaks = memory_peaks(trace.events)
+        peaks = memory_peaks(trace.index)
         rows = [{"phase": p.phase, "peak_bytes": int(p.peak_bytes)} for p in peaks.itertuples()]
         sections.memory(found["Memory"], {"memory": rows}, trace)
     _of_events({}, trace, found)
@@ -117,10 +116,9 @@ def _of_events(run: Mapping[str, Any], trace: Trace | None, found: Mapping[str, 
         for name in ("Timeline", "Operators"):
             found[name].note(NO_TRACE)
         return
-    calls = nest(trace.events)
-    sections.over_time(found["Timeline"], run, trace, calls=calls)
-    sections.idle(found["Timeline"], trace, calls=calls)
-    sections.operators(found["Operators"], trace, calls=calls)
+    sections.over_time(found["Timeline"], run, trace)
+    sections.idle(found["Timeline"], trace)
+    sections.operators(found["Operators"], trace)
 
 
 def _head(chosen: Chosen, trace: Trace | None) -> str:

@@ -1,6 +1,6 @@
 """Memory -> figures: over time with a band for each phase, and the peak of each phase.
 
-In: the curve of :mod:`profiling.trace.memory_events` with the trace's events, or the peaks in
+In: the curve of :mod:`profiling.trace.memory_events` with the trace's index, or the peaks in
 ``run.json``. Out: ``go.Figure``; where nothing was recorded, one that says so.
 """
 
@@ -25,19 +25,19 @@ from profiling.figures.style import (
     title_of,
     titled,
 )
-from profiling.trace.call_tree import phase_segments, phase_spans
+from profiling.trace.trace_index import TraceIndex
 
 MAX_POINTS = 4000
 MAX_BANDS = 120
 NS_PER_MS = 1e6
 
 
-def memory_over_time(curve: pd.DataFrame, events: pd.DataFrame) -> go.Figure:
+def memory_over_time(curve: pd.DataFrame, index: TraceIndex) -> go.Figure:
     """Allocated megabytes over time, with a band for each phase; peaks are never thinned out.
 
     Args:
         curve: of :func:`profiling.trace.memory_events.memory_curve`.
-        events: of the same trace, for the bands.
+        index: of the same trace, for the bands.
     """
     if curve.empty:
         return empty("memory was not recorded in this trace")
@@ -56,8 +56,7 @@ def memory_over_time(curve: pd.DataFrame, events: pd.DataFrame) -> go.Figure:
             line={"color": INK, "width": 1.5, "shape": "hv", "dash": dash},
             hovertemplate="%{x:.2f} ms: %{y:.3f} MB<extra></extra>",
         )
-    segments = phase_segments(phase_spans(events))
-    for phase, start, end in _bands(segments):
+    for phase, start, end in _bands(index.segments):
         figure.add_shape(
             type="rect",
             xref="x",
@@ -70,7 +69,7 @@ def memory_over_time(curve: pd.DataFrame, events: pd.DataFrame) -> go.Figure:
             line={"width": 0},
             layer="below",
         )
-    for phase in dict.fromkeys(segments["phase"]):
+    for phase in dict.fromkeys(index.segments["phase"]):
         figure.add_scatter(
             name=title_of(phase),
             x=[None],

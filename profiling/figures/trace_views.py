@@ -1,6 +1,6 @@
 """Tables of a trace -> figures: timeline, the tree of calls, the dearest operators.
 
-In: frames of :mod:`profiling.trace.events` and :mod:`profiling.trace.breakdown`. Out: ``go.Figure``
+In: a trace's index, and frames of :mod:`profiling.trace.breakdown`. Out: ``go.Figure``
 of at most :data:`MAX_RECTANGLES` rectangles, however long the trace: what is too short to see is
 drawn together with its neighbours, and says so when pointed at.
 """
@@ -26,20 +26,16 @@ from profiling.figures.style import (
     titled,
 )
 from profiling.trace.lanes import Rectangle, lanes_of, merged
+from profiling.trace.trace_index import TraceIndex
 
 MAX_RECTANGLES = 5000
 GROUND = "rgba(125, 133, 144, 0.35)"
 NS_PER_MS = 1e6
 
 
-def timeline(events: pd.DataFrame, *, calls: pd.DataFrame | None = None) -> go.Figure:
-    """Phases, the calls inside them and the device's work over time, one lane each.
-
-    Args:
-        events: of one trace.
-        calls: their :func:`profiling.trace.call_tree.nest`, if it is at hand.
-    """
-    lanes = lanes_of(events, calls)
+def timeline(index: TraceIndex) -> go.Figure:
+    """Draw phases, the calls inside them and the device's work over time, one lane each."""
+    lanes = lanes_of(index)
     if not lanes:
         return empty("the trace holds no calls")
     begin = min(int(lane.starts[0]) for lane in lanes)

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import pandas as pd
-
 from core.phases import PHASES
 from profiling.figures.memory_curves import memory_bars, memory_over_time
 from profiling.figures.phase_bars import run_bars
@@ -29,7 +27,6 @@ from profiling.report.columns import (
 )
 from profiling.report.page import Page, text
 from profiling.trace.breakdown import operator_paths, operator_table, phase_table
-from profiling.trace.call_tree import nest
 from profiling.trace.compile_marks import compile_overhead
 from profiling.trace.events import Trace
 from profiling.trace.launches import launch_gaps
@@ -119,28 +116,27 @@ def memory(page: Page, run: Run, trace: Trace | None) -> None:
     )
     page.figure(memory_bars(run.get("memory") or ()), "Peak memory per phase")
     if trace is not None:
-        curve = memory_curve(trace.events)
-        page.figure(memory_over_time(curve, trace.events), "Allocated memory over time")
+        curve = memory_curve(trace.index)
+        page.figure(memory_over_time(curve, trace.index), "Allocated memory over time")
 
 
 def traced(page: Page, run: Run, trace: Trace) -> None:
     """Timeline, tree of calls, operators, gaps, and the price of compiled calls."""
-    calls = nest(trace.events)
-    over_time(page, run, trace, calls=calls)
+    over_time(page, run, trace)
     page.parts.append("<h3>Where the time of each phase went</h3>")
-    operators(page, trace, calls=calls)
-    idle(page, trace, calls=calls)
+    operators(page, trace)
+    idle(page, trace)
 
 
-def over_time(page: Page, run: Run, trace: Trace, *, calls: pd.DataFrame | None = None) -> None:
+def over_time(page: Page, run: Run, trace: Trace) -> None:
     """What ran when, and the trace's own table of phases."""
     page.heading("Inside the phases", TRACE_LEAD)
     if run.get("profiler_tax"):
         page.note(_tax_said(run["profiler_tax"]))
     for absent in trace.lacks:
         page.note(f"The trace has {absent}.")
-    page.figure(timeline(trace.events, calls=calls), "Phases and calls over time")
-    page.table(phase_table(trace.events, calls=calls).to_dict("records"), TRACE_COLUMNS)
+    page.figure(timeline(trace.index), "Phases and calls over time")
+    page.table(phase_table(trace.index).to_dict("records"), TRACE_COLUMNS)
 
 
 def _tax_said(tax: float) -> str:
@@ -150,27 +146,26 @@ def _tax_said(tax: float) -> str:
     return f"Watching made this run take {tax:.2f} times as long; the timings above are without it."
 
 
-def operators(page: Page, trace: Trace, *, calls: pd.DataFrame | None = None) -> None:
+def operators(page: Page, trace: Trace) -> None:
     """The tree of calls, and the dearest of them."""
-    events = trace.events
     page.note("As wide as the time it took. Click to enter a call, click the top to leave it.")
-    page.figure(operator_icicle(operator_paths(events, calls=calls)), "Tree of calls by time")
+    page.figure(operator_icicle(operator_paths(trace.index)), "Tree of calls by time")
     page.parts.append("<h3>Dearest operators</h3>")
-    table = operator_table(events, calls=calls)
+    table = operator_table(trace.index)
     page.figure(top_operators(table), "Operators by self time")
     page.table(table.head(TOP_ROWS).to_dict("records"), OPERATOR_COLUMNS)
 
 
-def idle(page: Page, trace: Trace, *, calls: pd.DataFrame | None = None) -> None:
+def idle(page: Page, trace: Trace) -> None:
     """Time in which nothing ran, and what calling compiled code cost."""
-    gaps = launch_gaps(trace.events, calls=calls)
+    gaps = launch_gaps(trace.index)
     if len(gaps):
         page.parts.append("<h3>Gaps</h3>")
         page.note("Time inside a phase in which nothing ran. What compiling can cure is here.")
         if not gaps["trusted"].all():
             warnings(page, [HIDDEN_KERNELS])
         page.table(gaps.to_dict("records"), GAP_COLUMNS)
-    overhead = compile_overhead(trace.events, calls=calls)
+    overhead = compile_overhead(trace.index)
     if len(overhead):
         page.parts.append("<h3>Price of calling compiled code</h3>")
         page.note("Guards, dispatch and wrappers are paid on every call; the graph is the work.")

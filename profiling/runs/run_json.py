@@ -73,9 +73,8 @@ def traced_part(taken: Capture | None, trace: Path, timed: Mapping[str, Any]) ->
     """Memory by phase, launches per step and the profiler's tax; all absent without a trace."""
     if taken is None:
         return {"memory": [], "profiler_tax": None, "trace": None}
-    events = read_trace(trace).events
-    peaks = memory_peaks(events)
-    rows = trace_phases(events)
+    index = read_trace(trace).index
+    peaks, rows = memory_peaks(index), trace_phases(index)
     steps = rows[rows["phase"].isin((DECODE, VERIFY))]
     launches, spans = int(steps["num_launches"].sum()), int(steps["num_spans"].sum())
     per_step = launches / spans if spans else None

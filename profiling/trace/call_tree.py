@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from core.phases import PHASES
-from profiling.trace.events import DEVICE_CATS, LAUNCH_CATS
+from profiling.trace.trace_columns import DEVICE_CATS, LAUNCH_CATS
 
 OUTSIDE = "other"  # the phase of whatever happens in no phase
 
@@ -137,6 +137,14 @@ def device_work(events: pd.DataFrame, calls: pd.DataFrame) -> pd.DataFrame:
     caused = np.where(cause >= 0, calls["start_ns"].to_numpy()[cause] if len(calls) else 0, starts)
     values = (work.index.to_numpy(), starts, ends, cause, caused)
     return _declared(dict(zip(DEVICE_COLUMNS, values, strict=True)), DEVICE_COLUMNS)
+
+
+def launch_delays_us(events: pd.DataFrame) -> pd.Series:
+    """Return the time from a launch's start to its kernel's start, indexed by the kernel's row."""
+    device = events[events["cat"].isin(DEVICE_CATS) & events["correlation"].notna()]
+    launches = events[events["cat"].isin(LAUNCH_CATS) & events["correlation"].notna()]
+    starts = launches.drop_duplicates("correlation").set_index("correlation")["ts_us"]
+    return (device["ts_us"] - device["correlation"].map(starts)).dropna()
 
 
 def union(starts: Iterable[int], ends: Iterable[int]) -> list[tuple[int, int]]:

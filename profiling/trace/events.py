@@ -13,22 +13,21 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from core.phases import PHASES
-from profiling.trace.trace_columns import frame_of, number
+from profiling.trace.call_tree import launch_delays_us
+from profiling.trace.trace_columns import DEVICE_CATS, MEMORY_EVENT, frame_of, number
 from profiling.trace.trace_file import TraceError, TraceSource, load_json, title_of
+from profiling.trace.trace_index import TraceIndex
 
 MAX_JSON_BYTES = 400_000_000  # unpacked; the parsed objects need about six times as much memory
 MAX_SPAN_US = 24 * 3600 * 1e6  # longer than any profile: two clocks in one file
 MAX_LEAD_US = 1000.0  # a kernel cannot start before its launch; CUPTI is a few us off at times
-
-DEVICE_CATS = ("kernel", "gpu_memcpy", "gpu_memset")
-LAUNCH_CATS = ("cuda_runtime", "cuda_driver", "hip_runtime", "xpu_runtime")
-MEMORY_EVENT = "[memory]"
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,11 @@ class Trace:
     metadata: dict[str, Any]
     lacks: tuple[str, ...]
     notes: tuple[str, ...]
+
+    @cached_property
+    def index(self) -> TraceIndex:
+        """Return what the trace's tables and figures share."""
+        return TraceIndex(self.events)
 
 
 def read_trace(source: TraceSource, *, max_json_bytes: int = MAX_JSON_BYTES) -> Trace:
@@ -132,14 +136,6 @@ def _check_clocks(events: pd.DataFrame, title: str) -> None:
             f"{title}: kernels start {-lead.median() / 1000:.1f} ms before they are launched; "
             "host and device clocks differ: record it again"
         )
-
-
-def launch_delays_us(events: pd.DataFrame) -> pd.Series:
-    """Time from a launch's start to its kernel's start, indexed by the kernel's row."""
-    device = events[events["cat"].isin(DEVICE_CATS) & events["correlation"].notna()]
-    launches = events[events["cat"].isin(LAUNCH_CATS) & events["correlation"].notna()]
-    starts = launches.drop_duplicates("correlation").set_index("correlation")["ts_us"]
-    return (device["ts_us"] - device["correlation"].map(starts)).dropna()
 
 
 def _missing(events: pd.DataFrame) -> tuple[str, ...]:

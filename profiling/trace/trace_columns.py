@@ -35,6 +35,10 @@ EVENT_COLUMNS: dict[str, str] = {
     "input_dims": "category",  # as text, "[[4, 64], []]"; NaN without record_shapes
 }
 
+DEVICE_CATS = ("kernel", "gpu_memcpy", "gpu_memset")
+LAUNCH_CATS = ("cuda_runtime", "cuda_driver", "hip_runtime", "xpu_runtime")
+MEMORY_EVENT = "[memory]"
+
 Event = dict[str, Any]
 
 
