@@ -10,7 +10,6 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from html import escape
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -125,13 +124,13 @@ def _head(chosen: Chosen, trace: Trace | None) -> str:
     """Title, when and where, warnings, the numbers, the text."""
     page = Page("", {})
     if chosen.run is None:
-        page.parts.append(f"<h2>{escape(chosen.title)}</h2>")
+        page.heading(chosen.title)
         page.note(TRACE_ALONE)
         sections.warnings(page, trace.notes if trace else ())
         return "".join(page.parts)
     run, machine = chosen.run, chosen.run.get("machine") or {}
     work = run.get("workload") or {}
-    page.parts.append(f"<h2>{escape(sections.label_of(run))}</h2>")
+    page.heading(sections.label_of(run))
     what = f"{work.get('model', 'a model')}, {work.get('dtype', '')} on {work.get('device', '')}"
     page.note(f"{what}; recorded {str(run.get('created', ''))[:10]}. Run {run.get('id', '')}.")
     if chosen.elsewhere:

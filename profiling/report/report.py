@@ -16,7 +16,7 @@ from profiling.figures.style import END_TO_END
 from profiling.measure.metrics import DEFINITIONS
 from profiling.report import sections
 from profiling.report.columns import COMPARISON_COLUMNS
-from profiling.report.page import Page, text
+from profiling.report.page import Page
 from profiling.report.sections import Run, label_of
 from profiling.statistics.text_agreement import agreement_said
 from profiling.trace.events import Trace
@@ -36,7 +36,7 @@ def run_report(run: Run, trace: Trace | None = None) -> str:
     """
     run = sections.without_path(run)
     page = Page(f"Run {run.get('id', '')}: {label_of(run)}", {"run": run})
-    page.parts.append(f"<h1>{text(label_of(run))}</h1>")
+    page.heading(label_of(run), level=1)
     page.note(f"Run {run.get('id', '')}, measured {run.get('created', 'at an unknown time')}.")
     sections.warnings(page, run.get("warnings") or ())
     page.tiles(sections.metrics(run))
@@ -67,14 +67,14 @@ def comparison_report(a: Run, b: Run, comparison: Mapping[str, Any]) -> str:
     """
     a, b = sections.without_path(a), sections.without_path(b)
     page = Page(f"{label_of(b)} against {label_of(a)}", {"comparison": comparison, "a": a, "b": b})
-    page.parts.append(f"<h1>{text(label_of(b))} against {text(label_of(a))}</h1>")
+    page.heading(page.title, level=1)
     page.note(f"B is run {comparison['b']}; A, the baseline, is run {comparison['a']}.")
     verdict = f"End to end: {comparison['end_to_end']['verdict']}"
-    page.parts.append(f'<p class="verdict">{text(verdict)}</p>')
+    page.add("paragraph", verdict, "verdict")
     if comparison.get("break_even"):
         sentence = str(comparison["break_even"])
-        page.parts.append(f"<p>{text(sentence[:1].upper() + sentence[1:])}.</p>")
-    page.parts.append(f"<p>{text(agreement_said(comparison))}</p>")
+        page.add("paragraph", f"{sentence[:1].upper()}{sentence[1:]}.", "")
+    page.add("paragraph", agreement_said(comparison), "")
     sections.warnings(page, comparison.get("warnings") or ())
     page.heading("Time per phase", DEFINITIONS["phase_ms"][2])
     page.figure(comparison_bars(comparison), "Phases of A and B")

@@ -25,7 +25,7 @@ from profiling.report.columns import (
     ROOFLINE_COLUMNS,
     TRACE_COLUMNS,
 )
-from profiling.report.page import Page, text
+from profiling.report.page import Page
 from profiling.trace.breakdown import operator_paths, operator_table, phase_table
 from profiling.trace.compile_marks import compile_overhead
 from profiling.trace.events import Trace
@@ -39,6 +39,7 @@ HIDDEN_KERNELS = (
     "Compiled kernels are not in this trace, so their time looks idle: compile with "
     "torch._inductor.config.cpp.enable_kernel_profile to see them."
 )
+COMPILED_CALLS = "Guards, dispatch and wrappers are paid on every call; the graph is the work."
 TRACE_LEAD = (
     "Recorded once with the profiler on: it says where time goes, not how much. Each lane shows "
     "what ran when; drag over it to look closer."
@@ -85,12 +86,13 @@ def _with_unit(value: float, unit: str) -> str:
 def transcript(page: Page, run: Run) -> None:
     """What was heard."""
     if run.get("transcript_text"):
-        page.parts.append(f"<blockquote>{text(run['transcript_text'])}</blockquote>")
+        page.add("quote", run["transcript_text"])
 
 
 def warnings(page: Page, found: Iterable[str]) -> None:
     """What makes the numbers doubtful."""
-    page.parts += [f'<p class="warning">{text(warning)}</p>' for warning in found]
+    for warning in found:
+        page.add("paragraph", warning, "warning")
 
 
 def phases(page: Page, run: Run) -> None:
@@ -121,9 +123,9 @@ def memory(page: Page, run: Run, trace: Trace | None) -> None:
 
 
 def traced(page: Page, run: Run, trace: Trace) -> None:
-    """Timeline, tree of calls, operators, gaps, and the price of compiled calls."""
+    """Timeline, tree of calls, operators, gaps, and the overhead of compiled calls."""
     over_time(page, run, trace)
-    page.parts.append("<h3>Where the time of each phase went</h3>")
+    page.heading("Where the time of each phase went", level=3)
     operators(page, trace)
     idle(page, trace)
 
@@ -147,10 +149,10 @@ def _tax_said(tax: float) -> str:
 
 
 def operators(page: Page, trace: Trace) -> None:
-    """The tree of calls, and the dearest of them."""
+    """The tree of calls, and the most expensive of them."""
     page.note("As wide as the time it took. Click to enter a call, click the top to leave it.")
     page.figure(operator_icicle(operator_paths(trace.index)), "Tree of calls by time")
-    page.parts.append("<h3>Dearest operators</h3>")
+    page.heading("Most expensive operators", level=3)
     table = operator_table(trace.index)
     page.figure(top_operators(table), "Operators by self time")
     page.table(table.head(TOP_ROWS).to_dict("records"), OPERATOR_COLUMNS)
@@ -160,15 +162,15 @@ def idle(page: Page, trace: Trace) -> None:
     """Time in which nothing ran, and what calling compiled code cost."""
     gaps = launch_gaps(trace.index)
     if len(gaps):
-        page.parts.append("<h3>Gaps</h3>")
-        page.note("Time inside a phase in which nothing ran. What compiling can cure is here.")
+        page.heading(
+            "Gaps", "Time inside a phase in which nothing ran: what compiling can cure.", level=3
+        )
         if not gaps["trusted"].all():
             warnings(page, [HIDDEN_KERNELS])
         page.table(gaps.to_dict("records"), GAP_COLUMNS)
     overhead = compile_overhead(trace.index)
     if len(overhead):
-        page.parts.append("<h3>Price of calling compiled code</h3>")
-        page.note("Guards, dispatch and wrappers are paid on every call; the graph is the work.")
+        page.heading("Compiled-call overhead", COMPILED_CALLS, level=3)
         page.table(overhead.to_dict("records"), OVERHEAD_COLUMNS)
 
 
@@ -216,11 +218,7 @@ def circumstances(page: Page, runs: Mapping[str, Run]) -> None:
     _side_by_side(page, "What was measured", {at: _work_of(run) for at, run in runs.items()})
     _side_by_side(page, "Machine", {at: _machine_of(run) for at, run in runs.items()})
     page.heading("What the metrics mean")
-    items = "".join(
-        f"<dt>{text(title)}</dt><dd>{text(meaning)}</dd>"
-        for title, _, meaning in DEFINITIONS.values()
-    )
-    page.parts.append(f'<dl class="definitions">{items}</dl>')
+    page.add("definitions", [(title, meaning) for title, _, meaning in DEFINITIONS.values()])
 
 
 def _work_of(run: Run) -> dict[str, Any]:
