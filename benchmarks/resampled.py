@@ -30,7 +30,7 @@ from benchmarks.verdicts import SLOWER_BY
 from core import phases
 from profiling.measure.plan import workload_on
 from profiling.measure.quiet_process import settled
-from profiling.measure.timing import END_TO_END, OTHER, time_once, warm_up
+from profiling.measure.timing import END_TO_END, OTHER, block_ms, time_once, warm_up
 from profiling.measure.workload import ClipInfo
 from profiling.statistics.intervals import Ratio, is_shown, noise_floor, paired_ratio
 
@@ -38,7 +38,7 @@ ARMS = 3  # baseline, the same again, and another
 Times = NDArray[np.float64]
 Runs = Mapping[str, Times]  # phase -> milliseconds of each run, as they came
 # What a block of two runs is worth, and what equal work is taken to look like.
-BLOCKS: dict[str, Callable[[Sequence[float]], float]] = {"middle": median, "quicker": min}
+BLOCKS: dict[str, Callable[[Sequence[float]], float]] = {"middle": median, "quicker": block_ms}
 FLOORS: dict[str, Callable[[Ratio], tuple[float, float]]] = {
     "interval": lambda again: (min(again.low, 1.0), max(again.high, 1.0)),
     "ratio": noise_floor,

@@ -19,6 +19,7 @@ from core import Lab, load
 from core.audio.decode import load_audio
 from core.loading import pick_device
 from core.transcription.options import DECODINGS, ENGINES
+from profiling.figures.units import format_bytes
 from profiling.measure.length_table import length_table
 from profiling.measure.machine import describe_machine
 from profiling.measure.plan import workload_on
@@ -98,7 +99,7 @@ def report(parsed: argparse.Namespace, say: Say) -> CommandResult:
     parsed.html.write_text(page, encoding="utf-8")
     size = parsed.html.stat().st_size
     data = {"html": str(parsed.html), "num_bytes": size}
-    return CommandResult(ALL_WELL, data, f"{parsed.html} ({size / 1e6:.1f} MB)")
+    return CommandResult(ALL_WELL, data, f"{parsed.html} ({format_bytes(size)})")
 
 
 def read(parsed: argparse.Namespace, say: Say) -> CommandResult:

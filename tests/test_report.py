@@ -68,8 +68,10 @@ COMPARISON: dict[str, Any] = {
         "low": 0.6,
         "high": 0.8,
         "verdict": "1.4x faster, 1.2 to 1.7",
+        "shown": True,
     },
     "noise_floor": {},
+    "num_blocks": 20,
     "tokens_identical": True,
     "break_even_clips": None,
 }

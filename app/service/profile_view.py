@@ -17,8 +17,6 @@ from typing import Any
 import plotly.graph_objects as go
 
 from app.service.profile_library import Chosen
-from profiling.figures.run_details import acceptance_bars, token_latency
-from profiling.measure.metrics import DEFINITIONS
 from profiling.report import sections
 from profiling.report.page import Page
 from profiling.report.report import run_report
@@ -85,11 +83,8 @@ def view_of(chosen: Chosen, *, max_json_bytes: int) -> RunView:
 def _of_run(chosen: Chosen, trace: Trace | None, found: Mapping[str, Pieces]) -> None:
     run = sections.without_path(chosen.run or {})
     sections.phases(found["Phases"], run)
-    found["Phases"].heading("Time per token", DEFINITIONS["inter_token_ms"][2])
-    found["Phases"].figure(token_latency(run.get("tokens") or ()), "Milliseconds per new token")
-    if run.get("draft"):
-        found["Phases"].heading("Drafts", DEFINITIONS["acceptance"][2])
-        found["Phases"].figure(acceptance_bars({"drafts": run["draft"]}), "Drafted tokens kept")
+    sections.token_times(found["Phases"], run)
+    sections.drafts(found["Phases"], {"drafts": run})
     sections.memory(found["Memory"], run, trace)
     sections.compiling(found["Compiling"], run)
     sections.circumstances(found["Machine"], {"": run})

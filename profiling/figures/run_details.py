@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import plotly.graph_objects as go
 
 from profiling.figures.style import (
@@ -26,9 +25,8 @@ from profiling.figures.style import (
     title_of,
     titled,
 )
+from profiling.figures.units import time_unit
 
-# Fewer samples than this say nothing certain about the quantile (1 - q**n >= 0.95).
-LEAST_FOR_QUANTILE = {50: 5, 90: 29, 95: 59, 99: 299}
 STEPS = {
     "trace_s": "tracing",
     "autograd_s": "autograd",
@@ -38,56 +36,47 @@ STEPS = {
 UNKNOWN_STEP = "unknown"
 
 
-def token_latency(tokens: Sequence[Mapping[str, Any]]) -> go.Figure:
-    """Milliseconds per new token, with the quantiles that so many tokens can show.
+def token_latency(
+    tokens: Sequence[Mapping[str, Any]], inter_token_ms: Mapping[str, float] | None = None
+) -> go.Figure:
+    """Draw the time of each new token after the first, with the run's own median and p90.
 
     Args:
-        tokens: {"index", "ms"} each; index 0 is the first token, which the prefill makes: it is
-            drawn apart and counts in no quantile.
+        tokens: {"index", "ms"} each; the first new token is no. 0 and is not drawn.
+        inter_token_ms: {"median", "p90"} of the run's metrics, so that chart and number agree.
     """
     later = [token for token in tokens if token["index"] != 0]
     if not later:
         return empty("fewer than two new tokens: there is no time between tokens")
     index, ms = ([token[key] for token in later] for key in ("index", "ms"))
+    unit = time_unit(max(ms))
     figure = go.Figure()
     figure.add_scatter(
         name="token",
         x=index,
-        y=ms,
+        y=unit.scaled(ms),
         mode="markers" if len(later) > 200 else "lines+markers",
         marker={"color": colour_of("decode"), "size": 5},
         line={"color": colour_of("decode"), "width": 1},
-        hovertemplate="token %{x}: %{y:.2f} ms<extra></extra>",
+        hovertemplate=f"token %{{x}}: %{{y:.2f}} {unit.symbol}<extra></extra>",
     )
-    for (quantile, least), dash in zip(
-        LEAST_FOR_QUANTILE.items(), ("solid", "dash", "dot", "dot"), strict=True
-    ):
-        if len(ms) >= least:
-            value = float(np.percentile(ms, quantile))
-            name = "median" if quantile == 50 else f"p{quantile}"
+    for name, dash in (("median", "solid"), ("p90", "dash")):
+        if inter_token_ms:
+            value = inter_token_ms[name]
             figure.add_scatter(
-                name=f"{name} {value:.1f} ms",
+                name=f"{name} {unit.write(value)}",
                 x=[min(index), max(index)],
-                y=[value, value],
+                y=unit.scaled([value, value]),
                 mode="lines",
                 line={"color": INK, "width": 2, "dash": dash},
                 hoverinfo="skip",
             )
-    for first in (token for token in tokens if token["index"] == 0):
-        figure.add_scatter(
-            name="first token",
-            x=[0],
-            y=[first["ms"]],
-            mode="markers",
-            marker={"color": colour_of("prefill"), "size": 9, "symbol": "diamond"},
-            hovertemplate="first token: %{y:.1f} ms<extra></extra>",
-        )
     return dressed(
         figure,
         height=260,
         legend=True,
         x=titled("new token"),
-        y=titled("milliseconds") | {"rangemode": "tozero"},
+        y=titled(unit.title) | {"rangemode": "tozero"},
     )
 
 

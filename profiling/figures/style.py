@@ -11,6 +11,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from profiling.figures.units import Unit
+
 OTHER = "other"  # time outside every phase
 END_TO_END = "end_to_end"
 AFTER_PREFILL = "after_prefill"  # whatever makes the tokens: decode, or draft and verify
@@ -54,23 +56,6 @@ GRID = "rgba(125, 133, 144, 0.25)"
 CLEAR = "rgba(0,0,0,0)"
 BAR_PX, FRAME_PX = 30, 58  # height of one bar's row, and of axis and margins together
 LEGEND_ROW_PX = 21  # on a phone two names fit beside each other
-
-
-def format_ms(value: float) -> str:
-    """Milliseconds for a label: three digits that matter, seconds from ten thousand up."""
-    if value >= 10_000:
-        return f"{value / 1000:.1f} s"
-    if value >= 100:
-        return f"{value:.0f} ms"
-    return f"{value:.1f} ms" if value >= 1 else f"{value:.2f} ms"
-
-
-def format_bytes(value: float) -> str:
-    """Bytes for a label, in powers of ten."""
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if abs(value) >= size:
-            return f"{value / size:.3g} {unit}"
-    return f"{value:.0f} B"
 
 
 def title_of(phase: str) -> str:
@@ -168,15 +153,16 @@ def logarithmic() -> dict[str, Any]:
     return {"type": "log", "tickmode": "linear", "dtick": 1, "tickformat": "~g"}
 
 
-def millisecond_bars(
-    figure: go.Figure, num_rows: int, longest: float, *, legend: bool = False
+def bars_in(
+    unit: Unit, figure: go.Figure, num_rows: int, longest: float, *, legend: bool = False
 ) -> go.Figure:
-    """Dress horizontal bars in ms, with room for the number beside the longest."""
+    """Dress bars drawn in ``unit``, with room beside the ``longest``, in milliseconds or bytes."""
+    reach = 1.3 * longest / unit.size
     return dressed(
         figure,
         height=FRAME_PX + BAR_PX * num_rows,
         legend=legend,
-        x=titled("milliseconds") | {"range": [0, longest * 1.3 if longest > 0 else 1]},
+        x=titled(unit.title) | {"range": [0, reach or 1]},
         y=named_rows(num_rows),
     )
 

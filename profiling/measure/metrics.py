@@ -67,7 +67,7 @@ DEFINITIONS: dict[str, tuple[str, str, str]] = {
         "ends. 'other' is end-to-end time in no phase.",
     ),
     "profiler_tax": (
-        "Profiler tax",
+        "Profiler overhead",
         "x",
         "The same steps of the same workload with the profiler on, over off. Times are never "
         "taken from a profiled run.",

@@ -3,14 +3,14 @@
 In: arms, each a function that does the work once and says how long it took. Out: blocks of samples.
 A block runs every arm twice, forwards and then backwards (A B B A), and the next block begins with
 another arm: whatever slows the machine for a while, slows all arms. The first arm may run again
-under a second name (A/A), which shows what no difference looks like here.
+under a second name (A/A), which shows the noise.
 
 Nothing here starts a profiler; what else is kept away is in :mod:`profiling.measure.quiet_process`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any, Generic, Protocol, TypeVar
@@ -185,18 +185,24 @@ def interleave(
     return result
 
 
-def samples_by_phase(blocks: Sequence[tuple[Sample, Sample]]) -> dict[str, list[float]]:
-    """Phase, "other" and "end_to_end" -> milliseconds per block, the quicker of its two runs.
+def block_ms(times_ms: Iterable[float]) -> float:
+    """Return what a block counts as: the quicker of its runs.
 
-    Interruptions only ever add time: of two runs the quicker one varies much less than their mean.
+    Interruptions only ever add time, so the quicker of two runs varies much less than their mean or
+    median; on equal runs it also finds a difference more often (``docs/findings.md``).
     """
+    return min(times_ms)
+
+
+def samples_by_phase(blocks: Sequence[tuple[Sample, Sample]]) -> dict[str, list[float]]:
+    """Return, for each phase, "other" and "end_to_end", the milliseconds of every block."""
     names = dict.fromkeys(name for pair in blocks for run in pair for name in run.phases_ms)
     table = {
-        name: [min(run.phases_ms.get(name, 0.0) for run in pair) for pair in blocks]
+        name: [block_ms(run.phases_ms.get(name, 0.0) for run in pair) for pair in blocks]
         for name in names
     }
-    table[OTHER] = [min(run.other_ms for run in pair) for pair in blocks]
-    table[END_TO_END] = [min(run.end_to_end_ms for run in pair) for pair in blocks]
+    table[OTHER] = [block_ms(run.other_ms for run in pair) for pair in blocks]
+    table[END_TO_END] = [block_ms(run.end_to_end_ms for run in pair) for pair in blocks]
     return table
 
 
@@ -222,10 +228,10 @@ def whole_spread(blocks: Sequence[tuple[Sample, Sample]]) -> tuple[Spread, Sprea
 
 
 def token_table(blocks: Sequence[tuple[Sample, Sample]]) -> list[dict[str, Any]]:
-    """[{index, ms}]: the median decode step behind each new token; the prefill makes token 0.
+    """Return [{index, ms}]: the median time from one new token to the next; token 0 has none.
 
-    Steps past the shortest run's are left out.
+    Tokens past the shortest run's are left out.
     """
-    runs = [run.step_ms for pair in blocks for run in pair]
+    runs = [run.gap_ms for pair in blocks for run in pair]
     columns = zip(*runs, strict=False)
-    return [{"index": index, "ms": median(steps)} for index, steps in enumerate(columns, start=1)]
+    return [{"index": index, "ms": median(gaps)} for index, gaps in enumerate(columns, start=1)]

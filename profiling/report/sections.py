@@ -9,12 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from core.phases import PHASES
 from profiling.figures.memory_curves import memory_bars, memory_over_time
-from profiling.figures.phase_bars import run_bars
-from profiling.figures.run_details import compile_bars, roofline_plot
-from profiling.figures.style import OTHER, format_bytes, format_ms
+from profiling.figures.phase_bars import phase_rows, run_bars
+from profiling.figures.run_details import (
+    acceptance_bars,
+    compile_bars,
+    roofline_plot,
+    token_latency,
+)
 from profiling.figures.trace_views import operator_icicle, timeline, top_operators
+from profiling.figures.units import format_bytes, format_ms
 from profiling.measure.metrics import DEFINITIONS
 from profiling.report.columns import (
     CACHE_COLUMNS,
@@ -100,13 +104,22 @@ def phases(page: Page, run: Run) -> None:
     page.heading("Time per phase", DEFINITIONS["phase_ms"][2])
     page.figure(run_bars(run), "Median time per phase")
     page.note("Bars are medians; whiskers reach the 90th percentile.")
-    whole, rest = float(run["end_to_end_ms"]), run.get("other_ms")
-    found = {row["name"]: row for row in run["phases"]}
-    if rest is not None and OTHER not in found:
-        share = rest / whole if whole > 0 else None
-        found[OTHER] = {"name": OTHER, "median_ms": rest, "share": share}
-    known = [name for name in (*PHASES, OTHER) if name in found]
-    page.table([found.pop(name) for name in known] + list(found.values()), PHASE_COLUMNS)
+    page.table(phase_rows(run), PHASE_COLUMNS)
+
+
+def token_times(page: Page, run: Run) -> None:
+    """Draw the time of each new token, with the run's own inter-token latency."""
+    waits = (run.get("metrics") or {}).get("inter_token_ms")
+    page.heading("Time per token", DEFINITIONS["inter_token_ms"][2])
+    page.figure(token_latency(run.get("tokens") or (), waits), "Time of each new token")
+
+
+def drafts(page: Page, runs: Mapping[str, Run]) -> None:
+    """Draw what became of drafted tokens, for runs that drafted. runs: by the name of each."""
+    found = {at: run["draft"] for at, run in runs.items() if run.get("draft")}
+    if found:
+        page.heading("Drafts", DEFINITIONS["acceptance"][2])
+        page.figure(acceptance_bars(found), "Drafted tokens kept")
 
 
 def memory(page: Page, run: Run, trace: Trace | None) -> None:
@@ -180,6 +193,10 @@ def compiling(page: Page, run: Run) -> None:
     page.heading("Compiling")
     if not ledger:
         page.note("Nothing was compiled in this run.")
+        return
+    if ledger.get("packaged_seconds") is not None:
+        page.note(f"Loaded from a package, built in {ledger['packaged_seconds']:.1f} s.")
+    if not ledger.get("entries") and ledger.get("packaged_seconds") is not None:
         return
     if ledger.get("seconds") is not None:
         again = len(ledger.get("recompiles") or ())

@@ -125,7 +125,11 @@ def _run(
     workload, blocks = workloads[number], times.blocks[number]
     session, now = stamp
     compiled = workload.engine == "compile"
-    ledger = {**times.ledger.to_json(), "compiled_before": times.compiled_before}
+    ledger = {
+        **times.ledger.to_json(),
+        "compiled_before": times.compiled_before,
+        "packaged_seconds": lab.compile_ledger.packaged_seconds,
+    }
     late = times.num_late_graphs
     warnings = [COMPILED_WHILE_TIMED.format(n=late)] if late else []
     if len(blocks) < times.asked:
@@ -137,6 +141,7 @@ def _run(
         "created": now.isoformat(timespec="seconds"),
         "session": session,
         "baseline": number == 0,
+        "stopped": len(blocks) < times.asked,
         "workload": workload.to_json(),
         "machine": times.machine,
         **timed,

@@ -32,6 +32,7 @@ NO_DIFFERENCE = "no difference shown"
 TOO_FEW = "too few blocks ({n}) to say; at least {need} are needed"
 # Differences below this are true but nobody would act on them.
 WORTH_SAYING = 0.005
+TIMES_AGREE_WITHIN = 0.02  # the ratio and the quotient of the medians beside it
 
 Values = NDArray[np.float64]
 
@@ -48,15 +49,16 @@ class Ratio:
 
     @property
     def has_interval(self) -> bool:
-        """Whether there were blocks enough for an interval."""
+        """Return if there were blocks enough for an interval."""
         return self.n >= FEWEST_BLOCKS
 
 
 def paired_ratio(
     a_ms: Sequence[float], b_ms: Sequence[float], *, resamples: int = RESAMPLES, seed: int = 0
 ) -> Ratio:
-    """exp(middle of the means of all pairs of per-block log ratios), which is the Hodges-Lehmann
-    estimate, with a bootstrap interval over blocks.
+    """Return the Hodges-Lehmann estimate with a bootstrap interval over blocks.
+
+    The estimate is exp(median of the means of all pairs of per-block log ratios).
 
     Raises:
         ValueError: different numbers of blocks, none, or a time that is not above zero.
@@ -72,7 +74,7 @@ def paired_ratio(
 def unpaired_ratio(
     a_ms: Sequence[float], b_ms: Sequence[float], *, resamples: int = RESAMPLES, seed: int = 0
 ) -> Ratio:
-    """Ratio of medians of arms that were measured apart; each is resampled on its own.
+    """Return the ratio of medians of arms measured apart; each is resampled on its own.
 
     The interval knows the noise within each arm, not what changed between the two.
     """
@@ -129,7 +131,7 @@ def _tail(num_blocks: int) -> float:
 
 
 def noise_floor(again: Ratio | None) -> tuple[float, float]:
-    """What equal work can look like here: from no difference to what the A/A arm showed.
+    """Return what equal work can look like here: from no difference to what the A/A arm showed.
 
     Its ratio, not its interval: the other ratio's interval knows the same noise already.
     """
@@ -139,14 +141,14 @@ def noise_floor(again: Ratio | None) -> tuple[float, float]:
 
 
 def is_shown(found: Ratio, floor: tuple[float, float]) -> bool:
-    """Whether the interval lies wholly outside ``floor`` (see :func:`noise_floor`)."""
+    """Find out if the interval lies wholly outside ``floor`` (see :func:`noise_floor`)."""
     low, high = floor
     inside = found.low <= high * (1 + WORTH_SAYING) and found.high >= low / (1 + WORTH_SAYING)
     return found.has_interval and not inside
 
 
 def verdict(found: Ratio, floor: tuple[float, float]) -> str:
-    """The ratio in words, or that no difference is shown."""
+    """Say the ratio in words, or that no difference is shown."""
     if not found.has_interval:
         return TOO_FEW.format(n=found.n, need=FEWEST_BLOCKS)
     if not is_shown(found, floor):
@@ -158,6 +160,25 @@ def verdict(found: Ratio, floor: tuple[float, float]) -> str:
     digits = _digits(times, *bounds)
     least, most = (f"{bound:.{digits}f}" for bound in bounds)
     return f"{times:.{digits}f}x {word}, {least} to {most}"
+
+
+def reason(found: Ratio, floor: tuple[float, float], quotient: float) -> str | None:
+    """Say what makes a row look at odds with itself; None where nothing does.
+
+    Args:
+        found: the ratio and its interval.
+        floor: of :func:`noise_floor`.
+        quotient: median time of b over median time of a, as the row's times show it.
+    """
+    said = []
+    if found.has_interval and not is_shown(found, floor) and not found.low <= 1 <= found.high:
+        if found.low <= floor[1] and found.high >= floor[0]:
+            said.append(f"running A twice gave up to {max(floor[1], 1 / floor[0]):.3f}x")
+        else:
+            said.append(f"less than {WORTH_SAYING:.1%} beyond the noise")
+    if abs(log(found.ratio / quotient)) > log(1 + TIMES_AGREE_WITHIN):
+        said.append(f"B / A is taken block by block; the medians alone give {quotient:.3f}")
+    return "; ".join(said) or None
 
 
 def _digits(*values: float) -> int:
