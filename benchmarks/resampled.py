@@ -28,10 +28,9 @@ from numpy.typing import NDArray
 import core
 from benchmarks.verdicts import SLOWER_BY
 from core import phases
-from profiling.measure.plan import workload_on
 from profiling.measure.quiet_process import settled
 from profiling.measure.timing import END_TO_END, OTHER, block_ms, time_once, warm_up
-from profiling.measure.workload import ClipInfo
+from profiling.measure.workload import ClipInfo, workload_on
 from profiling.statistics.intervals import Ratio, is_shown, noise_floor, paired_ratio
 
 ARMS = 3  # baseline, the same again, and another

@@ -22,9 +22,8 @@ from core.transcription.options import DECODINGS, ENGINES
 from profiling.figures.units import format_bytes
 from profiling.measure.length_table import length_table
 from profiling.measure.machine import describe_machine
-from profiling.measure.plan import workload_on
 from profiling.measure.timed_pass import TimingSettings
-from profiling.measure.workload import ClipInfo, Workload
+from profiling.measure.workload import ClipInfo, Workload, workload_on
 from profiling.plain_text import (
     ceilings_text,
     comparison_text,

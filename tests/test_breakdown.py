@@ -101,7 +101,7 @@ def test_without_a_device_its_time_is_absent_not_zero(tiny: TraceIndex):
 
 def test_operators_by_hand(tiny: TraceIndex):
     table = operator_table(tiny)
-    assert list(table) == [name for name in OPERATOR_COLUMNS if name != "input_dims"]
+    assert list(table) == list(OPERATOR_COLUMNS)
     rows = table.set_index(["phase", "name"])
     assert rows["self_ms"].to_dict() == pytest.approx(
         {
@@ -120,17 +120,6 @@ def test_operators_and_phases_own_all_the_time_of_the_phases(tiny: TraceIndex):
     phases = phase_table(tiny).set_index("phase")[:2]
     own = operator_table(tiny).groupby("phase")["self_ms"].sum()
     assert (own + phases["self_ms"]).to_dict() == pytest.approx(phases["wall_ms"].to_dict())
-
-
-def test_operators_can_be_told_apart_by_shape():
-    events = events_of(
-        call("aten::mm", 0, 5, **{"Input Dims": [[1, 2], [2, 3]]}),
-        call("aten::mm", 10, 7, **{"Input Dims": [[4, 2], [2, 3]]}),
-        call("aten::mm", 20, 5, **{"Input Dims": [[1, 2], [2, 3]]}),
-    )
-    table = operator_table(events, by_shape=True)
-    assert table["input_dims"].tolist() == ["[[1, 2], [2, 3]]", "[[4, 2], [2, 3]]"]
-    assert table["num_calls"].tolist() == [2, 1]
 
 
 def test_an_operator_inside_itself_counts_once():

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 
+from chrome_trace import validate_chrome_trace
 from core.lab import Lab
 from core.phases import DECODE, ENCODER, PREFILL, PROJECTOR
 from measuring import RECORDING, workload
@@ -23,7 +24,6 @@ from profiling.measure.machine import Busyness, describe_machine
 from profiling.measure.workload import Workload
 from profiling.trace.events import read_trace
 from profiling.trace.memory_events import memory_peaks
-from profiling.trace.trace_schema import validate_chrome_trace
 
 
 def load(target: Path) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def test_a_trace_opens_elsewhere_and_has_shapes_and_memory_but_no_stacks(taken):
     trace = read_trace(taken[1])
     assert not (trace.events["cat"] == "python_function").any()
     assert trace.events["input_dims"].notna().any()
-    peaks = memory_peaks(trace.events).set_index("phase")["peak_bytes"]
+    peaks = memory_peaks(trace.index).set_index("phase")["peak_bytes"]
     assert peaks[ENCODER] > 0
 
 

@@ -19,10 +19,9 @@ from app.service.settings import Settings
 from app.service.updates import NotBegun
 from app.service.worker import CancelToken
 from core import Lab
-from profiling.measure.plan import workload_on
 from profiling.measure.timed_pass import TimingSettings as Plan
 from profiling.measure.timing import Cancelled
-from profiling.measure.workload import ClipInfo, Workload
+from profiling.measure.workload import ClipInfo, Workload, workload_on
 from profiling.roofline.machine_peaks import Ceilings, measure_ceilings
 from profiling.runs.session import measure
 from profiling.runs.store import RunStore

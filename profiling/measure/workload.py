@@ -1,6 +1,7 @@
 """What is measured: one recording, one model, one way of running it. Enough to repeat a run.
 
-In: a recording's path and options. Out: a frozen :class:`Workload` that turns into JSON and back.
+In: a recording's path and options, and the model as it is loaded. Out: a frozen :class:`Workload`
+that turns into JSON and back.
 Two runs may be compared phase by phase exactly if their workloads ask for the same work, which
 :meth:`Workload.same_work` says.
 """
@@ -13,8 +14,11 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from core.audio.decode import load_audio
 from core.audio.waveform import SAMPLE_RATE, AudioError
+from core.lab import Lab
 from core.transcription.options import OptionFields, TranscribeOptions
 
 
@@ -134,6 +138,58 @@ class Workload:
             raise ValueError(f"a workload's clip is {clip!r}; expected an object")
         _check_keys(clip, ClipInfo, "a clip")
         return cls(**{**raw, "clip": ClipInfo(**clip)})
+
+
+def workload_on(
+    lab: Lab,
+    clip: ClipInfo,
+    *,
+    model: str,
+    engine: str = "eager",
+    lora: bool | None = None,
+    adapter: str | None = None,
+    decoding: str = "greedy",
+    max_new_tokens: int = 128,
+    ignore_eos: bool = False,
+    revision: str | None = None,
+    seed: int = 0,
+) -> Workload:
+    """The workload of these choices on ``lab``, with torch's current number of threads.
+
+    Args:
+        lab: the model as it is loaded.
+        clip: the recording.
+        model: the name it was asked for under.
+        engine: one of ``core.transcription.options.ENGINES``.
+        lora: on, off, or None for on exactly where there is an adapter.
+        adapter: one that was added to the model, or None for its own.
+        decoding: one of ``core.transcription.options.DECODINGS``.
+        max_new_tokens: longest text.
+        ignore_eos: make exactly that many tokens.
+        revision: of a repository.
+        seed: of sampling.
+
+    Raises:
+        ValueError: an option nobody has.
+    """
+    if lora is None:
+        lora = lab.has_adapter or adapter is not None
+    return Workload(
+        clip=clip,
+        model=model,
+        revision=revision,
+        engine=engine,
+        lora=None if not lab.has_adapter and not lora else lora,
+        decoding=decoding,
+        device=str(lab.device),
+        dtype=str(lab.dtype).removeprefix("torch."),
+        max_new_tokens=max_new_tokens,
+        ignore_eos=ignore_eos,
+        threads=torch.get_num_threads(),
+        seed=seed,
+        quantize=lab.quantize,
+        adapter=adapter,
+    )
 
 
 def _check_keys(raw: Mapping[str, Any], kind: type[Workload] | type[ClipInfo], what: str) -> None:

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 
 from core import phases
 from core.model.config import DecoderConfig, EncoderConfig, ModelConfig, ProjectorConfig
-from core.model.features import num_audio_tokens
 
 
 @dataclass(frozen=True)
@@ -108,14 +107,6 @@ def decoder_parameters(part: DecoderConfig) -> int:
     return _layers_and_norm(part) + table * (1 if part.tie_word_embeddings else 2)
 
 
-def parameters_per_token(part: DecoderConfig) -> int:
-    """Weights every new token reads: the layers and the output table, whether tied or not.
-
-    The input table gives one row and is left out; a tied one is read whole, for the scores.
-    """
-    return _layers_and_norm(part) + part.vocab_size * part.hidden_size
-
-
 def _layers_and_norm(part: DecoderConfig) -> int:
     width, inner = part.hidden_size, part.intermediate_size
     queries = part.num_attention_heads * part.head_dim
@@ -186,10 +177,3 @@ def count(
             per_slot * (reads + steps),
         ),
     }
-
-
-def shape_of(config: ModelConfig, num_frames: int, text_tokens: int, num_new_tokens: int) -> Shape:
-    """The shape of a clip: its audio tokens and ``text_tokens`` around them make the prompt."""
-    part = config.projector
-    audio = num_audio_tokens(num_frames, window=part.window_size, downsample=part.downsample_rate)
-    return Shape(num_frames, audio + text_tokens, num_new_tokens)

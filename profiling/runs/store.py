@@ -1,9 +1,9 @@
-"""Run folders on disk: list, read, write, rename, delete, export and import as one zip.
+"""Run folders on disk: list, read, write, delete, export and import as one zip.
 
-In: a root folder. Out: ``<root>/<id>/`` with ``run.json``, perhaps ``trace.json.gz`` and tables as
-``*.csv.gz``. The folder's name is the id. A run appears and disappears as a whole: it is written
-beside the others under a hidden name and renamed, so a process killed in the middle leaves no half.
-A folder that cannot be read is listed as broken, with the reason; only delete touches it.
+In: a root folder. Out: ``<root>/<id>/`` with ``run.json``, perhaps ``trace.json.gz``. The folder's
+name is the id. A run appears and disappears as a whole: it is written beside the others under a
+hidden name and renamed, so a process killed in the middle leaves no half. A folder that cannot be
+read is listed as broken, with the reason; only delete touches it.
 """
 
 from __future__ import annotations
@@ -22,13 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import pandas as pd
-
 from profiling.runs.archive import checked_members, copy_member
 from profiling.runs.run_file import RUN_FILE, RunError, checked_id, checked_run, read_run
 
 TRACE_FILE = "trace.json.gz"
-TABLE_SUFFIX = ".csv.gz"
 STAGING = ".staging-"
 LEFT_OVER_AFTER_S = 3600.0
 
@@ -78,24 +75,14 @@ class RunStore:
         path = self._folder(run_id) / TRACE_FILE
         return path if path.is_file() else None
 
-    def tables(self, run_id: str) -> dict[str, pd.DataFrame]:
-        """The run's tables by name."""
-        files = sorted(self._folder(run_id).glob(f"*{TABLE_SUFFIX}"))
-        return {file.name.removesuffix(TABLE_SUFFIX): pd.read_csv(file) for file in files}
-
     def write(
-        self,
-        run: Mapping[str, Any],
-        *,
-        trace: bytes | str | os.PathLike[str] | None = None,
-        tables: Mapping[str, pd.DataFrame] | None = None,
+        self, run: Mapping[str, Any], *, trace: bytes | str | os.PathLike[str] | None = None
     ) -> str:
         """Store a run whole, or not at all.
 
         Args:
             run: the contents of ``run.json``, with its ``id``.
             trace: a gzipped Chrome trace, or the path of one (copied).
-            tables: name -> frame, stored as ``name.csv.gz``.
 
         Returns:
             The id.
@@ -111,18 +98,8 @@ class RunStore:
                 (folder / TRACE_FILE).write_bytes(trace)
             elif trace is not None:
                 shutil.copyfile(trace, folder / TRACE_FILE)
-            for name, table in (tables or {}).items():
-                table.to_csv(folder / f"{checked_id(name)}{TABLE_SUFFIX}", index=False)
             self._publish(folder, run_id)
         return run_id
-
-    def rename(self, run_id: str, new_id: str) -> None:
-        """Give a run another id.
-
-        Raises:
-            RunError: no such run, or the new id is taken or cannot be one.
-        """
-        self._publish(self._folder(run_id), checked_id(new_id))
 
     def delete(self, run_id: str) -> None:
         """Remove a run, broken or not.
@@ -143,9 +120,8 @@ class RunStore:
         run, folder, packed = self.read(run_id), self._folder(run_id), io.BytesIO()
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr(RUN_FILE, json.dumps(run, indent=1))
-            for file in sorted(folder.iterdir()):
-                if file.name == TRACE_FILE or file.name.endswith(TABLE_SUFFIX):
-                    archive.write(file, file.name, zipfile.ZIP_STORED)  # packed already
+            if (folder / TRACE_FILE).is_file():
+                archive.write(folder / TRACE_FILE, TRACE_FILE, zipfile.ZIP_STORED)  # packed already
         return packed.getvalue()
 
     def import_zip(self, source: bytes | str | os.PathLike[str] | BinaryIO) -> str:
@@ -166,7 +142,7 @@ class RunStore:
                 f"this is no zip archive ({error}); expected one made by exporting a run"
             ) from None
         with archive, self._staging() as folder:
-            members = checked_members(archive, RUN_FILE, (TRACE_FILE,), TABLE_SUFFIX)
+            members = checked_members(archive, RUN_FILE, (TRACE_FILE,))
             for name, member in members.items():
                 copy_member(archive, member, folder / name)
             run = read_run(folder / RUN_FILE)

@@ -39,7 +39,6 @@ OPERATOR_COLUMNS = {
     "self_ms": "float64",  # without
     "device_ms": "float64",  # kernels that it launched itself; NaN without a device
     "share": "float64",  # of all self time
-    "input_dims": "object",  # only when asked for
 }
 PATH_COLUMNS = {
     "id": "int64",
@@ -93,11 +92,8 @@ def phase_table(index: TraceIndex) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(PHASE_COLUMNS)).astype(PHASE_COLUMNS)
 
 
-def operator_table(index: TraceIndex, *, by_shape: bool = False) -> pd.DataFrame:
-    """Sum calls by phase and name, most self time first; columns :data:`OPERATOR_COLUMNS`.
-
-    With ``by_shape`` there is a row per shape of the inputs too; NaN where none was recorded.
-    """
+def operator_table(index: TraceIndex) -> pd.DataFrame:
+    """Sum calls by phase and name, most self time first; columns :data:`OPERATOR_COLUMNS`."""
     calls, call_names = index.calls, index.call_names
     parents = calls["parent"].to_numpy()
     repeated = (parents >= 0) & (call_names[parents] == call_names)  # inside a call of its own name
@@ -110,17 +106,13 @@ def operator_table(index: TraceIndex, *, by_shape: bool = False) -> pd.DataFrame
             "device_ms": _device_ms(index),
         }
     )
-    keys = ["phase", "name"]
-    if by_shape:
-        frame["input_dims"] = index.events["input_dims"].astype(object).to_numpy()[calls["row"]]
-        keys.append("input_dims")
     frame = frame[~frame["name"].isin(PHASES) & ~frame["name"].str.startswith("ProfilerStep#")]
-    groups = frame.groupby(keys, dropna=False, sort=False)
+    groups = frame.groupby(["phase", "name"], sort=False)
     table = groups[["total_ms", "self_ms", "device_ms"]].sum(min_count=1)
     table.insert(0, "num_calls", groups.size())
     table["share"] = table["self_ms"] / table["self_ms"].sum()
     table = table.reset_index().sort_values("self_ms", ascending=False, kind="stable")
-    return table[[key for key in OPERATOR_COLUMNS if key in table]].reset_index(drop=True)
+    return table[list(OPERATOR_COLUMNS)].reset_index(drop=True)
 
 
 def _device_ms(index: TraceIndex) -> np.ndarray:
