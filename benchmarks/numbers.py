@@ -31,7 +31,7 @@ def spent(failures: list[str]) -> Iterator[None]:
 
 
 def summary(blocks: Sequence[tuple[Answer, Answer]], num_tokens: int) -> dict[str, Any]:
-    """Summarise one system: milliseconds by block, medians over all runs, tokens and memory.
+    """Return a summary of one system: milliseconds by block, medians, tokens and memory.
 
     ms_per_token leaves out the first token, which comes out of the prefill.
     """
@@ -66,7 +66,7 @@ def equal_tokens(found: dict[str, dict[str, Any]], names: Sequence[str]) -> None
 def faster(
     found: Mapping[str, Mapping[str, Any]], slow: str, fast: str, *, paired: bool
 ) -> dict[str, Any] | None:
-    """How many times faster ``fast`` is than ``slow``: {ratio, low, high, n}; None if unknown."""
+    """Return how many times faster ``fast`` is: {ratio, low, high, n}; None if unknown."""
     if slow not in found or fast not in found:
         return None
     ratio = paired_ratio if paired else unpaired_ratio

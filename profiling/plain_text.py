@@ -20,7 +20,7 @@ NOT_KNOWN = "n/a"
 
 
 def run_text(run: Mapping[str, Any]) -> str:
-    """One run: phases with their spread, metrics, what compiling cost, the roofline."""
+    """Write one run: phases with their spread, metrics, compiling, the roofline."""
     work, metrics, whole = run["workload"], run["metrics"], run["end_to_end"]
     lines = [
         f"{run['id']}: {work['label']}, {work['clip']['name']} "
@@ -107,7 +107,7 @@ def _roofline_lines(part: Mapping[str, Any] | None) -> list[str]:
 
 
 def comparison_text(found: Mapping[str, Any]) -> str:
-    """One comparison: ratios, verdicts, tokens, words, break-even, warnings."""
+    """Write one comparison: ratios, verdicts, tokens, words, break-even, warnings."""
     lines = [
         f"A: {found['a_label']}; B: {found['b_label']} ({found['num_blocks']} blocks)",
         f"  {'phase':<14}{'A':>12}{'B':>12}{'B / A':>8}  95 % interval",
@@ -129,7 +129,7 @@ def comparison_text(found: Mapping[str, Any]) -> str:
 
 
 def ceilings_text(found: Mapping[str, Any]) -> str:
-    """A machine's ceilings, one dtype a line."""
+    """Write a machine's ceilings, one dtype a line."""
     source = "data sheet" if found["paper"] else "measured"
     lines = [f"{found['machine']} ({source}): copy {found['copy_bytes_per_s'] / 1e9:.1f} GB/s"]
     if found.get("read_bytes_per_s"):
@@ -145,7 +145,17 @@ def ceilings_text(found: Mapping[str, Any]) -> str:
 
 
 def table_text(title: str, rows: Sequence[LengthRow], notes: Sequence[str], limit: int) -> str:
-    """Own rows, then the published ones, corrected."""
+    """Write own rows, then the published ones, corrected.
+
+    Args:
+        title: of the own rows.
+        rows: one a length.
+        notes: what could not be measured.
+        limit: most new tokens.
+
+    Returns:
+        Lines of text.
+    """
     head = f"  {'clip':>5}{'total':>11}{'encoder':>10}{'decoder':>11}{'share':>7}{'RTF':>8}"
     head += f"{'new':>6}{'tokens/s':>10}"
     lines = [f"{title} (median of {rows[0].n} runs)" if rows else title, f"{head}{'peak':>12}"]
@@ -184,7 +194,7 @@ def table_text(title: str, rows: Sequence[LengthRow], notes: Sequence[str], limi
 
 
 def trace_text(name: str, data: Mapping[str, Any]) -> str:
-    """The tables of a trace; what the trace does not hold is said."""
+    """Write the tables of a trace, and what it does not hold."""
     lines = [f"{name}: {data['num_events']} events"]
     lines += [f"  note: {note}" for note in data["notes"]]
     lines += [f"  absent: {what}" for what in data["lacks"]]
@@ -205,7 +215,7 @@ def trace_text(name: str, data: Mapping[str, Any]) -> str:
 
 
 def ms(value: float | None) -> str:
-    """Twelve columns of milliseconds."""
+    """Write milliseconds in twelve columns."""
     return f"{'n/a':>12}" if value is None else f"{value:>9.2f} ms"
 
 
@@ -215,5 +225,5 @@ def size(value: float | None) -> str:
 
 
 def known(value: float | int | None, form: str) -> str:
-    """A number in the form asked for, or n/a."""
+    """Write a number in the form asked for, or n/a."""
     return NOT_KNOWN if value is None else format(value, form)

@@ -69,7 +69,7 @@ def comparison_bars(
 
 
 def ratio_intervals(comparison: Mapping[str, Any]) -> go.Figure:
-    """Draw b's time over a's per phase, with its 95 % interval; a band shows the noise.
+    """Return a chart of b's time over a's per phase with 95 % intervals; a band is the noise.
 
     Left of 1: b is faster. Phases that one run lacks are left out.
     """
@@ -123,7 +123,7 @@ def ratio_intervals(comparison: Mapping[str, Any]) -> go.Figure:
 
 
 def _ratio_axis(reach: float) -> dict[str, Any]:
-    """A logarithmic axis around 1, with the marks that fit."""
+    """Return a logarithmic axis around 1, with the marks that fit."""
     marks = (0.01, 0.1, 0.25, 0.5, 0.8, 0.9, 0.95, 1, 1.05, 1.1, 1.25, 2, 4, 10, 100)
     near = [mark for mark in marks if abs(math.log10(mark)) <= reach]
     far_apart = [mark for mark in near if mark == 1 or abs(math.log10(mark)) > reach / 5]

@@ -33,7 +33,7 @@ NS_PER_MS = 1e6
 
 
 def memory_over_time(curve: pd.DataFrame, index: TraceIndex) -> go.Figure:
-    """Draw allocated memory over time, with a band for each phase; peaks are never thinned out.
+    """Return a chart of memory over time, with a band for each phase; no peak is thinned out.
 
     Args:
         curve: of :func:`profiling.trace.memory_events.memory_curve`.
@@ -89,7 +89,7 @@ def memory_over_time(curve: pd.DataFrame, index: TraceIndex) -> go.Figure:
 
 
 def _extremes(levels: np.ndarray, most: int) -> np.ndarray:
-    """Places to keep so that every stretch keeps its first, lowest, highest and last value."""
+    """Return places so that every stretch keeps its first, lowest, highest and last value."""
     if len(levels) <= most:
         return np.arange(len(levels))
     pieces = np.array_split(np.arange(len(levels)), most // 4)
@@ -107,7 +107,7 @@ def _extremes(levels: np.ndarray, most: int) -> np.ndarray:
 
 
 def _bands(segments: pd.DataFrame) -> list[tuple[str, int, int]]:
-    """Neighbouring spans of one phase as one band; at most :data:`MAX_BANDS`, longest first."""
+    """Join neighbouring spans of a phase; at most :data:`MAX_BANDS`, longest first."""
     bands: list[tuple[str, int, int]] = []
     for phase, start, end in segments.itertuples(index=False):
         if bands and bands[-1][0] == phase:

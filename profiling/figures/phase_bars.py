@@ -56,7 +56,7 @@ def phase_rows(run: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def phase_bars(phases: Sequence[PhaseTime], end_to_end_ms: float) -> go.Figure:
-    """Draw where the time of one request went, a horizontal bar per phase, first phase on top.
+    """Return bars of where the time of one request went, the first phase on top.
 
     Args:
         phases: times in ms, as in ``Transcript.phases``.
@@ -94,7 +94,7 @@ def run_bars(run: Mapping[str, Any]) -> go.Figure:
 
 
 def _bars(rows: Sequence[tuple[str, float, float]]) -> go.Figure:
-    """Bars of (phase, ms, how far the axis must reach in ms)."""
+    """Draw bars of (phase, ms, how far the axis must reach in ms)."""
     longest = max((reach for _, _, reach in rows), default=0.0)
     unit = time_unit(longest)
     figure = go.Figure(

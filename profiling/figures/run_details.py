@@ -39,7 +39,7 @@ UNKNOWN_STEP = "unknown"
 def token_latency(
     tokens: Sequence[Mapping[str, Any]], inter_token_ms: Mapping[str, float] | None = None
 ) -> go.Figure:
-    """Draw the time of each new token after the first, with the run's own median and p90.
+    """Return a chart of the time of each new token after the first, with median and p90.
 
     Args:
         tokens: {"index", "ms"} each; the first new token is no. 0 and is not drawn.
@@ -81,7 +81,7 @@ def token_latency(
 
 
 def compile_bars(ledger: Mapping[str, Any] | None) -> go.Figure:
-    """Seconds of each compilation by step; recompilations are marked, their reason is on hover."""
+    """Draw seconds of each compilation by step; recompilations say their reason on hover."""
     entries = (ledger or {}).get("entries") or ()
     if not entries:
         return empty("nothing was compiled in this run")
@@ -120,7 +120,7 @@ def compile_bars(ledger: Mapping[str, Any] | None) -> go.Figure:
 def roofline_plot(
     rows: Sequence[Mapping[str, Any]], ceilings: Mapping[str, Any], dtype: str
 ) -> go.Figure:
-    """What each phase reached under the machine's roof, both axes logarithmic.
+    """Return a chart of what each phase reached under the machine's roof, both axes logarithmic.
 
     Args:
         rows: of :func:`profiling.roofline.roofline.roofline`, as JSON.
@@ -165,7 +165,7 @@ def roofline_plot(
 
 
 def acceptance_bars(drafts: Mapping[str, Mapping[str, Any]]) -> go.Figure:
-    """Drafted tokens kept and thrown away, one bar a run, with tokens per pass beside it.
+    """Return bars of drafted tokens kept and thrown away, a bar a run, with passes beside it.
 
     Args:
         drafts: label -> {"drafted", "accepted", "passes"}.

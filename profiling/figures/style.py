@@ -59,28 +59,28 @@ LEGEND_ROW_PX = 21  # on a phone two names fit beside each other
 
 
 def title_of(phase: str) -> str:
-    """A phase's name as people read it."""
+    """Return a phase's name as people read it."""
     return PHASE_TITLES.get(phase, phase)
 
 
 def colour_of(phase: str) -> str:
-    """A phase's one colour."""
+    """Return a phase's one colour."""
     return PHASE_COLOURS.get(phase, INK)
 
 
 def colour_by_name(name: str) -> str:
-    """A colour for a call of a trace without phases: the same name, the same colour."""
+    """Return a colour for a call of a trace without phases: the same name, the same colour."""
     return SERIES[zlib.crc32(name.encode()) % len(SERIES)]
 
 
 def see_through(colour: str, opacity: float) -> str:
-    """A "#rrggbb" colour with opacity 0 to 1."""
+    """Return a "#rrggbb" colour with opacity 0 to 1."""
     red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
     return f"rgba({red}, {green}, {blue}, {opacity})"
 
 
 def shortened(name: str, length: int = 34) -> str:
-    """A name for a label: the hash of a compiled graph and template arguments are dropped."""
+    """Shorten a name for a label, without graph hashes and template arguments."""
     if name.startswith("## Call CompiledFxGraph"):
         return f"compiled graph {name.split()[3][:6]}"
     name = name.removeprefix("void ").split("<")[0].split("(")[0]
@@ -95,7 +95,18 @@ def dressed(
     x: dict[str, Any] | None = None,
     y: dict[str, Any] | None = None,
 ) -> go.Figure:
-    """Give the figure its layout. x and y: settings of the axes that differ from the usual ones."""
+    """Give the figure its layout.
+
+    Args:
+        figure: with its traces.
+        height: in pixels, without the legend.
+        legend: with a legend above.
+        x: settings of the axis that differ from the usual ones.
+        y: likewise.
+
+    Returns:
+        The same figure.
+    """
     figure.update_layout(
         template="none",
         height=height,
@@ -133,12 +144,12 @@ def dressed(
 
 
 def titled(text: str) -> dict[str, Any]:
-    """An axis title close to its axis."""
+    """Return an axis title close to its axis."""
     return {"title": {"text": text, "standoff": 6, "font": {"size": 13}}}
 
 
 def named_rows(num_rows: int) -> dict[str, Any]:
-    """Settings of a y axis that names rows, the first on top."""
+    """Return settings of a y axis that names rows, the first on top."""
     return {
         "autorange": "reversed",
         "ticksuffix": " ",
@@ -149,14 +160,25 @@ def named_rows(num_rows: int) -> dict[str, Any]:
 
 
 def logarithmic() -> dict[str, Any]:
-    """Settings of a logarithmic axis with plain numbers at powers of ten."""
+    """Return settings of a logarithmic axis with plain numbers at powers of ten."""
     return {"type": "log", "tickmode": "linear", "dtick": 1, "tickformat": "~g"}
 
 
 def bars_in(
     unit: Unit, figure: go.Figure, num_rows: int, longest: float, *, legend: bool = False
 ) -> go.Figure:
-    """Dress bars drawn in ``unit``, with room beside the ``longest``, in milliseconds or bytes."""
+    """Give horizontal bars their layout, with room for the number beside the longest.
+
+    Args:
+        unit: in which the bars are drawn.
+        figure: with its traces.
+        num_rows: how many bars lie above each other.
+        longest: in milliseconds or bytes.
+        legend: with a legend above.
+
+    Returns:
+        The same figure.
+    """
     reach = 1.3 * longest / unit.size
     return dressed(
         figure,
@@ -168,7 +190,7 @@ def bars_in(
 
 
 def empty(reason: str) -> go.Figure:
-    """A figure that says why there is nothing to draw."""
+    """Return a figure that says why there is nothing to draw."""
     figure = go.Figure()
     hidden = {"visible": False}
     figure.add_annotation(

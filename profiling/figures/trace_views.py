@@ -83,7 +83,7 @@ def _words(box: Rectangle) -> str:
 
 
 def operator_icicle(tree: pd.DataFrame) -> go.Figure:
-    """Draw the tree of calls: as wide as the time it took; click to enter, click the top to leave.
+    """Return the tree of calls as wide as their time; click to enter, click the top to leave.
 
     Args:
         tree: of :func:`profiling.trace.breakdown.operator_paths`.
@@ -144,7 +144,7 @@ def _depths(tree: pd.DataFrame) -> pd.Series:
 
 
 def top_operators(table: pd.DataFrame, num_rows: int = 12) -> go.Figure:
-    """Draw the operators with most self time, in their phase's colour.
+    """Return bars of the operators with most self time, in their phase's colour.
 
     Args:
         table: of :func:`profiling.trace.breakdown.operator_table`.

@@ -82,7 +82,7 @@ class Ledger:
     complete: bool
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON types."""
+        """Return plain JSON types."""
         return asdict(self)
 
 
@@ -98,7 +98,7 @@ class Watch:
         self._before = {} if from_start else _counters()
 
     def read(self) -> Ledger:
-        """The ledger of what was compiled since."""
+        """Return the ledger of what was compiled since."""
         kept = dynamo.get_compilation_metrics()
         metrics = [m for m in kept if (m.start_time_us or 0) >= self._since_us]
         forgotten = len(kept) >= dynamo.DEFAULT_COMPILATION_METRICS_LIMIT
@@ -120,7 +120,7 @@ def _counters() -> dict[str, dict[str, int]]:
 
 
 def entry_of(metric: Any) -> Entry:
-    """One of torch's ``CompilationMetrics`` as an entry."""
+    """Return one of torch's ``CompilationMetrics`` as an entry."""
     whole, backend = metric.entire_frame_compile_time_s, metric.backend_compile_time_s
     inductor, build = metric.inductor_compile_time_s, metric.code_gen_time_s
     name = metric.co_name or "unknown"

@@ -53,7 +53,7 @@ class Sample:
 
     @property
     def other_ms(self) -> float:
-        """End-to-end time in no phase."""
+        """Return end-to-end time in no phase."""
         return self.end_to_end_ms - sum(self.phases_ms.values())
 
 
@@ -62,7 +62,7 @@ class Timed(Protocol):
 
     @property
     def end_to_end_ms(self) -> float:
-        """Milliseconds of the whole run."""
+        """Return milliseconds of the whole run."""
 
 
 T = TypeVar("T", bound=Timed)
@@ -99,7 +99,7 @@ def time_once(lab: Lab, workload: Workload, recording: bytes | Tensor) -> Sample
 
 
 def sample_of(clock: PhaseClock, transcript: Transcript) -> Sample:
-    """What the clock and the transcript of one request say."""
+    """Read a sample off the clock and the transcript of one request."""
     prefills = [span for span in clock.spans if span.name == phases.PREFILL]
     # Parts of a long recording may share a prefill, as one batch; each is a segment of the text.
     num_passes = max(len(prefills), len(transcript.segments))
@@ -129,7 +129,14 @@ def warm_up(
     within: float = STEADY_WITHIN,
     most: int = MOST_WARM_UPS,
 ) -> list[T]:
-    """Run until the last ``steady_runs`` are within ``within`` of each other, ``most`` at most."""
+    """Return runs until the last are steady.
+
+    Args:
+        run: does the work once.
+        steady_runs: how many of the last must agree.
+        within: of each other, as a share.
+        most: runs in all.
+    """
     done: list[T] = []
     while len(done) < most:
         done.append(run())
@@ -147,7 +154,7 @@ def interleave(
     cancelled: Callable[[], bool] = lambda: False,
     keep: bool = False,
 ) -> dict[str, list[tuple[T, T]]]:
-    """Samples by arm, one pair per block.
+    """Return samples by arm, one pair per block, of arms run in turns.
 
     Args:
         arms: at least one, with different names, warmed up already.
@@ -207,7 +214,7 @@ def samples_by_phase(blocks: Sequence[tuple[Sample, Sample]]) -> dict[str, list[
 
 
 def phase_table(blocks: Sequence[tuple[Sample, Sample]]) -> list[PhaseRow]:
-    """One row per phase, in the order they began. Shares and the rest's share add up to 1."""
+    """Return a row per phase in the order they began; shares and the rest's add up to 1."""
     runs = [run for pair in blocks for run in pair]
     whole = sum(run.end_to_end_ms for run in runs)
     names = dict.fromkeys(name for run in runs for name in run.phases_ms)
@@ -222,7 +229,7 @@ def phase_table(blocks: Sequence[tuple[Sample, Sample]]) -> list[PhaseRow]:
 
 
 def whole_spread(blocks: Sequence[tuple[Sample, Sample]]) -> tuple[Spread, Spread]:
-    """End-to-end time and the part of it in no phase, over all runs."""
+    """Return the spread of end-to-end time, and of the part of it in no phase."""
     runs = [run for pair in blocks for run in pair]
     return spread([r.end_to_end_ms for r in runs]), spread([r.other_ms for r in runs])
 

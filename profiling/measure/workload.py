@@ -33,7 +33,7 @@ class ClipInfo:
 
     @classmethod
     def of(cls, path: str | Path) -> ClipInfo:
-        """Read and measure the recording at ``path``.
+        """Return what is to know of the recording at ``path``.
 
         Raises:
             AudioError: no readable recording there.
@@ -85,7 +85,7 @@ class Workload:
         TranscribeOptions(**self.options())
 
     def options(self) -> OptionFields:
-        """The keywords for ``Lab.transcribe`` and ``Lab.stream``."""
+        """Return the keywords for ``Lab.transcribe`` and ``Lab.stream``."""
         return {
             "task": self.task,
             "language": self.language,
@@ -102,21 +102,21 @@ class Workload:
         }
 
     def label(self) -> str:
-        """A short name for tables: "eager, LoRA on, greedy"."""
+        """Return a short name for tables: "eager, LoRA on, greedy"."""
         adapter = {None: "no LoRA", True: "LoRA on", False: "LoRA off"}[self.lora]
         adapter = f"adapter {self.adapter}" if self.adapter else adapter
         weights = f", {self.quantize}" if self.quantize else ""
         return f"{self.engine}, {adapter}, {self.decoding}{weights}"
 
     def same_work(self, other: Workload) -> list[str]:
-        """Names of the fields that make the two runs different work, not different ways to it."""
+        """Name the fields that make two runs different work, not different ways to it."""
         here, there = asdict(self), asdict(other)
         here["clip"], there["clip"] = self.clip.sha256, other.clip.sha256
         asked = ("clip", "max_new_tokens", "ignore_eos", "task", "language", "target_language")
         return [name for name in asked if here[name] != there[name]]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON types: the fields, and the label for whoever only shows it.
+        """Return plain JSON types: the fields, and the label for whoever only shows it.
 
         Of the recording's place on disk only the name is kept: runs are passed on, folders are
         private.
@@ -126,7 +126,7 @@ class Workload:
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Workload:
-        """Read what :meth:`to_json` wrote.
+        """Return the workload that :meth:`to_json` wrote.
 
         Raises:
             ValueError: missing or unknown keys, or values that no transcription takes.
@@ -140,55 +140,41 @@ class Workload:
         return cls(**{**raw, "clip": ClipInfo(**clip)})
 
 
-def workload_on(
-    lab: Lab,
-    clip: ClipInfo,
-    *,
-    model: str,
-    engine: str = "eager",
-    lora: bool | None = None,
-    adapter: str | None = None,
-    decoding: str = "greedy",
-    max_new_tokens: int = 128,
-    ignore_eos: bool = False,
-    revision: str | None = None,
-    seed: int = 0,
-) -> Workload:
-    """The workload of these choices on ``lab``, with torch's current number of threads.
+@dataclass(frozen=True, kw_only=True)
+class WorkloadChoices:
+    """What a person chooses. lora: on, off, or None for on exactly where there is an adapter.
 
-    Args:
-        lab: the model as it is loaded.
-        clip: the recording.
-        model: the name it was asked for under.
-        engine: one of ``core.transcription.options.ENGINES``.
-        lora: on, off, or None for on exactly where there is an adapter.
-        adapter: one that was added to the model, or None for its own.
-        decoding: one of ``core.transcription.options.DECODINGS``.
-        max_new_tokens: longest text.
-        ignore_eos: make exactly that many tokens.
-        revision: of a repository.
-        seed: of sampling.
+    model: the name it was asked for under; adapter: one that was added to it, None for its own;
+    ignore_eos: make exactly ``max_new_tokens`` tokens; revision: of a repository.
+    """
+
+    model: str
+    engine: str = "eager"
+    lora: bool | None = None
+    adapter: str | None = None
+    decoding: str = "greedy"
+    max_new_tokens: int = 128
+    ignore_eos: bool = False
+    revision: str | None = None
+    seed: int = 0
+
+
+def workload_on(lab: Lab, clip: ClipInfo, choices: WorkloadChoices) -> Workload:
+    """Return the workload of ``choices`` on ``lab``, with torch's current number of threads.
 
     Raises:
         ValueError: an option nobody has.
     """
+    lora = choices.lora
     if lora is None:
-        lora = lab.has_adapter or adapter is not None
+        lora = lab.has_adapter or choices.adapter is not None
     return Workload(
+        **{**asdict(choices), "lora": lora or (False if lab.has_adapter else None)},
         clip=clip,
-        model=model,
-        revision=revision,
-        engine=engine,
-        lora=None if not lab.has_adapter and not lora else lora,
-        decoding=decoding,
         device=str(lab.device),
         dtype=str(lab.dtype).removeprefix("torch."),
-        max_new_tokens=max_new_tokens,
-        ignore_eos=ignore_eos,
         threads=torch.get_num_threads(),
-        seed=seed,
         quantize=lab.quantize,
-        adapter=adapter,
     )
 
 

@@ -27,7 +27,7 @@ NOISE = (
 
 
 def run_report(run: Run, trace: Trace | None = None) -> str:
-    """Write the page of one run.
+    """Return the page of one run.
 
     Args:
         run: the contents of ``run.json``.
@@ -54,7 +54,7 @@ def run_report(run: Run, trace: Trace | None = None) -> str:
 
 
 def comparison_report(a: Run, b: Run, comparison: Mapping[str, Any]) -> str:
-    """Write the page of a comparison.
+    """Return the page of a comparison.
 
     Args:
         a: the baseline's ``run.json``.

@@ -51,21 +51,21 @@ TRACE_LEAD = (
 
 
 def without_path(run: Run) -> dict[str, Any]:
-    """The run without its recording's place on disk: reports are passed on, folders are private."""
+    """Return the run without its recording's path: reports are passed on, folders are private."""
     work = {**(run.get("workload") or {})}
     work["clip"] = {key: value for key, value in (work.get("clip") or {}).items() if key != "path"}
     return {**run, "workload": work}
 
 
 def label_of(run: Run) -> str:
-    """A run in a few words: its recording, and the workload's label."""
+    """Name a run: its recording, and the workload's label."""
     work = run.get("workload") or {}
     parts = ((work.get("clip") or {}).get("name"), work.get("label") or work.get("engine"))
     return ", ".join(str(part) for part in parts if part) or str(run.get("id", "a run"))
 
 
 def metrics(run: Run) -> list[tuple[str, str, str]]:
-    """Tiles of the metrics that the run has, each with its definition."""
+    """Return tiles of the metrics that the run has, each with its definition."""
     found = {**(run.get("metrics") or {}), "end_to_end_ms": run["end_to_end_ms"]}
     found["profiler_tax"] = run.get("profiler_tax")
     waits = found.get("inter_token_ms")
@@ -88,13 +88,13 @@ def _with_unit(value: float, unit: str) -> str:
 
 
 def transcript(page: Page, run: Run) -> None:
-    """What was heard."""
+    """Append the text."""
     if run.get("transcript_text"):
         page.add("quote", run["transcript_text"])
 
 
 def warnings(page: Page, found: Iterable[str]) -> None:
-    """What makes the numbers doubtful."""
+    """Append what makes the numbers doubtful."""
     for warning in found:
         page.add("paragraph", warning, "warning")
 
@@ -123,7 +123,7 @@ def drafts(page: Page, runs: Mapping[str, Run]) -> None:
 
 
 def memory(page: Page, run: Run, trace: Trace | None) -> None:
-    """Peaks per phase, and the curve of the trace."""
+    """Draw peaks per phase, and the curve of the trace."""
     page.heading(
         "Memory",
         "The most each phase held above what was there when it began. On a CPU the profiler sees "
@@ -136,7 +136,7 @@ def memory(page: Page, run: Run, trace: Trace | None) -> None:
 
 
 def traced(page: Page, run: Run, trace: Trace) -> None:
-    """Timeline, tree of calls, operators, gaps, and the overhead of compiled calls."""
+    """Append timeline, tree of calls, operators, gaps, and the overhead of compiled calls."""
     over_time(page, run, trace)
     page.heading("Where the time of each phase went", level=3)
     operators(page, trace)
@@ -144,7 +144,7 @@ def traced(page: Page, run: Run, trace: Trace) -> None:
 
 
 def over_time(page: Page, run: Run, trace: Trace) -> None:
-    """What ran when, and the trace's own table of phases."""
+    """Draw what ran when, above the trace's own table of phases."""
     page.heading("Inside the phases", TRACE_LEAD)
     if run.get("profiler_tax"):
         page.note(_tax_said(run["profiler_tax"]))
@@ -155,14 +155,14 @@ def over_time(page: Page, run: Run, trace: Trace) -> None:
 
 
 def _tax_said(tax: float) -> str:
-    """What watching cost; within a tenth it is less than runs differ among themselves."""
+    """Say what profiling cost; within a tenth runs differ as much among themselves."""
     if tax < 1.1:
         return f"Watching cost nothing that could be told apart from noise ({tax:.2f}x the time)."
     return f"Watching made this run take {tax:.2f} times as long; the timings above are without it."
 
 
 def operators(page: Page, trace: Trace) -> None:
-    """The tree of calls, and the most expensive of them."""
+    """Draw the tree of calls, and tabulate the most expensive operators."""
     page.note("As wide as the time it took. Click to enter a call, click the top to leave it.")
     page.figure(operator_icicle(operator_paths(trace.index)), "Tree of calls by time")
     page.heading("Most expensive operators", level=3)
@@ -188,7 +188,7 @@ def idle(page: Page, trace: Trace) -> None:
 
 
 def compiling(page: Page, run: Run) -> None:
-    """The compile ledger."""
+    """Append what compiling cost."""
     ledger = run.get("compile")
     page.heading("Compiling")
     if not ledger:
@@ -216,7 +216,7 @@ def compiling(page: Page, run: Run) -> None:
 
 
 def roofline(page: Page, run: Run) -> None:
-    """How far each phase is from what the machine can do."""
+    """Draw how far each phase is from what the machine can do."""
     found = run["roofline"]
     source = "a data sheet" if found["ceilings"].get("paper") else "measurements on this machine"
     page.heading(
@@ -231,7 +231,7 @@ def roofline(page: Page, run: Run) -> None:
 
 
 def circumstances(page: Page, runs: Mapping[str, Run]) -> None:
-    """What was measured and on what, and what every metric means. runs: by the name of each."""
+    """Append what was measured, on what, and what metrics mean. runs: by the name of each."""
     _side_by_side(page, "What was measured", {at: _work_of(run) for at, run in runs.items()})
     _side_by_side(page, "Machine", {at: _machine_of(run) for at, run in runs.items()})
     page.heading("What the metrics mean")
@@ -251,7 +251,7 @@ def _machine_of(run: Run) -> dict[str, Any]:
 
 
 def _side_by_side(page: Page, title: str, facts: Mapping[str, dict[str, Any]]) -> None:
-    """A column for each run; one for all where they do not differ."""
+    """Append a column for each run; one for all where they do not differ."""
     first, *others = facts.values()
     same = all(other == first for other in others)
     page.heading(f"{title} ({' and '.join(facts)})" if others and same else title)

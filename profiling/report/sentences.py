@@ -14,7 +14,7 @@ from profiling.statistics.intervals import FEWEST_BLOCKS
 
 
 def end_to_end_said(comparison: Mapping[str, Any], a: str = "A", b: str = "B") -> str:
-    """Say how B compares with A; names and times always stand in one order, B before A.
+    """Return how B compares with A; names and times stand in one order, B before A.
 
     Args:
         comparison: as JSON.

@@ -29,7 +29,7 @@ class ArchiveError(UserError):
 def checked_members(
     archive: zipfile.ZipFile, needed: str, allowed: tuple[str, ...]
 ) -> dict[str, zipfile.ZipInfo]:
-    """The members of ``archive`` by file name.
+    """Return the members of ``archive`` by file name.
 
     All may lie in one folder of the archive's own, as when somebody zips a folder by hand.
 

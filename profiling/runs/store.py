@@ -32,13 +32,17 @@ LEFT_OVER_AFTER_S = 3600.0
 
 @dataclass(frozen=True)
 class RunEntry:
-    """One folder of the store. broken: why it cannot be read, None if it can."""
+    """One folder of the store. broken: why it cannot be read, None if it can.
+
+    stopped: measured in part, for it was stopped.
+    """
 
     id: str
     created: str
     title: str
     has_trace: bool
     broken: str | None
+    stopped: bool = False
 
 
 class RunStore:
@@ -48,7 +52,7 @@ class RunStore:
         self.root = Path(root)
 
     def entries(self) -> list[RunEntry]:
-        """Every run, latest first; broken ones at the end."""
+        """Return every run, latest first; broken ones at the end."""
         folders = sorted(self.root.iterdir()) if self.root.is_dir() else []
         entries = [
             self._entry(folder)
@@ -59,11 +63,11 @@ class RunStore:
         return sorted(entries, key=lambda entry: entry.broken is not None)
 
     def names(self) -> list[str]:
-        """Ids of the runs that can be read, latest first."""
+        """Return ids of the runs that can be read, latest first."""
         return [entry.id for entry in self.entries() if entry.broken is None]
 
     def read(self, run_id: str) -> dict[str, Any]:
-        """``run.json`` of a run; its id is the folder's name.
+        """Return ``run.json`` of a run; its id is the folder's name.
 
         Raises:
             RunError: no such run, or one that cannot be read.
@@ -71,7 +75,7 @@ class RunStore:
         return {**read_run(self._folder(run_id) / RUN_FILE), "id": run_id}
 
     def trace_path(self, run_id: str) -> Path | None:
-        """The run's trace, None if it has none."""
+        """Return the run's trace, None if it has none."""
         path = self._folder(run_id) / TRACE_FILE
         return path if path.is_file() else None
 
@@ -112,7 +116,7 @@ class RunStore:
             folder.rename(doomed / run_id)
 
     def export_zip(self, run_id: str) -> bytes:
-        """The whole folder as one zip archive, which :meth:`import_zip` takes back.
+        """Return the folder as one zip archive, which :meth:`import_zip` takes back.
 
         Raises:
             RunError: no such run, or one that cannot be read.
@@ -163,7 +167,8 @@ class RunStore:
             return RunEntry(folder.name, "", folder.name, False, str(error))
         title = str(run["workload"].get("label") or run["workload"].get("engine") or folder.name)
         has_trace = (folder / TRACE_FILE).is_file()
-        return RunEntry(folder.name, str(run.get("created", "")), title, has_trace, None)
+        created, stopped = str(run.get("created", "")), bool(run.get("stopped"))
+        return RunEntry(folder.name, created, title, has_trace, None, stopped)
 
     def _free_id(self, wanted: str) -> str:
         candidates = (f"{wanted[:70]}-{number}" for number in itertools.count(2))
@@ -175,7 +180,7 @@ class RunStore:
 
     @contextmanager
     def _staging(self) -> Iterator[Path]:
-        """A hidden folder beside the runs, gone afterwards with whatever is still in it."""
+        """Make a hidden folder beside the runs, gone afterwards with whatever is still in it."""
         self.root.mkdir(parents=True, exist_ok=True)
         for old in self.root.glob(f"{STAGING}*"):  # of a process that was killed
             if time.time() - old.stat().st_mtime > LEFT_OVER_AFTER_S:

@@ -89,14 +89,14 @@ class Comparison:
     warnings: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON types."""
+        """Return plain JSON types."""
         return {**asdict(self), "ratio_is": "time of b / time of a"}
 
 
 def compare(
     a: Mapping[str, Any], b: Mapping[str, Any], *, reference: str | None = None, seed: int = 0
 ) -> Comparison:
-    """Compare two runs.
+    """Return the comparison of two runs.
 
     Args:
         a: ``run.json`` of the baseline.
@@ -162,14 +162,14 @@ def _require(run: Mapping[str, Any], key: str) -> Mapping[str, Sequence[float]]:
 
 
 def _with_generation(table: Mapping[str, Sequence[float]]) -> dict[str, Sequence[float]]:
-    """The table and, summed by block, everything that makes tokens after the prefill's."""
+    """Add everything that makes tokens after the prefill's, summed by block."""
     parts = [table[n] for n in (phases.DRAFT, phases.VERIFY, phases.DECODE) if n in table]
     extra = {AFTER_PREFILL: [sum(block) for block in zip(*parts, strict=True)]} if parts else {}
     return {**table, **extra}
 
 
 def _noise(run: Mapping[str, Any]) -> dict[str, Ratio]:
-    """The session's A/A ratios by phase, empty where none was measured."""
+    """Return the session's A/A ratios by phase, empty where none was measured."""
     rows = run.get("noise") or ()
     return {row["name"]: Ratio(row["ratio"], row["low"], row["high"], row["n"]) for row in rows}
 

@@ -60,6 +60,12 @@ def paired_ratio(
 
     The estimate is exp(median of the means of all pairs of per-block log ratios).
 
+    Args:
+        a_ms: the baseline's time in each block.
+        b_ms: the other's.
+        resamples: draws of the bootstrap.
+        seed: of the draws.
+
     Raises:
         ValueError: different numbers of blocks, none, or a time that is not above zero.
     """
@@ -77,6 +83,12 @@ def unpaired_ratio(
     """Return the ratio of medians of arms measured apart; each is resampled on its own.
 
     The interval knows the noise within each arm, not what changed between the two.
+
+    Args:
+        a_ms: the baseline's time in each block.
+        b_ms: the other's.
+        resamples: draws of the bootstrap.
+        seed: of the draws.
     """
     a, b = _logs(a_ms), _logs(b_ms)
     draws = [_resampled(logs, resamples, seed + number) for number, logs in enumerate((b, a))]
@@ -95,13 +107,13 @@ def _logs(values_ms: Sequence[float]) -> Values:
 
 
 def _resampled(values: Values, resamples: int, seed: int) -> Values:
-    """Draws [R, n] of n whole blocks, with replacement."""
+    """Draw [R, n] of n whole blocks, with replacement."""
     draws = np.random.default_rng(seed).integers(0, len(values), (resamples, len(values)))
     return values[draws]
 
 
 def _middle_of_means(draws: Values) -> Values:
-    """draws [R, n] -> the median [R] of the means of every two of a row, each with itself too."""
+    """Return the median [R] of the means of every two of a row of draws [R, n]."""
     first, second = np.triu_indices(draws.shape[1])
     middles = [
         np.median((part[:, first] + part[:, second]) / 2, axis=1)
@@ -117,7 +129,7 @@ def _percentiles(values: Values, num_blocks: int) -> tuple[float, float]:
 
 
 def _tail(num_blocks: int) -> float:
-    """The share to cut off at each end: that of the normal distribution beyond Student's t.
+    """Return the share to cut off at each end: that of the normal distribution beyond Student's t.
 
     T. Hesterberg, What Teachers Should Know About the Bootstrap, 2015, section 4.1.3 ("expanded
     percentile"); the quantile of t by the expansion of Abramowitz and Stegun, 26.7.5.
@@ -163,7 +175,7 @@ def verdict(found: Ratio, floor: tuple[float, float]) -> str:
 
 
 def reason(found: Ratio, floor: tuple[float, float], quotient: float) -> str | None:
-    """Say what makes a row look at odds with itself; None where nothing does.
+    """Return what makes a row look at odds with itself; None where nothing does.
 
     Args:
         found: the ratio and its interval.
@@ -182,7 +194,7 @@ def reason(found: Ratio, floor: tuple[float, float], quotient: float) -> str | N
 
 
 def _digits(*values: float) -> int:
-    """Decimals that keep the nearest value to 1 apart from 1, and the values from each other."""
+    """Return decimals that keep the nearest value apart from 1, and values from each other."""
     nearest = min(abs(value - 1) for value in values)
     digits = 1 if nearest >= 0.15 else 2 if nearest >= 0.015 else 3
     while digits < 3 and len({f"{value:.{digits}f}" for value in values}) < 2:

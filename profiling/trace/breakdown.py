@@ -52,7 +52,7 @@ PATH_COLUMNS = {
 
 
 def phase_table(index: TraceIndex) -> pd.DataFrame:
-    """Tabulate what each phase took, columns :data:`PHASE_COLUMNS`; empty without phases.
+    """Return what each phase took, columns :data:`PHASE_COLUMNS`; empty without phases.
 
     The row "other" is the time between the first phase's start and the last one's end that belongs
     to no phase, so that ``wall_ms`` adds up to that time wherever phases do not overlap.
@@ -116,7 +116,7 @@ def operator_table(index: TraceIndex) -> pd.DataFrame:
 
 
 def _device_ms(index: TraceIndex) -> np.ndarray:
-    """Device time per host call: a launch's kernels are its caller's."""
+    """Return device time per host call: a launch's kernels are its caller's."""
     calls, work = index.calls, index.device_work
     if not index.has_device:
         return np.full(len(calls), np.nan)
@@ -132,7 +132,7 @@ def _device_ms(index: TraceIndex) -> np.ndarray:
 def operator_paths(
     index: TraceIndex, *, max_depth: int = 4, least_share: float = 0.002
 ) -> pd.DataFrame:
-    """Build the tree phase > operator > operator inside it, columns :data:`PATH_COLUMNS`.
+    """Return the tree phase > operator > operator inside it, columns :data:`PATH_COLUMNS`.
 
     Calls below ``max_depth`` levels, and paths with less than ``least_share`` of all time, count in
     ``own_ms`` of the call that encloses them: nothing is left out of the totals.

@@ -46,7 +46,7 @@ def fused_kernels_hidden(index: TraceIndex) -> bool:
 
 
 def compile_overhead(index: TraceIndex) -> pd.DataFrame:
-    """Tabulate time in guards, dispatch, bytecode and wrappers; columns :data:`OVERHEAD_COLUMNS`.
+    """Return time in guards, dispatch, bytecode and wrappers; columns :data:`OVERHEAD_COLUMNS`.
 
     Empty if nothing compiled was called.
     """

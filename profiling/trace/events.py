@@ -50,7 +50,7 @@ class Trace:
 
 
 def read_trace(source: TraceSource, *, max_json_bytes: int = MAX_JSON_BYTES) -> Trace:
-    """Read a Chrome trace, ``.json`` or ``.json.gz``, told apart by content.
+    """Return a Chrome trace, ``.json`` or ``.json.gz`` by content.
 
     Args:
         source: a path, the file's bytes, or a file open in binary mode.
@@ -69,7 +69,7 @@ def read_trace(source: TraceSource, *, max_json_bytes: int = MAX_JSON_BYTES) -> 
 def _read(
     source: TraceSource, max_json_bytes: int, title: str
 ) -> tuple[pd.DataFrame, dict[str, Any], list[str]]:
-    """Events, metadata, notes. The parsed objects are gone when this returns."""
+    """Return events, metadata, notes. The parsed objects are gone when this returns."""
     raw = load_json(source, max_json_bytes)
     metadata: dict[str, Any] = {}
     if isinstance(raw, dict):
@@ -85,7 +85,7 @@ def _read(
 
 
 def _timed_events(raw: list[dict[str, Any]], title: str) -> tuple[list[dict[str, Any]], list[str]]:
-    """Complete (X) and instant (i) events; begin/end pairs (B, E) are joined into complete ones."""
+    """Pick complete (X) and instant (i) events; pairs (B, E) are joined into complete ones."""
     kinds = Counter(str(event.get("ph")) for event in raw)
     events = [event for event in raw if event.get("ph") in ("X", "i", "I")]
     notes = []
@@ -122,7 +122,7 @@ def _joined(raw: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
 
 
 def _check_clocks(events: pd.DataFrame, title: str) -> None:
-    """All times must come from one clock: within a day, and no kernel before its launch."""
+    """Check that all times come from one clock: within a day, no kernel before its launch."""
     ts = events["ts_us"].to_numpy()
     if ts[-1] > MAX_SPAN_US:
         far = int(np.argmax(np.abs(ts - np.median(ts))))
@@ -139,7 +139,7 @@ def _check_clocks(events: pd.DataFrame, title: str) -> None:
 
 
 def _missing(events: pd.DataFrame) -> tuple[str, ...]:
-    """What the recording does not hold, in words."""
+    """Say what the recording does not hold."""
     found = set(events["name"].cat.categories)
     cats = set(events["cat"].cat.categories)
     absent = {

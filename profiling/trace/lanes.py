@@ -71,7 +71,7 @@ def _lane(title: str, rows: pd.DataFrame, index: TraceIndex, at: pd.Series) -> l
 
 
 def _levels(parents: np.ndarray, is_phase: np.ndarray) -> np.ndarray:
-    """Depth below the enclosing phase; below the top where there is none."""
+    """Return depth below the enclosing phase; below the top where there is none."""
     level = np.zeros(len(parents), dtype=np.int64)
     for call, parent in enumerate(parents.tolist()):  # parents come before their calls
         if parent >= 0 and not is_phase[call]:
@@ -80,7 +80,7 @@ def _levels(parents: np.ndarray, is_phase: np.ndarray) -> np.ndarray:
 
 
 def merged(lane: Lane, least: int) -> list[Rectangle]:
-    """Rectangles of a lane: calls shorter than ``least`` ns join neighbours closer than that.
+    """Return boxes of a lane: calls shorter than ``least`` ns join neighbours closer than that.
 
     A group ends when it is wide enough to see, so there are at most about two rectangles for every
     ``least`` ns of the lane.

@@ -32,8 +32,7 @@ GAP_COLUMNS = {
 
 
 def launch_times(index: TraceIndex) -> np.ndarray:
-    """Return start times in ns of kernels and graphs; without a device, of operators that call no
-    other.
+    """Return launch times in ns of kernels and graphs; on a CPU, of operators that call no other.
 
     A fused CPU kernel counts as an operator; it is in the trace only if it was compiled with
     ``enable_kernel_profile``. The marks of the compiled call itself are no work.
@@ -53,7 +52,7 @@ def launch_times(index: TraceIndex) -> np.ndarray:
 
 
 def launch_gaps(index: TraceIndex) -> pd.DataFrame:
-    """Tabulate busy and idle time by phase, columns :data:`GAP_COLUMNS`; empty without phases.
+    """Return busy and idle time by phase, columns :data:`GAP_COLUMNS`; empty without phases.
 
     With a device: time in which none of its kernels ran. Without: time in which the phase's thread
     was in no operator, that is in Python or waiting.

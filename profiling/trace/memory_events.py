@@ -63,7 +63,7 @@ def memory_curve(index: TraceIndex) -> pd.DataFrame:
 
 
 def memory_peaks(index: TraceIndex) -> pd.DataFrame:
-    """Find the highest each phase rose above where it began; columns :data:`PEAK_COLUMNS`.
+    """Return the highest each phase rose above where it began; columns :data:`PEAK_COLUMNS`.
 
     A peak, not a net: a buffer made and freed inside the phase counts. Of several stays in a phase
     the highest counts. Empty where memory or phases were not recorded.

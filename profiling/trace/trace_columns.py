@@ -43,7 +43,7 @@ Event = dict[str, Any]
 
 
 def frame_of(raw: list[Event], title: str) -> pd.DataFrame:
-    """Columns of :data:`EVENT_COLUMNS`, sorted by time; equal times keep the file's order.
+    """Return :data:`EVENT_COLUMNS` sorted by time; equal times keep the file's order.
 
     Args:
         raw: events whose "ph" is "X" (complete) or "i" (instant), at least one.
@@ -77,7 +77,7 @@ def frame_of(raw: list[Event], title: str) -> pd.DataFrame:
 
 
 def _category(values: list[Any]) -> pd.Categorical:
-    """Text, each different one stored once; 7 and "7" are the same thread."""
+    """Store each different text once; 7 and "7" are the same thread."""
     try:
         texts = {value: str(value) for value in dict.fromkeys(values)}
     except TypeError:  # a list where a name should be
@@ -88,7 +88,7 @@ def _category(values: list[Any]) -> pd.Categorical:
 
 
 def _arguments(held: list[Any], groups: np.ndarray) -> dict[str, Any]:
-    """The columns read from ``args``, category by category: each uses few of the keys."""
+    """Read the columns from ``args``, category by category: each uses few of the keys."""
     numbers = {column: np.full(len(held), np.nan) for column in ARGUMENTS}
     # As text: a hundred thousand nested lists would slow down every later garbage collection.
     dims: list[str | None] = [None] * len(held)
@@ -109,7 +109,7 @@ def _arguments(held: list[Any], groups: np.ndarray) -> dict[str, Any]:
 
 
 def _numbers(values: list[Any]) -> np.ndarray:
-    """float64, NaN where there is none; text that reads as a number is one."""
+    """Return float64, NaN where there is none; text that reads as a number is one."""
     try:
         return np.array(values, dtype=np.float64)  # None becomes NaN
     except (TypeError, ValueError):
@@ -117,7 +117,7 @@ def _numbers(values: list[Any]) -> np.ndarray:
 
 
 def number(value: Any) -> float:
-    """``value`` as a float, NaN if it is none."""
+    """Return ``value`` as a float, NaN if it is none."""
     try:
         return float(value)
     except (TypeError, ValueError):
