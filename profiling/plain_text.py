@@ -70,7 +70,7 @@ def _compile_lines(ledger: Mapping[str, Any] | None) -> list[str]:
     steps = ", ".join(f"{k} {known(v, '.1f')} s" for k, v in ledger["seconds_by_step"].items())
     # Torch does not split the seconds of compilations that a cache cut short.
     unsplit = ledger["seconds"] - sum(v or 0.0 for v in ledger["seconds_by_step"].values())
-    steps += f", not told apart {unsplit:.1f} s" if unsplit > 0.05 else ""
+    steps += f", not split {unsplit:.1f} s" if unsplit > 0.05 else ""
     stages = ", ".join(f"{k} {v:.1f} s" for k, v in ledger["seconds_by_stage"].items())
     caches = "; ".join(
         f"{what}: {n['hits']} hits, {n['misses']} misses" for what, n in ledger["caches"].items()

@@ -93,8 +93,8 @@ def compile_bars(ledger: Mapping[str, Any] | None) -> go.Figure:
     reasons = [entry.get("recompile_reason") or "first compilation" for entry in entries]
     parts = {title: [entry.get(key) or 0.0 for entry in entries] for key, title in STEPS.items()}
     whole = [entry.get("seconds") or 0.0 for entry in entries]
-    told = [sum(values) for values in zip(*parts.values(), strict=True)]
-    parts[UNKNOWN_STEP] = [max(0.0, all_s - s) for all_s, s in zip(whole, told, strict=True)]
+    known = [sum(values) for values in zip(*parts.values(), strict=True)]
+    parts[UNKNOWN_STEP] = [max(0.0, all_s - s) for all_s, s in zip(whole, known, strict=True)]
     figure = go.Figure()
     for (title, values), colour in zip(parts.items(), (*SERIES[:4], INK), strict=True):
         if max(values) >= 0.005:

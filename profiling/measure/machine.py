@@ -1,4 +1,4 @@
-"""The machine a run was measured on, and how busy others kept it.
+"""The machine a run was measured on, and how busy other processes kept it.
 
 In: a device. Out: plain JSON types. What the system does not say is None. Nothing here names a
 person, a host or a path.
@@ -42,7 +42,7 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
 
 
 class Busyness:
-    """Starts to watch when made; :meth:`read` says how much of the processor others had since.
+    """Starts to watch when made; :meth:`read` gives the share that other processes took.
 
     others_cpu_share: processor time of other programs over all there was; stolen_share: what the
     host of a virtual machine kept for itself. None where there is no /proc.

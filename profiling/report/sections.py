@@ -1,7 +1,7 @@
 """The sections of a report: each writes one part of a run onto the page.
 
 In: a :class:`Page`, a run as its JSON states it, perhaps its trace. Out: nothing; the page grows. A
-section whose numbers the run lacks says so or stays away.
+section whose numbers the run lacks says so or is left out.
 """
 
 from __future__ import annotations
@@ -157,8 +157,8 @@ def over_time(page: Page, run: Run, trace: Trace) -> None:
 def _tax_said(tax: float) -> str:
     """Say what profiling cost; within a tenth runs differ as much among themselves."""
     if tax < 1.1:
-        return f"Watching cost nothing that could be told apart from noise ({tax:.2f}x the time)."
-    return f"Watching made this run take {tax:.2f} times as long; the timings above are without it."
+        return f"The profiler's overhead is within noise ({tax:.2f}x the time)."
+    return f"The profiler made this run {tax:.2f}x slower; the timings above are without it."
 
 
 def operators(page: Page, trace: Trace) -> None:

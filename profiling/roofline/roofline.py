@@ -1,4 +1,4 @@
-"""How far from the ceiling each phase is, and what compiling can gain before it is paid for.
+"""Costs and measured times -> how far from its ceiling each phase is, and what compiling can gain.
 
 In: what the phases need (:mod:`profiling.roofline.counts`), what the machine can do
 (:mod:`profiling.roofline.machine_peaks`), and, if there is one, a timed run. Out: one row per
@@ -31,8 +31,9 @@ LEFT_AFTER_COMPILING = {
     phases.PREFILL: 0.65,
     phases.DECODE: 0.26,
 }
-OVERHEAD_SHARE = 0.5  # above this share of dispatch time a phase is bound by it,
-UNEXPLAINED_SHARE = 0.1  # and below this share of the floor, for neither bytes nor sums explain it
+OVERHEAD_SHARE = 0.5  # above this share of dispatch time a phase is bound by it
+# Below this share of the floor, neither bytes nor FLOPs explain the time.
+UNEXPLAINED_SHARE = 0.1
 
 
 @dataclass(frozen=True)

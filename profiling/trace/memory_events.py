@@ -27,7 +27,7 @@ PEAK_COLUMNS = {
     "phase": "object",
     "device": "object",
     "peak_bytes": "float64",  # most above the level at which a stay in the phase began
-    "net_bytes": "float64",  # what its stays left behind, summed
+    "net_bytes": "float64",  # what its spans left behind, summed
     "allocations": "int64",
 }
 CPU, CUDA = 0, 1  # c10::DeviceType
@@ -65,7 +65,7 @@ def memory_curve(index: TraceIndex) -> pd.DataFrame:
 def memory_peaks(index: TraceIndex) -> pd.DataFrame:
     """Return the highest each phase rose above where it began; columns :data:`PEAK_COLUMNS`.
 
-    A peak, not a net: a buffer made and freed inside the phase counts. Of several stays in a phase
+    A peak, not a net: a buffer made and freed inside the phase counts. Of several spans of a phase
     the highest counts. Empty where memory or phases were not recorded.
     """
     curve, spans = memory_curve(index), index.spans
@@ -76,9 +76,9 @@ def memory_peaks(index: TraceIndex) -> pd.DataFrame:
         # Level before each event; the last entry is the level after all of them.
         levels = np.concatenate([[0.0], mine["allocated_bytes"].to_numpy()])
         for phase in [name for name in PHASES if name in set(spans["phase"])]:
-            stays = spans[spans["phase"] == phase]
-            first = np.searchsorted(times_ns, stays["start_ns"], side="left")
-            last = np.searchsorted(times_ns, stays["end_ns"], side="right")
+            stretches = spans[spans["phase"] == phase]
+            first = np.searchsorted(times_ns, stretches["start_ns"], side="left")
+            last = np.searchsorted(times_ns, stretches["end_ns"], side="right")
             ranges = list(zip(first, last, strict=True))
             rows.append(
                 {
