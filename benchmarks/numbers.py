@@ -14,6 +14,7 @@ from typing import Any
 from benchmarks.process import WorkerFailed
 from benchmarks.systems import PEER_EAGER, Answer
 from core.phases import DECODE, DRAFT, VERIFY
+from profiling.measure.timing import block_ms
 from profiling.statistics.intervals import paired_ratio, unpaired_ratio
 from profiling.statistics.text_agreement import first_difference
 
@@ -30,7 +31,7 @@ def spent(failures: list[str]) -> Iterator[None]:
 
 
 def summary(blocks: Sequence[tuple[Answer, Answer]], num_tokens: int) -> dict[str, Any]:
-    """One system: its blocks' milliseconds, their median, phases, tokens and memory.
+    """Return a summary of one system: milliseconds by block, medians, tokens and memory.
 
     ms_per_token leaves out the first token, which comes out of the prefill.
     """
@@ -39,7 +40,7 @@ def summary(blocks: Sequence[tuple[Answer, Answer]], num_tokens: int) -> dict[st
     phases = {name: median(run.phases_ms.get(name, 0.0) for run in runs) for name in names}
     after = [sum(run.phases_ms.get(n, 0.0) for n in AFTER_PREFILL) for run in runs]
     return {
-        "blocks_ms": [median(run.end_to_end_ms for run in block) for block in blocks],
+        "blocks_ms": [block_ms(run.end_to_end_ms for run in block) for block in blocks],
         "median_ms": median(run.end_to_end_ms for run in runs),
         "phases_ms": phases,
         "ms_per_token": median(after) / (num_tokens - 1) if num_tokens > 1 else None,
@@ -65,7 +66,7 @@ def equal_tokens(found: dict[str, dict[str, Any]], names: Sequence[str]) -> None
 def faster(
     found: Mapping[str, Mapping[str, Any]], slow: str, fast: str, *, paired: bool
 ) -> dict[str, Any] | None:
-    """How many times faster ``fast`` is than ``slow``: {ratio, low, high, n}; None if unknown."""
+    """Return how many times faster ``fast`` is: {ratio, low, high, n}; None if unknown."""
     if slow not in found or fast not in found:
         return None
     ratio = paired_ratio if paired else unpaired_ratio

@@ -24,10 +24,9 @@ from benchmarks.shapes import SHAPES, BenchmarkShape, folder_of
 from core.engine.compiling import CompileLedger, compiled_engine
 from core.lab import Lab
 from profiling.measure.dispatch_overhead import dispatch_overhead_ms
-from profiling.measure.plan import workload_on
 from profiling.measure.timed_pass import blocks_that_fit
 from profiling.measure.timing import Arm, Sample, interleave, samples_by_phase, time_once, warm_up
-from profiling.measure.workload import ClipInfo, Workload
+from profiling.measure.workload import ClipInfo, Workload, WorkloadChoices, workload_on
 from profiling.roofline.machine_peaks import measure_ceilings
 from profiling.roofline.roofline import LEFT_AFTER_COMPILING
 from profiling.runs.run_json import roofline_part, timed_part
@@ -71,9 +70,8 @@ def measured(lab: Lab, eager: Workload) -> dict[str, dict[str, float]]:
 def predict(shape: BenchmarkShape, root: Path) -> dict[str, Any]:
     """One shape's phases, each with what compiling left, took and was foretold to take."""
     lab = core.load(str(folder_of(shape, root)), dtype="float32")
-    work = workload_on(
-        lab, ClipInfo.of(CLIP), model=shape.name, max_new_tokens=TOKENS, ignore_eos=True
-    )
+    choices = WorkloadChoices(model=shape.name, max_new_tokens=TOKENS, ignore_eos=True)
+    work = workload_on(lab, ClipInfo.of(CLIP), choices)
     left, phases = left_after_compiling(lab), measured(lab, work)
     return {
         phase: {

@@ -28,17 +28,16 @@ from numpy.typing import NDArray
 import core
 from benchmarks.verdicts import SLOWER_BY
 from core import phases
-from profiling.measure.plan import workload_on
 from profiling.measure.quiet_process import settled
-from profiling.measure.timing import END_TO_END, OTHER, time_once, warm_up
-from profiling.measure.workload import ClipInfo
+from profiling.measure.timing import END_TO_END, OTHER, block_ms, time_once, warm_up
+from profiling.measure.workload import ClipInfo, WorkloadChoices, workload_on
 from profiling.statistics.intervals import Ratio, is_shown, noise_floor, paired_ratio
 
 ARMS = 3  # baseline, the same again, and another
 Times = NDArray[np.float64]
 Runs = Mapping[str, Times]  # phase -> milliseconds of each run, as they came
 # What a block of two runs is worth, and what equal work is taken to look like.
-BLOCKS: dict[str, Callable[[Sequence[float]], float]] = {"middle": median, "quicker": min}
+BLOCKS: dict[str, Callable[[Sequence[float]], float]] = {"middle": median, "quicker": block_ms}
 FLOORS: dict[str, Callable[[Ratio], tuple[float, float]]] = {
     "interval": lambda again: (min(again.low, 1.0), max(again.high, 1.0)),
     "ratio": noise_floor,
@@ -49,7 +48,8 @@ def record(clip: Path, tokens: int, engine: str, seconds: float) -> Runs:
     """Run the bundled model on ``clip`` until ``seconds`` are over; ``tokens`` 0: to its end."""
     lab = core.load("tiny", dtype="float32")
     exact: dict[str, Any] = {"max_new_tokens": tokens, "ignore_eos": True} if tokens else {}
-    work = workload_on(lab, ClipInfo.of(clip), model="tiny", engine=engine, **exact)
+    choices = WorkloadChoices(model="tiny", engine=engine, **exact)
+    work = workload_on(lab, ClipInfo.of(clip), choices)
     content, found = clip.read_bytes(), list[dict[str, float]]()
     warm_up(lambda: time_once(lab, work, content))
     end = time.perf_counter() + seconds

@@ -18,7 +18,6 @@ from typing import Any
 from profiling.figures.memory_curves import memory_over_time
 from profiling.figures.trace_views import operator_icicle, timeline, top_operators
 from profiling.trace.breakdown import operator_paths, operator_table, phase_table
-from profiling.trace.call_tree import nest
 from profiling.trace.events import read_trace
 from profiling.trace.memory_events import memory_curve, memory_peaks
 
@@ -86,24 +85,23 @@ def measure(source: bytes) -> dict[str, float]:
     began = time.perf_counter()
     trace = read_trace(source)
     read = time.perf_counter()
-    events = trace.events
-    calls = nest(events)
-    phase_table(events, calls=calls)
-    operators, paths = operator_table(events, calls=calls), operator_paths(events, calls=calls)
-    curve = memory_curve(events)
-    memory_peaks(events)
+    index = trace.index
+    phase_table(index)
+    operators, paths = operator_table(index), operator_paths(index)
+    curve = memory_curve(index)
+    memory_peaks(index)
     tabulated = time.perf_counter()
     drawings: list[Callable[[], Any]] = [
-        lambda: timeline(events, calls=calls),
+        lambda: timeline(index),
         lambda: operator_icicle(paths),
         lambda: top_operators(operators),
-        lambda: memory_over_time(curve, events),
+        lambda: memory_over_time(curve, index),
     ]
     for draw in drawings:
         draw().to_json()
     drawn = time.perf_counter()
     return {
-        "events": float(len(events)),
+        "events": float(len(trace.events)),
         "read_s": read - began,
         "tables_s": tabulated - read,
         "figures_s": drawn - tabulated,

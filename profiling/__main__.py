@@ -55,12 +55,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def error_line(error: Exception) -> str:
-    """The first line of a long message."""
+    """Return the first line of a long message."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason")
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the command line."""
     parser = argparse.ArgumentParser(prog="python -m profiling", description="Where the time goes")
     parsers = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -121,7 +121,7 @@ def _add_work(add: Callable[..., Any], *, repeats: int | None, help: str) -> Non
 
 
 def say(text: str, share: float | None = None) -> None:
-    """Progress, on stderr: one line that is written over while a person is watching."""
+    """Print progress on stderr: one line that is written over while a person is watching."""
     done = "" if share is None else f"{100 * share:3.0f} % "
     if sys.stderr.isatty():
         end = "\n" if share == 1.0 else ""

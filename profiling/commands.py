@@ -19,11 +19,11 @@ from core import Lab, load
 from core.audio.decode import load_audio
 from core.loading import pick_device
 from core.transcription.options import DECODINGS, ENGINES
+from profiling.figures.units import format_bytes
 from profiling.measure.length_table import length_table
 from profiling.measure.machine import describe_machine
-from profiling.measure.plan import workload_on
 from profiling.measure.timed_pass import TimingSettings
-from profiling.measure.workload import ClipInfo, Workload
+from profiling.measure.workload import ClipInfo, Workload, WorkloadChoices, workload_on
 from profiling.plain_text import (
     ceilings_text,
     comparison_text,
@@ -98,11 +98,11 @@ def report(parsed: argparse.Namespace, say: Say) -> CommandResult:
     parsed.html.write_text(page, encoding="utf-8")
     size = parsed.html.stat().st_size
     data = {"html": str(parsed.html), "num_bytes": size}
-    return CommandResult(ALL_WELL, data, f"{parsed.html} ({size / 1e6:.1f} MB)")
+    return CommandResult(ALL_WELL, data, f"{parsed.html} ({format_bytes(size)})")
 
 
 def read(parsed: argparse.Namespace, say: Say) -> CommandResult:
-    """The tables of a trace, whoever recorded it."""
+    """Tabulate a trace, whoever recorded it."""
     trace = read_trace(parsed.trace)
     data = trace_json(trace)
     status = WORTH_A_LOOK if trace.notes else ALL_WELL
@@ -110,7 +110,7 @@ def read(parsed: argparse.Namespace, say: Say) -> CommandResult:
 
 
 def machine(parsed: argparse.Namespace, say: Say) -> CommandResult:
-    """What this machine is and can do at most, and what data sheets say of some GPUs."""
+    """Describe this machine and what it can do at most, beside the data sheets of some GPUs."""
     device = pick_device(parsed.device)
     facts, ceilings = describe_machine(device), measure_ceilings(device)
     data = {
@@ -124,7 +124,7 @@ def machine(parsed: argparse.Namespace, say: Say) -> CommandResult:
 
 
 def table(parsed: argparse.Namespace, say: Say) -> CommandResult:
-    """One model at 3, 10 and 30 s, beside a published baseline."""
+    """Measure one model at 3, 10 and 30 s, beside a published baseline."""
     lab, workloads = _loaded(parsed)
     waveform = load_audio(parsed.clip)
     data, text, not_done = [], [], list[str]()
@@ -139,7 +139,7 @@ def table(parsed: argparse.Namespace, say: Say) -> CommandResult:
 
 
 def _loaded(parsed: argparse.Namespace) -> tuple[Lab, list[Workload]]:
-    """The model, and every combination of what was asked for; the first is the baseline."""
+    """Load the model and list every combination asked for; the first is the baseline."""
     if parsed.repeats is not None and parsed.repeats < 1:
         raise ValueError(f"--repeats is {parsed.repeats}; expected 1 or more")
     if parsed.threads is not None:
@@ -156,14 +156,16 @@ def _loaded(parsed: argparse.Namespace) -> tuple[Lab, list[Workload]]:
         workload_on(
             lab,
             clip,
-            model=parsed.model,
-            engine=engine,
-            lora=adapter,
-            decoding=decoding,
-            max_new_tokens=parsed.max_new_tokens,
-            ignore_eos=parsed.force_tokens,
-            revision=parsed.revision,
-            seed=parsed.seed,
+            WorkloadChoices(
+                model=parsed.model,
+                engine=engine,
+                lora=adapter,
+                decoding=decoding,
+                max_new_tokens=parsed.max_new_tokens,
+                ignore_eos=parsed.force_tokens,
+                revision=parsed.revision,
+                seed=parsed.seed,
+            ),
         )
         for engine in engines
         for adapter in adapters
@@ -180,7 +182,7 @@ def _several(text: str, known: Sequence[str], option: str) -> list[str]:
 
 
 def _known_text(clip: Path) -> str | None:
-    """What the transcripts beside a recording say is said in it."""
+    """Return what the transcripts beside a recording say is said in it."""
     file = clip.parent / TRANSCRIPTS
     if not file.is_file():
         return None
@@ -188,7 +190,7 @@ def _known_text(clip: Path) -> str | None:
 
 
 def _stored(name: str, root: Path) -> dict[str, Any]:
-    """A run by its id below ``root``, or by its folder."""
+    """Read a run by its id below ``root``, or by its folder."""
     folder = Path(name)
     if (folder / RUN_FILE).is_file():
         return {**read_run(folder / RUN_FILE), "id": folder.resolve().name}

@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from profiling.figures.phase_bars import phase_rows
+from profiling.figures.units import format_bytes
 from profiling.measure.length_table import LengthRow
+from profiling.report.sentences import end_to_end_said, verdict_rows
 from profiling.statistics.baseline import PEAK_MB, PUBLISHED
 from profiling.statistics.text_agreement import agreement_said
 
@@ -17,20 +20,18 @@ NOT_KNOWN = "n/a"
 
 
 def run_text(run: Mapping[str, Any]) -> str:
-    """One run: phases with their spread, metrics, what compiling cost, the roofline."""
+    """Write one run: phases with their spread, metrics, compiling, the roofline."""
     work, metrics, whole = run["workload"], run["metrics"], run["end_to_end"]
     lines = [
         f"{run['id']}: {work['label']}, {work['clip']['name']} "
         f"({work['clip']['seconds']:.1f} s), {work['dtype']} on {work['device']}",
         f"  {'phase':<14}{'median':>12}{'p90':>12}{'IQR':>12}{'share':>8}   n={whole['n']}",
     ]
-    for row in run["phases"]:
+    for row in phase_rows(run):
         lines.append(
-            f"  {row['name']:<14}{ms(row['median_ms'])}{ms(row['p90_ms'])}{ms(row['iqr_ms'])}"
-            f"{100 * row['share']:>6.1f} %"
+            f"  {row['name']:<14}{ms(row['median_ms'])}{ms(row.get('p90_ms'))}"
+            f"{ms(row.get('iqr_ms'))}{100 * row['share']:>6.1f} %"
         )
-    rest = 1 - sum(row["share"] for row in run["phases"])
-    lines.append(f"  {'other':<14}{ms(run['other_ms'])}{'':>24}{100 * rest:>6.1f} %")
     lines.append(f"  {'end to end':<14}{ms(whole['median'])}{ms(whole['p90'])}{ms(whole['iqr'])}")
     gap = metrics["inter_token_ms"]
     waits = f"{gap['median']:.2f} ms (p90 {gap['p90']:.2f})" if gap else NOT_KNOWN
@@ -39,7 +40,7 @@ def run_text(run: Mapping[str, Any]) -> str:
         f"{known(metrics['time_to_first_token_ms'], '.1f')} ms, then one every {waits}",
         f"  {metrics['new_tokens']} new tokens, {known(metrics['new_tokens_per_s'], '.1f')} per "
         "second after the first (prompt and audio not counted)",
-        f"  peak memory {megabytes(metrics['peak_memory_bytes'])}, launches per decode step "
+        f"  peak memory {size(metrics['peak_memory_bytes'])}, launches per decode step "
         f"{known(metrics.get('launches_per_token'), '.0f')}",
     ]
     if metrics["acceptance"] is not None:
@@ -49,12 +50,12 @@ def run_text(run: Mapping[str, Any]) -> str:
             f"({100 * metrics['acceptance']:.0f} %) in {draft['passes']} passes"
         )
     if run["memory"]:
-        peaks = (f"{row['phase']} {megabytes(row['peak_bytes'])}" for row in run["memory"])
+        peaks = (f"{row['phase']} {size(row['peak_bytes'])}" for row in run["memory"])
         lines.append(f"  peak above where the phase began: {', '.join(peaks)}")
     if run["profiler_tax"] is not None:
         lines.append(
-            f"  profiler tax {run['profiler_tax']:.2f}x; trace "
-            f"{run['trace']['num_bytes'] / 1e6:.2f} MB, {run['trace']['num_steps']} decode steps"
+            f"  profiler overhead {run['profiler_tax']:.2f}x; trace "
+            f"{format_bytes(run['trace']['num_bytes'])}, {run['trace']['num_steps']} decode steps"
         )
     lines += _compile_lines(run["compile"]) + _roofline_lines(run["roofline"])
     lines += [f"  warning: {text}" for text in run["warnings"]]
@@ -64,10 +65,12 @@ def run_text(run: Mapping[str, Any]) -> str:
 def _compile_lines(ledger: Mapping[str, Any] | None) -> list[str]:
     if ledger is None:
         return []
+    if ledger.get("packaged_seconds") is not None and not ledger["entries"]:
+        return [f"  loaded from a package, built in {ledger['packaged_seconds']:.1f} s"]
     steps = ", ".join(f"{k} {known(v, '.1f')} s" for k, v in ledger["seconds_by_step"].items())
     # Torch does not split the seconds of compilations that a cache cut short.
     unsplit = ledger["seconds"] - sum(v or 0.0 for v in ledger["seconds_by_step"].values())
-    steps += f", not told apart {unsplit:.1f} s" if unsplit > 0.05 else ""
+    steps += f", not split {unsplit:.1f} s" if unsplit > 0.05 else ""
     stages = ", ".join(f"{k} {v:.1f} s" for k, v in ledger["seconds_by_stage"].items())
     caches = "; ".join(
         f"{what}: {n['hits']} hits, {n['misses']} misses" for what, n in ledger["caches"].items()
@@ -104,12 +107,12 @@ def _roofline_lines(part: Mapping[str, Any] | None) -> list[str]:
 
 
 def comparison_text(found: Mapping[str, Any]) -> str:
-    """One comparison: ratios, verdicts, tokens, words, break-even, warnings."""
+    """Write one comparison: ratios, verdicts, tokens, words, break-even, warnings."""
     lines = [
-        f"{found['b_label']} against {found['a_label']} "
-        f"({found['num_blocks']} blocks, 95 % intervals; ratio: time of b / time of a)"
+        f"A: {found['a_label']}; B: {found['b_label']} ({found['num_blocks']} blocks)",
+        f"  {'phase':<14}{'A':>12}{'B':>12}{'B / A':>8}  95 % interval",
     ]
-    for row in (*found["phases"], found["end_to_end"]):
+    for row in verdict_rows(found):
         ratio = "" if row["ratio"] is None else f"{row['ratio']:.3f}"
         bounds = "" if row["low"] is None else f"{row['low']:.3f} to {row['high']:.3f}"
         lines.append(
@@ -118,14 +121,15 @@ def comparison_text(found: Mapping[str, Any]) -> str:
         )
     if "end_to_end" in found["noise_floor"]:
         low, high = found["noise_floor"]["end_to_end"]
-        lines.append(f"  noise floor (the same arm twice): {low:.3f} to {high:.3f}")
+        lines.append(f"  noise, from running A twice: {low:.3f} to {high:.3f}")
+    lines.append(f"  {end_to_end_said(found)}")
     lines.append(f"  {agreement_said(found)}")
     lines.append(f"  {found['break_even']}")
     return "\n".join(lines + [f"  warning: {text}" for text in found["warnings"]])
 
 
 def ceilings_text(found: Mapping[str, Any]) -> str:
-    """A machine's ceilings, one dtype a line."""
+    """Write a machine's ceilings, one dtype a line."""
     source = "data sheet" if found["paper"] else "measured"
     lines = [f"{found['machine']} ({source}): copy {found['copy_bytes_per_s'] / 1e9:.1f} GB/s"]
     if found.get("read_bytes_per_s"):
@@ -141,7 +145,17 @@ def ceilings_text(found: Mapping[str, Any]) -> str:
 
 
 def table_text(title: str, rows: Sequence[LengthRow], notes: Sequence[str], limit: int) -> str:
-    """Own rows, then the published ones, corrected."""
+    """Write own rows, then the published ones, corrected.
+
+    Args:
+        title: of the own rows.
+        rows: one a length.
+        notes: what could not be measured.
+        limit: most new tokens.
+
+    Returns:
+        Lines of text.
+    """
     head = f"  {'clip':>5}{'total':>11}{'encoder':>10}{'decoder':>11}{'share':>7}{'RTF':>8}"
     head += f"{'new':>6}{'tokens/s':>10}"
     lines = [f"{title} (median of {rows[0].n} runs)" if rows else title, f"{head}{'peak':>12}"]
@@ -153,7 +167,7 @@ def table_text(title: str, rows: Sequence[LengthRow], notes: Sequence[str], limi
             f"  {row.seconds:>3g} s{row.total_ms:>8.1f} ms{row.encoder_ms:>7.1f} ms"
             f"{row.decoder_ms:>8.1f} ms{100 * row.decoder_share:>5.0f} %{row.rtf:>8.4f}"
             f"{row.new_tokens:>6}{known(row.tokens_per_s, '.1f'):>10}"
-            f"{megabytes(row.peak_memory_bytes):>12}{marks}"
+            f"{size(row.peak_memory_bytes):>12}{marks}"
         )
     lines += [f"  not measured: {note}" for note in notes]
     lines += [
@@ -180,7 +194,7 @@ def table_text(title: str, rows: Sequence[LengthRow], notes: Sequence[str], limi
 
 
 def trace_text(name: str, data: Mapping[str, Any]) -> str:
-    """The tables of a trace; what the trace does not hold is said."""
+    """Write the tables of a trace, and what it does not hold."""
     lines = [f"{name}: {data['num_events']} events"]
     lines += [f"  note: {note}" for note in data["notes"]]
     lines += [f"  absent: {what}" for what in data["lacks"]]
@@ -196,20 +210,20 @@ def trace_text(name: str, data: Mapping[str, Any]) -> str:
         for row in data["operators"][:12]
     ]
     for row in data["memory"]:
-        lines.append(f"  memory {row['phase']:<14} {megabytes(row['peak_bytes'])} at its peak")
+        lines.append(f"  memory {row['phase']:<14} {size(row['peak_bytes'])} at its peak")
     return "\n".join(lines)
 
 
 def ms(value: float | None) -> str:
-    """Twelve columns of milliseconds."""
+    """Write milliseconds in twelve columns."""
     return f"{'n/a':>12}" if value is None else f"{value:>9.2f} ms"
 
 
-def megabytes(value: float | None) -> str:
-    """Bytes as MiB."""
-    return NOT_KNOWN if value is None else f"{value / 2**20:.1f} MiB"
+def size(value: float | None) -> str:
+    """Write bytes, or n/a."""
+    return NOT_KNOWN if value is None else format_bytes(value)
 
 
 def known(value: float | int | None, form: str) -> str:
-    """A number in the form asked for, or n/a."""
+    """Write a number in the form asked for, or n/a."""
     return NOT_KNOWN if value is None else format(value, form)

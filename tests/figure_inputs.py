@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pandas as pd
-
 from core.text.transcript import PhaseTime
 from profiling.trace.events import read_trace
+from profiling.trace.trace_index import TraceIndex
 
 PHASE_TIMES = [PhaseTime("decode", 30.0), PhaseTime("encoder", 60.0), PhaseTime("decode", 5.0)]
 TINY = Path(__file__).parent / "data" / "tiny_trace.json"
@@ -18,8 +17,8 @@ RUN = {
         {"name": "decode", "n": 40, "median_ms": 12.0, "p90_ms": 30.0, "iqr_ms": 1.0, "share": 0.6},
     ],
     "end_to_end_ms": 20.0,
+    "other_ms": 1.5,
 }
-FASTER = {**RUN, "id": "b", "phases": [{"name": "decode", "median_ms": 4.0}], "end_to_end_ms": 9.0}
 COMPARISON = {
     "a": "a",
     "b": "b",
@@ -97,5 +96,5 @@ CEILINGS = {
 }
 
 
-def events() -> pd.DataFrame:
-    return read_trace(TINY).events
+def index() -> TraceIndex:
+    return read_trace(TINY).index

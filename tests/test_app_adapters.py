@@ -32,6 +32,7 @@ from app.ui import build_app
 from app.wording.comparison import names
 from app.wording.models import lora_note, model_html
 from measuring import RECORDING
+from profiling.measure.capture import TraceLimits
 from profiling.roofline.machine_peaks import GPUS
 from profiling.runs import session
 
@@ -109,7 +110,11 @@ class TestRequests:
         self, service: TranscriptionService, mine: Path, clip: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(measurement_job, "measure_ceilings", lambda *_: GPUS["H200"])
-        monkeypatch.setattr(session, "capture", partial(session.capture, num_steps=1, tax_blocks=1))
+        monkeypatch.setattr(
+            session,
+            "capture",
+            partial(session.capture, limits=TraceLimits(num_steps=1, tax_blocks=1)),
+        )
         add(service, mine)
         measuring = MeasurementService(service, ProfileLibrary(None))
         own = Settings(model=service.model, max_new_tokens=4)

@@ -35,10 +35,11 @@ RUN_B: dict[str, Any] = {
 }
 
 
-def comparison(**whole: Any) -> dict[str, Any]:
+def comparison(num_blocks: int = 20, **whole: Any) -> dict[str, Any]:
     row = {"a_ms": 20.0, "b_ms": 10.0, "ratio": 0.5, "low": 0.4, "high": 0.6, "shown": True}
     return {
         "end_to_end": {**row, "verdict": "2.0x faster, 1.7 to 2.5", **whole},
+        "num_blocks": num_blocks,
         "phases": [{"name": "decode", **row, "verdict": "2.0x faster, 1.7 to 2.5"}],
         "tokens_identical": True,
         "first_difference": None,
@@ -46,14 +47,12 @@ def comparison(**whole: Any) -> dict[str, Any]:
         "wer_b": None,
         "compile_seconds": 12.0,
         "break_even": "compiling took 12.0 s: pays off after 1200 clips like this one",
-        "warnings": ["other work used 40% of the processor while A was measured"],
+        "warnings": ["other processes used 40% of the processor while A was measured"],
     }
 
 
-def measured(blocks: int = 10, **whole: Any) -> MeasurementResult:
-    return MeasurementResult(
-        (), (RUN_A, RUN_B), comparison(**whole) | {"num_blocks": blocks}, stopped=False
-    )
+def measured(num_blocks: int = 20, **whole: Any) -> MeasurementResult:
+    return MeasurementResult((), (RUN_A, RUN_B), comparison(num_blocks, **whole), stopped=False)
 
 
 class TestWords:
@@ -70,7 +69,7 @@ class TestWords:
 
     def test_no_difference_and_too_few_blocks_claim_nothing(self) -> None:
         none = words.verdict(measured(shown=False, verdict="no difference shown"))
-        assert none.startswith("No difference shown between eager and compiled")
+        assert none.startswith("No difference shown between compiled and eager")
         few = words.verdict(measured(2, shown=False, verdict="too few blocks (2) to say; ..."))
         assert few.startswith("Too few blocks (2) to say")
         assert "faster" not in none + few

@@ -26,10 +26,12 @@ from app.service.settings import Settings
 from app.service.updates import CancelledBeforeStart
 from core.lab import Lab
 from measuring import RECORDING
+from profiling.measure.capture import TraceLimits
 from profiling.roofline.machine_peaks import GPUS
 from profiling.runs import session
 from profiling.runs.run_file import RunError
 
+ONE_STEP = TraceLimits(num_steps=1, tax_blocks=1)
 GREEDY = Settings(model="random", max_new_tokens=4)
 DRAFTS = Settings(model="random", max_new_tokens=4, decoding="speculative")
 PLAIN = Settings(model="random", max_new_tokens=4, lora=False)
@@ -46,7 +48,7 @@ def clip(tmp_path: Path) -> str:
 @pytest.fixture
 def measuring(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MeasurementService:
     monkeypatch.setattr(module, "measure_ceilings", lambda *_: GPUS["H200"])
-    monkeypatch.setattr(session, "capture", partial(session.capture, num_steps=1, tax_blocks=1))
+    monkeypatch.setattr(session, "capture", partial(session.capture, limits=ONE_STEP))
     service = TranscriptionService(model="random", loader=lambda *_, **__: lab)
     return MeasurementService(service, ProfileLibrary(None, shipped=tmp_path / "none"))
 

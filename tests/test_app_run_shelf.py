@@ -42,6 +42,14 @@ class TestProfileLibrary:
         store, prefix = library.store("me")
         assert (store.root, prefix) == (kept.root, "kept:")
 
+    def test_a_run_that_was_stopped_is_marked_and_never_what_the_tab_opens_with(
+        self, kept: RunStore
+    ) -> None:
+        library = ProfileLibrary(None, shipped=kept.root)
+        library.store("me")[0].write({**RUN, "id": "half", "stopped": True})
+        assert [c.key for c in library.choices("me")] == ["shipped:20261122-eager", "own:half"]
+        assert library.choices("me")[1].title.endswith("stopped early")
+
     def test_without_a_folder_runs_are_the_visitors_own(self, library: ProfileLibrary) -> None:
         store, prefix = library.store("me")
         store.write(RUN)

@@ -92,6 +92,8 @@ def test_milliseconds_a_token_leave_out_the_first():
     found = row_of(100.0, decode_ms=126.0)
     assert found["ms_per_token"] == pytest.approx(2.0)
     assert found["blocks_ms"] == [100.0] * 6
+    uneven = summary([(answer(100.0), answer(180.0))] * 6, 64)
+    assert uneven["blocks_ms"] == [100.0] * 6  # interruptions only add: the quicker run counts
     assert found["phases_ms"] == {"prefill": 5.0, "decode": 126.0}
     assert found["same_every_time"]
 

@@ -30,17 +30,17 @@ from profiling.trace.breakdown import (
     operator_table,
     phase_table,
 )
-from profiling.trace.call_tree import nest
 from profiling.trace.compile_marks import OVERHEAD_COLUMNS, compile_overhead, fused_kernels_hidden
 from profiling.trace.events import read_trace
 from profiling.trace.launches import GAP_COLUMNS, launch_gaps
 from profiling.trace.memory_events import CURVE_COLUMNS, PEAK_COLUMNS, memory_curve, memory_peaks
+from profiling.trace.trace_index import TraceIndex
 
 TINY = Path(__file__).parent / "data" / "tiny_trace.json"
 
 
-def events_of(*rows: dict[str, Any]) -> pd.DataFrame:
-    return read_trace(json.dumps(rows).encode()).events
+def events_of(*rows: dict[str, Any]) -> TraceIndex:
+    return read_trace(json.dumps(rows).encode()).index
 
 
 def call(
@@ -59,12 +59,12 @@ def call(
 
 
 @pytest.fixture
-def tiny() -> pd.DataFrame:
-    return read_trace(TINY).events
+def tiny() -> TraceIndex:
+    return read_trace(TINY).index
 
 
 @pytest.fixture
-def on_gpu() -> pd.DataFrame:
+def on_gpu() -> TraceIndex:
     """One phase, two kernels whose times overlap on two streams, and the device's mirror range."""
     return events_of(
         call("decode", 0, 100, "user_annotation"),
@@ -79,7 +79,7 @@ def on_gpu() -> pd.DataFrame:
     )
 
 
-def test_phases_by_hand(tiny: pd.DataFrame):
+def test_phases_by_hand(tiny: TraceIndex):
     table = phase_table(tiny).set_index("phase")
     assert list(table.reset_index()) == list(PHASE_COLUMNS)
     assert table.index.tolist() == ["encoder", "decode", "other"]
@@ -94,14 +94,14 @@ def test_phases_by_hand(tiny: pd.DataFrame):
     assert set(table["launched"]) == {"operators"}
 
 
-def test_without_a_device_its_time_is_absent_not_zero(tiny: pd.DataFrame):
+def test_without_a_device_its_time_is_absent_not_zero(tiny: TraceIndex):
     assert phase_table(tiny)["device_ms"].isna().all()
     assert operator_table(tiny)["device_ms"].isna().all()
 
 
-def test_operators_by_hand(tiny: pd.DataFrame):
+def test_operators_by_hand(tiny: TraceIndex):
     table = operator_table(tiny)
-    assert list(table) == [name for name in OPERATOR_COLUMNS if name != "input_dims"]
+    assert list(table) == list(OPERATOR_COLUMNS)
     rows = table.set_index(["phase", "name"])
     assert rows["self_ms"].to_dict() == pytest.approx(
         {
@@ -116,21 +116,10 @@ def test_operators_by_hand(tiny: pd.DataFrame):
     assert table["share"].sum() == pytest.approx(1)
 
 
-def test_operators_and_phases_own_all_the_time_of_the_phases(tiny: pd.DataFrame):
+def test_operators_and_phases_own_all_the_time_of_the_phases(tiny: TraceIndex):
     phases = phase_table(tiny).set_index("phase")[:2]
     own = operator_table(tiny).groupby("phase")["self_ms"].sum()
     assert (own + phases["self_ms"]).to_dict() == pytest.approx(phases["wall_ms"].to_dict())
-
-
-def test_operators_can_be_told_apart_by_shape():
-    events = events_of(
-        call("aten::mm", 0, 5, **{"Input Dims": [[1, 2], [2, 3]]}),
-        call("aten::mm", 10, 7, **{"Input Dims": [[4, 2], [2, 3]]}),
-        call("aten::mm", 20, 5, **{"Input Dims": [[1, 2], [2, 3]]}),
-    )
-    table = operator_table(events, by_shape=True)
-    assert table["input_dims"].tolist() == ["[[1, 2], [2, 3]]", "[[4, 2], [2, 3]]"]
-    assert table["num_calls"].tolist() == [2, 1]
 
 
 def test_an_operator_inside_itself_counts_once():
@@ -139,7 +128,7 @@ def test_an_operator_inside_itself_counts_once():
     assert table["self_ms"].tolist() == pytest.approx([0.010])
 
 
-def test_device_time_is_charged_to_the_phase_and_operator_that_launched_it(on_gpu: pd.DataFrame):
+def test_device_time_is_charged_to_the_phase_and_operator_that_launched_it(on_gpu: TraceIndex):
     table = phase_table(on_gpu).set_index("phase")
     assert table["num_spans"]["decode"] == 1  # the device's mirror of the range is no second stay
     assert table["device_ms"]["decode"] == pytest.approx(0.050)  # 20..60 and 55..70
@@ -160,7 +149,7 @@ def test_kernels_without_a_launch_are_found_by_external_id():
     assert phase_table(events).set_index("phase")["device_ms"]["encoder"] == pytest.approx(0.004)
 
 
-def test_gaps_of_a_device_by_hand(on_gpu: pd.DataFrame):
+def test_gaps_of_a_device_by_hand(on_gpu: TraceIndex):
     (row,) = launch_gaps(on_gpu).to_dict("records")
     assert list(row) == list(GAP_COLUMNS)
     assert (row["where"], row["num_gaps"], row["longest_gap_us"]) == (
@@ -172,7 +161,7 @@ def test_gaps_of_a_device_by_hand(on_gpu: pd.DataFrame):
     assert row["launch_delay_us"] == pytest.approx((8 + 13) / 2)
 
 
-def test_gaps_of_a_host_by_hand(tiny: pd.DataFrame):
+def test_gaps_of_a_host_by_hand(tiny: TraceIndex):
     table = launch_gaps(tiny).set_index("phase")
     # encoder 0..10, 70..75, 90..100; decode 110..115, 135..150, 160..162, 172..190.
     assert table["num_gaps"].tolist() == [3, 4]
@@ -183,19 +172,19 @@ def test_gaps_of_a_host_by_hand(tiny: pd.DataFrame):
 
 def test_time_that_calls_share_without_nesting_counts_once():
     # a 0..10, b 5..15, both inside c 0..20: c keeps 5, a 5, b 10.
-    calls = nest(events_of(call("c", 0, 20), call("a", 0, 10), call("b", 5, 10)))
+    calls = events_of(call("c", 0, 20), call("a", 0, 10), call("b", 5, 10)).calls
     assert calls["self_ns"].tolist() == [5_000, 5_000, 10_000]
     assert calls["parent"].tolist() == [-1, 0, 1]
 
 
 def test_threads_do_not_nest_in_each_other():
-    calls = nest(events_of(call("a", 0, 10), call("b", 2, 3, tid=2)))
+    calls = events_of(call("a", 0, 10), call("b", 2, 3, tid=2)).calls
     assert calls["parent"].tolist() == [-1, -1]
 
 
 def test_calls_that_touch_are_neighbours_despite_rounding():
     start = 1.6e15  # microseconds since 1970, where a float has steps of 0.25
-    calls = nest(events_of(call("a", start, 4), call("b", start + 4, 4)))
+    calls = events_of(call("a", start, 4), call("b", start + 4, 4)).calls
     assert calls["depth"].tolist() == [0, 0]
 
 
@@ -226,7 +215,7 @@ def test_a_trace_without_phases_has_operators_all_the_same():
     assert set(operator_table(events)["phase"]) == {"other"}
 
 
-def test_the_tree_of_calls_keeps_all_time(tiny: pd.DataFrame):
+def test_the_tree_of_calls_keeps_all_time(tiny: TraceIndex):
     tree = operator_paths(tiny, least_share=0)
     assert list(tree) == list(PATH_COLUMNS)
     assert tree["own_ms"].sum() == pytest.approx(0.170)
@@ -236,7 +225,7 @@ def test_the_tree_of_calls_keeps_all_time(tiny: pd.DataFrame):
     )
 
 
-def test_small_branches_of_the_tree_count_in_their_parent(tiny: pd.DataFrame):
+def test_small_branches_of_the_tree_count_in_their_parent(tiny: TraceIndex):
     tree = operator_paths(tiny, least_share=0.2)  # of 170: gelu's 15, mm's 30 go
     assert sorted(tree["label"]) == ["aten::addmm", "aten::linear", "decode", "encoder"]
     assert tree["own_ms"].sum() == pytest.approx(0.170)
@@ -273,13 +262,13 @@ def test_price_of_a_compiled_call_by_hand():
     assert phase_table(events)["num_launches"].tolist() == [1, 0]
 
 
-def test_without_compiled_code_there_is_no_price(tiny: pd.DataFrame):
+def test_without_compiled_code_there_is_no_price(tiny: TraceIndex):
     assert compile_overhead(tiny).empty
     assert list(compile_overhead(tiny)) == list(OVERHEAD_COLUMNS)
     assert not fused_kernels_hidden(tiny)
 
 
-def test_memory_starts_at_zero_whatever_earlier_recordings_left(tiny: pd.DataFrame):
+def test_memory_starts_at_zero_whatever_earlier_recordings_left(tiny: TraceIndex):
     curve = memory_curve(tiny)
     assert list(curve) == list(CURVE_COLUMNS)
     # The first event says total 5000 after +1000: 4000 were there before.
@@ -289,7 +278,7 @@ def test_memory_starts_at_zero_whatever_earlier_recordings_left(tiny: pd.DataFra
     assert curve["reserved_bytes"].isna().all()
 
 
-def test_peak_of_a_phase_is_the_highest_level_not_what_is_left(tiny: pd.DataFrame):
+def test_peak_of_a_phase_is_the_highest_level_not_what_is_left(tiny: TraceIndex):
     peaks = memory_peaks(tiny).set_index("phase")
     assert list(peaks.reset_index()) == list(PEAK_COLUMNS)
     # encoder 0 -> 1500 at most, 500 left; decode 500 -> 700, then 700 -> 1000.
@@ -336,6 +325,6 @@ def test_devices_have_their_own_curves():
     assert curve["reserved_bytes"]["cuda:0"] == 2048
 
 
-def test_without_memory_events_there_is_no_curve(on_gpu: pd.DataFrame):
+def test_without_memory_events_there_is_no_curve(on_gpu: TraceIndex):
     assert memory_curve(on_gpu).empty
     assert memory_peaks(on_gpu).empty

@@ -14,16 +14,22 @@ from typing import Any
 import pytest
 import torch
 
+from chrome_trace import validate_chrome_trace
 from core.lab import Lab
 from core.phases import DECODE, ENCODER, PREFILL, PROJECTOR
 from measuring import RECORDING, workload
 from profiling.measure import machine
-from profiling.measure.capture import MAX_TRACE_BYTES, capture, forget_names, kernels_visible
+from profiling.measure.capture import (
+    MAX_TRACE_BYTES,
+    TraceLimits,
+    capture,
+    forget_names,
+    kernels_visible,
+)
 from profiling.measure.machine import Busyness, describe_machine
 from profiling.measure.workload import Workload
 from profiling.trace.events import read_trace
 from profiling.trace.memory_events import memory_peaks
-from profiling.trace.trace_schema import validate_chrome_trace
 
 
 def load(target: Path) -> dict[str, Any]:
@@ -33,7 +39,7 @@ def load(target: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def taken(lab: Lab, tmp_path_factory: pytest.TempPathFactory):
     target = tmp_path_factory.mktemp("trace") / "trace.json.gz"
-    return capture(lab, workload(lab), RECORDING, target, tax_blocks=1), target
+    return capture(lab, workload(lab), RECORDING, target, limits=TraceLimits(tax_blocks=1)), target
 
 
 def test_a_trace_holds_the_phases_and_a_bounded_number_of_steps(taken):
@@ -60,7 +66,7 @@ def test_a_trace_opens_elsewhere_and_has_shapes_and_memory_but_no_stacks(taken):
     trace = read_trace(taken[1])
     assert not (trace.events["cat"] == "python_function").any()
     assert trace.events["input_dims"].notna().any()
-    peaks = memory_peaks(trace.events).set_index("phase")["peak_bytes"]
+    peaks = memory_peaks(trace.index).set_index("phase")["peak_bytes"]
     assert peaks[ENCODER] > 0
 
 
@@ -74,19 +80,27 @@ def test_the_tax_compares_the_same_steps(taken):
 
 def test_a_trace_too_large_is_taken_again_with_fewer_steps(lab: Lab, tmp_path: Path):
     target = tmp_path / "trace.json.gz"
-    found = capture(lab, workload(lab), RECORDING, target, num_steps=4, tax_blocks=1, max_bytes=1)
+    found = capture(
+        lab,
+        workload(lab),
+        RECORDING,
+        target,
+        limits=TraceLimits(num_steps=4, tax_blocks=1, max_bytes=1),
+    )
     assert found.num_steps == 1
 
 
 def test_a_run_that_ends_sooner_is_whole(lab: Lab, tmp_path: Path):
     short = workload(lab, max_new_tokens=4)
-    found = capture(lab, short, RECORDING, tmp_path / "trace.json.gz", tax_blocks=1)
+    found = capture(
+        lab, short, RECORDING, tmp_path / "trace.json.gz", limits=TraceLimits(tax_blocks=1)
+    )
     assert (found.num_steps, found.cut) == (3, False)
 
 
 def test_no_steps_are_refused(lab: Lab, tmp_path: Path):
     with pytest.raises(ValueError, match="at least 1"):
-        capture(lab, workload(lab), RECORDING, tmp_path / "t.json.gz", num_steps=0)
+        TraceLimits(num_steps=0)
 
 
 def test_the_machine_is_described_without_names_or_paths():
@@ -113,7 +127,7 @@ def test_compiled_runs_show_all_phases_and_the_fused_kernels(lab: Lab, tmp_path:
     target = tmp_path / "trace.json.gz"
     compiled = workload(lab, engine="compile")
     with kernels_visible():
-        found = capture(lab, compiled, RECORDING, target, tax_blocks=1)
+        found = capture(lab, compiled, RECORDING, target, limits=TraceLimits(tax_blocks=1))
     trace = load(target)
     names = [event.get("name", "") for event in trace["traceEvents"]]
     assert names.count(DECODE) == found.num_steps == 8

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from profiling.measure.timing import Arm, interleave
+from profiling.measure.timing import Arm, block_ms, interleave
+from profiling.report.sentences import end_to_end_said, verdict_rows
 from profiling.statistics.compare import compare
 from profiling.statistics.intervals import (
     FEWEST_BLOCKS,
@@ -18,6 +19,7 @@ from profiling.statistics.intervals import (
     is_shown,
     noise_floor,
     paired_ratio,
+    reason,
     unpaired_ratio,
     verdict,
 )
@@ -103,7 +105,7 @@ def test_a_phase_that_really_sleeps_a_tenth_longer_is_found():
     found = interleave(arms, 12)
 
     def blocks(name: str, field: str) -> list[float]:
-        return [min(getattr(run, field) for run in pair) for pair in found[name]]
+        return [block_ms(getattr(run, field) for run in pair) for pair in found[name]]
 
     words = {}
     for field in ("encoder_ms", "decode_ms"):
@@ -120,6 +122,48 @@ def test_a_large_gain_is_said_with_its_bounds():
 
 def test_an_interval_that_touches_the_noise_shows_nothing():
     assert verdict(Ratio(0.9, 0.85, 0.97, 20), (0.95, 1.04)) == NO_DIFFERENCE
+
+
+def test_an_interval_outside_1_that_shows_nothing_has_its_reason():
+    noisy = reason(Ratio(0.9, 0.85, 0.97, 20), (0.95, 1.0), 0.9)
+    assert noisy == "running A twice gave up to 1.053x"
+    small = reason(Ratio(0.99, 0.985, 0.997, 20), (1.0, 1.0), 0.99)
+    assert small == "less than 0.5% beyond the noise"
+    assert reason(Ratio(0.5, 0.45, 0.55, 20), (0.95, 1.0), 0.5) is None
+    assert reason(Ratio(0.99, 0.95, 1.03, 20), (0.95, 1.0), 0.99) is None
+
+
+def test_a_ratio_that_disagrees_with_the_times_beside_it_has_its_reason():
+    said = reason(Ratio(0.79, 0.7, 0.85, 20), (1.0, 1.0), 0.846)
+    assert said == "B / A is taken block by block; the medians alone give 0.846"
+    a, b = simulated(1)
+    a["samples"]["decode"] = [1.0] * 11 + [100.0] * 9
+    b["samples"]["decode"] = [2.0] * 11 + [1.0] * 9  # slower in the middle, faster in blocks
+    rows = {row["name"]: row for row in verdict_rows(compare(a, b).to_json())}
+    assert "the medians alone give 2.000" in rows["decode"]["verdict"]
+    assert "medians" not in rows["encoder"]["verdict"]
+
+
+def test_a_package_is_said_to_be_loaded_not_to_pay_off_after_no_clips():
+    a, b = simulated(1, slower={"decode": 0.5})
+    b["compile"] = {"seconds": 0.0, "packaged_seconds": 41.3}
+    result = compare(a, b)
+    assert result.break_even == "loaded from a package, built in 41.3 s"
+    assert (result.compile_seconds, result.break_even_clips) == (None, None)
+
+
+def test_names_and_times_stand_in_one_order():
+    a, b = simulated(1, slower={"decode": 1.5})
+    found = compare(a, b).to_json()
+    whole = found["end_to_end"]
+    times = f"{whole['b_ms']:.0f} ms against {whole['a_ms']:.0f} ms"
+    said = end_to_end_said(found, "LoRA on", "LoRA off")
+    assert said.startswith("LoRA off is 1.")
+    assert f"slower, {said.split('slower, ')[1].split(', than')[0]}, than LoRA on: {times}" in said
+    equal = end_to_end_said(compare(*simulated(1)).to_json(), "eager", "compiled")
+    assert "between compiled and eager: " in equal
+    few = end_to_end_said(compare(*simulated(1, blocks=2)).to_json(), "eager", "compiled")
+    assert few.index("compiled") < few.index("eager")
 
 
 def test_too_few_blocks_give_no_verdict():

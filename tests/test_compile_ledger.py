@@ -3,13 +3,10 @@
 Run alone: ``python -m pytest tests/test_compile_ledger.py``.
 """
 
-from pathlib import Path
-
-import pytest
 import torch
 from torch._dynamo.utils import CompilationMetrics
 
-from profiling.measure.compile_stats import Watch, entry_of, explain, ledger_of
+from profiling.measure.compile_stats import Watch, entry_of, ledger_of
 
 
 def metric(**changes: object) -> CompilationMetrics:
@@ -103,28 +100,3 @@ def test_graph_breaks_are_counted_with_their_reason():
     watch = Watch()
     torch.compile(breaks, backend="eager")(torch.ones(2) * 3)
     assert sum(watch.read().breaks.values()) == 1
-
-
-@pytest.mark.slow
-def test_the_stages_are_whole_graphs_and_explaining_changes_nothing_here(speech_folder: Path):
-    def triple(x: torch.Tensor) -> torch.Tensor:
-        return x * 3
-
-    compiled = torch.compile(triple, backend="eager", dynamic=False)
-    compiled(torch.ones(3))
-    watch = Watch()
-    found = explain(str(speech_folder))
-    compiled(torch.ones(3))
-    assert watch.read().entries == ()  # what was compiled here still is
-    assert {name: stage["graphs"] for name, stage in found.items()} == {
-        "encoder": 1,
-        "projector": 1,
-        "prefill": 1,
-        "decode": 1,
-    }
-    assert all(stage["breaks"] == [] for stage in found.values())
-
-
-def test_a_model_that_is_not_there_cannot_be_explained(tmp_path: Path):
-    with pytest.raises(ValueError, match="cannot be explained"):
-        explain(str(tmp_path / "nothing"))

@@ -7,18 +7,15 @@ from __future__ import annotations
 
 import json
 
-import pandas as pd
 import plotly.graph_objects as go
 import pytest
 
 from core.phases import PHASES
-from figure_inputs import CEILINGS, COMPARISON, FASTER, LEDGER, PHASE_TIMES, ROOFLINE, RUN, events
+from figure_inputs import CEILINGS, COMPARISON, LEDGER, PHASE_TIMES, ROOFLINE, RUN, index
 from profiling.figures.comparison import (
     break_even_lines,
     comparison_bars,
-    phase_pair_bars,
     ratio_intervals,
-    scaling_lines,
 )
 from profiling.figures.memory_curves import memory_bars, memory_over_time
 from profiling.figures.phase_bars import phase_bars, run_bars
@@ -32,6 +29,7 @@ from profiling.figures.style import PHASE_COLOURS, PHASE_TITLES
 from profiling.figures.trace_views import operator_icicle, timeline, top_operators
 from profiling.trace.breakdown import operator_paths, operator_table
 from profiling.trace.memory_events import memory_curve
+from profiling.trace.trace_index import TraceIndex
 
 # Trace types and attributes of plotly.js 3.3 that our figures may use.
 TRACE_KEYS = {
@@ -62,19 +60,14 @@ AXIS_KEYS = {
 
 
 def every_figure() -> dict[str, go.Figure]:
-    trace = events()
+    trace = index()
     curve = memory_curve(trace)
-    lengths = pd.DataFrame(
-        {"audio_s": [3.0, 10.0], "phase": ["end_to_end"] * 2, "median_ms": [90.0, 300.0]}
-    )
     return {
         "phase_bars": phase_bars(PHASE_TIMES, 100.0),
         "run_bars": run_bars(RUN),
-        "phase_pair_bars": phase_pair_bars(RUN, FASTER),
         "comparison_bars": comparison_bars(COMPARISON),
         "ratio_intervals": ratio_intervals(COMPARISON),
         "break_even_lines": break_even_lines(COMPARISON),
-        "scaling_lines": scaling_lines(lengths),
         "token_latency": token_latency([{"index": n, "ms": 2.0 + n} for n in range(40)]),
         "memory_bars": memory_bars([{"phase": "encoder", "peak_bytes": 3e6}]),
         "memory_over_time": memory_over_time(curve, trace),
@@ -89,6 +82,7 @@ def every_figure() -> dict[str, go.Figure]:
 
 
 FIGURES = every_figure()
+EMPTY = TraceIndex(index().events.iloc[:0])
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -132,11 +126,10 @@ def test_every_phase_has_a_title_and_a_colour_of_its_own() -> None:
         (acceptance_bars({}), "no run used drafts"),
         (break_even_lines({**COMPARISON, "break_even_clips": None}), "compiling took"),
         (ratio_intervals({**COMPARISON, "phases": [], "end_to_end": {}}), "no phase"),
-        (operator_icicle(operator_paths(events().iloc[:0])), "no calls"),
-        (top_operators(operator_table(events().iloc[:0])), "no operators"),
-        (timeline(events().iloc[:0]), "no calls"),
-        (memory_over_time(memory_curve(events().iloc[:0]), events().iloc[:0]), "not recorded"),
-        (scaling_lines(pd.DataFrame({"audio_s": [], "phase": [], "median_ms": []})), "no runs"),
+        (operator_icicle(operator_paths(EMPTY)), "no calls"),
+        (top_operators(operator_table(EMPTY)), "no operators"),
+        (timeline(EMPTY), "no calls"),
+        (memory_over_time(memory_curve(EMPTY), EMPTY), "not recorded"),
     ],
 )
 def test_what_is_absent_is_said_and_not_drawn(figure: go.Figure, reason: str) -> None:

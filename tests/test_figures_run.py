@@ -10,9 +10,9 @@ import pytest
 
 from core.text.transcript import PhaseTime
 from figure_inputs import CEILINGS, LEDGER, PHASE_TIMES, ROOFLINE, RUN
-from profiling.figures.phase_bars import phase_bars, run_bars, with_other
+from profiling.figures.phase_bars import phase_bars, phase_rows, run_bars, with_other
 from profiling.figures.run_details import compile_bars, roofline_plot, token_latency
-from profiling.figures.style import format_ms
+from profiling.figures.units import format_bytes, format_ms
 
 
 def test_phases_come_in_the_order_of_the_pipeline_and_the_rest_is_other() -> None:
@@ -54,20 +54,44 @@ def test_milliseconds_for_people(ms: float, text: str) -> None:
     assert format_ms(ms) == text
 
 
+@pytest.mark.parametrize(
+    ("num_bytes", "text"),
+    [(0, "0 B"), (999.6e6, "1,000 MB"), (3e6, "3 MB"), (1.234e9, "1.23 GB"), (2e12, "2,000 GB")],
+)
+def test_bytes_for_people(num_bytes: float, text: str) -> None:
+    assert format_bytes(num_bytes) == text
+
+
+def test_all_numbers_of_an_axis_have_its_unit() -> None:
+    figure = phase_bars([PhaseTime("encoder", 500.0), PhaseTime("decode", 20_000.0)], 20_502.0)
+    (bar,) = figure.data
+    assert figure.layout.xaxis.title.text == "seconds"
+    assert list(bar.x) == [0.5, 20.0, pytest.approx(0.002)]
+    assert list(bar.text) == ["0.5 s", "20 s", "0.002 s"]
+
+
+def test_a_run_has_one_other_in_bars_and_table_alike() -> None:
+    (row,) = (row for row in phase_rows(RUN) if row["name"] == "other")
+    assert row["median_ms"] == 1.5
+    assert row["share"] == pytest.approx(0.1)
+    assert "other" not in [row["name"] for row in phase_rows({**RUN, "other_ms": None})]
+
+
 def test_whiskers_of_a_run_reach_the_90th_percentile_and_fit() -> None:
     figure = run_bars(RUN)
     (bars,) = figure.data
     assert list(bars.y) == ["encoder", "decode", "other"]
-    assert list(bars.x) == [6.0, 12.0, 2.0]
+    assert list(bars.x) == [6.0, 12.0, 1.5]  # what the run says, not 20 less the others
     assert list(bars.error_x.array) == [1.0, 18.0, 0.0]
     assert figure.layout.xaxis.range[1] > 30.0
 
 
-def test_first_token_is_apart_and_quantiles_need_enough_tokens() -> None:
-    tokens = [{"index": 0, "ms": 500.0}, *({"index": n, "ms": 10.0} for n in range(1, 30))]
-    names = [trace.name for trace in token_latency(tokens).data]
-    assert names == ["token", "median 10.0 ms", "p90 10.0 ms", "first token"]
-    assert "p90" not in " ".join(trace.name for trace in token_latency(tokens[:20]).data)
+def test_the_chart_of_tokens_says_the_run_s_own_inter_token_latency() -> None:
+    tokens = [{"index": n, "ms": 10.0} for n in range(1, 30)]
+    waits = {"median": 9.5, "p90": 12.0}
+    names = [trace.name for trace in token_latency(tokens, waits).data]
+    assert names == ["token", "median 9.5 ms", "p90 12.0 ms"]
+    assert [trace.name for trace in token_latency(tokens).data] == ["token"]
 
 
 def test_steps_of_compiling_add_up_and_unknown_ones_are_called_so() -> None:

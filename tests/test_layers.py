@@ -59,9 +59,6 @@ ROOMS: dict[str, dict[str, set[str]]] = {
 }
 GROUND = {"core": {"phases", "memory", "errors"}, "training": {"architecture", "saving"}}
 MOST_FILES = 25
-TODAY = pytest.mark.xfail(reason="core/transcription/encoder_view.py imports core.lab")
-PACKAGES = [pytest.param("core", marks=TODAY), *(name for name in ROOMS if name != "core")]
-UNUSED_TODAY = {"profiling.trace.trace_schema"}
 
 
 def python_files(name: str) -> list[Path]:
@@ -140,7 +137,7 @@ def test_imports_point_down(name: str):
         assert not wrong, f"{file.relative_to(ROOT)} imports {sorted(wrong)}"
 
 
-@pytest.mark.parametrize("package", PACKAGES)
+@pytest.mark.parametrize("package", ROOMS)
 def test_rooms_import_downwards(package: str):
     for room, imported in room_imports(package).items():
         allowed = rooms_below(ROOMS[package], room) | ({"ground"} if room != "ground" else set())
@@ -148,7 +145,7 @@ def test_rooms_import_downwards(package: str):
         assert not wrong, f"{package}/{room} imports {wrong}"
 
 
-@pytest.mark.parametrize("package", PACKAGES)
+@pytest.mark.parametrize("package", ROOMS)
 def test_rooms_import_each_other_in_no_circle(package: str):
     TopologicalSorter({r: set(below) for r, below in room_imports(package).items()}).prepare()
 
@@ -187,7 +184,7 @@ def test_every_module_is_imported_or_started():
     started = set(re.findall(r"(?:-m |\")([a-z_.0-9]+)", said))
     names = {module_name(f) for f in ours if f.name not in ("__init__.py", "__main__.py", "app.py")}
     known = {name for name in names if name.split(".")[0] in OURS}
-    assert known - used - started <= UNUSED_TODAY
+    assert not known - used - started
 
 
 def test_the_reader_of_rooms_knows_root_ground_and_folders():

@@ -119,7 +119,7 @@ def test_comparing_prints_verdicts_and_says_that_tokens_differ(
     assert status == 1  # the adapter changes the text
     assert "The tokens differ from the" in out
     assert "Words wrong: 100.0 % for A, 100.0 % for B." in out
-    assert "noise floor" in out
+    assert "noise, from running A twice" in out
 
 
 def test_comparing_gives_the_same_numbers_as_json(runs: Path, capsys: pytest.CaptureFixture[str]):

@@ -68,8 +68,10 @@ COMPARISON: dict[str, Any] = {
         "low": 0.6,
         "high": 0.8,
         "verdict": "1.4x faster, 1.2 to 1.7",
+        "shown": True,
     },
     "noise_floor": {},
+    "num_blocks": 20,
     "tokens_identical": True,
     "break_even_clips": None,
 }
@@ -183,10 +185,16 @@ def test_no_string_of_a_run_can_become_code(with_trace: bool):
     assert reader.numbers()["run"]["transcript_text"] == HOSTILE
 
 
+def test_markup_that_is_not_of_the_templates_is_escaped():
+    page = report_page.Page("a page", {})
+    page.parts.append("<b>by hand</b>")
+    assert "&lt;b&gt;by hand" in page.html()
+
+
 def test_a_trace_adds_its_tables_and_says_what_it_lacks():
     without, with_trace = read(run_report(RUN)), read(run_report(RUN, read_trace(TINY)))
-    assert "Dearest operators" not in without.words
-    assert "Dearest operators" in with_trace.words
+    assert "Most expensive operators" not in without.words
+    assert "Most expensive operators" in with_trace.words
     assert "no device events" in with_trace.words
     assert "device ms" not in with_trace.words  # an absent column, not one of zeros
 

@@ -21,7 +21,7 @@ from core.model.config import ModelConfig
 from core.phases import DECODE, ENCODER, PREFILL, PROJECTOR
 from profiling.measure.dispatch_overhead import dispatch_overhead_ms, shadow_config
 from profiling.roofline import counts
-from profiling.roofline.counts import Shape, count, shape_of
+from profiling.roofline.counts import Shape, count
 from profiling.roofline.machine_peaks import (
     GPUS,
     Ceiling,
@@ -149,7 +149,7 @@ def test_counted_operations_are_about_those_that_torch_counts():
 
 def test_a_token_of_granite_8b_reads_8_17_billion_weights():
     # https://github.com/ibm-granite: 40 layers, 4096 wide, 12800 inside, 49160 tokens, tied.
-    per_token = counts.parameters_per_token(BIG.decoder)
+    per_token = count(BIG, replace(TINY, num_new_tokens=2), element_bytes=1)[DECODE].weight_bytes
     assert per_token == pytest.approx(8.17e9, rel=0.001)
     assert 2 * per_token == pytest.approx(16.34e9, rel=0.001)
     assert 1000 * 2 * per_token / 4.8e12 == pytest.approx(3.40, abs=0.005)
@@ -173,8 +173,7 @@ def test_floors_of_the_published_h200_baseline(
     decode_ms: float,
     total_ms: float,
 ):
-    shape = shape_of(BIG, 50 * seconds, 7, new_tokens)
-    assert shape.num_prompt_tokens == {3: 37, 10: 109, 30: 307}[seconds]
+    shape = Shape(50 * seconds, {3: 37, 10: 109, 30: 307}[seconds], new_tokens)
     rows = roofline(count(BIG, shape, element_bytes=2), GPUS["H200"], "bfloat16")
     floor = {row.name: row.floor_ms for row in rows}
     assert floor[ENCODER] == pytest.approx(encoder_ms, rel=0.05)

@@ -251,6 +251,6 @@ def test_the_app_transcribes_with_it_and_lists_it_among_its_models(
     service = TranscriptionService(model="tiny", device="cpu")
     result = service.transcribe(str(sound), Settings(model=str(folder)))
     assert result.text
-    card = next(card for card in service.cards() if card.name == str(folder))
+    card = next(card for card in service.summaries() if card.name == str(folder))
     assert card.title == "A toy"
     assert card.loaded

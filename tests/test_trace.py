@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from chrome_trace import validate_chrome_trace
 from profiling.trace.events import read_trace
 from profiling.trace.trace_columns import EVENT_COLUMNS
 from profiling.trace.trace_file import TraceError
-from profiling.trace.trace_schema import validate_chrome_trace
 
 TINY = Path(__file__).parent / "data" / "tiny_trace.json"
 

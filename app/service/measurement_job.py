@@ -21,10 +21,9 @@ from app.service.updates import CancelledBeforeStart
 from app.service.worker import CancelToken
 from core import Lab
 from core.errors import UserError
-from profiling.measure.plan import workload_on
 from profiling.measure.timed_pass import TimingSettings as Plan
 from profiling.measure.timing import Cancelled
-from profiling.measure.workload import ClipInfo, Workload
+from profiling.measure.workload import ClipInfo, Workload, WorkloadChoices, workload_on
 from profiling.roofline.machine_peaks import Ceilings, measure_ceilings
 from profiling.runs.session import measure
 from profiling.runs.store import RunStore
@@ -204,13 +203,15 @@ def _plans(
         workload_on(
             lab,
             clip,
-            model=_model_name(one.model),
-            engine=one.engine,
-            lora=one.lora,
-            adapter=one.adapter or None,
-            decoding=one.decoding,
-            max_new_tokens=int(one.max_new_tokens),
-            ignore_eos=options.fixed_length,
+            WorkloadChoices(
+                model=_model_name(one.model),
+                engine=one.engine,
+                lora=one.lora,
+                adapter=one.adapter or None,
+                decoding=one.decoding,
+                max_new_tokens=int(one.max_new_tokens),
+                ignore_eos=options.fixed_length,
+            ),
         )
         for lab, one in zip(labs, settings, strict=True)
     ]

@@ -64,18 +64,17 @@ class ProfileLibrary:
         self._lock = Lock()
 
     def choices(self, session: str) -> list[ProfileChoice]:
-        """List everything this visitor may look at: the newest of their own first."""
+        """List what this visitor may look at: the newest of their own first, stopped runs last."""
         own = self._own(session)
-        found = [ProfileChoice(f"own:{e.id}", _title(e)) for e in own.entries() if e.broken is None]
-        found += [ProfileChoice(f"trace:{f.name}", f.name[4:]) for f in reversed(_traces(own.root))]
-        if self._kept is not None:
-            found += [
-                ProfileChoice(f"kept:{e.id}", _title(e)) for e in self._kept.entries() if _whole(e)
-            ]
+        runs = [("own", entry) for entry in own.entries()]
+        runs += [("kept", entry) for entry in (self._kept.entries() if self._kept else ())]
+        readable = [(kind, entry) for kind, entry in runs if _whole(entry)]
+        stopped = [_choice(kind, entry) for kind, entry in readable if entry.stopped]
+        done = [_choice(kind, entry) for kind, entry in readable if not entry.stopped]
+        traces = [ProfileChoice(f"trace:{f.name}", f.name[4:]) for f in reversed(_traces(own.root))]
         shipped = (e for e in self._shipped.entries() if _whole(e))
-        return found + [
-            ProfileChoice(f"shipped:{e.id}", f"{_title(e)} (an example)") for e in shipped
-        ]
+        examples = [ProfileChoice(f"shipped:{e.id}", f"{_title(e)} (an example)") for e in shipped]
+        return [*done, *traces, *examples, *stopped]
 
     def store(self, session: str) -> tuple[RunStore, str]:
         """Return where a visitor's new runs go, and the prefix of their keys."""
@@ -197,7 +196,12 @@ def _whole(entry: RunEntry) -> bool:
     return entry.broken is None
 
 
+def _choice(kind: str, entry: RunEntry) -> ProfileChoice:
+    return ProfileChoice(f"{kind}:{entry.id}", _title(entry))
+
+
 def _title(entry: RunEntry) -> str:
     """Return the title of a run in the list, with its date."""
     day = entry.created[:16].replace("T", " ")
-    return f"{entry.title}, {day}" if day else entry.title
+    parts = (entry.title, day, "stopped early" if entry.stopped else "")
+    return ", ".join(part for part in parts if part)

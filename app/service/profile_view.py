@@ -10,7 +10,6 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from html import escape
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -19,12 +18,9 @@ import plotly.graph_objects as go
 
 from app.service.profile_library import SelectedProfile
 from core.errors import UserError
-from profiling.figures.run_details import acceptance_bars, token_latency
-from profiling.measure.metrics import DEFINITIONS
 from profiling.report import sections
 from profiling.report.page import Page
 from profiling.report.report import run_report
-from profiling.trace.call_tree import nest
 from profiling.trace.events import Trace, read_trace
 from profiling.trace.memory_events import memory_peaks
 from profiling.trace.trace_tables import trace_tables
@@ -95,11 +91,8 @@ def _of_run(
 ) -> None:
     run = sections.without_path(chosen.run or {})
     sections.phases(found["Phases"], run)
-    found["Phases"].heading("Time per token", DEFINITIONS["inter_token_ms"][2])
-    found["Phases"].figure(token_latency(run.get("tokens") or ()), "Milliseconds per new token")
-    if run.get("draft"):
-        found["Phases"].heading("Drafts", DEFINITIONS["acceptance"][2])
-        found["Phases"].figure(acceptance_bars({"drafts": run["draft"]}), "Drafted tokens kept")
+    sections.token_times(found["Phases"], run)
+    sections.drafts(found["Phases"], {"drafts": run})
     sections.memory(found["Memory"], run, trace)
     sections.compiling(found["Compiling"], run)
     sections.circumstances(found["Machine"], {"": run})
@@ -116,7 +109,7 @@ def _of_trace(
     for name in ("Phases", "Roofline", "Compiling", "Machine"):
         found[name].note(NOT_IN_TRACE)
     if trace is not None:
-        peaks = memory_peaks(trace.events)
+        peaks = memory_peaks(trace.index)
         rows = [{"phase": p.phase, "peak_bytes": int(p.peak_bytes)} for p in peaks.itertuples()]
         sections.memory(found["Memory"], {"memory": rows}, trace)
     _of_events({}, trace, found)
@@ -129,23 +122,22 @@ def _of_events(
         for name in ("Timeline", "Operators"):
             found[name].note(NO_TRACE)
         return
-    calls = nest(trace.events)
-    sections.over_time(found["Timeline"], run, trace, calls=calls)
-    sections.idle(found["Timeline"], trace, calls=calls)
-    sections.operators(found["Operators"], trace, calls=calls)
+    sections.over_time(found["Timeline"], run, trace)
+    sections.idle(found["Timeline"], trace)
+    sections.operators(found["Operators"], trace)
 
 
 def _head(chosen: SelectedProfile, trace: Trace | None) -> str:
     """Format title, date and machine, warnings, the numbers, the text."""
     page = Page("", {})
     if chosen.run is None:
-        page.parts.append(f"<h2>{escape(chosen.title)}</h2>")
+        page.heading(chosen.title)
         page.note(TRACE_ALONE)
         sections.warnings(page, trace.notes if trace else ())
         return "".join(page.parts)
     run, machine = chosen.run, chosen.run.get("machine") or {}
     work = run.get("workload") or {}
-    page.parts.append(f"<h2>{escape(sections.label_of(run))}</h2>")
+    page.heading(sections.label_of(run))
     what = f"{work.get('model', 'a model')}, {work.get('dtype', '')} on {work.get('device', '')}"
     page.note(f"{what}; recorded {str(run.get('created', ''))[:10]}. Run {run.get('id', '')}.")
     if chosen.elsewhere:

@@ -17,10 +17,9 @@ from app.service.measurement_job import (
     MeasurementStage,
 )
 from app.wording import phrases
-from profiling.figures.style import END_TO_END, format_ms
 from profiling.report.columns import COMPARISON_COLUMNS
 from profiling.report.page import Page
-from profiling.statistics.intervals import FEWEST_BLOCKS
+from profiling.report.sentences import end_to_end_said, verdict_rows
 from profiling.statistics.text_agreement import agreement_said
 
 READY = "Choose a recording and what to compare, then press Compare."
@@ -88,17 +87,7 @@ def progress_html(doing: MeasurementProgress) -> str:
 def verdict(measured: MeasurementResult) -> str:
     """State the answer in one sentence."""
     a, b = names(*measured.runs)
-    found = measured.comparison or {}
-    said = str(found["end_to_end"]["verdict"])
-    whole = found["end_to_end"]
-    times = f"{format_ms(whole['a_ms'])} against {format_ms(whole['b_ms'])}"
-    if whole["shown"]:
-        times = f"{format_ms(whole['b_ms'])} against {format_ms(whole['a_ms'])}"
-        return f"{_capital(b)} is {said}, than {a}: {times} from end to end."
-    if found["num_blocks"] < FEWEST_BLOCKS:
-        so_far = f"{a} {format_ms(whole['a_ms'])}, {b} {format_ms(whole['b_ms'])}"
-        return f"{_capital(said)}. So far: {so_far}."
-    return f"{_capital(said)} between {a} and {b}: {times} from end to end."
+    return end_to_end_said(measured.comparison or {}, a, b)
 
 
 def answer_html(measured: MeasurementResult) -> str:
@@ -108,7 +97,7 @@ def answer_html(measured: MeasurementResult) -> str:
         f"<p class='verdict'>{escape(verdict(measured))}</p>",
         f"<p>{escape(agreement_said(found))}</p>",
     ]
-    if found.get("compile_seconds") is not None:
+    if found.get("compile_seconds") is not None or found.get("packaged_seconds") is not None:
         lines.append(f"<p>{escape(phrases.sentence(found['break_even']))}</p>")
     warned = [*dict.fromkeys(w for run in measured.runs for w in run.get("warnings") or ())]
     for warning in (*warned, *found.get("warnings", ())):
@@ -146,10 +135,5 @@ def _piece(some: Sequence[str], differs: bool) -> str:
 def table_html(found: Mapping[str, Any]) -> str:
     """Format phases, ratios, intervals and verdicts."""
     page = Page("", {})
-    whole = {"name": END_TO_END, **found["end_to_end"]}
-    page.table([*found["phases"], whole], COMPARISON_COLUMNS)
+    page.table(verdict_rows(found), COMPARISON_COLUMNS)
     return "".join(page.parts)
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

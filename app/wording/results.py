@@ -13,7 +13,8 @@ from app.wording.phrases import count, num_bytes, seconds, sentence
 from core.text.transcript import Transcript
 from core.transcription.clip import STOPPED
 from profiling.figures.phase_bars import with_other
-from profiling.figures.style import PHASE_TITLES, format_ms
+from profiling.figures.style import PHASE_TITLES
+from profiling.figures.units import format_ms
 
 UNSURE_BELOW = 0.6  # words below this probability are marked
 MOST_UNSURE = 5

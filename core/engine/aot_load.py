@@ -103,6 +103,7 @@ def ready_engine(
             logger.warning("%s; python -m core package makes a new one", ledger.refused)
             continue
         ledger.packaged, ledger.refused = tuple(sorted(graphs)), None
+        ledger.packaged_seconds = sum(read_manifest(folder).graphs.values())
         return compiled_engine(model, ledger, packaged=partial(Packaged, graphs, model))
     return compiled_engine(model, ledger)
 

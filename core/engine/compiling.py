@@ -56,12 +56,14 @@ class CompileError(UserError):
 class CompileLedger:
     """What compiling cost. seconds: stage -> seconds of the calls that had to compile.
 
-    packaged: graphs that came compiled, from a package. refused: why a package was not used.
+    packaged: graphs that came compiled, from a package; packaged_seconds: what building it took.
+    refused: why a package was not used.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
     graphs: dict[str, int] = field(default_factory=dict)
     packaged: tuple[str, ...] = ()
+    packaged_seconds: float | None = None
     refused: str | None = None
 
 

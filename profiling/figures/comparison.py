@@ -1,4 +1,4 @@
-"""Several runs -> figures: phases side by side, ratios, when compiling pays off, clip lengths.
+"""Two runs -> figures: phases side by side, ratios, when compiling pays off.
 
 In: runs and a comparison as their JSON states them. Out: ``go.Figure``; A is always blue, B
 always orange.
@@ -10,12 +10,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import pandas as pd
 import plotly.graph_objects as go
 
 from core.phases import PHASES
-from core.text.transcript import PhaseTime
-from profiling.figures.phase_bars import with_other
 from profiling.figures.style import (
     BAR_PX,
     END_TO_END,
@@ -24,74 +21,55 @@ from profiling.figures.style import (
     INK,
     OTHER,
     SECOND,
+    bars_in,
     colour_of,
     dressed,
     empty,
-    format_ms,
-    logarithmic,
-    millisecond_bars,
     named_rows,
     see_through,
     shortened,
     title_of,
     titled,
 )
+from profiling.figures.units import time_unit
 
 LONGEST_LABEL = 30  # about as much as a phone is wide
-
-
-def phase_pair_bars(
-    a: Mapping[str, Any], b: Mapping[str, Any], labels: tuple[str, str] = ("A", "B")
-) -> go.Figure:
-    """Two runs side by side: for each phase the bar of ``a`` above that of ``b``, medians in ms."""
-    times = []
-    for run in (a, b):
-        rows = [row for row in run["phases"] if row["name"] != OTHER]
-        listed = [PhaseTime(row["name"], float(row["median_ms"])) for row in rows]
-        whole = with_other(listed, float(run["end_to_end_ms"]))
-        times.append({row.name: row.ms for row in whole})
-    return _pair_bars(times[0], times[1], labels)
 
 
 def comparison_bars(
     comparison: Mapping[str, Any], labels: tuple[str, str] = ("A", "B")
 ) -> go.Figure:
-    """As :func:`phase_pair_bars`, with the times that the comparison's ratios are made of."""
-    times = [
+    """Draw each phase's bar of A above that of B, with the times of the comparison's table."""
+    a_ms, b_ms = (
         {row["name"]: row[key] for row in comparison["phases"] if row.get(key) is not None}
         for key in ("a_ms", "b_ms")
-    ]
-    return _pair_bars(times[0], times[1], labels)
-
-
-def _pair_bars(
-    a_ms: Mapping[str, float], b_ms: Mapping[str, float], labels: tuple[str, str]
-) -> go.Figure:
+    )
     found = a_ms.keys() | b_ms.keys()
     names = [name for name in (*PHASES, *sorted(found - {*PHASES, OTHER}), OTHER) if name in found]
     if not names:
         return empty("neither run has phases")
+    longest = max([*a_ms.values(), *b_ms.values()])
+    unit = time_unit(longest)
     figure = go.Figure()
     for times, label, colour in zip((a_ms, b_ms), labels, (FIRST, SECOND), strict=True):
         values = [times.get(name) for name in names]
         figure.add_bar(
             name=shortened(label, LONGEST_LABEL),
-            x=values,
+            x=unit.scaled(values),
             y=[title_of(name) for name in names],
             orientation="h",
             marker={"color": colour},
-            text=["" if value is None else format_ms(value) for value in values],
+            text=["" if value is None else unit.write(value) for value in values],
             textposition="outside",
             cliponaxis=False,
-            hovertemplate="%{y}: %{x:.2f} ms<extra>%{fullData.name}</extra>",
+            hovertemplate=f"%{{y}}: %{{x:.2f}} {unit.symbol}<extra>%{{fullData.name}}</extra>",
         )
-    longest = max([*a_ms.values(), *b_ms.values()])
-    figure = millisecond_bars(figure, len(names) * 2 - 1, longest, legend=True)
+    figure = bars_in(unit, figure, len(names) * 2 - 1, longest, legend=True)
     return figure.update_layout(barmode="group", bargap=0.2, bargroupgap=0.05)
 
 
 def ratio_intervals(comparison: Mapping[str, Any]) -> go.Figure:
-    """b's time over a's per phase, with its 95 % interval; a band shows what equal runs gave.
+    """Return a chart of b's time over a's per phase with 95 % intervals; a band is the noise.
 
     Left of 1: b is faster. Phases that one run lacks are left out.
     """
@@ -114,7 +92,7 @@ def ratio_intervals(comparison: Mapping[str, Any]) -> go.Figure:
                 y=[name, name],
                 mode="lines",
                 line={"color": see_through(INK, 0.35), "width": 14},
-                hovertemplate=f"equal runs: {low:.3f} to {high:.3f}<extra></extra>",
+                hovertemplate=f"A against itself: {low:.3f} to {high:.3f}<extra></extra>",
             )
     figure.add_scatter(
         x=ratios,
@@ -145,7 +123,7 @@ def ratio_intervals(comparison: Mapping[str, Any]) -> go.Figure:
 
 
 def _ratio_axis(reach: float) -> dict[str, Any]:
-    """A logarithmic axis around 1, with the marks that fit."""
+    """Return a logarithmic axis around 1, with the marks that fit."""
     marks = (0.01, 0.1, 0.25, 0.5, 0.8, 0.9, 0.95, 1, 1.05, 1.1, 1.25, 2, 4, 10, 100)
     near = [mark for mark in marks if abs(math.log10(mark)) <= reach]
     far_apart = [mark for mark in near if mark == 1 or abs(math.log10(mark)) > reach / 5]
@@ -159,7 +137,7 @@ def _ratio_axis(reach: float) -> dict[str, Any]:
 
 
 def break_even_lines(comparison: Mapping[str, Any]) -> go.Figure:
-    """Seconds spent after so many clips, compiling included: where the lines cross it has paid."""
+    """Draw seconds spent after so many clips, compiling included: it has paid where lines cross."""
     whole = comparison["end_to_end"]
     seconds, clips = comparison.get("compile_seconds"), comparison.get("break_even_clips")
     if not seconds or not clips or not whole.get("a_ms") or not whole.get("b_ms"):
@@ -189,42 +167,4 @@ def break_even_lines(comparison: Mapping[str, Any]) -> go.Figure:
         legend=True,
         x=titled("clips") | {"rangemode": "tozero"},
         y=titled("seconds") | {"rangemode": "tozero"},
-    )
-
-
-def scaling_lines(table: pd.DataFrame) -> go.Figure:
-    """How each phase grows with the recording; below the dotted line is faster than speech.
-
-    Args:
-        table: columns audio_s, phase, median_ms; the phase "end_to_end" is drawn in ink.
-    """
-    if table.empty:
-        return empty("no runs at different lengths")
-    figure = go.Figure()
-    for phase in dict.fromkeys(table["phase"]):
-        rows = table[table["phase"] == phase].sort_values("audio_s")
-        whole = phase == END_TO_END
-        figure.add_scatter(
-            name=title_of(phase),
-            x=rows["audio_s"].tolist(),
-            y=rows["median_ms"].tolist(),
-            mode="lines+markers",
-            line={"color": INK if whole else colour_of(phase), "width": 4 if whole else 2},
-            hovertemplate=f"{title_of(phase)}, %{{x:.1f}} s: %{{y:.1f}} ms<extra></extra>",
-        )
-    lengths = [float(table["audio_s"].min()), float(table["audio_s"].max())]
-    figure.add_scatter(
-        name="as long as it was spoken",
-        x=lengths,
-        y=[1000 * length for length in lengths],
-        mode="lines",
-        line={"color": INK, "width": 1, "dash": "dot"},
-        hoverinfo="skip",
-    )
-    return dressed(
-        figure,
-        height=320,
-        legend=True,
-        x=titled("seconds of recording") | {"rangemode": "tozero"},
-        y=titled("milliseconds") | logarithmic(),
     )

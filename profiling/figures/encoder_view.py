@@ -19,7 +19,7 @@ COLOURS = [[0.0, "#101418"], [0.5, "#0f62a5"], [0.8, "#5fb3e6"], [1.0, "#fdf6d8"
 
 
 def heard_figure(view: EncoderView) -> go.Figure:
-    """The log-mel features above, the CTC head's characters and their probability below."""
+    """Draw log-mel features above, the CTC head's characters and their probability below."""
     mel = shrunk(view.mel, MAX_COLUMNS, MAX_ROWS)
     length_s = view.frame_s * len(view.speech)
     step_s = length_s / mel.shape[0]
@@ -70,7 +70,7 @@ def heard_figure(view: EncoderView) -> go.Figure:
 
 
 def shrunk(mel: NDArray[np.float32], columns: int, rows: int) -> NDArray[np.float32]:
-    """Frames and bands [M, bands], averaged down to at most ``columns`` by ``rows``."""
+    """Average frames and bands [M, bands] down to at most ``columns`` by ``rows``."""
     for axis, most in ((0, columns), (1, rows)):
         groups = np.array_split(mel, min(most, mel.shape[axis]), axis=axis)
         mel = np.stack([group.mean(axis=axis) for group in groups], axis=axis)

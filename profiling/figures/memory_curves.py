@@ -1,6 +1,6 @@
 """Memory -> figures: over time with a band for each phase, and the peak of each phase.
 
-In: the curve of :mod:`profiling.trace.memory_events` with the trace's events, or the peaks in
+In: the curve of :mod:`profiling.trace.memory_events` with the trace's index, or the peaks in
 ``run.json``. Out: ``go.Figure``; where nothing was recorded, one that says so.
 """
 
@@ -16,61 +16,62 @@ import plotly.graph_objects as go
 
 from profiling.figures.style import (
     INK,
+    bars_in,
     colour_of,
     dressed,
     empty,
-    format_bytes,
-    millisecond_bars,
     see_through,
     title_of,
     titled,
 )
-from profiling.trace.call_tree import phase_segments, phase_spans
+from profiling.figures.units import byte_unit, time_unit
+from profiling.trace.trace_index import TraceIndex
 
 MAX_POINTS = 4000
 MAX_BANDS = 120
 NS_PER_MS = 1e6
 
 
-def memory_over_time(curve: pd.DataFrame, events: pd.DataFrame) -> go.Figure:
-    """Allocated megabytes over time, with a band for each phase; peaks are never thinned out.
+def memory_over_time(curve: pd.DataFrame, index: TraceIndex) -> go.Figure:
+    """Return a chart of memory over time, with a band for each phase; no peak is thinned out.
 
     Args:
         curve: of :func:`profiling.trace.memory_events.memory_curve`.
-        events: of the same trace, for the bands.
+        index: of the same trace, for the bands.
     """
     if curve.empty:
         return empty("memory was not recorded in this trace")
+    unit = byte_unit(curve["allocated_bytes"].abs().max())
+    times = time_unit(curve["ts_us"].max() / 1000)
     figure = go.Figure()
     dashes = cycle(("solid", "dash", "dot"))
     for device, dash in zip(dict.fromkeys(curve["device"]), dashes, strict=False):
         rows = curve[curve["device"] == device]
-        times_ms = rows["ts_us"].to_numpy() / 1000
-        levels = rows["allocated_bytes"].to_numpy() / 1e6
+        moments = rows["ts_us"].to_numpy() / 1000 / times.size
+        levels = rows["allocated_bytes"].to_numpy() / unit.size
         kept = _extremes(levels, MAX_POINTS)
         figure.add_scatter(
             name=device,
-            x=times_ms[kept].tolist(),
+            x=moments[kept].tolist(),
             y=levels[kept].tolist(),
             mode="lines",
             line={"color": INK, "width": 1.5, "shape": "hv", "dash": dash},
-            hovertemplate="%{x:.2f} ms: %{y:.3f} MB<extra></extra>",
+            hovertemplate=f"%{{x:.2f}} {times.symbol}: %{{y:.3f}} {unit.symbol}<extra></extra>",
         )
-    segments = phase_segments(phase_spans(events))
-    for phase, start, end in _bands(segments):
+    for phase, start, end in _bands(index.segments):
         figure.add_shape(
             type="rect",
             xref="x",
             yref="paper",
-            x0=start / NS_PER_MS,
-            x1=end / NS_PER_MS,
+            x0=start / NS_PER_MS / times.size,
+            x1=end / NS_PER_MS / times.size,
             y0=0,
             y1=1,
             fillcolor=see_through(colour_of(phase), 0.25),
             line={"width": 0},
             layer="below",
         )
-    for phase in dict.fromkeys(segments["phase"]):
+    for phase in dict.fromkeys(index.segments["phase"]):
         figure.add_scatter(
             name=title_of(phase),
             x=[None],
@@ -82,13 +83,13 @@ def memory_over_time(curve: pd.DataFrame, events: pd.DataFrame) -> go.Figure:
         figure,
         height=280,
         legend=True,
-        x=titled("milliseconds"),
-        y=titled("MB above the start"),
+        x=titled(times.title),
+        y=titled(f"{unit.symbol} above the start"),
     )
 
 
 def _extremes(levels: np.ndarray, most: int) -> np.ndarray:
-    """Places to keep so that every stretch keeps its first, lowest, highest and last value."""
+    """Return places so that every stretch keeps its first, lowest, highest and last value."""
     if len(levels) <= most:
         return np.arange(len(levels))
     pieces = np.array_split(np.arange(len(levels)), most // 4)
@@ -106,7 +107,7 @@ def _extremes(levels: np.ndarray, most: int) -> np.ndarray:
 
 
 def _bands(segments: pd.DataFrame) -> list[tuple[str, int, int]]:
-    """Neighbouring stays in one phase as one band; at most :data:`MAX_BANDS`, longest first."""
+    """Join neighbouring spans of a phase; at most :data:`MAX_BANDS`, longest first."""
     bands: list[tuple[str, int, int]] = []
     for phase, start, end in segments.itertuples(index=False):
         if bands and bands[-1][0] == phase:
@@ -117,22 +118,22 @@ def _bands(segments: pd.DataFrame) -> list[tuple[str, int, int]]:
 
 
 def memory_bars(memory: Sequence[Mapping[str, Any]]) -> go.Figure:
-    """The most memory each phase needed above what was there when it began."""
+    """Draw the most memory each phase needed above what was there when it began."""
     rows = [row for row in memory if row.get("peak_bytes") is not None]
     if not rows:
         return empty("memory was not recorded")
-    values = [row["peak_bytes"] / 1e6 for row in rows]
+    peaks = [float(row["peak_bytes"]) for row in rows]
+    unit = byte_unit(max(peaks))
     figure = go.Figure(
         go.Bar(
-            x=values,
+            x=unit.scaled(peaks),
             y=[title_of(row["phase"]) for row in rows],
             orientation="h",
             marker={"color": [colour_of(row["phase"]) for row in rows]},
-            text=[format_bytes(row["peak_bytes"]) for row in rows],
+            text=[unit.write(peak) for peak in peaks],
             textposition="outside",
             cliponaxis=False,
-            hovertemplate="%{y}: %{x:.2f} MB<extra></extra>",
+            hovertemplate=f"%{{y}}: %{{x:.2f}} {unit.symbol}<extra></extra>",
         )
     )
-    figure = millisecond_bars(figure, len(rows), max(values))
-    return figure.update_xaxes(titled("megabytes"))
+    return bars_in(unit, figure, len(rows), max(peaks))

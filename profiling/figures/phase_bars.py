@@ -17,18 +17,12 @@ import plotly.graph_objects as go
 
 from core.phases import PHASES
 from core.text.transcript import PhaseTime
-from profiling.figures.style import (
-    INK,
-    OTHER,
-    colour_of,
-    format_ms,
-    millisecond_bars,
-    title_of,
-)
+from profiling.figures.style import INK, OTHER, bars_in, colour_of, title_of
+from profiling.figures.units import time_unit
 
 
 def with_other(phases: Iterable[PhaseTime], end_to_end_ms: float) -> list[PhaseTime]:
-    """The phases in the order of :data:`core.phases.PHASES`, then the rest as "other".
+    """Return one request's phases in the order of the pipeline, then the rest as "other".
 
     Args:
         phases: times in ms; a phase that occurs twice is added up.
@@ -44,56 +38,75 @@ def with_other(phases: Iterable[PhaseTime], end_to_end_ms: float) -> list[PhaseT
     return [*ordered, PhaseTime(OTHER, rest)]
 
 
+def phase_rows(run: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return a run's rows of phases in the order of the pipeline, then "other", where it is known.
+
+    "other" is the median, over the runs, of end-to-end time in no phase. Medians of parts do not
+    add up to the median of the whole, so it is never what is left between those.
+    """
+    found = {row["name"]: dict(row) for row in run["phases"]}
+    shares = [row["share"] for row in found.values() if row.get("share") is not None]
+    if run.get("other_ms") is not None and OTHER not in found:
+        share = max(0.0, 1 - sum(shares)) if len(shares) == len(found) else None
+        found[OTHER] = {"name": OTHER, "median_ms": run["other_ms"], "share": share}
+    known = [name for name in PHASES if name in found]
+    unknown = [name for name in found if name not in (*PHASES, OTHER)]
+    rest = [OTHER] if OTHER in found else []
+    return [found[name] for name in (*known, *unknown, *rest)]
+
+
 def phase_bars(phases: Sequence[PhaseTime], end_to_end_ms: float) -> go.Figure:
-    """Where the time of one request went: a horizontal bar per phase, milliseconds along the axis.
+    """Return bars of where the time of one request went, the first phase on top.
 
     Args:
         phases: times in ms, as in ``Transcript.phases``.
         end_to_end_ms: the whole request; what no phase explains becomes the bar "other".
-
-    Returns:
-        One bar trace, first phase on top; the value of each bar is written beside it.
     """
-    rows = with_other(phases, end_to_end_ms)
-    values = [row.ms for row in rows]
-    figure = go.Figure(
-        go.Bar(
-            x=values,
-            y=[title_of(row.name) for row in rows],
-            orientation="h",
-            marker={"color": [colour_of(row.name) for row in rows]},
-            text=[format_ms(value) for value in values],
-            textposition="outside",
-            cliponaxis=False,
-            hovertemplate="%{y}: %{x:.2f} ms<extra></extra>",
-        )
-    )
-    return millisecond_bars(figure, len(rows), max(values))
+    return _bars([(row.name, row.ms, row.ms) for row in with_other(phases, end_to_end_ms)])
 
 
 def run_bars(run: Mapping[str, Any]) -> go.Figure:
-    """:func:`phase_bars` of a run's medians, with a whisker up to the 90th percentile."""
-    times = [PhaseTime(row["name"], float(row["median_ms"])) for row in run["phases"]]
-    figure = phase_bars([time for time in times if time.name != OTHER], float(run["end_to_end_ms"]))
-    p90 = {title_of(row["name"]): row.get("p90_ms") for row in run["phases"]}
+    """Draw a run's median time by phase, with whiskers up to the 90th percentile."""
+    rows = phase_rows(run)
+    medians = [float(row["median_ms"]) for row in rows]
+    reach = [float(row.get("p90_ms") or ms) for row, ms in zip(rows, medians, strict=True)]
+    names = [row["name"] for row in rows]
+    figure = _bars(list(zip(names, medians, reach, strict=True)))
     (bars,) = figure.data
-    above = [
-        max(0.0, (p90.get(name) or value) - value)
-        for name, value in zip(bars.y, bars.x, strict=True)
-    ]
+    unit = time_unit(max(reach, default=0.0))
     bars.error_x = {
         "type": "data",
         "symmetric": False,
-        "array": above,
-        "arrayminus": [0.0] * len(above),
+        "array": [max(0.0, far - ms) / unit.size for far, ms in zip(reach, medians, strict=True)],
+        "arrayminus": [0.0] * len(rows),
         "color": INK,
         "thickness": 1.5,
         "width": 4,
     }
-    reach = max(value + more for value, more in zip(bars.x, above, strict=True))
-    figure.update_xaxes(range=[0, reach * 1.05 if reach > 0 else 1])
     # Numbers would lie on the whiskers.
     bars.text, bars.textposition = None, "none"
-    bars.customdata = [[name_p90] for name_p90 in (p90.get(name) for name in bars.y)]
-    bars.hovertemplate = "%{y}: median %{x:.2f} ms, p90 %{customdata[0]:.2f} ms<extra></extra>"
+    bars.customdata = [
+        [unit.write(ms), unit.write(row["p90_ms"]) if row.get("p90_ms") else "not known"]
+        for row, ms in zip(rows, medians, strict=True)
+    ]
+    bars.hovertemplate = "%{y}: median %{customdata[0]}, p90 %{customdata[1]}<extra></extra>"
     return figure
+
+
+def _bars(rows: Sequence[tuple[str, float, float]]) -> go.Figure:
+    """Draw bars of (phase, ms, how far the axis must reach in ms)."""
+    longest = max((reach for _, _, reach in rows), default=0.0)
+    unit = time_unit(longest)
+    figure = go.Figure(
+        go.Bar(
+            x=unit.scaled(ms for _, ms, _ in rows),
+            y=[title_of(name) for name, _, _ in rows],
+            orientation="h",
+            marker={"color": [colour_of(name) for name, _, _ in rows]},
+            text=[unit.write(ms) for _, ms, _ in rows],
+            textposition="outside",
+            cliponaxis=False,
+            hovertemplate=f"%{{y}}: %{{x:.2f}} {unit.symbol}<extra></extra>",
+        )
+    )
+    return bars_in(unit, figure, len(rows), longest)

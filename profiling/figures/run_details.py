@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import plotly.graph_objects as go
 
 from profiling.figures.style import (
@@ -26,9 +25,8 @@ from profiling.figures.style import (
     title_of,
     titled,
 )
+from profiling.figures.units import time_unit
 
-# Fewer samples than this say nothing certain about the quantile (1 - q**n >= 0.95).
-LEAST_FOR_QUANTILE = {50: 5, 90: 29, 95: 59, 99: 299}
 STEPS = {
     "trace_s": "tracing",
     "autograd_s": "autograd",
@@ -38,61 +36,52 @@ STEPS = {
 UNKNOWN_STEP = "unknown"
 
 
-def token_latency(tokens: Sequence[Mapping[str, Any]]) -> go.Figure:
-    """Milliseconds per new token, with the quantiles that so many tokens can show.
+def token_latency(
+    tokens: Sequence[Mapping[str, Any]], inter_token_ms: Mapping[str, float] | None = None
+) -> go.Figure:
+    """Return a chart of the time of each new token after the first, with median and p90.
 
     Args:
-        tokens: {"index", "ms"} each; index 0 is the first token, which the prefill makes: it is
-            drawn apart and counts in no quantile.
+        tokens: {"index", "ms"} each; the first new token is no. 0 and is not drawn.
+        inter_token_ms: {"median", "p90"} of the run's metrics, so that chart and number agree.
     """
     later = [token for token in tokens if token["index"] != 0]
     if not later:
         return empty("fewer than two new tokens: there is no time between tokens")
     index, ms = ([token[key] for token in later] for key in ("index", "ms"))
+    unit = time_unit(max(ms))
     figure = go.Figure()
     figure.add_scatter(
         name="token",
         x=index,
-        y=ms,
+        y=unit.scaled(ms),
         mode="markers" if len(later) > 200 else "lines+markers",
         marker={"color": colour_of("decode"), "size": 5},
         line={"color": colour_of("decode"), "width": 1},
-        hovertemplate="token %{x}: %{y:.2f} ms<extra></extra>",
+        hovertemplate=f"token %{{x}}: %{{y:.2f}} {unit.symbol}<extra></extra>",
     )
-    for (quantile, least), dash in zip(
-        LEAST_FOR_QUANTILE.items(), ("solid", "dash", "dot", "dot"), strict=True
-    ):
-        if len(ms) >= least:
-            value = float(np.percentile(ms, quantile))
-            name = "median" if quantile == 50 else f"p{quantile}"
+    for name, dash in (("median", "solid"), ("p90", "dash")):
+        if inter_token_ms:
+            value = inter_token_ms[name]
             figure.add_scatter(
-                name=f"{name} {value:.1f} ms",
+                name=f"{name} {unit.write(value)}",
                 x=[min(index), max(index)],
-                y=[value, value],
+                y=unit.scaled([value, value]),
                 mode="lines",
                 line={"color": INK, "width": 2, "dash": dash},
                 hoverinfo="skip",
             )
-    for first in (token for token in tokens if token["index"] == 0):
-        figure.add_scatter(
-            name="first token",
-            x=[0],
-            y=[first["ms"]],
-            mode="markers",
-            marker={"color": colour_of("prefill"), "size": 9, "symbol": "diamond"},
-            hovertemplate="first token: %{y:.1f} ms<extra></extra>",
-        )
     return dressed(
         figure,
         height=260,
         legend=True,
         x=titled("new token"),
-        y=titled("milliseconds") | {"rangemode": "tozero"},
+        y=titled(unit.title) | {"rangemode": "tozero"},
     )
 
 
 def compile_bars(ledger: Mapping[str, Any] | None) -> go.Figure:
-    """Seconds of each compilation by step; recompilations are marked, their reason is on hover."""
+    """Draw seconds of each compilation by step; recompilations say their reason on hover."""
     entries = (ledger or {}).get("entries") or ()
     if not entries:
         return empty("nothing was compiled in this run")
@@ -104,8 +93,8 @@ def compile_bars(ledger: Mapping[str, Any] | None) -> go.Figure:
     reasons = [entry.get("recompile_reason") or "first compilation" for entry in entries]
     parts = {title: [entry.get(key) or 0.0 for entry in entries] for key, title in STEPS.items()}
     whole = [entry.get("seconds") or 0.0 for entry in entries]
-    told = [sum(values) for values in zip(*parts.values(), strict=True)]
-    parts[UNKNOWN_STEP] = [max(0.0, all_s - s) for all_s, s in zip(whole, told, strict=True)]
+    known = [sum(values) for values in zip(*parts.values(), strict=True)]
+    parts[UNKNOWN_STEP] = [max(0.0, all_s - s) for all_s, s in zip(whole, known, strict=True)]
     figure = go.Figure()
     for (title, values), colour in zip(parts.items(), (*SERIES[:4], INK), strict=True):
         if max(values) >= 0.005:
@@ -131,7 +120,7 @@ def compile_bars(ledger: Mapping[str, Any] | None) -> go.Figure:
 def roofline_plot(
     rows: Sequence[Mapping[str, Any]], ceilings: Mapping[str, Any], dtype: str
 ) -> go.Figure:
-    """What each phase reached under the machine's roof, both axes logarithmic.
+    """Return a chart of what each phase reached under the machine's roof, both axes logarithmic.
 
     Args:
         rows: of :func:`profiling.roofline.roofline.roofline`, as JSON.
@@ -176,7 +165,7 @@ def roofline_plot(
 
 
 def acceptance_bars(drafts: Mapping[str, Mapping[str, Any]]) -> go.Figure:
-    """Drafted tokens kept and thrown away, one bar a run, with tokens per pass beside it.
+    """Return bars of drafted tokens kept and thrown away, a bar a run, with passes beside it.
 
     Args:
         drafts: label -> {"drafted", "accepted", "passes"}.

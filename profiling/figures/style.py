@@ -11,6 +11,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from profiling.figures.units import Unit
+
 OTHER = "other"  # time outside every phase
 END_TO_END = "end_to_end"
 AFTER_PREFILL = "after_prefill"  # whatever makes the tokens: decode, or draft and verify
@@ -56,46 +58,29 @@ BAR_PX, FRAME_PX = 30, 58  # height of one bar's row, and of axis and margins to
 LEGEND_ROW_PX = 21  # on a phone two names fit beside each other
 
 
-def format_ms(value: float) -> str:
-    """Milliseconds for a label: three digits that matter, seconds from ten thousand up."""
-    if value >= 10_000:
-        return f"{value / 1000:.1f} s"
-    if value >= 100:
-        return f"{value:.0f} ms"
-    return f"{value:.1f} ms" if value >= 1 else f"{value:.2f} ms"
-
-
-def format_bytes(value: float) -> str:
-    """Bytes for a label, in powers of ten."""
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if abs(value) >= size:
-            return f"{value / size:.3g} {unit}"
-    return f"{value:.0f} B"
-
-
 def title_of(phase: str) -> str:
-    """A phase's name as people read it."""
+    """Return a phase's name as people read it."""
     return PHASE_TITLES.get(phase, phase)
 
 
 def colour_of(phase: str) -> str:
-    """A phase's one colour."""
+    """Return a phase's one colour."""
     return PHASE_COLOURS.get(phase, INK)
 
 
 def colour_by_name(name: str) -> str:
-    """A colour for a call of a trace without phases: the same name, the same colour."""
+    """Return a colour for a call of a trace without phases: the same name, the same colour."""
     return SERIES[zlib.crc32(name.encode()) % len(SERIES)]
 
 
 def see_through(colour: str, opacity: float) -> str:
-    """A "#rrggbb" colour with opacity 0 to 1."""
+    """Return a "#rrggbb" colour with opacity 0 to 1."""
     red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
     return f"rgba({red}, {green}, {blue}, {opacity})"
 
 
 def shortened(name: str, length: int = 34) -> str:
-    """A name for a label: the hash of a compiled graph and template arguments are dropped."""
+    """Shorten a name for a label, without graph hashes and template arguments."""
     if name.startswith("## Call CompiledFxGraph"):
         return f"compiled graph {name.split()[3][:6]}"
     name = name.removeprefix("void ").split("<")[0].split("(")[0]
@@ -110,7 +95,18 @@ def dressed(
     x: dict[str, Any] | None = None,
     y: dict[str, Any] | None = None,
 ) -> go.Figure:
-    """Give the figure its layout. x and y: settings of the axes that differ from the usual ones."""
+    """Give the figure its layout.
+
+    Args:
+        figure: with its traces.
+        height: in pixels, without the legend.
+        legend: with a legend above.
+        x: settings of the axis that differ from the usual ones.
+        y: likewise.
+
+    Returns:
+        The same figure.
+    """
     figure.update_layout(
         template="none",
         height=height,
@@ -148,12 +144,12 @@ def dressed(
 
 
 def titled(text: str) -> dict[str, Any]:
-    """An axis title close to its axis."""
+    """Return an axis title close to its axis."""
     return {"title": {"text": text, "standoff": 6, "font": {"size": 13}}}
 
 
 def named_rows(num_rows: int) -> dict[str, Any]:
-    """Settings of a y axis that names rows, the first on top."""
+    """Return settings of a y axis that names rows, the first on top."""
     return {
         "autorange": "reversed",
         "ticksuffix": " ",
@@ -164,25 +160,37 @@ def named_rows(num_rows: int) -> dict[str, Any]:
 
 
 def logarithmic() -> dict[str, Any]:
-    """Settings of a logarithmic axis with plain numbers at powers of ten."""
+    """Return settings of a logarithmic axis with plain numbers at powers of ten."""
     return {"type": "log", "tickmode": "linear", "dtick": 1, "tickformat": "~g"}
 
 
-def millisecond_bars(
-    figure: go.Figure, num_rows: int, longest: float, *, legend: bool = False
+def bars_in(
+    unit: Unit, figure: go.Figure, num_rows: int, longest: float, *, legend: bool = False
 ) -> go.Figure:
-    """Dress horizontal bars in ms, with room for the number beside the longest."""
+    """Give horizontal bars their layout, with room for the number beside the longest.
+
+    Args:
+        unit: in which the bars are drawn.
+        figure: with its traces.
+        num_rows: how many bars lie above each other.
+        longest: in milliseconds or bytes.
+        legend: with a legend above.
+
+    Returns:
+        The same figure.
+    """
+    reach = 1.3 * longest / unit.size
     return dressed(
         figure,
         height=FRAME_PX + BAR_PX * num_rows,
         legend=legend,
-        x=titled("milliseconds") | {"range": [0, longest * 1.3 if longest > 0 else 1]},
+        x=titled(unit.title) | {"range": [0, reach or 1]},
         y=named_rows(num_rows),
     )
 
 
 def empty(reason: str) -> go.Figure:
-    """A figure that says why there is nothing to draw."""
+    """Return a figure that says why there is nothing to draw."""
     figure = go.Figure()
     hidden = {"visible": False}
     figure.add_annotation(

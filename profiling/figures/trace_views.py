@@ -1,6 +1,6 @@
-"""Tables of a trace -> figures: timeline, the tree of calls, the dearest operators.
+"""Tables of a trace -> figures: timeline, the tree of calls, the most expensive operators.
 
-In: frames of :mod:`profiling.trace.events` and :mod:`profiling.trace.breakdown`. Out: ``go.Figure``
+In: a trace's index, and frames of :mod:`profiling.trace.breakdown`. Out: ``go.Figure``
 of at most :data:`MAX_RECTANGLES` rectangles, however long the trace: what is too short to see is
 drawn together with its neighbours, and says so when pointed at.
 """
@@ -14,44 +14,42 @@ from profiling.figures.style import (
     BAR_PX,
     FRAME_PX,
     OTHER,
+    bars_in,
     colour_by_name,
     colour_of,
     dressed,
     empty,
-    format_ms,
-    millisecond_bars,
     named_rows,
     shortened,
     title_of,
     titled,
 )
+from profiling.figures.units import format_ms, time_unit
 from profiling.trace.lanes import Rectangle, lanes_of, merged
+from profiling.trace.trace_index import TraceIndex
 
 MAX_RECTANGLES = 5000
 GROUND = "rgba(125, 133, 144, 0.35)"
 NS_PER_MS = 1e6
 
 
-def timeline(events: pd.DataFrame, *, calls: pd.DataFrame | None = None) -> go.Figure:
-    """Phases, the calls inside them and the device's work over time, one lane each.
-
-    Args:
-        events: of one trace.
-        calls: their :func:`profiling.trace.call_tree.nest`, if it is at hand.
-    """
-    lanes = lanes_of(events, calls)
+def timeline(index: TraceIndex) -> go.Figure:
+    """Draw phases, the calls inside them and the device's work over time, one lane each."""
+    lanes = lanes_of(index)
     if not lanes:
         return empty("the trace holds no calls")
     begin = min(int(lane.starts[0]) for lane in lanes)
     end = max(int(lane.ends.max()) for lane in lanes)
     has_phases = any(lane.is_phases for lane in lanes)
+    unit = time_unit((end - begin) / NS_PER_MS)
+    size_ns = unit.size * NS_PER_MS
     least = max(1, (end - begin) * 2 * len(lanes) // MAX_RECTANGLES)
     figure = go.Figure()
     for lane in lanes:
         boxes = merged(lane, least)
         figure.add_bar(
-            x=[(box.end - box.start) / NS_PER_MS for box in boxes],
-            base=[(box.start - begin) / NS_PER_MS for box in boxes],
+            x=[(box.end - box.start) / size_ns for box in boxes],
+            base=[(box.start - begin) / size_ns for box in boxes],
             y=[lane.title] * len(boxes),
             orientation="h",
             marker={
@@ -64,12 +62,12 @@ def timeline(events: pd.DataFrame, *, calls: pd.DataFrame | None = None) -> go.F
             },
             width=0.8,
             customdata=[_words(box) for box in boxes],
-            hovertemplate="%{customdata}<br>from %{base:.3f} ms<extra></extra>",
+            hovertemplate=f"%{{customdata}}<br>from %{{base:.3f}} {unit.symbol}<extra></extra>",
         )
     figure = dressed(
         figure,
         height=FRAME_PX + 44 * len(lanes),
-        x=titled("milliseconds") | {"range": [0, (end - begin) / NS_PER_MS], "fixedrange": False},
+        x=titled(unit.title) | {"range": [0, (end - begin) / size_ns], "fixedrange": False},
         y=named_rows(len(lanes)),
     )
     # One lane is one trace: without "overlay" plotly would share each row out among all traces.
@@ -85,7 +83,7 @@ def _words(box: Rectangle) -> str:
 
 
 def operator_icicle(tree: pd.DataFrame) -> go.Figure:
-    """The tree of calls: as wide as the time it took; click to enter, click the top to leave.
+    """Return the tree of calls as wide as their time; click to enter, click the top to leave.
 
     Args:
         tree: of :func:`profiling.trace.breakdown.operator_paths`.
@@ -146,7 +144,7 @@ def _depths(tree: pd.DataFrame) -> pd.Series:
 
 
 def top_operators(table: pd.DataFrame, num_rows: int = 12) -> go.Figure:
-    """The operators with most self time, in their phase's colour.
+    """Return bars of the operators with most self time, in their phase's colour.
 
     Args:
         table: of :func:`profiling.trace.breakdown.operator_table`.
@@ -155,17 +153,19 @@ def top_operators(table: pd.DataFrame, num_rows: int = 12) -> go.Figure:
     if table.empty:
         return empty("the trace holds no operators")
     rows = table.nlargest(num_rows, "self_ms")
+    longest = float(rows["self_ms"].max())
+    unit = time_unit(longest)
     names = [
         f"{shortened(name, 22)} ({title_of(phase)})" if phase != OTHER else shortened(name, 30)
         for name, phase in zip(rows["name"], rows["phase"], strict=True)
     ]
     figure = go.Figure(
         go.Bar(
-            x=rows["self_ms"].tolist(),
+            x=unit.scaled(rows["self_ms"]),
             y=list(range(len(rows))),
             orientation="h",
             marker={"color": [colour_of(phase) for phase in rows["phase"]]},
-            text=[format_ms(value) for value in rows["self_ms"]],
+            text=[unit.write(value) for value in rows["self_ms"]],
             textposition="outside",
             cliponaxis=False,
             customdata=[
@@ -174,11 +174,11 @@ def top_operators(table: pd.DataFrame, num_rows: int = 12) -> go.Figure:
                     rows["name"], rows["num_calls"], rows["phase"], strict=True
                 )
             ],
-            hovertemplate="%{customdata[0]}<br>%{customdata[2]}: %{x:.3f} ms in "
+            hovertemplate=f"%{{customdata[0]}}<br>%{{customdata[2]}}: %{{x:.3f}} {unit.symbol} in "
             "%{customdata[1]} calls<extra></extra>",
         )
     )
-    figure = millisecond_bars(figure, len(rows), 1.15 * float(rows["self_ms"].max()))
+    figure = bars_in(unit, figure, len(rows), 1.15 * longest)
     # Two operators may have one short name: rows are told apart by number.
     places = {"tickmode": "array", "tickvals": list(range(len(rows))), "ticktext": names}
     return figure.update_yaxes(places | {"tickfont": {"size": 11}}).update_layout(

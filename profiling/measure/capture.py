@@ -5,9 +5,9 @@ that Perfetto and HTA open, and :class:`Capture`: what of the run it holds and h
 profiling made it.
 
 A trace holds the whole run up to a number of decode steps, then the run is stopped: a step of a
-large model is megabytes, and all steps look alike. Stacks are never recorded (the dearest mode).
-Ranges carry the phases' names and stand around the compiled callables; Inductor's CPU kernels are
-visible only if compiled inside :func:`kernels_visible`.
+large model is megabytes, and all steps look alike. Stacks are never recorded (the most expensive
+mode). Ranges carry the phases' names and stand around the compiled callables; Inductor's CPU
+kernels are visible only if compiled inside :func:`kernels_visible`.
 """
 
 from __future__ import annotations
@@ -38,11 +38,25 @@ from profiling.measure.workload import Workload
 
 TRACE_FILE = "trace.json.gz"
 MAX_TRACE_BYTES = 20_000_000
-STEPS = 8
-TAX_BLOCKS = 3
 STEP_PHASES = (phases.DECODE, phases.VERIFY)
 _PRIVATE_KEYS = re.compile(r"host_name|traceName")  # most lines have neither: found fast
 _PRIVATE = re.compile(r'"(host_name|traceName)": "[^"]*"')
+
+
+@dataclass(frozen=True, kw_only=True)
+class TraceLimits:
+    """How much to trace. num_steps: decode steps, halved until the file is at most max_bytes.
+
+    tax_blocks: how often the profiler's overhead is measured: off, on, on, off.
+    """
+
+    num_steps: int = 8
+    tax_blocks: int = 3
+    max_bytes: int = MAX_TRACE_BYTES
+
+    def __post_init__(self) -> None:
+        if self.num_steps < 1:
+            raise ValueError(f"num_steps is {self.num_steps}; expected at least 1")
 
 
 @dataclass(frozen=True)
@@ -74,7 +88,7 @@ class Capture:
     tax: Tax
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON types."""
+        """Return plain JSON types."""
         return asdict(self)
 
 
@@ -94,30 +108,26 @@ def capture(
     recording: bytes,
     target: Path,
     *,
-    num_steps: int = STEPS,
-    tax_blocks: int = TAX_BLOCKS,
-    max_bytes: int = MAX_TRACE_BYTES,
+    limits: TraceLimits | None = None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Capture:
-    """Trace one run of ``workload`` into ``target``; warmed up already, or compiling is traced.
+    """Return what one traced run of ``workload`` holds; warmed up already, or compiling is traced.
 
     Args:
         lab: the model.
         workload: what to run.
         recording: the clip's bytes.
         target: the file to write; should end in ``.json.gz``.
-        num_steps: decode steps to keep; halved until the file is at most ``max_bytes``.
-        tax_blocks: how often the tax is measured, off, on, on, off.
-        max_bytes: of the written file, down to a single step.
+        limits: how much of it.
         cancelled: asked before every run.
     """
-    if num_steps < 1:
-        raise ValueError(f"num_steps is {num_steps}; expected at least 1")
+    limits = limits or TraceLimits()
+    num_steps = limits.num_steps
     # Read once, at the first session: Kineto prints every start and stop, and that there is no GPU.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     bounded = _Bounded(lab, workload, recording)
     bounded.traced(1)  # the first session of a process pays for starting the profiler
-    tax = _measure_tax(bounded, num_steps, tax_blocks, cancelled)
+    tax = _measure_tax(bounded, num_steps, limits.tax_blocks, cancelled)
     while True:
         session, stop_ms = bounded.traced(num_steps)
         begin = time.perf_counter()
@@ -125,7 +135,7 @@ def capture(
         export_ms = 1000 * (time.perf_counter() - begin)
         forget_names(target)
         size = target.stat().st_size
-        if size <= max_bytes or num_steps == 1:
+        if size <= limits.max_bytes or num_steps == 1:
             break
         num_steps //= 2
     recorded, cut = bounded.last_steps, bounded.last_cut
@@ -170,7 +180,7 @@ class _Bounded:
         return sample_of(clock, transcript)
 
     def traced(self, num_steps: int) -> tuple[profile, float]:
-        """A stopped session, and the milliseconds that stopping took."""
+        """Stop a session and return it, with the milliseconds that stopping took."""
         session = profile(
             activities=[ProfilerActivity.CPU, *_device_activities(self.lab.device)],
             record_shapes=True,
@@ -200,7 +210,7 @@ def _device_activities(device: torch.device) -> list[ProfilerActivity]:
 
 
 def _metadata(workload: Workload, num_steps: int) -> Mapping[str, Any]:
-    """Top-level keys of the trace. HTA refuses a trace that states no rank."""
+    """Return top-level keys of the trace. HTA refuses a trace that states no rank."""
     return {
         "distributedInfo": {"backend": "none", "rank": 0, "world_size": 1},
         "granite_speech_lab": {

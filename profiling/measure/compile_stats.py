@@ -3,16 +3,10 @@
 In: torch's own counters and compilation metrics, read before and after the work. Out: a
 :class:`Ledger`. What torch did not say is None, never 0: on a cache hit, for one, there are no
 seconds of code generation.
-
-``torch._dynamo.explain`` resets every compiled function of its process and runs the model again, so
-:func:`explain` runs it in a process of its own.
 """
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -88,7 +82,7 @@ class Ledger:
     complete: bool
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON types."""
+        """Return plain JSON types."""
         return asdict(self)
 
 
@@ -104,7 +98,7 @@ class Watch:
         self._before = {} if from_start else _counters()
 
     def read(self) -> Ledger:
-        """The ledger of what was compiled since."""
+        """Return the ledger of what was compiled since."""
         kept = dynamo.get_compilation_metrics()
         metrics = [m for m in kept if (m.start_time_us or 0) >= self._since_us]
         forgotten = len(kept) >= dynamo.DEFAULT_COMPILATION_METRICS_LIMIT
@@ -126,7 +120,7 @@ def _counters() -> dict[str, dict[str, int]]:
 
 
 def entry_of(metric: Any) -> Entry:
-    """One of torch's ``CompilationMetrics`` as an entry."""
+    """Return one of torch's ``CompilationMetrics`` as an entry."""
     whole, backend = metric.entire_frame_compile_time_s, metric.backend_compile_time_s
     inductor, build = metric.inductor_compile_time_s, metric.code_gen_time_s
     name = metric.co_name or "unknown"
@@ -188,28 +182,3 @@ def ledger_of(
 def _known_sum(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return sum(known) if known else None
-
-
-def explain(model: str, *, lora: bool | None = None, timeout_s: float = 600.0) -> dict[str, Any]:
-    """Stage -> {graphs, breaks: [{reason, where}], operators}, found in a process of its own.
-
-    Args:
-        model: a name, repository id or folder, as for ``core.load``.
-        lora: on, off, or None for what the model is made for.
-        timeout_s: how long it may take.
-
-    Raises:
-        ValueError: the process failed or took too long; the message says what it said.
-    """
-    command = [sys.executable, "-m", "profiling.measure.explain", model, json.dumps(lora)]
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=timeout_s, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise ValueError(f"explaining {model} took more than {timeout_s:.0f} s") from error
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise ValueError(f"{model} cannot be explained: {last}")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found

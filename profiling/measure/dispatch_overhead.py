@@ -33,7 +33,7 @@ STEPS, ANSWERS = 24, 6  # of the shadow's answers, the first of which warms up
 
 
 def shadow_config(config: ModelConfig) -> ModelConfig:
-    """The same layers and operators, so narrow that arithmetic takes no time worth mentioning."""
+    """Return the same layers and operators, so narrow that arithmetic takes no time."""
     return replace(
         config,
         encoder=replace(
@@ -70,7 +70,7 @@ def shadow_config(config: ModelConfig) -> ModelConfig:
 
 
 def shadow_model(lab: Lab) -> GraniteSpeech:
-    """The shadow of ``lab``'s model, with an adapter where that has one."""
+    """Build the shadow of ``lab``'s model, with an adapter where that has one."""
     model = GraniteSpeech(shadow_config(lab.config)).to(lab.device, lab.dtype).eval()
     layers = {n: m for n, m in model.named_modules() if isinstance(m, AdaptableLinear)}
     for name, _ in adapted_layers(lab.model):
@@ -82,7 +82,7 @@ def shadow_model(lab: Lab) -> GraniteSpeech:
 def dispatch_overhead_ms(
     lab: Lab, *, seconds: float = 0.2, engine_of: Callable[[GraniteSpeech], Engine] = eager_engine
 ) -> dict[str, float]:
-    """Phase, and ``CHOOSING`` -> milliseconds of dispatch in one call, for ``lab``'s model.
+    """Return by phase, and for ``CHOOSING``, milliseconds of dispatch in one call.
 
     Takes about a second with the eager stages; nothing of ``lab`` is changed.
 
@@ -120,7 +120,7 @@ def dispatch_overhead_ms(
 def _step_ms(
     engine: Engine, config: ModelConfig, audio: Tensor, lora: Tensor | None
 ) -> tuple[float, float]:
-    """A step of an answer: its call of the stage, and choosing the token and handing it on.
+    """Return milliseconds of an answer's step: its call of the stage, and choosing the token.
 
     Taken from whole answers: called again and again, a stage is quicker than between other work.
     """

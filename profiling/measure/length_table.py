@@ -22,7 +22,7 @@ from core.audio.waveform import SAMPLE_RATE
 from core.lab import Lab
 from profiling.measure.metrics import real_time_factor
 from profiling.measure.quiet_process import settled
-from profiling.measure.timing import Cancelled, Sample, time_once, warm_up
+from profiling.measure.timing import Sample, time_once, warm_up
 from profiling.measure.workload import Workload
 
 LENGTHS_S = (3, 10, 30)
@@ -54,12 +54,12 @@ class LengthRow:
     peak_memory_bytes: int
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON types."""
+        """Return plain JSON types."""
         return asdict(self)
 
 
 def tiled(waveform: Tensor, seconds: float) -> Tensor:
-    """``waveform`` [N], again and again, cut to ``seconds``.
+    """Return ``waveform`` [N], again and again, cut to ``seconds``.
 
     Raises:
         ValueError: nothing to repeat.
@@ -78,16 +78,22 @@ def length_table(
     lengths_s: Sequence[float] = LENGTHS_S,
     runs: int = RUNS,
     progress: Callable[[str], None] = lambda text: None,
-    cancelled: Callable[[], bool] = lambda: False,
 ) -> tuple[list[LengthRow], list[str]]:
     """Measure ``workload`` at each length, warmed up.
+
+    Args:
+        lab: the model.
+        workload: what to do at each length.
+        waveform: [N], repeated or cut to each length.
+        lengths_s: the lengths in seconds.
+        runs: timed runs a length.
+        progress: told what is being done.
 
     Returns:
         A row for each length that fits the model, and a sentence for each that does not.
 
     Raises:
         ValueError: the model cannot do what the workload asks.
-        Cancelled: the caller asked to stop.
     """
     lab.check(**workload.options())
     rows, notes = [], []
@@ -95,8 +101,6 @@ def length_table(
         clip = tiled(waveform, seconds)
 
         def once(recording: Tensor = clip) -> Sample:
-            if cancelled():
-                raise Cancelled("measuring was stopped")
             return time_once(lab, workload, recording)
 
         progress(f"{seconds:g} s: warming up")

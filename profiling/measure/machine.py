@@ -1,4 +1,4 @@
-"""The machine a run was measured on, and how busy others kept it.
+"""The machine a run was measured on, and how busy other processes kept it.
 
 In: a device. Out: plain JSON types. What the system does not say is None. Nothing here names a
 person, a host or a path.
@@ -21,7 +21,7 @@ _KINDS = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:
-    """Processor, memory, GPU, and the versions that decide speed."""
+    """Return processor, memory, GPU, and the versions that decide speed."""
     cuda = device.type == "cuda"
     return {
         "cpu": _cpu_name(),
@@ -42,7 +42,7 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
 
 
 class Busyness:
-    """Starts to watch when made; :meth:`read` says how much of the processor others had since.
+    """Starts to watch when made; :meth:`read` gives the share that other processes took.
 
     others_cpu_share: processor time of other programs over all there was; stolen_share: what the
     host of a virtual machine kept for itself. None where there is no /proc.
@@ -54,7 +54,7 @@ class Busyness:
         self._wall = time.perf_counter()
 
     def read(self) -> dict[str, float | None]:
-        """The shares so far, 0 to 1."""
+        """Return the shares so far, 0 to 1."""
         after, wall = _jiffies(), time.perf_counter() - self._wall
         if after is None or self._before is None or wall <= 0:
             return {"others_cpu_share": None, "stolen_share": None}
@@ -70,7 +70,7 @@ class Busyness:
 
 
 def _own_seconds() -> float:
-    """Processor seconds of this process and of its children that have ended."""
+    """Return processor seconds of this process and of its children that have ended."""
     spent = os.times()
     return spent.user + spent.system + spent.children_user + spent.children_system
 

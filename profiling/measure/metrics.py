@@ -67,7 +67,7 @@ DEFINITIONS: dict[str, tuple[str, str, str]] = {
         "ends. 'other' is end-to-end time in no phase.",
     ),
     "profiler_tax": (
-        "Profiler tax",
+        "Profiler overhead",
         "x",
         "The same steps of the same workload with the profiler on, over off. Times are never "
         "taken from a profiled run.",
@@ -87,7 +87,7 @@ class Spread:
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Summarise values; quantiles by linear interpolation.
+    """Return middle and spread of values; quantiles by linear interpolation.
 
     Raises:
         ValueError: no values.
@@ -99,17 +99,17 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def real_time_factor(end_to_end_ms: float, audio_s: float) -> float | None:
-    """Seconds of work per second of recording."""
+    """Return seconds of work per second of recording."""
     return end_to_end_ms / 1000 / audio_s if audio_s > 0 else None
 
 
 def inter_token_ms(gaps_ms: Sequence[float]) -> dict[str, float] | None:
-    """Median and p90 of the waits between successive new tokens."""
+    """Return median and p90 of the waits between successive new tokens."""
     if not gaps_ms:
         return None
     return {"median": median(gaps_ms), "p90": spread(gaps_ms).p90}
 
 
 def acceptance(drafted: int, accepted: int) -> float | None:
-    """Share of drafted tokens that were kept."""
+    """Return share of drafted tokens that were kept."""
     return accepted / drafted if drafted else None

@@ -16,7 +16,7 @@ import torch
 
 @contextmanager
 def undisturbed(threads: int) -> Iterator[None]:
-    """``threads`` torch threads and no garbage collection inside; both put back after."""
+    """Set ``threads`` torch threads and pause garbage collection; both are put back after."""
     if torch._C._autograd._profiler_enabled():
         raise RuntimeError("a profiler is running; timed runs need it off")
     before, collecting = torch.get_num_threads(), gc.isenabled()
@@ -33,7 +33,7 @@ def undisturbed(threads: int) -> Iterator[None]:
 
 @contextmanager
 def settled() -> Iterator[None]:
-    """What exists already is left alone by the collections between the timed runs inside.
+    """Freeze existing objects so that collections between timed runs skip them.
 
     A process that has loaded torch holds hundreds of thousands of objects. Looking through them
     takes longer than a request of a small model, and empties the processor's caches before it.

@@ -26,11 +26,11 @@ Blocks = list[tuple[Sample, Sample]]
 
 @dataclass(frozen=True)
 class TimingSettings:
-    """How to measure. blocks: of two runs an arm, None for what :func:`blocks_that_fit` says;
-    again: with an A/A arm; trace: record one too.
+    """How to measure. again: with an A/A arm; trace: record one too.
 
-    reference: what is really said in the recording, kept for word error rates. keep: when stopped,
-    store the blocks that were done, if there are any.
+    blocks: of two runs an arm, None for what :func:`blocks_that_fit` says. reference: what is
+    really said in the recording, kept for word error rates. keep: when stopped, store the blocks
+    that were done, if there are any.
     """
 
     blocks: int | None = None
@@ -59,7 +59,7 @@ class Timings:
 
 
 def blocks_that_fit(run_ms: Sequence[float]) -> int:
-    """How many blocks fit into ``SPENT_S``; run_ms: one run of each arm, the A/A arm among them.
+    """Return how many blocks fit into ``SPENT_S``; run_ms: one run of each arm, A/A too.
 
     Known before anything is timed: the number never depends on what the blocks show.
     """
@@ -75,7 +75,15 @@ def time_all(
     progress: Callable[[float, str], None],
     cancelled: Callable[[], bool],
 ) -> Timings:
-    """Time every workload on its model; the first one twice, if ``how`` asks for an A/A arm.
+    """Return timings of every workload on its model, of the first twice if ``how`` has an A/A arm.
+
+    Args:
+        labs: a model for each workload.
+        workloads: what to time; the first is the baseline.
+        recording: the clip's bytes.
+        how: how to measure.
+        progress: told the share done and what is being done.
+        cancelled: asked before every run.
 
     Raises:
         Cancelled: the caller asked to stop, and nothing is kept.
@@ -99,7 +107,10 @@ def time_all(
         done = warm_up(unless_cancelled(runner(number)))
         warm_ups.append([run.end_to_end_ms for run in done])
     ledger = watch.read()
-    before = not ledger.entries and any(w.engine == "compile" for w in workloads)
+    before = not ledger.entries and any(
+        workload.engine == "compile" and not lab.compile_ledger.packaged
+        for lab, workload in zip(labs, workloads, strict=True)
+    )
     arms = [Arm(str(number), runner(number)) for number in range(len(workloads))]
     if how.again:
         arms.append(Arm(AGAIN, runner(0)))

@@ -3,14 +3,14 @@
 In: arms, each a function that does the work once and says how long it took. Out: blocks of samples.
 A block runs every arm twice, forwards and then backwards (A B B A), and the next block begins with
 another arm: whatever slows the machine for a while, slows all arms. The first arm may run again
-under a second name (A/A), which shows what no difference looks like here.
+under a second name (A/A), which shows the noise.
 
 Nothing here starts a profiler; what else is kept away is in :mod:`profiling.measure.quiet_process`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any, Generic, Protocol, TypeVar
@@ -53,7 +53,7 @@ class Sample:
 
     @property
     def other_ms(self) -> float:
-        """End-to-end time in no phase."""
+        """Return end-to-end time in no phase."""
         return self.end_to_end_ms - sum(self.phases_ms.values())
 
 
@@ -62,7 +62,7 @@ class Timed(Protocol):
 
     @property
     def end_to_end_ms(self) -> float:
-        """Milliseconds of the whole run."""
+        """Return milliseconds of the whole run."""
 
 
 T = TypeVar("T", bound=Timed)
@@ -99,7 +99,7 @@ def time_once(lab: Lab, workload: Workload, recording: bytes | Tensor) -> Sample
 
 
 def sample_of(clock: PhaseClock, transcript: Transcript) -> Sample:
-    """What the clock and the transcript of one request say."""
+    """Read a sample off the clock and the transcript of one request."""
     prefills = [span for span in clock.spans if span.name == phases.PREFILL]
     # Parts of a long recording may share a prefill, as one batch; each is a segment of the text.
     num_passes = max(len(prefills), len(transcript.segments))
@@ -129,7 +129,14 @@ def warm_up(
     within: float = STEADY_WITHIN,
     most: int = MOST_WARM_UPS,
 ) -> list[T]:
-    """Run until the last ``steady_runs`` are within ``within`` of each other, ``most`` at most."""
+    """Return runs until the last are steady.
+
+    Args:
+        run: does the work once.
+        steady_runs: how many of the last must agree.
+        within: of each other, as a share.
+        most: runs in all.
+    """
     done: list[T] = []
     while len(done) < most:
         done.append(run())
@@ -147,7 +154,7 @@ def interleave(
     cancelled: Callable[[], bool] = lambda: False,
     keep: bool = False,
 ) -> dict[str, list[tuple[T, T]]]:
-    """Samples by arm, one pair per block.
+    """Return samples by arm, one pair per block, of arms run in turns.
 
     Args:
         arms: at least one, with different names, warmed up already.
@@ -185,23 +192,29 @@ def interleave(
     return result
 
 
-def samples_by_phase(blocks: Sequence[tuple[Sample, Sample]]) -> dict[str, list[float]]:
-    """Phase, "other" and "end_to_end" -> milliseconds per block, the quicker of its two runs.
+def block_ms(times_ms: Iterable[float]) -> float:
+    """Return what a block counts as: the quicker of its runs.
 
-    Interruptions only ever add time: of two runs the quicker one varies much less than their mean.
+    Interruptions only ever add time, so the quicker of two runs varies much less than their mean or
+    median; on equal runs it also finds a difference more often (``docs/findings.md``).
     """
+    return min(times_ms)
+
+
+def samples_by_phase(blocks: Sequence[tuple[Sample, Sample]]) -> dict[str, list[float]]:
+    """Return, for each phase, "other" and "end_to_end", the milliseconds of every block."""
     names = dict.fromkeys(name for pair in blocks for run in pair for name in run.phases_ms)
     table = {
-        name: [min(run.phases_ms.get(name, 0.0) for run in pair) for pair in blocks]
+        name: [block_ms(run.phases_ms.get(name, 0.0) for run in pair) for pair in blocks]
         for name in names
     }
-    table[OTHER] = [min(run.other_ms for run in pair) for pair in blocks]
-    table[END_TO_END] = [min(run.end_to_end_ms for run in pair) for pair in blocks]
+    table[OTHER] = [block_ms(run.other_ms for run in pair) for pair in blocks]
+    table[END_TO_END] = [block_ms(run.end_to_end_ms for run in pair) for pair in blocks]
     return table
 
 
 def phase_table(blocks: Sequence[tuple[Sample, Sample]]) -> list[PhaseRow]:
-    """One row per phase, in the order they began. Shares and the rest's share add up to 1."""
+    """Return a row per phase in the order they began; shares and the rest's add up to 1."""
     runs = [run for pair in blocks for run in pair]
     whole = sum(run.end_to_end_ms for run in runs)
     names = dict.fromkeys(name for run in runs for name in run.phases_ms)
@@ -216,16 +229,16 @@ def phase_table(blocks: Sequence[tuple[Sample, Sample]]) -> list[PhaseRow]:
 
 
 def whole_spread(blocks: Sequence[tuple[Sample, Sample]]) -> tuple[Spread, Spread]:
-    """End-to-end time and the part of it in no phase, over all runs."""
+    """Return the spread of end-to-end time, and of the part of it in no phase."""
     runs = [run for pair in blocks for run in pair]
     return spread([r.end_to_end_ms for r in runs]), spread([r.other_ms for r in runs])
 
 
 def token_table(blocks: Sequence[tuple[Sample, Sample]]) -> list[dict[str, Any]]:
-    """[{index, ms}]: the median decode step behind each new token; the prefill makes token 0.
+    """Return [{index, ms}]: the median time from one new token to the next; token 0 has none.
 
-    Steps past the shortest run's are left out.
+    Tokens past the shortest run's are left out.
     """
-    runs = [run.step_ms for pair in blocks for run in pair]
+    runs = [run.gap_ms for pair in blocks for run in pair]
     columns = zip(*runs, strict=False)
-    return [{"index": index, "ms": median(steps)} for index, steps in enumerate(columns, start=1)]
+    return [{"index": index, "ms": median(gaps)} for index, gaps in enumerate(columns, start=1)]

@@ -1,6 +1,7 @@
 """What is measured: one recording, one model, one way of running it. Enough to repeat a run.
 
-In: a recording's path and options. Out: a frozen :class:`Workload` that turns into JSON and back.
+In: a recording's path and options, and the model as it is loaded. Out: a frozen :class:`Workload`
+that turns into JSON and back.
 Two runs may be compared phase by phase exactly if their workloads ask for the same work, which
 :meth:`Workload.same_work` says.
 """
@@ -13,8 +14,11 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from core.audio.decode import load_audio
 from core.audio.waveform import SAMPLE_RATE, AudioError
+from core.lab import Lab
 from core.transcription.options import OptionFields, TranscribeOptions
 
 
@@ -29,7 +33,7 @@ class ClipInfo:
 
     @classmethod
     def of(cls, path: str | Path) -> ClipInfo:
-        """Read and measure the recording at ``path``.
+        """Return what is to know of the recording at ``path``.
 
         Raises:
             AudioError: no readable recording there.
@@ -81,7 +85,7 @@ class Workload:
         TranscribeOptions(**self.options())
 
     def options(self) -> OptionFields:
-        """The keywords for ``Lab.transcribe`` and ``Lab.stream``."""
+        """Return the keywords for ``Lab.transcribe`` and ``Lab.stream``."""
         return {
             "task": self.task,
             "language": self.language,
@@ -98,21 +102,21 @@ class Workload:
         }
 
     def label(self) -> str:
-        """A short name for tables: "eager, LoRA on, greedy"."""
+        """Return a short name for tables: "eager, LoRA on, greedy"."""
         adapter = {None: "no LoRA", True: "LoRA on", False: "LoRA off"}[self.lora]
         adapter = f"adapter {self.adapter}" if self.adapter else adapter
         weights = f", {self.quantize}" if self.quantize else ""
         return f"{self.engine}, {adapter}, {self.decoding}{weights}"
 
     def same_work(self, other: Workload) -> list[str]:
-        """Names of the fields that make the two runs different work, not different ways to it."""
+        """Name the fields that make two runs different work, not different ways to it."""
         here, there = asdict(self), asdict(other)
         here["clip"], there["clip"] = self.clip.sha256, other.clip.sha256
         asked = ("clip", "max_new_tokens", "ignore_eos", "task", "language", "target_language")
         return [name for name in asked if here[name] != there[name]]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON types: the fields, and the label for whoever only shows it.
+        """Return plain JSON types: the fields, and the label for whoever only shows it.
 
         Of the recording's place on disk only the name is kept: runs are passed on, folders are
         private.
@@ -122,7 +126,7 @@ class Workload:
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Workload:
-        """Read what :meth:`to_json` wrote.
+        """Return the workload that :meth:`to_json` wrote.
 
         Raises:
             ValueError: missing or unknown keys, or values that no transcription takes.
@@ -134,6 +138,44 @@ class Workload:
             raise ValueError(f"a workload's clip is {clip!r}; expected an object")
         _check_keys(clip, ClipInfo, "a clip")
         return cls(**{**raw, "clip": ClipInfo(**clip)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkloadChoices:
+    """What a person chooses. lora: on, off, or None for on exactly where there is an adapter.
+
+    model: the name it was asked for under; adapter: one that was added to it, None for its own;
+    ignore_eos: make exactly ``max_new_tokens`` tokens; revision: of a repository.
+    """
+
+    model: str
+    engine: str = "eager"
+    lora: bool | None = None
+    adapter: str | None = None
+    decoding: str = "greedy"
+    max_new_tokens: int = 128
+    ignore_eos: bool = False
+    revision: str | None = None
+    seed: int = 0
+
+
+def workload_on(lab: Lab, clip: ClipInfo, choices: WorkloadChoices) -> Workload:
+    """Return the workload of ``choices`` on ``lab``, with torch's current number of threads.
+
+    Raises:
+        ValueError: an option nobody has.
+    """
+    lora = choices.lora
+    if lora is None:
+        lora = lab.has_adapter or choices.adapter is not None
+    return Workload(
+        **{**asdict(choices), "lora": lora or (False if lab.has_adapter else None)},
+        clip=clip,
+        device=str(lab.device),
+        dtype=str(lab.dtype).removeprefix("torch."),
+        threads=torch.get_num_threads(),
+        quantize=lab.quantize,
+    )
 
 
 def _check_keys(raw: Mapping[str, Any], kind: type[Workload] | type[ClipInfo], what: str) -> None:

@@ -38,7 +38,7 @@ COMPARISON_COLUMNS: dict[str, Column] = {  # the verdict first: on a phone the r
 }
 TRACE_COLUMNS: dict[str, Column] = {
     "phase": Column("phase", title_of),
-    "num_spans": Column("stays", str),
+    "num_spans": Column("spans", str),
     "wall_ms": Column("wall ms", _number(2)),
     "self_ms": Column("outside operators ms", _number(2)),
     "device_ms": Column("device ms", _number(2)),
@@ -85,5 +85,5 @@ ROOFLINE_COLUMNS: dict[str, Column] = {
     "share": Column("achieved", _percent),
     "bound": Column("bound by", str),
     "expected_ms": Column("expected compiled ms", _number(2)),
-    "most_gain": Column("most to gain", lambda value: f"{float(value):.1f}x"),
+    "most_gain": Column("possible speed-up", lambda value: f"{float(value):.1f}x"),
 }

@@ -1,7 +1,7 @@
 """The sections of a report: each writes one part of a run onto the page.
 
 In: a :class:`Page`, a run as its JSON states it, perhaps its trace. Out: nothing; the page grows. A
-section whose numbers the run lacks says so or stays away.
+section whose numbers the run lacks says so or is left out.
 """
 
 from __future__ import annotations
@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import pandas as pd
-
-from core.phases import PHASES
 from profiling.figures.memory_curves import memory_bars, memory_over_time
-from profiling.figures.phase_bars import run_bars
-from profiling.figures.run_details import compile_bars, roofline_plot
-from profiling.figures.style import OTHER, format_bytes, format_ms
+from profiling.figures.phase_bars import phase_rows, run_bars
+from profiling.figures.run_details import (
+    acceptance_bars,
+    compile_bars,
+    roofline_plot,
+    token_latency,
+)
 from profiling.figures.trace_views import operator_icicle, timeline, top_operators
+from profiling.figures.units import format_bytes, format_ms
 from profiling.measure.metrics import DEFINITIONS
 from profiling.report.columns import (
     CACHE_COLUMNS,
@@ -27,9 +29,8 @@ from profiling.report.columns import (
     ROOFLINE_COLUMNS,
     TRACE_COLUMNS,
 )
-from profiling.report.page import Page, text
+from profiling.report.page import Page
 from profiling.trace.breakdown import operator_paths, operator_table, phase_table
-from profiling.trace.call_tree import nest
 from profiling.trace.compile_marks import compile_overhead
 from profiling.trace.events import Trace
 from profiling.trace.launches import launch_gaps
@@ -42,6 +43,7 @@ HIDDEN_KERNELS = (
     "Compiled kernels are not in this trace, so their time looks idle: compile with "
     "torch._inductor.config.cpp.enable_kernel_profile to see them."
 )
+COMPILED_CALLS = "Guards, dispatch and wrappers are paid on every call; the graph is the work."
 TRACE_LEAD = (
     "Recorded once with the profiler on: it says where time goes, not how much. Each lane shows "
     "what ran when; drag over it to look closer."
@@ -49,21 +51,21 @@ TRACE_LEAD = (
 
 
 def without_path(run: Run) -> dict[str, Any]:
-    """The run without its recording's place on disk: reports are passed on, folders are private."""
+    """Return the run without its recording's path: reports are passed on, folders are private."""
     work = {**(run.get("workload") or {})}
     work["clip"] = {key: value for key, value in (work.get("clip") or {}).items() if key != "path"}
     return {**run, "workload": work}
 
 
 def label_of(run: Run) -> str:
-    """A run in a few words: its recording, and the workload's label."""
+    """Name a run: its recording, and the workload's label."""
     work = run.get("workload") or {}
     parts = ((work.get("clip") or {}).get("name"), work.get("label") or work.get("engine"))
     return ", ".join(str(part) for part in parts if part) or str(run.get("id", "a run"))
 
 
 def metrics(run: Run) -> list[tuple[str, str, str]]:
-    """Tiles of the metrics that the run has, each with its definition."""
+    """Return tiles of the metrics that the run has, each with its definition."""
     found = {**(run.get("metrics") or {}), "end_to_end_ms": run["end_to_end_ms"]}
     found["profiler_tax"] = run.get("profiler_tax")
     waits = found.get("inter_token_ms")
@@ -86,14 +88,15 @@ def _with_unit(value: float, unit: str) -> str:
 
 
 def transcript(page: Page, run: Run) -> None:
-    """What was heard."""
+    """Append the text."""
     if run.get("transcript_text"):
-        page.parts.append(f"<blockquote>{text(run['transcript_text'])}</blockquote>")
+        page.add("quote", run["transcript_text"])
 
 
 def warnings(page: Page, found: Iterable[str]) -> None:
-    """What makes the numbers doubtful."""
-    page.parts += [f'<p class="warning">{text(warning)}</p>' for warning in found]
+    """Append what makes the numbers doubtful."""
+    for warning in found:
+        page.add("paragraph", warning, "warning")
 
 
 def phases(page: Page, run: Run) -> None:
@@ -101,17 +104,26 @@ def phases(page: Page, run: Run) -> None:
     page.heading("Time per phase", DEFINITIONS["phase_ms"][2])
     page.figure(run_bars(run), "Median time per phase")
     page.note("Bars are medians; whiskers reach the 90th percentile.")
-    whole, rest = float(run["end_to_end_ms"]), run.get("other_ms")
-    found = {row["name"]: row for row in run["phases"]}
-    if rest is not None and OTHER not in found:
-        share = rest / whole if whole > 0 else None
-        found[OTHER] = {"name": OTHER, "median_ms": rest, "share": share}
-    known = [name for name in (*PHASES, OTHER) if name in found]
-    page.table([found.pop(name) for name in known] + list(found.values()), PHASE_COLUMNS)
+    page.table(phase_rows(run), PHASE_COLUMNS)
+
+
+def token_times(page: Page, run: Run) -> None:
+    """Draw the time of each new token, with the run's own inter-token latency."""
+    waits = (run.get("metrics") or {}).get("inter_token_ms")
+    page.heading("Time per token", DEFINITIONS["inter_token_ms"][2])
+    page.figure(token_latency(run.get("tokens") or (), waits), "Time of each new token")
+
+
+def drafts(page: Page, runs: Mapping[str, Run]) -> None:
+    """Draw what became of drafted tokens, for runs that drafted. runs: by the name of each."""
+    found = {at: run["draft"] for at, run in runs.items() if run.get("draft")}
+    if found:
+        page.heading("Drafts", DEFINITIONS["acceptance"][2])
+        page.figure(acceptance_bars(found), "Drafted tokens kept")
 
 
 def memory(page: Page, run: Run, trace: Trace | None) -> None:
-    """Peaks per phase, and the curve of the trace."""
+    """Draw peaks per phase, and the curve of the trace."""
     page.heading(
         "Memory",
         "The most each phase held above what was there when it began. On a CPU the profiler sees "
@@ -119,70 +131,72 @@ def memory(page: Page, run: Run, trace: Trace | None) -> None:
     )
     page.figure(memory_bars(run.get("memory") or ()), "Peak memory per phase")
     if trace is not None:
-        curve = memory_curve(trace.events)
-        page.figure(memory_over_time(curve, trace.events), "Allocated memory over time")
+        curve = memory_curve(trace.index)
+        page.figure(memory_over_time(curve, trace.index), "Allocated memory over time")
 
 
 def traced(page: Page, run: Run, trace: Trace) -> None:
-    """Timeline, tree of calls, operators, gaps, and the price of compiled calls."""
-    calls = nest(trace.events)
-    over_time(page, run, trace, calls=calls)
-    page.parts.append("<h3>Where the time of each phase went</h3>")
-    operators(page, trace, calls=calls)
-    idle(page, trace, calls=calls)
+    """Append timeline, tree of calls, operators, gaps, and the overhead of compiled calls."""
+    over_time(page, run, trace)
+    page.heading("Where the time of each phase went", level=3)
+    operators(page, trace)
+    idle(page, trace)
 
 
-def over_time(page: Page, run: Run, trace: Trace, *, calls: pd.DataFrame | None = None) -> None:
-    """What ran when, and the trace's own table of phases."""
+def over_time(page: Page, run: Run, trace: Trace) -> None:
+    """Draw what ran when, above the trace's own table of phases."""
     page.heading("Inside the phases", TRACE_LEAD)
     if run.get("profiler_tax"):
         page.note(_tax_said(run["profiler_tax"]))
     for absent in trace.lacks:
         page.note(f"The trace has {absent}.")
-    page.figure(timeline(trace.events, calls=calls), "Phases and calls over time")
-    page.table(phase_table(trace.events, calls=calls).to_dict("records"), TRACE_COLUMNS)
+    page.figure(timeline(trace.index), "Phases and calls over time")
+    page.table(phase_table(trace.index).to_dict("records"), TRACE_COLUMNS)
 
 
 def _tax_said(tax: float) -> str:
-    """What watching cost; within a tenth it is less than runs differ among themselves."""
+    """Say what profiling cost; within a tenth runs differ as much among themselves."""
     if tax < 1.1:
-        return f"Watching cost nothing that could be told apart from noise ({tax:.2f}x the time)."
-    return f"Watching made this run take {tax:.2f} times as long; the timings above are without it."
+        return f"The profiler's overhead is within noise ({tax:.2f}x the time)."
+    return f"The profiler made this run {tax:.2f}x slower; the timings above are without it."
 
 
-def operators(page: Page, trace: Trace, *, calls: pd.DataFrame | None = None) -> None:
-    """The tree of calls, and the dearest of them."""
-    events = trace.events
+def operators(page: Page, trace: Trace) -> None:
+    """Draw the tree of calls, and tabulate the most expensive operators."""
     page.note("As wide as the time it took. Click to enter a call, click the top to leave it.")
-    page.figure(operator_icicle(operator_paths(events, calls=calls)), "Tree of calls by time")
-    page.parts.append("<h3>Dearest operators</h3>")
-    table = operator_table(events, calls=calls)
+    page.figure(operator_icicle(operator_paths(trace.index)), "Tree of calls by time")
+    page.heading("Most expensive operators", level=3)
+    table = operator_table(trace.index)
     page.figure(top_operators(table), "Operators by self time")
     page.table(table.head(TOP_ROWS).to_dict("records"), OPERATOR_COLUMNS)
 
 
-def idle(page: Page, trace: Trace, *, calls: pd.DataFrame | None = None) -> None:
+def idle(page: Page, trace: Trace) -> None:
     """Time in which nothing ran, and what calling compiled code cost."""
-    gaps = launch_gaps(trace.events, calls=calls)
+    gaps = launch_gaps(trace.index)
     if len(gaps):
-        page.parts.append("<h3>Gaps</h3>")
-        page.note("Time inside a phase in which nothing ran. What compiling can cure is here.")
+        page.heading(
+            "Gaps", "Time inside a phase in which nothing ran: what compiling can cure.", level=3
+        )
         if not gaps["trusted"].all():
             warnings(page, [HIDDEN_KERNELS])
         page.table(gaps.to_dict("records"), GAP_COLUMNS)
-    overhead = compile_overhead(trace.events, calls=calls)
+    overhead = compile_overhead(trace.index)
     if len(overhead):
-        page.parts.append("<h3>Price of calling compiled code</h3>")
-        page.note("Guards, dispatch and wrappers are paid on every call; the graph is the work.")
+        page.heading("Compiled-call overhead", COMPILED_CALLS, level=3)
         page.table(overhead.to_dict("records"), OVERHEAD_COLUMNS)
 
 
 def compiling(page: Page, run: Run) -> None:
-    """The compile ledger."""
+    """Append what compiling cost."""
     ledger = run.get("compile")
     page.heading("Compiling")
     if not ledger:
         page.note("Nothing was compiled in this run.")
+        return
+    if ledger.get("packaged_seconds") is not None:
+        page.note(f"Loaded from a package, built in {ledger['packaged_seconds']:.1f} s.")
+    if not ledger.get("entries") and ledger.get("packaged_seconds") is not None:
         return
     if ledger.get("seconds") is not None:
         again = len(ledger.get("recompiles") or ())
@@ -202,7 +216,7 @@ def compiling(page: Page, run: Run) -> None:
 
 
 def roofline(page: Page, run: Run) -> None:
-    """How far each phase is from what the machine can do."""
+    """Draw how far each phase is from what the machine can do."""
     found = run["roofline"]
     source = "a data sheet" if found["ceilings"].get("paper") else "measurements on this machine"
     page.heading(
@@ -217,15 +231,11 @@ def roofline(page: Page, run: Run) -> None:
 
 
 def circumstances(page: Page, runs: Mapping[str, Run]) -> None:
-    """What was measured and on what, and what every metric means. runs: by the name of each."""
+    """Append what was measured, on what, and what metrics mean. runs: by the name of each."""
     _side_by_side(page, "What was measured", {at: _work_of(run) for at, run in runs.items()})
     _side_by_side(page, "Machine", {at: _machine_of(run) for at, run in runs.items()})
     page.heading("What the metrics mean")
-    items = "".join(
-        f"<dt>{text(title)}</dt><dd>{text(meaning)}</dd>"
-        for title, _, meaning in DEFINITIONS.values()
-    )
-    page.parts.append(f'<dl class="definitions">{items}</dl>')
+    page.add("definitions", [(title, meaning) for title, _, meaning in DEFINITIONS.values()])
 
 
 def _work_of(run: Run) -> dict[str, Any]:
@@ -241,7 +251,7 @@ def _machine_of(run: Run) -> dict[str, Any]:
 
 
 def _side_by_side(page: Page, title: str, facts: Mapping[str, dict[str, Any]]) -> None:
-    """A column for each run; one for all where they do not differ."""
+    """Append a column for each run; one for all where they do not differ."""
     first, *others = facts.values()
     same = all(other == first for other in others)
     page.heading(f"{title} ({' and '.join(facts)})" if others and same else title)

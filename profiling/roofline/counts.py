@@ -18,7 +18,6 @@ from dataclasses import dataclass
 
 from core import phases
 from core.model.config import DecoderConfig, EncoderConfig, ModelConfig, ProjectorConfig
-from core.model.features import num_audio_tokens
 
 
 @dataclass(frozen=True)
@@ -42,12 +41,12 @@ class Cost:
 
     @property
     def num_bytes(self) -> float:
-        """Bytes that must move, at least."""
+        """Return bytes that must move, at least."""
         return self.weight_bytes + self.cache_bytes
 
 
 def encoder_parameters(part: EncoderConfig) -> int:
-    """Weights and biases of the conformer; batch-norm statistics are no parameters."""
+    """Return weights and biases of the conformer; batch-norm statistics are no parameters."""
     width, inner = part.hidden_dim, part.hidden_dim * part.feedforward_mult
     attended, conv = part.num_heads * part.dim_head, width * part.conv_expansion_factor
     norm = 2 * width
@@ -62,7 +61,7 @@ def encoder_parameters(part: EncoderConfig) -> int:
 
 
 def encoder_flops(part: EncoderConfig, num_frames: int) -> float:
-    """Operations for ``num_frames`` frames; attention only within blocks."""
+    """Return operations for ``num_frames`` frames; attention only within blocks."""
     width, inner = part.hidden_dim, part.hidden_dim * part.feedforward_mult
     attended, conv = part.num_heads * part.dim_head, width * part.conv_expansion_factor
     per_frame = 4 * width * inner + 4 * width * attended
@@ -76,7 +75,7 @@ def encoder_flops(part: EncoderConfig, num_frames: int) -> float:
 
 
 def projector_parameters(part: ProjectorConfig) -> int:
-    """Weights, biases and queries of the Q-Former and its output layer."""
+    """Return weights, biases and queries of the Q-Former and its output layer."""
     width, source = part.hidden_size, part.encoder_hidden_size
     norm = 2 * width
     own = 4 * (width * width + width) + norm
@@ -87,7 +86,7 @@ def projector_parameters(part: ProjectorConfig) -> int:
 
 
 def projector_flops(part: ProjectorConfig, num_frames: int) -> float:
-    """Operations for every window of ``num_frames`` frames."""
+    """Return operations for every window of ``num_frames`` frames."""
     width, queries, window = part.hidden_size, part.num_queries, part.window_size
     own = 4 * width * width * queries + 2 * queries * queries * width
     cross = 2 * width * width * queries + 2 * part.encoder_hidden_size * width * window
@@ -103,17 +102,9 @@ def _crossing(part: ProjectorConfig) -> int:
 
 
 def decoder_parameters(part: DecoderConfig) -> int:
-    """Weights of the language model; a tied table is there once."""
+    """Return weights of the language model; a tied table is there once."""
     table = part.vocab_size * part.hidden_size
     return _layers_and_norm(part) + table * (1 if part.tie_word_embeddings else 2)
-
-
-def parameters_per_token(part: DecoderConfig) -> int:
-    """Weights every new token reads: the layers and the output table, whether tied or not.
-
-    The input table gives one row and is left out; a tied one is read whole, for the scores.
-    """
-    return _layers_and_norm(part) + part.vocab_size * part.hidden_size
 
 
 def _layers_and_norm(part: DecoderConfig) -> int:
@@ -127,7 +118,7 @@ def _layers_and_norm(part: DecoderConfig) -> int:
 
 
 def cache_bytes_per_token(part: DecoderConfig, element_bytes: int) -> int:
-    """Keys and values of one position in all layers."""
+    """Return keys and values of one position in all layers."""
     shared = part.num_key_value_heads * part.head_dim
     return 2 * part.num_hidden_layers * shared * element_bytes
 
@@ -139,7 +130,7 @@ def _attention_flops(part: DecoderConfig, pairs: float) -> float:
 def count(
     config: ModelConfig, shape: Shape, *, element_bytes: int, adapter_parameters: int = 0
 ) -> dict[str, Cost]:
-    """Phase -> its cost, for the phases whose work follows from the dimensions.
+    """Return the cost of each phase whose work follows from the dimensions.
 
     Args:
         config: the model's.
@@ -186,10 +177,3 @@ def count(
             per_slot * (reads + steps),
         ),
     }
-
-
-def shape_of(config: ModelConfig, num_frames: int, text_tokens: int, num_new_tokens: int) -> Shape:
-    """The shape of a clip: its audio tokens and ``text_tokens`` around them make the prompt."""
-    part = config.projector
-    audio = num_audio_tokens(num_frames, window=part.window_size, downsample=part.downsample_rate)
-    return Shape(num_frames, audio + text_tokens, num_new_tokens)

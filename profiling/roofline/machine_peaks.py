@@ -50,7 +50,7 @@ class Ceilings:
     read_bytes_per_s: float | None = None
 
     def of(self, dtype: str) -> Ceiling:
-        """The ceilings of one dtype.
+        """Return the ceilings of one dtype.
 
         Raises:
             ValueError: not measured.
@@ -62,7 +62,7 @@ class Ceilings:
         raise ValueError(f"{self.machine}: no ceiling for {dtype!r}; there are {known}")
 
     def bytes_per_s(self, dtype: str, weight_bytes: float) -> float:
-        """The fastest that weights of this size can be read, again and again."""
+        """Return the fastest that weights of this size can be read, again and again."""
         entry = self.of(dtype)
         streamed = max(self.copy_bytes_per_s, entry.gemv_bytes_per_s, self.read_bytes_per_s or 0.0)
         if entry.cached_gemv_bytes_per_s is None or weight_bytes > self.cache_bytes / 2:
@@ -95,7 +95,7 @@ GPUS: dict[str, Ceilings] = {
 def measure_ceilings(
     device: torch.device, dtypes: Sequence[str] = ("float32", "bfloat16"), *, seconds: float = 0.3
 ) -> Ceilings:
-    """Measure ``device`` with torch's current number of threads.
+    """Return what ``device`` can do at most, measured with torch's current number of threads.
 
     Args:
         device: where.
@@ -142,14 +142,14 @@ def _measure_dtype(device: torch.device, dtype: torch.dtype, cache: int, seconds
 
 
 def best_seconds(run: Callable[[], Tensor | None], device: torch.device, seconds: float) -> float:
-    """The shortest of the runs of :func:`run_seconds`."""
+    """Return the shortest of the runs of :func:`run_seconds`."""
     return min(run_seconds(run, device, seconds))
 
 
 def run_seconds(
     run: Callable[[], Tensor | None], device: torch.device, seconds: float
 ) -> list[float]:
-    """What each of at least three runs took, and of as many more as fit into ``seconds``."""
+    """Time at least three runs, and as many more as fit into ``seconds``."""
     found: list[float] = []
     begin = time.perf_counter()
     while len(found) < 4 or time.perf_counter() - begin < seconds:
@@ -162,7 +162,7 @@ def run_seconds(
 
 
 def last_cache_bytes() -> int:
-    """Size of the processor's last-level cache; 32 MiB where the system does not say."""
+    """Return size of the processor's last-level cache; 32 MiB where the system does not say."""
     units = {"K": 2**10, "M": 2**20}
     sizes = [CACHE_FALLBACK_BYTES] if not CACHE_FILES.is_dir() else []
     for file in CACHE_FILES.glob("index*/size"):

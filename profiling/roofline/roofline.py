@@ -1,4 +1,4 @@
-"""How far from the ceiling each phase is, and what compiling can gain before it is paid for.
+"""Costs and measured times -> how far from its ceiling each phase is, and what compiling can gain.
 
 In: what the phases need (:mod:`profiling.roofline.counts`), what the machine can do
 (:mod:`profiling.roofline.machine_peaks`), and, if there is one, a timed run. Out: one row per
@@ -31,8 +31,9 @@ LEFT_AFTER_COMPILING = {
     phases.PREFILL: 0.65,
     phases.DECODE: 0.26,
 }
-OVERHEAD_SHARE = 0.5  # above this share of dispatch time a phase is bound by it,
-UNEXPLAINED_SHARE = 0.1  # and below this share of the floor, for neither bytes nor sums explain it
+OVERHEAD_SHARE = 0.5  # above this share of dispatch time a phase is bound by it
+# Below this share of the floor, neither bytes nor FLOPs explain the time.
+UNEXPLAINED_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class RooflineRow:
     most_gain: float | None
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON types."""
+        """Return plain JSON types."""
         return asdict(self)
 
 
@@ -73,7 +74,7 @@ def roofline(
     overhead_ms: Mapping[str, float] | None = None,
     row_loops: bool = False,
 ) -> list[RooflineRow]:
-    """One row per phase of ``costs``.
+    """Return one row per phase of ``costs``.
 
     Args:
         costs: what each phase needs.
@@ -118,7 +119,7 @@ def _row(cost: Cost, ceilings: Ceilings, dtype: str, measured: float | None) -> 
 
 
 def _foretold(row: RooflineRow, call_ms: float, choosing_ms: float, row_loops: bool) -> RooflineRow:
-    """The row with what it is expected to take once compiled."""
+    """Return the row with what it is expected to take once compiled."""
     assert row.measured_ms is not None
     measured, left = row.measured_ms, LEFT_AFTER_COMPILING[row.name]
     dispatch = min((call_ms + choosing_ms) * row.calls, measured)
@@ -137,7 +138,7 @@ def _foretold(row: RooflineRow, call_ms: float, choosing_ms: float, row_loops: b
 
 
 def expected_end_to_end_gain(rows: list[RooflineRow], end_to_end_ms: float) -> float | None:
-    """What compiling is expected to gain on the whole request; None without a prediction."""
+    """Predict what compiling gains on the whole request; None without a prediction."""
     known = [(r.measured_ms, r.expected_ms) for r in rows if r.measured_ms and r.expected_ms]
     if not known or end_to_end_ms <= 0:
         return None

@@ -27,9 +27,9 @@ class ArchiveError(UserError):
 
 
 def checked_members(
-    archive: zipfile.ZipFile, needed: str, allowed: tuple[str, ...], suffix: str
+    archive: zipfile.ZipFile, needed: str, allowed: tuple[str, ...]
 ) -> dict[str, zipfile.ZipInfo]:
-    """The members of ``archive`` by file name.
+    """Return the members of ``archive`` by file name.
 
     All may lie in one folder of the archive's own, as when somebody zips a folder by hand.
 
@@ -37,7 +37,6 @@ def checked_members(
         archive: open for reading.
         needed: a name that must be there.
         allowed: names that may.
-        suffix: the end of further names that may.
 
     Raises:
         ArchiveError: a path out of the folder, a link, an unexpected or repeated name, encryption,
@@ -50,11 +49,9 @@ def checked_members(
     folders = set()
     for member in members:
         path = _safe_path(member)
-        if path.name not in (needed, *allowed) and not path.name.endswith(suffix):
-            raise ArchiveError(
-                f"the archive holds {member.filename!r}; expected {needed}, "
-                f"{', '.join(allowed)} and *{suffix} only"
-            )
+        if path.name not in (needed, *allowed):
+            names = ", ".join((needed, *allowed))
+            raise ArchiveError(f"the archive holds {member.filename!r}; expected {names} only")
         if path.name in found:
             raise ArchiveError(f"the archive holds {path.name!r} more than once")
         found[path.name] = member

@@ -31,7 +31,7 @@ class RunError(UserError):
 
 
 def checked_id(text: str) -> str:
-    """``text`` if it can be an id.
+    """Return ``text`` if it can be an id.
 
     Raises:
         RunError: not a plain file name of letters, digits, dots, dashes and underscores.
@@ -46,7 +46,7 @@ def checked_id(text: str) -> str:
 
 
 def checked_run(run: Any) -> dict[str, Any]:
-    """``run`` if it has what every ``run.json`` has.
+    """Return ``run`` if it has what every ``run.json`` has.
 
     Raises:
         RunError: not an object, another version, or a key that is missing or of another type.
@@ -70,19 +70,20 @@ def checked_run(run: Any) -> dict[str, Any]:
 
 
 def read_run(path: Path) -> dict[str, Any]:
-    """The run in a file.
+    """Return the run in a file.
 
     Raises:
         RunError: unreadable, not JSON, or not a run.
     """
     try:
-        if path.stat().st_size > MAX_RUN_BYTES:
-            raise RunError(f"{RUN_FILE} is larger than {MAX_RUN_BYTES / 1e6:.0f} MB")
-        run = json.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            text = file.read(MAX_RUN_BYTES + 1)
     except OSError as error:
         raise RunError(f"{RUN_FILE} cannot be read ({error.strerror})") from None
+    if len(text) > MAX_RUN_BYTES:
+        raise RunError(f"{RUN_FILE} is larger than {MAX_RUN_BYTES / 1e6:.0f} MB")
+    try:
+        run = json.loads(text)
     except (ValueError, RecursionError) as error:
-        if isinstance(error, RunError):
-            raise
         raise RunError(f"{RUN_FILE} is not JSON ({error})") from None
     return checked_run(run)

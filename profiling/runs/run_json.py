@@ -39,7 +39,7 @@ from profiling.trace.memory_events import memory_peaks
 
 
 def timed_part(workload: Workload, blocks: Sequence[tuple[Sample, Sample]]) -> dict[str, Any]:
-    """Phases, totals, tokens, metrics, text and raw samples of the timed pass."""
+    """Return phases, totals, tokens, metrics, text and raw samples of the timed pass."""
     runs = [run for pair in blocks for run in pair]
     whole, other = whole_spread(blocks)
     last = runs[-1].transcript
@@ -70,12 +70,11 @@ def timed_part(workload: Workload, blocks: Sequence[tuple[Sample, Sample]]) -> d
 
 
 def traced_part(taken: Capture | None, trace: Path, timed: Mapping[str, Any]) -> dict[str, Any]:
-    """Memory by phase, launches per step and the profiler's tax; all absent without a trace."""
+    """Return memory by phase, launches per step and the profiler's overhead, if traced."""
     if taken is None:
         return {"memory": [], "profiler_tax": None, "trace": None}
-    events = read_trace(trace).events
-    peaks = memory_peaks(events)
-    rows = trace_phases(events)
+    index = read_trace(trace).index
+    peaks, rows = memory_peaks(index), trace_phases(index)
     steps = rows[rows["phase"].isin((DECODE, VERIFY))]
     launches, spans = int(steps["num_launches"].sum()), int(steps["num_spans"].sum())
     per_step = launches / spans if spans else None
@@ -93,10 +92,16 @@ def traced_part(taken: Capture | None, trace: Path, timed: Mapping[str, Any]) ->
 def roofline_part(
     lab: Lab, workload: Workload, timed: Mapping[str, Any], ceilings: Ceilings | None
 ) -> dict[str, Any] | None:
-    """Rows, ceilings and, for eager runs, what compiling is expected to gain.
+    """Return rows, ceilings and, for eager runs, what compiling is expected to gain.
 
     None without ceilings, for recordings so long that they are cut into several passes, for
     quantised weights and for families whose bytes and operations are not counted.
+
+    Args:
+        lab: the model.
+        workload: what was timed on it.
+        timed: of :func:`timed_part`.
+        ceilings: what the machine can do at most.
     """
     if ceilings is None or workload.quantize or workload.clip.seconds > lab.model_info.reliable_s:
         return None
@@ -129,12 +134,12 @@ def roofline_part(
 
 
 def tokens_made(timed: Mapping[str, Any]) -> int:
-    """Tokens that were computed: a step that finds the end of the text is as much work as any."""
+    """Count computed tokens: a step that finds the end of the text is as much work as any."""
     return max(int(timed["metrics"]["new_tokens"]), 1 + len(timed["tokens"]))
 
 
 def on_paper(costs: Mapping[str, Cost], gpu: Ceilings, dtype: str) -> dict[str, Any]:
-    """The least time the same work could take on a GPU, by its data sheet."""
+    """Return the least time the same work could take on a GPU, by its data sheet."""
     floors = {row.name: row.floor_ms for row in roofline(costs, gpu, dtype)}
     steps = costs[DECODE].calls
     return {
@@ -146,7 +151,7 @@ def on_paper(costs: Mapping[str, Cost], gpu: Ceilings, dtype: str) -> dict[str, 
 
 
 def shape_of_run(lab: Lab, workload: Workload, num_new_tokens: int) -> Shape:
-    """Frames, prompt and new tokens of a workload on ``lab``."""
+    """Return frames, prompt and new tokens of a workload on ``lab``."""
     part = lab.config.projector
     frames = lab.feature_extractor.config.num_frames(round(workload.clip.seconds * SAMPLE_RATE))
     places = num_audio_tokens(frames, window=part.window_size, downsample=part.downsample_rate)
@@ -158,7 +163,7 @@ def shape_of_run(lab: Lab, workload: Workload, num_new_tokens: int) -> Shape:
 
 
 def adapter_parameters(lab: Lab) -> int:
-    """Weights of an unmerged adapter on the decoder: it is read with every token."""
+    """Return weights of an unmerged adapter on the decoder: it is read with every token."""
     if is_merged(lab.model):
         return 0
     pairs = [(layer.lora_a, layer.lora_b) for _, layer in adapted_layers(lab.model.decoder)]

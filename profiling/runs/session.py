@@ -43,7 +43,7 @@ def measure(
     progress: Callable[[float, str], None] = lambda share, text: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> list[str]:
-    """Measure and store; returns the ids of the runs, in the order of ``workloads``.
+    """Return the ids of the runs measured and stored, in the order of ``workloads``.
 
     Args:
         lab: the model, loaded as the workloads say; or one for each of them.
@@ -90,7 +90,7 @@ def _traced(
     cancelled: Callable[[], bool],
     keep: bool,
 ) -> Capture | None:
-    """One trace; None if the caller asked to stop and what was timed is to be kept."""
+    """Trace once; None if the caller asked to stop and what was timed is to be kept."""
     try:
         return capture(lab, workload, recording, target, cancelled=cancelled)
     except Cancelled:
@@ -121,11 +121,15 @@ def _run(
     taken: Capture | None,
     trace: Path,
 ) -> dict[str, Any]:
-    """The contents of one ``run.json``."""
+    """Return the contents of one ``run.json``."""
     workload, blocks = workloads[number], times.blocks[number]
     session, now = stamp
     compiled = workload.engine == "compile"
-    ledger = {**times.ledger.to_json(), "compiled_before": times.compiled_before}
+    ledger = {
+        **times.ledger.to_json(),
+        "compiled_before": times.compiled_before,
+        "packaged_seconds": lab.compile_ledger.packaged_seconds,
+    }
     late = times.num_late_graphs
     warnings = [COMPILED_WHILE_TIMED.format(n=late)] if late else []
     if len(blocks) < times.asked:
@@ -137,6 +141,7 @@ def _run(
         "created": now.isoformat(timespec="seconds"),
         "session": session,
         "baseline": number == 0,
+        "stopped": len(blocks) < times.asked,
         "workload": workload.to_json(),
         "machine": times.machine,
         **timed,
@@ -152,14 +157,14 @@ def _run(
 
 
 def _identity(workload: Workload, number: int, session: str, now: datetime) -> str:
-    """A run's name: when, what, and which of its session, for arms may differ in more than this."""
+    """Name a run: when, what, and which of its session, for arms may differ in more."""
     adapter = {None: "nolora", True: "lora", False: "loraoff"}[workload.lora]
     parts = (now.strftime("%Y%m%d-%H%M%S"), workload.engine, adapter, workload.decoding)
     return "-".join((*parts, f"{session[:4]}{number + 1}"))
 
 
 def noise_rows(first: Blocks, again: Blocks) -> list[dict[str, Any]]:
-    """The A/A arm over the baseline, by phase."""
+    """Compare the A/A arm with the baseline, by phase."""
     one, two = samples_by_phase(first), samples_by_phase(again)
     return [
         {"name": name, **asdict(paired_ratio(one[name], two[name]))}

@@ -1,9 +1,9 @@
-"""Run folders on disk: list, read, write, rename, delete, export and import as one zip.
+"""Run folders on disk: list, read, write, delete, export and import as one zip.
 
-In: a root folder. Out: ``<root>/<id>/`` with ``run.json``, perhaps ``trace.json.gz`` and tables as
-``*.csv.gz``. The folder's name is the id. A run appears and disappears as a whole: it is written
-beside the others under a hidden name and renamed, so a process killed in the middle leaves no half.
-A folder that cannot be read is listed as broken, with the reason; only delete touches it.
+In: a root folder. Out: ``<root>/<id>/`` with ``run.json``, perhaps ``trace.json.gz``. The folder's
+name is the id. A run appears and disappears as a whole: it is written beside the others under a
+hidden name and renamed, so a process killed in the middle leaves no half. A folder that cannot be
+read is listed as broken, with the reason; only delete touches it.
 """
 
 from __future__ import annotations
@@ -22,26 +22,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import pandas as pd
-
 from profiling.runs.archive import checked_members, copy_member
 from profiling.runs.run_file import RUN_FILE, RunError, checked_id, checked_run, read_run
 
 TRACE_FILE = "trace.json.gz"
-TABLE_SUFFIX = ".csv.gz"
 STAGING = ".staging-"
 LEFT_OVER_AFTER_S = 3600.0
 
 
 @dataclass(frozen=True)
 class RunEntry:
-    """One folder of the store. broken: why it cannot be read, None if it can."""
+    """One folder of the store. broken: why it cannot be read, None if it can.
+
+    stopped: measured in part, for it was stopped.
+    """
 
     id: str
     created: str
     title: str
     has_trace: bool
     broken: str | None
+    stopped: bool = False
 
 
 class RunStore:
@@ -51,7 +52,7 @@ class RunStore:
         self.root = Path(root)
 
     def entries(self) -> list[RunEntry]:
-        """Every run, latest first; broken ones at the end."""
+        """Return every run, latest first; broken ones at the end."""
         folders = sorted(self.root.iterdir()) if self.root.is_dir() else []
         entries = [
             self._entry(folder)
@@ -62,11 +63,11 @@ class RunStore:
         return sorted(entries, key=lambda entry: entry.broken is not None)
 
     def names(self) -> list[str]:
-        """Ids of the runs that can be read, latest first."""
+        """Return ids of the runs that can be read, latest first."""
         return [entry.id for entry in self.entries() if entry.broken is None]
 
     def read(self, run_id: str) -> dict[str, Any]:
-        """``run.json`` of a run; its id is the folder's name.
+        """Return ``run.json`` of a run; its id is the folder's name.
 
         Raises:
             RunError: no such run, or one that cannot be read.
@@ -74,28 +75,18 @@ class RunStore:
         return {**read_run(self._folder(run_id) / RUN_FILE), "id": run_id}
 
     def trace_path(self, run_id: str) -> Path | None:
-        """The run's trace, None if it has none."""
+        """Return the run's trace, None if it has none."""
         path = self._folder(run_id) / TRACE_FILE
         return path if path.is_file() else None
 
-    def tables(self, run_id: str) -> dict[str, pd.DataFrame]:
-        """The run's tables by name."""
-        files = sorted(self._folder(run_id).glob(f"*{TABLE_SUFFIX}"))
-        return {file.name.removesuffix(TABLE_SUFFIX): pd.read_csv(file) for file in files}
-
     def write(
-        self,
-        run: Mapping[str, Any],
-        *,
-        trace: bytes | str | os.PathLike[str] | None = None,
-        tables: Mapping[str, pd.DataFrame] | None = None,
+        self, run: Mapping[str, Any], *, trace: bytes | str | os.PathLike[str] | None = None
     ) -> str:
         """Store a run whole, or not at all.
 
         Args:
             run: the contents of ``run.json``, with its ``id``.
             trace: a gzipped Chrome trace, or the path of one (copied).
-            tables: name -> frame, stored as ``name.csv.gz``.
 
         Returns:
             The id.
@@ -111,18 +102,8 @@ class RunStore:
                 (folder / TRACE_FILE).write_bytes(trace)
             elif trace is not None:
                 shutil.copyfile(trace, folder / TRACE_FILE)
-            for name, table in (tables or {}).items():
-                table.to_csv(folder / f"{checked_id(name)}{TABLE_SUFFIX}", index=False)
             self._publish(folder, run_id)
         return run_id
-
-    def rename(self, run_id: str, new_id: str) -> None:
-        """Give a run another id.
-
-        Raises:
-            RunError: no such run, or the new id is taken or cannot be one.
-        """
-        self._publish(self._folder(run_id), checked_id(new_id))
 
     def delete(self, run_id: str) -> None:
         """Remove a run, broken or not.
@@ -135,7 +116,7 @@ class RunStore:
             folder.rename(doomed / run_id)
 
     def export_zip(self, run_id: str) -> bytes:
-        """The whole folder as one zip archive, which :meth:`import_zip` takes back.
+        """Return the folder as one zip archive, which :meth:`import_zip` takes back.
 
         Raises:
             RunError: no such run, or one that cannot be read.
@@ -143,9 +124,8 @@ class RunStore:
         run, folder, packed = self.read(run_id), self._folder(run_id), io.BytesIO()
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr(RUN_FILE, json.dumps(run, indent=1))
-            for file in sorted(folder.iterdir()):
-                if file.name == TRACE_FILE or file.name.endswith(TABLE_SUFFIX):
-                    archive.write(file, file.name, zipfile.ZIP_STORED)  # packed already
+            if (folder / TRACE_FILE).is_file():
+                archive.write(folder / TRACE_FILE, TRACE_FILE, zipfile.ZIP_STORED)  # packed already
         return packed.getvalue()
 
     def import_zip(self, source: bytes | str | os.PathLike[str] | BinaryIO) -> str:
@@ -166,7 +146,7 @@ class RunStore:
                 f"this is no zip archive ({error}); expected one made by exporting a run"
             ) from None
         with archive, self._staging() as folder:
-            members = checked_members(archive, RUN_FILE, (TRACE_FILE,), TABLE_SUFFIX)
+            members = checked_members(archive, RUN_FILE, (TRACE_FILE,))
             for name, member in members.items():
                 copy_member(archive, member, folder / name)
             run = read_run(folder / RUN_FILE)
@@ -187,7 +167,8 @@ class RunStore:
             return RunEntry(folder.name, "", folder.name, False, str(error))
         title = str(run["workload"].get("label") or run["workload"].get("engine") or folder.name)
         has_trace = (folder / TRACE_FILE).is_file()
-        return RunEntry(folder.name, str(run.get("created", "")), title, has_trace, None)
+        created, stopped = str(run.get("created", "")), bool(run.get("stopped"))
+        return RunEntry(folder.name, created, title, has_trace, None, stopped)
 
     def _free_id(self, wanted: str) -> str:
         candidates = (f"{wanted[:70]}-{number}" for number in itertools.count(2))
@@ -199,7 +180,7 @@ class RunStore:
 
     @contextmanager
     def _staging(self) -> Iterator[Path]:
-        """A hidden folder beside the runs, gone afterwards with whatever is still in it."""
+        """Make a hidden folder beside the runs, gone afterwards with whatever is still in it."""
         self.root.mkdir(parents=True, exist_ok=True)
         for old in self.root.glob(f"{STAGING}*"):  # of a process that was killed
             if time.time() - old.stat().st_mtime > LEFT_OVER_AFTER_S:

@@ -36,37 +36,37 @@ class Published:
 
     @property
     def counted_tokens(self) -> int:
-        """Tokens that the published speed counts."""
+        """Return tokens that the published speed counts."""
         return round(self.tokens_per_s * self.speed_total_ms / 1000)
 
     @property
     def new_tokens(self) -> int:
-        """Tokens that were generated."""
+        """Return tokens that were generated."""
         return self.counted_tokens - self.audio_tokens - PROMPT_TOKENS
 
     @property
     def ms_per_token(self) -> float:
-        """Decoder time over new tokens; the prefill is in it, for it was not timed apart."""
+        """Return decoder time over new tokens; the prefill, not timed apart, is in it."""
         return self.decoder_ms / self.new_tokens
 
     @property
     def true_tokens_per_s(self) -> float:
-        """New tokens per second of decoder time."""
+        """Return new tokens per second of decoder time."""
         return 1000 / self.ms_per_token
 
     @property
     def rtf(self) -> float:
-        """Real-time factor."""
+        """Return the real-time factor."""
         return self.total_ms / 1000 / self.seconds
 
     @property
     def decoder_share(self) -> float:
-        """Of the total."""
+        """Return the decoder's share of the total."""
         return self.decoder_ms / self.total_ms
 
     @property
     def bandwidth_share(self) -> float:
-        """Of the data sheet's memory bandwidth, reading every weight once a token."""
+        """Return the share of the data sheet's bandwidth, reading every weight once a token."""
         return WEIGHT_BYTES_PER_TOKEN / (self.ms_per_token / 1000) / H200_BYTES_PER_S
 
 

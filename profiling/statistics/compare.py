@@ -24,6 +24,7 @@ from profiling.statistics.intervals import (
     is_shown,
     noise_floor,
     paired_ratio,
+    reason,
     unpaired_ratio,
     verdict,
 )
@@ -36,16 +37,16 @@ APART = (
     "measure both in one run to compare them"
 )
 NO_FLOOR = "no A/A arm was measured: noise between equal runs is unknown here"
-BUSY = "other work used {share:.0%} of the processor while {name} was measured"
+BUSY = "other processes used {share:.0%} of the processor while {name} was measured"
 BUSY_SHARE = 0.1
-UNEQUAL = "the runs made {} and {} tokens: decoding is not equal work"
 
 
 @dataclass(frozen=True)
 class PhaseVerdict:
     """One phase. ratio, low, high: b's time over a's; None where a run lacks the phase.
 
-    shown: whether the runs are enough to call it a difference.
+    shown: whether the runs are enough to call it a difference. reason: why the row looks at odds
+    with itself, None where it does not.
     """
 
     name: str
@@ -56,6 +57,7 @@ class PhaseVerdict:
     high: float | None
     shown: bool
     verdict: str
+    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class Comparison:
 
     first_difference: index of the first token that differs, None if none does.
     break_even_clips: clips after which b's compiling has paid for itself, None if it never does.
+    packaged_seconds: what building the package took that b was loaded from, None without one.
     """
 
     a: str
@@ -80,19 +83,20 @@ class Comparison:
     wer_a: float | None
     wer_b: float | None
     compile_seconds: float | None
+    packaged_seconds: float | None
     break_even_clips: int | None
     break_even: str
     warnings: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON types."""
+        """Return plain JSON types."""
         return {**asdict(self), "ratio_is": "time of b / time of a"}
 
 
 def compare(
     a: Mapping[str, Any], b: Mapping[str, Any], *, reference: str | None = None, seed: int = 0
 ) -> Comparison:
-    """Compare two runs.
+    """Return the comparison of two runs.
 
     Args:
         a: ``run.json`` of the baseline.
@@ -119,7 +123,10 @@ def compare(
         for name in (*names, END_TO_END)
     }
     whole = rows.pop(END_TO_END)
-    spent = (b.get("compile") or {}).get("seconds")
+    ledger = b.get("compile") or {}
+    packaged, spent = ledger.get("packaged_seconds"), ledger.get("seconds")
+    if packaged is not None and not spent:
+        spent = None
     clips = break_even_clips(spent, whole)
     first = first_difference(a.get("token_ids", ()), b.get("token_ids", ()))
     return Comparison(
@@ -137,8 +144,9 @@ def compare(
         wer_a=_wer(reference, a),
         wer_b=_wer(reference, b),
         compile_seconds=spent,
+        packaged_seconds=packaged,
         break_even_clips=clips,
-        break_even=_break_even_words(spent, clips),
+        break_even=_break_even_words(spent, packaged, clips),
         warnings=tuple(_warnings(a, b, paired=paired, has_floor=bool(floors))),
     )
 
@@ -154,14 +162,14 @@ def _require(run: Mapping[str, Any], key: str) -> Mapping[str, Sequence[float]]:
 
 
 def _with_generation(table: Mapping[str, Sequence[float]]) -> dict[str, Sequence[float]]:
-    """The table and, summed by block, everything that makes tokens after the prefill's."""
+    """Add everything that makes tokens after the prefill's, summed by block."""
     parts = [table[n] for n in (phases.DRAFT, phases.VERIFY, phases.DECODE) if n in table]
     extra = {AFTER_PREFILL: [sum(block) for block in zip(*parts, strict=True)]} if parts else {}
     return {**table, **extra}
 
 
 def _noise(run: Mapping[str, Any]) -> dict[str, Ratio]:
-    """The session's A/A ratios by phase, empty where none was measured."""
+    """Return the session's A/A ratios by phase, empty where none was measured."""
     rows = run.get("noise") or ()
     return {row["name"]: Ratio(row["ratio"], row["low"], row["high"], row["n"]) for row in rows}
 
@@ -182,12 +190,18 @@ def _judge(
     floor = floors.get(name, noise_floor(None))
     bounds = (found.ratio, found.low, found.high)
     return PhaseVerdict(
-        name, middle_a, middle_b, *bounds, is_shown(found, floor), verdict(found, floor)
+        name,
+        middle_a,
+        middle_b,
+        *bounds,
+        shown=is_shown(found, floor),
+        verdict=verdict(found, floor),
+        reason=reason(found, floor, median(b_ms) / median(a_ms)),
     )
 
 
 def break_even_clips(compile_seconds: float | None, whole: PhaseVerdict) -> int | None:
-    """Clips until the seconds spent on compiling have come back; None if they never do.
+    """Return the clips until the seconds spent on compiling have come back; None if they never do.
 
     Only a difference that was shown can pay anything back.
     """
@@ -199,8 +213,12 @@ def break_even_clips(compile_seconds: float | None, whole: PhaseVerdict) -> int 
     return math.ceil(1000 * compile_seconds / saved_ms)
 
 
-def _break_even_words(compile_seconds: float | None, clips: int | None) -> str:
+def _break_even_words(
+    compile_seconds: float | None, packaged_seconds: float | None, clips: int | None
+) -> str:
     if compile_seconds is None:
+        if packaged_seconds is not None:
+            return f"loaded from a package, built in {packaged_seconds:.1f} s"
         return "nothing was compiled"
     if clips is None:
         return f"compiling took {compile_seconds:.1f} s and has not been shown to pay off"

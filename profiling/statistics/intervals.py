@@ -32,6 +32,7 @@ NO_DIFFERENCE = "no difference shown"
 TOO_FEW = "too few blocks ({n}) to say; at least {need} are needed"
 # Differences below this are true but nobody would act on them.
 WORTH_SAYING = 0.005
+TIMES_AGREE_WITHIN = 0.02  # the ratio and the quotient of the medians beside it
 
 Values = NDArray[np.float64]
 
@@ -48,15 +49,22 @@ class Ratio:
 
     @property
     def has_interval(self) -> bool:
-        """Whether there were blocks enough for an interval."""
+        """Return if there were blocks enough for an interval."""
         return self.n >= FEWEST_BLOCKS
 
 
 def paired_ratio(
     a_ms: Sequence[float], b_ms: Sequence[float], *, resamples: int = RESAMPLES, seed: int = 0
 ) -> Ratio:
-    """exp(middle of the means of all pairs of per-block log ratios), which is the Hodges-Lehmann
-    estimate, with a bootstrap interval over blocks.
+    """Return the Hodges-Lehmann estimate with a bootstrap interval over blocks.
+
+    The estimate is exp(median of the means of all pairs of per-block log ratios).
+
+    Args:
+        a_ms: the baseline's time in each block.
+        b_ms: the other's.
+        resamples: draws of the bootstrap.
+        seed: of the draws.
 
     Raises:
         ValueError: different numbers of blocks, none, or a time that is not above zero.
@@ -72,9 +80,15 @@ def paired_ratio(
 def unpaired_ratio(
     a_ms: Sequence[float], b_ms: Sequence[float], *, resamples: int = RESAMPLES, seed: int = 0
 ) -> Ratio:
-    """Ratio of medians of arms that were measured apart; each is resampled on its own.
+    """Return the ratio of medians of arms measured apart; each is resampled on its own.
 
     The interval knows the noise within each arm, not what changed between the two.
+
+    Args:
+        a_ms: the baseline's time in each block.
+        b_ms: the other's.
+        resamples: draws of the bootstrap.
+        seed: of the draws.
     """
     a, b = _logs(a_ms), _logs(b_ms)
     draws = [_resampled(logs, resamples, seed + number) for number, logs in enumerate((b, a))]
@@ -93,13 +107,13 @@ def _logs(values_ms: Sequence[float]) -> Values:
 
 
 def _resampled(values: Values, resamples: int, seed: int) -> Values:
-    """Draws [R, n] of n whole blocks, with replacement."""
+    """Draw [R, n] of n whole blocks, with replacement."""
     draws = np.random.default_rng(seed).integers(0, len(values), (resamples, len(values)))
     return values[draws]
 
 
 def _middle_of_means(draws: Values) -> Values:
-    """draws [R, n] -> the median [R] of the means of every two of a row, each with itself too."""
+    """Return the median [R] of the means of every two of a row of draws [R, n]."""
     first, second = np.triu_indices(draws.shape[1])
     middles = [
         np.median((part[:, first] + part[:, second]) / 2, axis=1)
@@ -115,7 +129,7 @@ def _percentiles(values: Values, num_blocks: int) -> tuple[float, float]:
 
 
 def _tail(num_blocks: int) -> float:
-    """The share to cut off at each end: that of the normal distribution beyond Student's t.
+    """Return the share to cut off at each end: that of the normal distribution beyond Student's t.
 
     T. Hesterberg, What Teachers Should Know About the Bootstrap, 2015, section 4.1.3 ("expanded
     percentile"); the quantile of t by the expansion of Abramowitz and Stegun, 26.7.5.
@@ -129,7 +143,7 @@ def _tail(num_blocks: int) -> float:
 
 
 def noise_floor(again: Ratio | None) -> tuple[float, float]:
-    """What equal work can look like here: from no difference to what the A/A arm showed.
+    """Return what equal work can look like here: from no difference to what the A/A arm showed.
 
     Its ratio, not its interval: the other ratio's interval knows the same noise already.
     """
@@ -139,14 +153,14 @@ def noise_floor(again: Ratio | None) -> tuple[float, float]:
 
 
 def is_shown(found: Ratio, floor: tuple[float, float]) -> bool:
-    """Whether the interval lies wholly outside ``floor`` (see :func:`noise_floor`)."""
+    """Find out if the interval lies wholly outside ``floor`` (see :func:`noise_floor`)."""
     low, high = floor
     inside = found.low <= high * (1 + WORTH_SAYING) and found.high >= low / (1 + WORTH_SAYING)
     return found.has_interval and not inside
 
 
 def verdict(found: Ratio, floor: tuple[float, float]) -> str:
-    """The ratio in words, or that no difference is shown."""
+    """Say the ratio in words, or that no difference is shown."""
     if not found.has_interval:
         return TOO_FEW.format(n=found.n, need=FEWEST_BLOCKS)
     if not is_shown(found, floor):
@@ -160,8 +174,27 @@ def verdict(found: Ratio, floor: tuple[float, float]) -> str:
     return f"{times:.{digits}f}x {word}, {least} to {most}"
 
 
+def reason(found: Ratio, floor: tuple[float, float], quotient: float) -> str | None:
+    """Return what makes a row look at odds with itself; None where nothing does.
+
+    Args:
+        found: the ratio and its interval.
+        floor: of :func:`noise_floor`.
+        quotient: median time of b over median time of a, as the row's times show it.
+    """
+    said = []
+    if found.has_interval and not is_shown(found, floor) and not found.low <= 1 <= found.high:
+        if found.low <= floor[1] and found.high >= floor[0]:
+            said.append(f"running A twice gave up to {max(floor[1], 1 / floor[0]):.3f}x")
+        else:
+            said.append(f"less than {WORTH_SAYING:.1%} beyond the noise")
+    if abs(log(found.ratio / quotient)) > log(1 + TIMES_AGREE_WITHIN):
+        said.append(f"B / A is taken block by block; the medians alone give {quotient:.3f}")
+    return "; ".join(said) or None
+
+
 def _digits(*values: float) -> int:
-    """Decimals that keep the nearest value to 1 apart from 1, and the values from each other."""
+    """Return decimals that keep the nearest value apart from 1, and values from each other."""
     nearest = min(abs(value - 1) for value in values)
     digits = 1 if nearest >= 0.15 else 2 if nearest >= 0.015 else 3
     while digits < 3 and len({f"{value:.{digits}f}" for value in values}) < 2:

@@ -1,4 +1,4 @@
-"""Whether two runs said the same: token by token, and against what was really said.
+"""Two runs' texts compared: token by token, and word by word against what was really said.
 
 In: token ids, or texts. Out: where they part, how many words are wrong, and both in words.
 """
@@ -9,9 +9,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jiwer
+
 
 def first_difference(a: Sequence[int], b: Sequence[int]) -> int | None:
-    """Index of the first token that differs, a missing one included; None if none does."""
+    """Return the index of the first token that differs or is missing; None if none does."""
     if list(a) == list(b):
         return None
     same = (left == right for left, right in zip(a, b, strict=False))
@@ -19,27 +21,15 @@ def first_difference(a: Sequence[int], b: Sequence[int]) -> int | None:
 
 
 def word_errors(reference: str, heard: str) -> tuple[int, int]:
-    """(errors, reference words): the fewest words to insert, drop or replace; case and punctuation
-    do not count.
-    """
-    want, got = (re.findall(r"[\w']+", text.lower()) for text in (reference, heard))
-    row = list(range(len(got) + 1))
-    for i, word in enumerate(want, start=1):
-        corner, row[0] = row[0], i
-        for j, other in enumerate(got, start=1):
-            corner, row[j] = (
-                row[j],
-                min(row[j] + 1, row[j - 1] + 1, corner + (word != other)),
-            )
-    return row[-1], len(want)
+    """Return (errors, reference words) as jiwer counts them; case and punctuation do not count."""
+    want, got = (" ".join(re.findall(r"[\w']+", text.lower())) for text in (reference, heard))
+    found = jiwer.process_words(want, got)
+    errors = found.substitutions + found.deletions + found.insertions
+    return errors, found.hits + found.substitutions + found.deletions
 
 
 def agreement_said(comparison: Mapping[str, Any]) -> str:
-    """Whether two runs made the same tokens, and how many words are wrong where that is known.
-
-    Args:
-        comparison: as its JSON states it.
-    """
+    """Say if two runs made the same tokens, and how many words are wrong where that is known."""
     said = "Both made the same tokens."
     if not comparison["tokens_identical"]:
         said = f"The tokens differ from the {_ordinal(comparison['first_difference'] + 1)} on."

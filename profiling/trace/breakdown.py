@@ -1,9 +1,8 @@
 """Events of a trace -> tables: phases, operators, and the tree of calls behind the icicle.
 
-In: the events of :mod:`profiling.trace.events`, and, if it is at hand, their
-:func:`profiling.trace.call_tree.nest`: it takes most of the time. Out: frames whose columns stand
-beside the function that makes them, in milliseconds; NaN, never 0, for what the trace does not
-hold. Times of a trace include the profiler's own cost: they say where time goes,
+In: the :class:`profiling.trace.trace_index.TraceIndex` of a trace. Out: frames whose columns stand
+beside the function that makes them, in milliseconds; NaN, never 0, for what the trace lacks. Times
+of a trace include the profiler's own cost: they say where time goes,
 :mod:`profiling.measure.timing` says how much.
 """
 
@@ -15,19 +14,11 @@ import numpy as np
 import pandas as pd
 
 from core.phases import PHASES
-from profiling.trace.call_tree import (
-    OUTSIDE,
-    covered_ns,
-    device_work,
-    nest,
-    phase_at,
-    phase_segments,
-    phase_spans,
-)
-from profiling.trace.events import LAUNCH_CATS
-from profiling.trace.launches import has_device, launch_times
+from profiling.trace.call_tree import OUTSIDE, covered_ns
+from profiling.trace.launches import launch_times
+from profiling.trace.trace_columns import LAUNCH_CATS
+from profiling.trace.trace_index import TraceIndex
 
-# The tables of one trace, under one name.
 NS_PER_MS = 1e6
 
 PHASE_COLUMNS = {
@@ -48,7 +39,6 @@ OPERATOR_COLUMNS = {
     "self_ms": "float64",  # without
     "device_ms": "float64",  # kernels that it launched itself; NaN without a device
     "share": "float64",  # of all self time
-    "input_dims": "object",  # only when asked for
 }
 PATH_COLUMNS = {
     "id": "int64",
@@ -61,30 +51,27 @@ PATH_COLUMNS = {
 }
 
 
-def phase_table(events: pd.DataFrame, *, calls: pd.DataFrame | None = None) -> pd.DataFrame:
-    """What each phase took, columns :data:`PHASE_COLUMNS`; empty for a trace without phases.
+def phase_table(index: TraceIndex) -> pd.DataFrame:
+    """Return what each phase took, columns :data:`PHASE_COLUMNS`; empty without phases.
 
     The row "other" is the time between the first phase's start and the last one's end that belongs
     to no phase, so that ``wall_ms`` adds up to that time wherever phases do not overlap.
     """
-    spans = phase_spans(events)
+    spans = index.spans
     if spans.empty:
-        return _declared([], PHASE_COLUMNS)
-    calls = nest(events) if calls is None else calls
-    segments = phase_segments(spans)
-    names = events["name"].astype(object).to_numpy()[calls["row"]]
+        return pd.DataFrame(columns=list(PHASE_COLUMNS)).astype(PHASE_COLUMNS)
     first, last = int(spans["start_ns"].min()), int(spans["end_ns"].max())
-    launched_at = launch_times(events, calls)
+    launched_at = launch_times(index)
     in_window = launched_at[(launched_at >= first) & (launched_at < last)]
-    launches = pd.Series(phase_at(segments, in_window)).value_counts()
-    work = device_work(events, calls)
+    launches = pd.Series(index.phase_at(in_window)).value_counts()
+    work = index.device_work
     work = work[(work["caused_ns"] >= first) & (work["caused_ns"] < last)]
-    work_phase = phase_at(segments, work["caused_ns"].to_numpy())
-    kind = "kernels" if has_device(events) else "operators"
+    work_phase = index.phase_at(work["caused_ns"].to_numpy())
+    kind = "kernels" if index.has_device else "operators"
     rows = []
     for phase in [*(name for name in PHASES if name in set(spans["phase"])), OUTSIDE]:
         mine = spans[spans["phase"] == phase]
-        own = float(calls["self_ns"][names == phase].sum())
+        own = float(index.calls["self_ns"][index.call_names == phase].sum())
         wall = covered_ns(mine["start_ns"], mine["end_ns"])
         if phase == OUTSIDE:
             wall = last - first - covered_ns(spans["start_ns"], spans["end_ns"])
@@ -102,55 +89,40 @@ def phase_table(events: pd.DataFrame, *, calls: pd.DataFrame | None = None) -> p
                 "share": wall / (last - first) if last > first else np.nan,
             }
         )
-    return _declared(rows, PHASE_COLUMNS)
+    return pd.DataFrame(rows, columns=list(PHASE_COLUMNS)).astype(PHASE_COLUMNS)
 
 
-def operator_table(
-    events: pd.DataFrame, *, by_shape: bool = False, calls: pd.DataFrame | None = None
-) -> pd.DataFrame:
-    """Calls summed by phase and name, most self time first; columns :data:`OPERATOR_COLUMNS`.
-
-    Args:
-        events: of one trace.
-        by_shape: one row per shape of the inputs too; NaN where shapes were not recorded.
-        calls: their :func:`profiling.trace.call_tree.nest`, if it is at hand.
-    """
-    calls = nest(events) if calls is None else calls
-    names = events["name"].astype(object).to_numpy()
-    call_names = names[calls["row"]]
+def operator_table(index: TraceIndex) -> pd.DataFrame:
+    """Sum calls by phase and name, most self time first; columns :data:`OPERATOR_COLUMNS`."""
+    calls, call_names = index.calls, index.call_names
     parents = calls["parent"].to_numpy()
     repeated = (parents >= 0) & (call_names[parents] == call_names)  # inside a call of its own name
-    segments = phase_segments(phase_spans(events))
     frame = pd.DataFrame(
         {
-            "phase": phase_at(segments, calls["start_ns"].to_numpy()),
+            "phase": index.call_phases,
             "name": call_names,
             "total_ms": np.where(repeated, 0, calls["end_ns"] - calls["start_ns"]) / NS_PER_MS,
             "self_ms": calls["self_ns"] / NS_PER_MS,
-            "device_ms": _device_ms(events, calls),
+            "device_ms": _device_ms(index),
         }
     )
-    keys = ["phase", "name"]
-    if by_shape:
-        frame["input_dims"] = events["input_dims"].astype(object).to_numpy()[calls["row"]]
-        keys.append("input_dims")
     frame = frame[~frame["name"].isin(PHASES) & ~frame["name"].str.startswith("ProfilerStep#")]
-    groups = frame.groupby(keys, dropna=False, sort=False)
+    groups = frame.groupby(["phase", "name"], sort=False)
     table = groups[["total_ms", "self_ms", "device_ms"]].sum(min_count=1)
     table.insert(0, "num_calls", groups.size())
     table["share"] = table["self_ms"] / table["self_ms"].sum()
     table = table.reset_index().sort_values("self_ms", ascending=False, kind="stable")
-    return table[[key for key in OPERATOR_COLUMNS if key in table]].reset_index(drop=True)
+    return table[list(OPERATOR_COLUMNS)].reset_index(drop=True)
 
 
-def _device_ms(events: pd.DataFrame, calls: pd.DataFrame) -> np.ndarray:
-    """Device time per host call: a launch's kernels are its caller's."""
-    if not has_device(events):
+def _device_ms(index: TraceIndex) -> np.ndarray:
+    """Return device time per host call: a launch's kernels are its caller's."""
+    calls, work = index.calls, index.device_work
+    if not index.has_device:
         return np.full(len(calls), np.nan)
-    work = device_work(events, calls)
     work = work[work["cause"] >= 0]
     cause = work["cause"].to_numpy()
-    is_launch = events["cat"].isin(LAUNCH_CATS).to_numpy()[calls["row"]]
+    is_launch = index.events["cat"].isin(LAUNCH_CATS).to_numpy()[calls["row"]]
     parents = calls["parent"].to_numpy()
     charged = np.where(is_launch[cause] & (parents[cause] >= 0), parents[cause], cause)
     lasts = (work["end_ns"] - work["start_ns"]).to_numpy()
@@ -158,20 +130,14 @@ def _device_ms(events: pd.DataFrame, calls: pd.DataFrame) -> np.ndarray:
 
 
 def operator_paths(
-    events: pd.DataFrame,
-    *,
-    max_depth: int = 4,
-    least_share: float = 0.002,
-    calls: pd.DataFrame | None = None,
+    index: TraceIndex, *, max_depth: int = 4, least_share: float = 0.002
 ) -> pd.DataFrame:
-    """The tree phase > operator > operator inside it, columns :data:`PATH_COLUMNS`.
+    """Return the tree phase > operator > operator inside it, columns :data:`PATH_COLUMNS`.
 
     Calls below ``max_depth`` levels, and paths with less than ``least_share`` of all time, count in
     ``own_ms`` of the call that encloses them: nothing is left out of the totals.
     """
-    calls = nest(events) if calls is None else calls
-    names = events["name"].astype(object).to_numpy()[calls["row"]]
-    phases = phase_at(phase_segments(phase_spans(events)), calls["start_ns"].to_numpy())
+    calls = index.calls
     nodes: dict[tuple[int, str], int] = {}
     info: list[tuple[int, str, str, int]] = []  # parent node, label, phase, level
     own: dict[int, int] = defaultdict(int)
@@ -184,7 +150,8 @@ def operator_paths(
         return nodes[parent, label]
 
     places: list[int] = []
-    rows = zip(calls["parent"].tolist(), names, phases, calls["self_ns"].tolist(), strict=True)
+    parents, spent_ns = calls["parent"].tolist(), calls["self_ns"].tolist()
+    rows = zip(parents, index.call_names, index.call_phases, spent_ns, strict=True)
     for parent, name, phase, spent in rows:
         above = node_of(-1, phase, phase) if parent < 0 or name in PHASES else places[parent]
         if name in PHASES:
@@ -215,12 +182,5 @@ def _pruned(
             own[parent] += own[node]
             continue
         spent, whole = own[node] / NS_PER_MS, total[node] / NS_PER_MS
-        values = (node, parent, label, phase, spent, whole, count[node])
-        rows.append(dict(zip(PATH_COLUMNS, values, strict=True)))
-    return _declared(rows[::-1], PATH_COLUMNS)
-
-
-def _declared(rows: list[dict[str, object]], columns: dict[str, str]) -> pd.DataFrame:
-    return pd.DataFrame(
-        {key: pd.Series([row[key] for row in rows], dtype=kind) for key, kind in columns.items()}
-    )
+        rows.append((node, parent, label, phase, spent, whole, count[node]))
+    return pd.DataFrame(rows[::-1], columns=list(PATH_COLUMNS)).astype(PATH_COLUMNS)

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from core.phases import PHASES
-from profiling.trace.events import DEVICE_CATS, LAUNCH_CATS
+from profiling.trace.trace_columns import DEVICE_CATS, LAUNCH_CATS
 
 OUTSIDE = "other"  # the phase of whatever happens in no phase
 
@@ -39,7 +39,7 @@ DEVICE_COLUMNS = {
 
 
 def nest(events: pd.DataFrame) -> pd.DataFrame:
-    """The host's calls with their parents and self times, columns :data:`NEST_COLUMNS`.
+    """Return the host's calls with parents and self times, columns :data:`NEST_COLUMNS`.
 
     A sweep over each thread in order of time, longer call first, with a stack of open calls. Calls
     that overlap without nesting (marks around asynchronous work) share no time: each instant counts
@@ -82,7 +82,7 @@ def _sweep(
 
 
 def phase_spans(events: pd.DataFrame) -> pd.DataFrame:
-    """Every stay in a phase, by the range's name whatever its category; :data:`SPAN_COLUMNS`."""
+    """Find every span of a phase, by name whatever its category; :data:`SPAN_COLUMNS`."""
     ranges = events[
         events["name"].isin(PHASES) & events["dur_us"].notna() & ~events["cat"].isin(NOT_CALLS)
     ]
@@ -92,7 +92,7 @@ def phase_spans(events: pd.DataFrame) -> pd.DataFrame:
 
 
 def phase_segments(spans: pd.DataFrame) -> pd.DataFrame:
-    """Spans cut so that none overlap: each instant belongs to the phase that began last."""
+    """Cut spans so that none overlap: each instant belongs to the phase that began last."""
     borders = np.unique(np.concatenate([spans["start_ns"], spans["end_ns"]]))
     listed = list(zip(spans["phase"], spans["start_ns"], spans["end_ns"], strict=True))
     segments: list[tuple[str, int, int]] = []
@@ -110,7 +110,7 @@ def phase_segments(spans: pd.DataFrame) -> pd.DataFrame:
 
 
 def phase_at(segments: pd.DataFrame, times_ns: np.ndarray) -> np.ndarray:
-    """The phase at each time, :data:`OUTSIDE` where there is none."""
+    """Return the phase at each time, :data:`OUTSIDE` where there is none."""
     if segments.empty:
         return np.full(len(times_ns), OUTSIDE, dtype=object)
     place = np.searchsorted(segments["start_ns"].to_numpy(), times_ns, side="right") - 1
@@ -119,7 +119,7 @@ def phase_at(segments: pd.DataFrame, times_ns: np.ndarray) -> np.ndarray:
 
 
 def device_work(events: pd.DataFrame, calls: pd.DataFrame) -> pd.DataFrame:
-    """Kernels, copies and fills with the host call that caused each; :data:`DEVICE_COLUMNS`.
+    """Return kernels, copies and fills with the call that caused each; :data:`DEVICE_COLUMNS`.
 
     The launch is found by ``correlation``; without one, the operator by ``External id``; without
     either, the work is charged to the time at which it ran.
@@ -139,8 +139,16 @@ def device_work(events: pd.DataFrame, calls: pd.DataFrame) -> pd.DataFrame:
     return _declared(dict(zip(DEVICE_COLUMNS, values, strict=True)), DEVICE_COLUMNS)
 
 
+def launch_delays_us(events: pd.DataFrame) -> pd.Series:
+    """Return the time from a launch's start to its kernel's start, indexed by the kernel's row."""
+    device = events[events["cat"].isin(DEVICE_CATS) & events["correlation"].notna()]
+    launches = events[events["cat"].isin(LAUNCH_CATS) & events["correlation"].notna()]
+    starts = launches.drop_duplicates("correlation").set_index("correlation")["ts_us"]
+    return (device["ts_us"] - device["correlation"].map(starts)).dropna()
+
+
 def union(starts: Iterable[int], ends: Iterable[int]) -> list[tuple[int, int]]:
-    """Intervals merged where they touch or overlap, in order."""
+    """Merge intervals where they touch or overlap, in order."""
     merged: list[tuple[int, int]] = []
     for start, end in sorted(zip(starts, ends, strict=True)):
         if merged and start <= merged[-1][1]:

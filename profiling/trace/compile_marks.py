@@ -1,14 +1,15 @@
 """Names that ``torch.compile`` leaves in a trace, and the time spent on calling compiled code.
 
-In: the events of :mod:`profiling.trace.events`. Out: :func:`compile_overhead`, the price of guards
-and wrappers. Marks are known by name: their category changes with ``record_shapes``.
+In: the :class:`profiling.trace.trace_index.TraceIndex` of a trace. Out: :func:`compile_overhead`,
+what guards and wrappers cost. Marks are known by name: their category changes with
+``record_shapes``.
 """
 
 from __future__ import annotations
 
 import pandas as pd
 
-from profiling.trace.call_tree import nest, phase_at, phase_segments, phase_spans
+from profiling.trace.trace_index import TraceIndex
 
 # Beginning of the name -> what the time is spent on.
 MARKS = {
@@ -32,34 +33,31 @@ OVERHEAD_COLUMNS = {
 
 
 def is_mark(names: pd.Series) -> pd.Series:
-    """Whether a name belongs to the machinery of compiled calls rather than to the model."""
+    """Mark names that belong to the machinery of compiled calls rather than to the model."""
     return names.str.startswith(tuple(MARKS)) | names.str.endswith(COMPILING)
 
 
-def fused_kernels_hidden(events: pd.DataFrame) -> bool:
-    """Whether compiled CPU code ran whose kernels are not in the trace: their time looks idle."""
-    names = pd.Series(events["name"].cat.categories)
-    on_device = events["cat"].isin(["kernel"]).any()
+def fused_kernels_hidden(index: TraceIndex) -> bool:
+    """Find out if compiled CPU code ran whose kernels the trace lacks: their time looks idle."""
+    names = pd.Series(index.events["name"].cat.categories)
+    on_device = index.events["cat"].isin(["kernel"]).any()
     compiled = names.str.startswith("## Call CompiledFxGraph").any()
     return bool(compiled and not on_device and not names.str.contains(FUSED, regex=False).any())
 
 
-def compile_overhead(events: pd.DataFrame, *, calls: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Time in guards, dispatch, bytecode and wrappers per phase; columns :data:`OVERHEAD_COLUMNS`.
+def compile_overhead(index: TraceIndex) -> pd.DataFrame:
+    """Return time in guards, dispatch, bytecode and wrappers; columns :data:`OVERHEAD_COLUMNS`.
 
     Empty if nothing compiled was called.
     """
-    calls = nest(events) if calls is None else calls
-    stages = {str(name): _stage(str(name)) for name in events["name"].cat.categories}
-    stage = events["name"].iloc[calls["row"]].astype(object).map(stages).reset_index(drop=True)
-    marked = stage.notna()
-    found = calls[marked]
-    segments = phase_segments(phase_spans(events))
+    stages = {str(name): _stage(str(name)) for name in index.events["name"].cat.categories}
+    stage = pd.Series(index.call_names, dtype=object).map(stages)
+    marked = stage.notna().to_numpy()
     frame = pd.DataFrame(
         {
-            "phase": phase_at(segments, found["start_ns"].to_numpy()),
+            "phase": index.call_phases[marked],
             "stage": stage[marked].to_numpy(),
-            "self_ms": found["self_ns"].to_numpy() / 1e6,
+            "self_ms": index.calls["self_ns"].to_numpy()[marked] / 1e6,
         }
     )
     groups = frame.groupby(["phase", "stage"], sort=False)["self_ms"]

@@ -13,22 +13,21 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from core.phases import PHASES
-from profiling.trace.trace_columns import frame_of, number
+from profiling.trace.call_tree import launch_delays_us
+from profiling.trace.trace_columns import DEVICE_CATS, MEMORY_EVENT, frame_of, number
 from profiling.trace.trace_file import TraceError, TraceSource, load_json, title_of
+from profiling.trace.trace_index import TraceIndex
 
 MAX_JSON_BYTES = 400_000_000  # unpacked; the parsed objects need about six times as much memory
 MAX_SPAN_US = 24 * 3600 * 1e6  # longer than any profile: two clocks in one file
 MAX_LEAD_US = 1000.0  # a kernel cannot start before its launch; CUPTI is a few us off at times
-
-DEVICE_CATS = ("kernel", "gpu_memcpy", "gpu_memset")
-LAUNCH_CATS = ("cuda_runtime", "cuda_driver", "hip_runtime", "xpu_runtime")
-MEMORY_EVENT = "[memory]"
 
 
 @dataclass(frozen=True)
@@ -44,9 +43,14 @@ class Trace:
     lacks: tuple[str, ...]
     notes: tuple[str, ...]
 
+    @cached_property
+    def index(self) -> TraceIndex:
+        """Return what the trace's tables and figures share."""
+        return TraceIndex(self.events)
+
 
 def read_trace(source: TraceSource, *, max_json_bytes: int = MAX_JSON_BYTES) -> Trace:
-    """Read a Chrome trace, ``.json`` or ``.json.gz``, told apart by content.
+    """Return a Chrome trace, ``.json`` or ``.json.gz`` by content.
 
     Args:
         source: a path, the file's bytes, or a file open in binary mode.
@@ -65,7 +69,7 @@ def read_trace(source: TraceSource, *, max_json_bytes: int = MAX_JSON_BYTES) -> 
 def _read(
     source: TraceSource, max_json_bytes: int, title: str
 ) -> tuple[pd.DataFrame, dict[str, Any], list[str]]:
-    """Events, metadata, notes. The parsed objects are gone when this returns."""
+    """Return events, metadata, notes. The parsed objects are gone when this returns."""
     raw = load_json(source, max_json_bytes)
     metadata: dict[str, Any] = {}
     if isinstance(raw, dict):
@@ -81,7 +85,7 @@ def _read(
 
 
 def _timed_events(raw: list[dict[str, Any]], title: str) -> tuple[list[dict[str, Any]], list[str]]:
-    """Complete (X) and instant (i) events; begin/end pairs (B, E) are joined into complete ones."""
+    """Pick complete (X) and instant (i) events; pairs (B, E) are joined into complete ones."""
     kinds = Counter(str(event.get("ph")) for event in raw)
     events = [event for event in raw if event.get("ph") in ("X", "i", "I")]
     notes = []
@@ -118,7 +122,7 @@ def _joined(raw: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
 
 
 def _check_clocks(events: pd.DataFrame, title: str) -> None:
-    """All times must come from one clock: within a day, and no kernel before its launch."""
+    """Check that all times come from one clock: within a day, no kernel before its launch."""
     ts = events["ts_us"].to_numpy()
     if ts[-1] > MAX_SPAN_US:
         far = int(np.argmax(np.abs(ts - np.median(ts))))
@@ -134,16 +138,8 @@ def _check_clocks(events: pd.DataFrame, title: str) -> None:
         )
 
 
-def launch_delays_us(events: pd.DataFrame) -> pd.Series:
-    """Time from a launch's start to its kernel's start, indexed by the kernel's row."""
-    device = events[events["cat"].isin(DEVICE_CATS) & events["correlation"].notna()]
-    launches = events[events["cat"].isin(LAUNCH_CATS) & events["correlation"].notna()]
-    starts = launches.drop_duplicates("correlation").set_index("correlation")["ts_us"]
-    return (device["ts_us"] - device["correlation"].map(starts)).dropna()
-
-
 def _missing(events: pd.DataFrame) -> tuple[str, ...]:
-    """What the recording does not hold, in words."""
+    """Say what the recording does not hold."""
     found = set(events["name"].cat.categories)
     cats = set(events["cat"].cat.categories)
     absent = {

@@ -1,7 +1,8 @@
 """Events -> the lanes of a timeline, with what is too short to see drawn together.
 
-In: the events of :mod:`profiling.trace.events`. Out: :class:`Lane` columns, and :class:`Rectangle`
-lists whose length is bounded by the width of the picture, not by the number of events.
+In: the :class:`profiling.trace.trace_index.TraceIndex` of a trace. Out: :class:`Lane` columns, and
+:class:`Rectangle` lists whose length is bounded by the width of the picture, not by the number of
+events.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from core.phases import PHASES
-from profiling.trace.call_tree import device_work, nest, phase_at, phase_segments, phase_spans
+from profiling.trace.trace_index import TraceIndex
 
 MAX_STREAMS = 3
 
@@ -41,42 +42,36 @@ class Rectangle:
     count: int
 
 
-def lanes_of(events: pd.DataFrame, calls: pd.DataFrame | None = None) -> list[Lane]:
-    """Phases, the outermost calls in them and those inside, then the busiest device streams."""
-    calls = nest(events) if calls is None else calls
-    segments = phase_segments(phase_spans(events))
-    names = events["name"].astype(object).to_numpy()
+def lanes_of(index: TraceIndex) -> list[Lane]:
+    """Lay out phases, the outermost calls in them, those inside, and the busiest device streams."""
+    calls, segments, work = index.calls, index.segments, index.device_work
     lanes = []
     if len(segments):
         phase = segments["phase"].to_numpy()
         starts, ends = segments["start_ns"].to_numpy(), segments["end_ns"].to_numpy()
         lanes.append(Lane("phases", starts, ends, phase, phase, is_phases=True))
-    call_names = names[calls["row"]]
-    is_phase = np.isin(call_names, PHASES)
+    is_phase = np.isin(index.call_names, PHASES)
     level = _levels(calls["parent"].to_numpy(), is_phase)
     for depth, title in ((0, "calls"), (1, "inside")):
         found = calls[(level == depth) & ~is_phase].sort_values("start_ns", kind="stable")
-        lanes += _lane(title, found, names, segments, found["start_ns"])
-    work = device_work(events, calls)
-    stream = events["tid"].astype(object).to_numpy()[work["row"]]
+        lanes += _lane(title, found, index, found["start_ns"])
+    stream = index.events["tid"].astype(object).to_numpy()[work["row"]]
     for tid in pd.Series(stream).value_counts().index[:MAX_STREAMS]:
         found = work[stream == tid].sort_values("start_ns", kind="stable")
-        lanes += _lane(f"stream {tid}", found, names, segments, found["caused_ns"])
+        lanes += _lane(f"stream {tid}", found, index, found["caused_ns"])
     return lanes
 
 
-def _lane(
-    title: str, rows: pd.DataFrame, names: np.ndarray, segments: pd.DataFrame, at: pd.Series
-) -> list[Lane]:
+def _lane(title: str, rows: pd.DataFrame, index: TraceIndex, at: pd.Series) -> list[Lane]:
     if rows.empty:
         return []
-    phases = phase_at(segments, at.to_numpy())
+    phases = index.phase_at(at.to_numpy())
     starts, ends = rows["start_ns"].to_numpy(), rows["end_ns"].to_numpy()
-    return [Lane(title, starts, ends, names[rows["row"]], phases)]
+    return [Lane(title, starts, ends, index.event_names[rows["row"]], phases)]
 
 
 def _levels(parents: np.ndarray, is_phase: np.ndarray) -> np.ndarray:
-    """Depth below the enclosing phase; below the top where there is none."""
+    """Return depth below the enclosing phase; below the top where there is none."""
     level = np.zeros(len(parents), dtype=np.int64)
     for call, parent in enumerate(parents.tolist()):  # parents come before their calls
         if parent >= 0 and not is_phase[call]:
@@ -85,7 +80,7 @@ def _levels(parents: np.ndarray, is_phase: np.ndarray) -> np.ndarray:
 
 
 def merged(lane: Lane, least: int) -> list[Rectangle]:
-    """Rectangles of a lane: calls shorter than ``least`` ns join neighbours closer than that.
+    """Return boxes of a lane: calls shorter than ``least`` ns join neighbours closer than that.
 
     A group ends when it is wide enough to see, so there are at most about two rectangles for every
     ``least`` ns of the lane.

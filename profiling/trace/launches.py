@@ -1,7 +1,8 @@
 """Launches of work, and where nothing runs between them.
 
-In: the events of :mod:`profiling.trace.events`. Out: :func:`launch_times` and :func:`launch_gaps`.
-A phase that is mostly gaps is bound by launching, not by arithmetic: that is what compiling cures.
+In: the :class:`profiling.trace.trace_index.TraceIndex` of a trace. Out: :func:`launch_times` and
+:func:`launch_gaps`. A phase that is mostly gaps is bound by launching, not by arithmetic: that is
+what compiling cures.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from core.phases import PHASES
-from profiling.trace.call_tree import device_work, nest, phase_spans, union
+from profiling.trace.call_tree import launch_delays_us, union
 from profiling.trace.compile_marks import fused_kernels_hidden, is_mark
-from profiling.trace.events import DEVICE_CATS, LAUNCH_CATS, launch_delays_us
+from profiling.trace.trace_columns import LAUNCH_CATS
+from profiling.trace.trace_index import TraceIndex
 
 LAUNCHING = "LaunchKernel|GraphLaunch|LaunchCooperativeKernel"  # in the runtime's function names
 
@@ -29,27 +31,16 @@ GAP_COLUMNS = {
 }
 
 
-def has_device(events: pd.DataFrame) -> bool:
-    """Whether the trace saw a device at work."""
-    return bool(events["cat"].isin(DEVICE_CATS).any())
-
-
-def launch_times(events: pd.DataFrame, calls: pd.DataFrame) -> np.ndarray:
-    """When work was launched: kernels and graphs; without a device, operators that call no other.
+def launch_times(index: TraceIndex) -> np.ndarray:
+    """Return launch times in ns of kernels and graphs; on a CPU, of operators that call no other.
 
     A fused CPU kernel counts as an operator; it is in the trace only if it was compiled with
     ``enable_kernel_profile``. The marks of the compiled call itself are no work.
-
-    Args:
-        events: of one trace.
-        calls: their :func:`profiling.trace.call_tree.nest`.
-
-    Returns:
-        Start times in ns.
     """
+    events, calls = index.events, index.calls
     names, cats = events["name"].cat, events["cat"].astype(object)
     titles = pd.Series(names.categories.astype(object))
-    if has_device(events):
+    if index.has_device:
         wanted = titles[titles.str.contains(LAUNCHING)]
         launching = cats.isin(LAUNCH_CATS) & events["name"].isin(wanted)
         return calls["start_ns"][launching.to_numpy()[calls["row"]]].to_numpy()
@@ -60,21 +51,17 @@ def launch_times(events: pd.DataFrame, calls: pd.DataFrame) -> np.ndarray:
     return calls["start_ns"][operator.to_numpy()[calls["row"]] & ~calls_another].to_numpy()
 
 
-def launch_gaps(events: pd.DataFrame, *, calls: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Busy and idle time inside each phase, columns :data:`GAP_COLUMNS`; empty without phases.
+def launch_gaps(index: TraceIndex) -> pd.DataFrame:
+    """Return busy and idle time by phase, columns :data:`GAP_COLUMNS`; empty without phases.
 
     With a device: time in which none of its kernels ran. Without: time in which the phase's thread
     was in no operator, that is in Python or waiting.
     """
-    calls = nest(events) if calls is None else calls
-    spans = phase_spans(events)
-    on_device = has_device(events)
+    calls, spans, on_device = index.calls, index.spans, index.has_device
     if on_device:
-        work = device_work(events, calls)
-        delays = launch_delays_us(events)
+        work, delays = index.device_work, launch_delays_us(index.events)
     else:
-        names = events["name"].astype(object).to_numpy()[calls["row"]]
-        in_phase = np.isin(names, PHASES)
+        in_phase = np.isin(index.call_names, PHASES)
         parents = calls["parent"].to_numpy()
         work = calls[(parents >= 0) & in_phase[parents]]
     starts, ends = work["start_ns"].to_numpy(), work["end_ns"].to_numpy()
@@ -103,12 +90,7 @@ def launch_gaps(events: pd.DataFrame, *, calls: pd.DataFrame | None = None) -> p
                 "num_gaps": len(gaps),
                 "longest_gap_us": max(gaps, default=0) / 1e3,
                 "launch_delay_us": float(late.median()) if len(late) else np.nan,
-                "trusted": not fused_kernels_hidden(events),
+                "trusted": not fused_kernels_hidden(index),
             }
         )
-    return pd.DataFrame(
-        {
-            key: pd.Series([row[key] for row in rows], dtype=kind)
-            for key, kind in GAP_COLUMNS.items()
-        }
-    )
+    return pd.DataFrame(rows, columns=list(GAP_COLUMNS)).astype(GAP_COLUMNS)

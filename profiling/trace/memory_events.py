@@ -1,8 +1,8 @@
 """Memory events of a trace -> a curve, and the peak of each phase.
 
-In: the events of :mod:`profiling.trace.events`. Out: bytes over time and per phase, by device;
-empty for a trace without memory events. On a CPU the profiler sees only what is allocated while it
-runs: activations and caches, not the weights, which were there before.
+In: the :class:`profiling.trace.trace_index.TraceIndex` of a trace. Out: bytes over time and per
+phase, by device; empty for a trace without memory events. On a CPU the profiler sees only what is
+allocated while it runs: activations and caches, not the weights, which were there before.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from core.phases import PHASES
-from profiling.trace.call_tree import OUTSIDE, phase_at, phase_segments, phase_spans
-from profiling.trace.events import MEMORY_EVENT
+from profiling.trace.trace_columns import MEMORY_EVENT
+from profiling.trace.trace_index import TraceIndex
 
 CURVE_COLUMNS = {
     "ts_us": "float64",
@@ -27,18 +27,19 @@ PEAK_COLUMNS = {
     "phase": "object",
     "device": "object",
     "peak_bytes": "float64",  # most above the level at which a stay in the phase began
-    "net_bytes": "float64",  # what its stays left behind, summed
+    "net_bytes": "float64",  # what its spans left behind, summed
     "allocations": "int64",
 }
 CPU, CUDA = 0, 1  # c10::DeviceType
 
 
-def memory_curve(events: pd.DataFrame) -> pd.DataFrame:
-    """Allocated bytes after each allocation and release; columns :data:`CURVE_COLUMNS`.
+def memory_curve(index: TraceIndex) -> pd.DataFrame:
+    """Return allocated bytes after each allocation and release; columns :data:`CURVE_COLUMNS`.
 
     The profiler's "Total Allocated" goes on counting where the process's previous recording ended,
     so the level before the first event is subtracted, device by device.
     """
+    events = index.events
     found = events[(events["name"] == MEMORY_EVENT) & events["total_allocated_bytes"].notna()]
     devices = [
         _device_name(kind, index)
@@ -52,27 +53,22 @@ def memory_curve(events: pd.DataFrame) -> pd.DataFrame:
     columns = {
         "ts_us": found["ts_us"],
         "device": np.array(devices, dtype=object),
-        "phase": phase_at(phase_segments(phase_spans(events)), times_ns),
+        "phase": index.phase_at(times_ns),
         "bytes": found["bytes"],
         "allocated_bytes": total - start,
         "total_bytes": total,
         "reserved_bytes": np.where(on_cpu, np.nan, found["total_reserved_bytes"]),
     }
-    return pd.DataFrame(
-        {
-            key: pd.Series(np.asarray(columns[key]), dtype=kind)
-            for key, kind in CURVE_COLUMNS.items()
-        }
-    )
+    return pd.DataFrame(columns).reset_index(drop=True).astype(CURVE_COLUMNS)
 
 
-def memory_peaks(events: pd.DataFrame) -> pd.DataFrame:
-    """The highest a phase rose above where it began; columns :data:`PEAK_COLUMNS`.
+def memory_peaks(index: TraceIndex) -> pd.DataFrame:
+    """Return the highest each phase rose above where it began; columns :data:`PEAK_COLUMNS`.
 
-    A peak, not a net: a buffer made and freed inside the phase counts. Of several stays in a phase
+    A peak, not a net: a buffer made and freed inside the phase counts. Of several spans of a phase
     the highest counts. Empty where memory or phases were not recorded.
     """
-    curve, spans = memory_curve(events), phase_spans(events)
+    curve, spans = memory_curve(index), index.spans
     rows = []
     for device in dict.fromkeys(curve["device"]):
         mine = curve[curve["device"] == device]
@@ -80,9 +76,9 @@ def memory_peaks(events: pd.DataFrame) -> pd.DataFrame:
         # Level before each event; the last entry is the level after all of them.
         levels = np.concatenate([[0.0], mine["allocated_bytes"].to_numpy()])
         for phase in [name for name in PHASES if name in set(spans["phase"])]:
-            stays = spans[spans["phase"] == phase]
-            first = np.searchsorted(times_ns, stays["start_ns"], side="left")
-            last = np.searchsorted(times_ns, stays["end_ns"], side="right")
+            stretches = spans[spans["phase"] == phase]
+            first = np.searchsorted(times_ns, stretches["start_ns"], side="left")
+            last = np.searchsorted(times_ns, stretches["end_ns"], side="right")
             ranges = list(zip(first, last, strict=True))
             rows.append(
                 {
@@ -95,20 +91,7 @@ def memory_peaks(events: pd.DataFrame) -> pd.DataFrame:
                     ),
                 }
             )
-    return pd.DataFrame(
-        {
-            key: pd.Series([row[key] for row in rows], dtype=kind)
-            for key, kind in PEAK_COLUMNS.items()
-        }
-    )
-
-
-def phase_of_peak(curve: pd.DataFrame) -> str | None:
-    """The phase in which allocated memory was highest; None without memory events."""
-    if curve.empty:
-        return None
-    phase = str(curve["phase"][curve["allocated_bytes"].idxmax()])
-    return None if phase == OUTSIDE else phase
+    return pd.DataFrame(rows, columns=list(PEAK_COLUMNS)).astype(PEAK_COLUMNS)
 
 
 def _device_name(kind: float, index: float) -> str:

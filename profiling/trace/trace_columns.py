@@ -35,11 +35,15 @@ EVENT_COLUMNS: dict[str, str] = {
     "input_dims": "category",  # as text, "[[4, 64], []]"; NaN without record_shapes
 }
 
+DEVICE_CATS = ("kernel", "gpu_memcpy", "gpu_memset")
+LAUNCH_CATS = ("cuda_runtime", "cuda_driver", "hip_runtime", "xpu_runtime")
+MEMORY_EVENT = "[memory]"
+
 Event = dict[str, Any]
 
 
 def frame_of(raw: list[Event], title: str) -> pd.DataFrame:
-    """Columns of :data:`EVENT_COLUMNS`, sorted by time; equal times keep the file's order.
+    """Return :data:`EVENT_COLUMNS` sorted by time; equal times keep the file's order.
 
     Args:
         raw: events whose "ph" is "X" (complete) or "i" (instant), at least one.
@@ -73,7 +77,7 @@ def frame_of(raw: list[Event], title: str) -> pd.DataFrame:
 
 
 def _category(values: list[Any]) -> pd.Categorical:
-    """Text, each different one stored once; 7 and "7" are the same thread."""
+    """Store each different text once; 7 and "7" are the same thread."""
     try:
         texts = {value: str(value) for value in dict.fromkeys(values)}
     except TypeError:  # a list where a name should be
@@ -84,7 +88,7 @@ def _category(values: list[Any]) -> pd.Categorical:
 
 
 def _arguments(held: list[Any], groups: np.ndarray) -> dict[str, Any]:
-    """The columns read from ``args``, category by category: each uses few of the keys."""
+    """Read the columns from ``args``, category by category: each uses few of the keys."""
     numbers = {column: np.full(len(held), np.nan) for column in ARGUMENTS}
     # As text: a hundred thousand nested lists would slow down every later garbage collection.
     dims: list[str | None] = [None] * len(held)
@@ -105,7 +109,7 @@ def _arguments(held: list[Any], groups: np.ndarray) -> dict[str, Any]:
 
 
 def _numbers(values: list[Any]) -> np.ndarray:
-    """float64, NaN where there is none; text that reads as a number is one."""
+    """Return float64, NaN where there is none; text that reads as a number is one."""
     try:
         return np.array(values, dtype=np.float64)  # None becomes NaN
     except (TypeError, ValueError):
@@ -113,7 +117,7 @@ def _numbers(values: list[Any]) -> np.ndarray:
 
 
 def number(value: Any) -> float:
-    """``value`` as a float, NaN if it is none."""
+    """Return ``value`` as a float, NaN if it is none."""
     try:
         return float(value)
     except (TypeError, ValueError):

@@ -24,12 +24,12 @@ class TraceError(UserError):
 
 
 def title_of(source: TraceSource) -> str:
-    """What to call the source in a message."""
+    """Return what to call the source in a message."""
     return Path(source).name if isinstance(source, str | os.PathLike) else "the trace"
 
 
 def load_json(source: TraceSource, max_bytes: int) -> Any:
-    """The JSON value in ``source``, plain or gzipped.
+    """Return the JSON value in ``source``, plain or gzipped.
 
     Raises:
         TraceError: not readable, damaged, truncated, not JSON, or more than ``max_bytes`` of it.
@@ -39,7 +39,7 @@ def load_json(source: TraceSource, max_bytes: int) -> Any:
 
 
 def _unpacked(source: TraceSource, title: str, limit: int) -> str:
-    """The JSON text, never more than ``limit`` bytes of it."""
+    """Return the JSON text, never more than ``limit`` bytes of it."""
     try:
         if isinstance(source, bytes):
             data = _at_most(io.BytesIO(source), limit)
@@ -90,7 +90,7 @@ class _Rejoined(io.RawIOBase):
 
 
 def _parsed(text: str, title: str) -> Any:
-    """JSON, with control characters in strings forgiven: stacks of Python code hold some."""
+    """Parse JSON, with control characters in strings forgiven: stacks of Python hold some."""
     try:
         return json.loads(text, strict=False)
     except json.JSONDecodeError as error:

@@ -11,39 +11,40 @@ from typing import Any
 import pandas as pd
 
 from profiling.trace.breakdown import operator_table, phase_table
-from profiling.trace.call_tree import nest
 from profiling.trace.compile_marks import compile_overhead
 from profiling.trace.events import Trace
 from profiling.trace.launches import launch_gaps
 from profiling.trace.memory_events import memory_curve, memory_peaks
+from profiling.trace.trace_index import TraceIndex
 
 TOP_OPERATORS = 20
 
 
 def trace_tables(trace: Trace) -> dict[str, pd.DataFrame]:
-    """Every table, whole; columns are declared where each is made. Empty ones are left out."""
-    events, calls = trace.events, nest(trace.events)
+    """Return every table, whole, but no empty ones; columns are declared where each is made."""
+    index = trace.index
     tables = {
-        "phases": phase_table(events, calls=calls),
-        "operators": operator_table(events, calls=calls),
-        "gaps": launch_gaps(events, calls=calls),
-        "memory": memory_peaks(events),
-        "memory_over_time": memory_curve(events),
-        "compiled_calls": compile_overhead(events, calls=calls),
+        **_main_tables(index),
+        "memory_over_time": memory_curve(index),
+        "compiled_calls": compile_overhead(index),
     }
     return {name: table for name, table in tables.items() if len(table)}
 
 
 def trace_json(trace: Trace) -> dict[str, Any]:
-    """What programs get: the dearest operators, the other tables whole, and what is missing."""
-    events, calls = trace.events, nest(trace.events)
-    tables = {
-        "phases": phase_table(events, calls=calls),
-        "operators": operator_table(events, calls=calls).head(TOP_OPERATORS),
-        "gaps": launch_gaps(events, calls=calls),
-        "memory": memory_peaks(events),
-    }
+    """Return what programs get: the most expensive operators, other tables, what is missing."""
+    tables = _main_tables(trace.index)
+    tables["operators"] = tables["operators"].head(TOP_OPERATORS)
     # Through pandas' own writer, for it knows its missing values: they become null.
     data = {name: json.loads(frame.to_json(orient="records")) for name, frame in tables.items()}
-    rest = {"num_events": len(events), "lacks": list(trace.lacks), "notes": list(trace.notes)}
+    rest = {"num_events": len(trace.events), "lacks": list(trace.lacks), "notes": list(trace.notes)}
     return {**data, **rest}
+
+
+def _main_tables(index: TraceIndex) -> dict[str, pd.DataFrame]:
+    return {
+        "phases": phase_table(index),
+        "operators": operator_table(index),
+        "gaps": launch_gaps(index),
+        "memory": memory_peaks(index),
+    }

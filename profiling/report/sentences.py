@@ -1,0 +1,47 @@
+"""What a comparison says, in sentences and rows that page, report and terminal share.
+
+In: a comparison of :mod:`profiling.statistics.compare` as its JSON states it. Out: plain text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from profiling.figures.style import END_TO_END
+from profiling.figures.units import format_ms
+from profiling.statistics.intervals import FEWEST_BLOCKS
+
+
+def end_to_end_said(comparison: Mapping[str, Any], a: str = "A", b: str = "B") -> str:
+    """Return how B compares with A; names and times stand in one order, B before A.
+
+    Args:
+        comparison: as JSON.
+        a: what to call the baseline.
+        b: what to call the other run.
+    """
+    whole = comparison["end_to_end"]
+    verdict, times = str(whole["verdict"]), [format_ms(whole[key]) for key in ("b_ms", "a_ms")]
+    if comparison["num_blocks"] < FEWEST_BLOCKS:
+        return f"{capital(verdict)}. So far: {b} {times[0]}, {a} {times[1]}."
+    if whole["shown"]:
+        said = f"{capital(b)} is {verdict}, than {a}"
+    else:
+        said = f"{capital(verdict)} between {b} and {a}"
+    said += f": {times[0]} against {times[1]} from end to end."
+    return f"{said} {capital(whole['reason'])}." if whole.get("reason") else said
+
+
+def verdict_rows(comparison: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return a row per phase and one for the whole; a verdict that may surprise has its reason."""
+    rows = [*comparison["phases"], {"name": END_TO_END, **comparison["end_to_end"]}]
+    return [
+        {**row, "verdict": "; ".join(filter(None, (row["verdict"], row.get("reason"))))}
+        for row in rows
+    ]
+
+
+def capital(text: str) -> str:
+    """Return ``text`` with a capital at its beginning."""
+    return text[:1].upper() + text[1:]
