@@ -13,6 +13,8 @@ from typing import Any, TypedDict
 
 from torch import Tensor
 
+from core.errors import UserError
+
 
 class LoraSettings(TypedDict):
     """What ``adapter_config.json`` says of the adapter's shape, in PEFT's names."""
@@ -29,22 +31,25 @@ _HEAD_DIM = 48
 
 
 def as_deep(encoder: Mapping[str, Tensor], file: Path) -> Mapping[str, Tensor]:
-    """An encoder's weights as they are, if it has ``ENCODER_LAYERS`` layers.
+    """Check that an encoder has ``ENCODER_LAYERS`` layers.
+
+    Returns:
+        Its weights as they are.
 
     Raises:
-        ValueError: it has more or fewer.
+        UserError: it has more or fewer.
     """
     layers = len({name.split(".")[1] for name in encoder if name.startswith("layers.")})
     if layers != ENCODER_LAYERS:
-        raise ValueError(
+        raise UserError(
             f"{file} holds an encoder of {layers} layers; expected {ENCODER_LAYERS}: "
-            "`python -m training deepen` makes a deeper one of a trained model"
+            "`python -m training grow-encoder` makes a deeper one of a trained model"
         )
     return encoder
 
 
 def raw_config(vocab_size: int) -> dict[str, Any]:
-    """The whole ``config.json`` for a tokenizer of ``vocab_size`` entries, audio token last."""
+    """Return the whole ``config.json`` for ``vocab_size`` tokens, the audio token last."""
     return {
         "architectures": ["GraniteSpeechForConditionalGeneration"],
         "audio_token_index": vocab_size - 1,

@@ -5,8 +5,8 @@ at 16 kHz and ``train.jsonl``, ``dev.jsonl``, ``test.jsonl`` beside them. Texts 
 the words, now and then with words that are known already among them. The test manifest holds voices
 that are in neither of the others: whoever speaks to the model has not been trained on.
 
-Files that exist are kept, so a run that was stopped goes on. Needs numpy, scipy and soundfile, and
-no torch.
+Files that exist are kept, so a run that was stopped goes on. Needs librosa and soundfile, and no
+torch.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from core.errors import UserError
 from training.corpus import synthesis
 from training.corpus.corpus import resample, seeded, write_wav
 from training.corpus.manifest import DEV, TRAIN, ManifestRow, write_manifest
@@ -41,7 +42,7 @@ class SpeakOptions:
 
 
 def compose(rng: random.Random, words: Sequence[str], known: Sequence[str]) -> str:
-    """One to four words; half of them alone, for then their sounds are learned soonest."""
+    """Draw one to four words; half of them alone: their sounds are learned soonest."""
     count = rng.choice((1, 1, 1, 2, 3, 4))
     said = [rng.choice(words) for _ in range(count)]
     if count > 1 and known and rng.random() < KNOWN_SHARE:
@@ -52,10 +53,13 @@ def compose(rng: random.Random, words: Sequence[str], known: Sequence[str]) -> s
 
 
 def voices_here() -> tuple[list[synthesis.Voice], list[synthesis.Voice]]:
-    """Installed voices for training and for the test; the test has at least one of its own.
+    """Find installed voices for training and for the test, which has one of its own.
+
+    Returns:
+        Voices of either kind.
 
     Raises:
-        ValueError: fewer than two voices are installed.
+        UserError: fewer than two voices are installed.
     """
     here = [
         voice
@@ -67,7 +71,7 @@ def voices_here() -> tuple[list[synthesis.Voice], list[synthesis.Voice]]:
     if not test and len(train) > 1:
         test = [train.pop(0)]
     if not train or not test:
-        raise ValueError(
+        raise UserError(
             f"{len(here)} voices are installed; expected at least two: install espeak-ng and "
             "flite, or the packages of requirements-training.txt"
         )
@@ -77,7 +81,7 @@ def voices_here() -> tuple[list[synthesis.Voice], list[synthesis.Voice]]:
 def speak(folder: Path, options: SpeakOptions) -> dict[str, int]:
     """Make the recordings and the three manifests; returns rows by manifest."""
     if not options.words:
-        raise ValueError("no words came; expected at least one")
+        raise UserError("no words came; expected at least one")
     train, test = voices_here()
     LOG.info("trained on: %s", ", ".join(voice.name for voice in train))
     LOG.info("test: %s", ", ".join(voice.name for voice in test))
@@ -111,7 +115,7 @@ def _read_by(
 def _say(
     folder: Path, voice: synthesis.Voice, index: int, options: SpeakOptions, split: str | None
 ) -> ManifestRow | None:
-    """The ``index``-th recording of a voice; None where the engine fails on it."""
+    """Record the ``index``-th clip of a voice; None where the engine fails on it."""
     rng = seeded(options.seed, voice.name, index)
     said = compose(rng, options.words, options.known)
     file = folder / "audio" / voice.name / f"{options.seed}-{index:05d}.wav"

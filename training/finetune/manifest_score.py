@@ -12,18 +12,17 @@ from collections.abc import Sequence
 from core.lab import Lab
 from training.corpus.manifest import MAX_SECONDS, ManifestRow
 from training.finetune.data import waveform_of
-from training.stages.wer import Rate, error_rate
 
 AT_ONCE = 8
 _NOT_A_WORD = re.compile(r"[^\w' ]+")
 
 
 def plain_words(text: str) -> str:
-    """Lower-case words with single spaces, punctuation left out."""
+    """Reduce a text to lower-case words with single spaces, without punctuation."""
     return " ".join(_NOT_A_WORD.sub(" ", text.lower()).split())
 
 
-def hear(
+def transcribe_rows(
     lab: Lab,
     rows: Sequence[ManifestRow],
     adapter: str | None = None,
@@ -31,7 +30,18 @@ def hear(
     lora: bool | None = None,
     max_seconds: float = MAX_SECONDS,
 ) -> list[tuple[str, str]]:
-    """(what is said, what the model writes) of every row, greedily."""
+    """Transcribe every row greedily.
+
+    Args:
+        lab: the model.
+        rows: of manifests.
+        adapter: its name, None for the model's own.
+        lora: whether it is on.
+        max_seconds: the longest clip allowed.
+
+    Returns:
+        (reference, hypothesis) of each, in plain words.
+    """
     pairs = []
     for start in range(0, len(rows), AT_ONCE):
         group = rows[start : start + AT_ONCE]
@@ -42,8 +52,3 @@ def hear(
             for row, transcript in zip(group, found, strict=True)
         ]
     return pairs
-
-
-def word_error(pairs: Sequence[tuple[str, str]]) -> Rate:
-    """The rate of pairs, with its interval."""
-    return error_rate(pairs)

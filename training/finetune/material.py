@@ -21,9 +21,10 @@ from training.corpus.manifest import (
 )
 from training.finetune.data import waveform_of
 from training.finetune.manifest_check import check_rows
-from training.finetune.manifest_score import hear, word_error
+from training.finetune.manifest_score import transcribe_rows
 from training.finetune.options import FinetuneOptions
 from training.finetune.row_schedule import Schedule, Source
+from training.stages.wer import error_rate
 
 DEV_ONE_IN = 10
 LEAD_ROWS = 4
@@ -40,7 +41,7 @@ class Material:
     max_seconds: float
 
     def schedule(self, options: FinetuneOptions) -> Schedule:
-        """The order of training."""
+        """Order the rows for training."""
         return Schedule(
             self.new,
             self.keep,
@@ -50,20 +51,22 @@ class Material:
         )
 
     def score(self, lab: Lab, adapter: str | None) -> dict[str, float]:
-        """Word error rates in percent of the dev rows, by name."""
+        """Compute word error rates in percent of the dev rows, by name."""
         return {
-            name: word_error(hear(lab, rows, adapter, max_seconds=self.max_seconds)).percent
+            name: error_rate(
+                transcribe_rows(lab, rows, adapter, max_seconds=self.max_seconds)
+            ).percent
             for name, rows in self.dev.items()
             if rows
         }
 
     def lead_rows(self) -> list[ManifestRow]:
-        """A few rows, of what the model knows already where there are such."""
+        """Return a few rows, of what the model knows already where there are such."""
         source = self.keep or self.new
         return list(source.rows[:LEAD_ROWS])
 
     def summary(self) -> str:
-        """One line for a person."""
+        """Write one line for a person."""
         parts = [f"{len(self.new.rows)} rows ({sum(self.new.seconds) / 60:.1f} min) to train on"]
         if self.keep is not None:
             parts.append(f"{len(self.keep.rows)} of the earlier domain")
@@ -74,6 +77,9 @@ class Material:
 def gather(lab: Lab, options: FinetuneOptions) -> Material:
     """Read the manifests and check every row that will be used.
 
+    Returns:
+        The rows, checked.
+
     Raises:
         ManifestError: a row that cannot be trained on, or nothing to train on.
     """
@@ -82,24 +88,27 @@ def gather(lab: Lab, options: FinetuneOptions) -> Material:
         train, dev = [*train, *dev], _of_split(read_manifest(options.dev), DEV)
     if not train:
         raise ManifestError(f"{options.data} has no rows to train on; expected at least two")
-    spelt = "encoder" in options.plan.parts and options.characters > 0
+    check_ctc = "encoder" in options.plan.parts and options.characters > 0
     limit = min(options.max_seconds, lab.max_audio_s)
-    new = Source(train, check_rows(train, lab, spelt=spelt, max_seconds=limit))
+    new = Source(train, check_rows(train, lab, check_ctc=check_ctc, max_seconds=limit))
     dev = dev[: options.dev_limit]
-    check_rows(dev, lab, spelt=False, max_seconds=limit)
+    check_rows(dev, lab, check_ctc=False, max_seconds=limit)
     keep, named = None, {NEW: dev}
     if options.keep is not None:
         old, old_dev = divide(read_manifest(options.keep))
-        keep = Source(old, check_rows(old, lab, spelt=spelt, max_seconds=limit))
+        keep = Source(old, check_rows(old, lab, check_ctc=check_ctc, max_seconds=limit))
         named[OLD] = old_dev[: options.dev_limit]
-        check_rows(named[OLD], lab, spelt=False, max_seconds=limit)
+        check_rows(named[OLD], lab, check_ctc=False, max_seconds=limit)
     return Material(new, keep, named, limit)
 
 
 def divide(rows: Sequence[ManifestRow]) -> tuple[list[ManifestRow], list[ManifestRow]]:
-    """Training and dev rows: by their split where one says "dev", else one in ten by its name.
+    """Divide rows into training and dev: by split where one is "dev", else one in ten.
 
     Rows of any other split are left out.
+
+    Returns:
+        Training rows and dev rows.
     """
     dev = with_splits(rows, [DEV])
     train = with_splits(rows, [TRAIN, None])
@@ -112,14 +121,17 @@ def divide(rows: Sequence[ManifestRow]) -> tuple[list[ManifestRow], list[Manifes
 
 
 def _of_split(rows: Sequence[ManifestRow], name: str) -> list[ManifestRow]:
-    """The rows of a split, or all of them where none has it."""
+    """Select the rows of a split, or all of them where none has it."""
     return with_splits(rows, [name]) or list(rows)
 
 
 def answer_lead(lab: Lab, rows: Sequence[ManifestRow]) -> str:
-    """What the model itself puts between the prompt and a text: nothing, or a space.
+    """Find what the model itself puts between the prompt and a text.
 
-    Families differ, and a template does not say; the likelier one for texts laid before it wins.
+    Families differ, and a template does not say; the one that makes given texts likelier wins.
+
+    Returns:
+        Nothing, or a space.
     """
     tokenizer = lab.tokenizer
     assert tokenizer is not None

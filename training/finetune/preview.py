@@ -16,21 +16,23 @@ from __future__ import annotations
 import base64
 import html
 import io
-import struct
-import wave
-import zlib
 from collections.abc import Sequence
+from fractions import Fraction
 from functools import cache
 from itertools import zip_longest
 from pathlib import Path
 
+import av
+import soundfile
 import torch
 import torchaudio
 from torch import Tensor
 
 from core.audio.waveform import SAMPLE_RATE
-from training.corpus.manifest import ManifestRow, read_manifest, write_text
-from training.finetune.data import changed, waveform_of
+from core.errors import UserError
+from training.corpus.manifest import ManifestRow, read_manifest
+from training.finetune.data import augmented, waveform_of
+from training.saving import write_whole
 from training.stages.mels import HOP, NUM_MELS, power_mel
 
 PIXELS = 2  # of a mel and of a frame
@@ -52,14 +54,25 @@ audio { display: block; width: 100%; min-width: 15rem; margin-top: 0.5rem; }
 def write_page(
     manifest: Path, out: Path, *, clips: int, versions: int, strength: float, seed: int
 ) -> Path:
-    """Write the page; returns where it is.
+    """Write the page.
+
+    Args:
+        manifest: of the recordings.
+        out: the page's file.
+        clips: how many recordings.
+        versions: augmented versions of each.
+        strength: of the augmentation, 0 to 1.
+        seed: of the augmentation.
+
+    Returns:
+        Where the page is.
 
     Raises:
         ManifestError: the manifest or one of the recordings cannot be used.
-        ValueError: numbers that make no page.
+        UserError: numbers that make no page.
     """
     if clips < 1 or versions < 1 or not 0.0 <= strength <= 1.0:
-        raise ValueError(
+        raise UserError(
             f"{clips} clips in {versions} versions at strength {strength:g}; expected at least one "
             "of each, and a strength from 0 to 1"
         )
@@ -74,12 +87,13 @@ def write_page(
         "white. Sounds marked as rebuilt are guessed from the picture beside them, and rough for "
         "that reason alone.</p>\n" + "\n".join(parts) + "\n</html>\n"
     )
-    write_text(out, page)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(out, page.encode())
     return out
 
 
 def several_speakers(rows: Sequence[ManifestRow], count: int) -> list[ManifestRow]:
-    """``count`` rows, of as many different speakers as there are."""
+    """Choose ``count`` rows, of as many different speakers as there are."""
     by_speaker: dict[str, list[ManifestRow]] = {}
     for row in rows:
         by_speaker.setdefault(row.speaker, []).append(row)
@@ -93,7 +107,7 @@ def _section(row: ManifestRow, versions: int, strength: float, seed: str) -> str
     power = power_mel(samples)  # [M, 80]
     figures = [_figure("as recorded", power, samples), _figure("the same, rebuilt", power, None)]
     for number in range(1, versions + 1):
-        version = changed(power, strength, f"{seed}/{number}")
+        version = augmented(power, strength, f"{seed}/{number}")
         figures.append(_figure(f"augmented {number}, rebuilt", version, None))
     seconds = samples.shape[0] / SAMPLE_RATE
     told = f"{row.speaker}, {row.language}, {seconds:.1f} s, row {row.number}"
@@ -118,7 +132,7 @@ def _figure(name: str, power: Tensor, samples: Tensor | None) -> str:
 
 
 def rebuilt(power: Tensor) -> Tensor:
-    """A waveform [N] whose power mel is about ``power`` [M, 80]."""
+    """Guess a waveform [N] whose power mel is about ``power`` [M, 80]."""
     mel_bank, griffin_lim = _inverse()
     spectrum = torch.linalg.lstsq(mel_bank.T, power.T).solution.clamp(min=0.0)  # [257, M]
     torch.manual_seed(0)  # the phases it begins with
@@ -136,29 +150,19 @@ def _inverse() -> tuple[Tensor, torchaudio.transforms.GriffinLim]:
 
 
 def wav_of(samples: Tensor) -> bytes:
-    """Samples [N] as a 16-bit WAV file."""
-    pcm = (samples.clamp(-1.0, 1.0) * 32767).round().to(torch.int16)
+    """Write samples [N] as a 16-bit WAV file."""
     out = io.BytesIO()
-    with wave.open(out, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(SAMPLE_RATE)
-        file.writeframes(pcm.numpy().tobytes())
+    soundfile.write(out, samples.numpy(), SAMPLE_RATE, format="WAV", subtype="PCM_16")
     return out.getvalue()
 
 
 def picture_of(power: Tensor) -> bytes:
-    """A power mel [M, 80] as a grey PNG, low frequencies at the bottom, 80 dB in all."""
+    """Draw a power mel [M, 80] as a grey PNG, low frequencies at the bottom, 80 dB in all."""
     log = power.log10()
     grey = ((log - log.max()) / 8.0 + 1.0).clamp(0.0, 1.0).mul(255).round().to(torch.uint8)
     grey = grey.T.flip(0).repeat_interleave(PIXELS, 0).repeat_interleave(PIXELS, 1)
-    height, width = grey.shape
-    lines = torch.cat([grey.new_zeros(height, 1), grey], dim=1)  # each begins with "no filter"
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(lines.numpy().tobytes())), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(kind, data) for kind, data in chunks)
-
-
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    body = kind + data
-    return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+    frame = av.VideoFrame.from_ndarray(grey.numpy(), format="gray")
+    png = av.VideoCodecContext.create("png", "w")
+    png.width, png.height, png.pix_fmt = frame.width, frame.height, "gray"
+    png.time_base = Fraction(1)
+    return b"".join(bytes(packet) for packet in [*png.encode(frame), *png.encode(None)])

@@ -10,6 +10,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from core.errors import UserError
 from training.corpus.manifest import ManifestRow
 
 
@@ -22,7 +23,7 @@ class Size:
 
     def __post_init__(self) -> None:
         if self.clips < 1 or not self.seconds > 0:
-            raise ValueError(
+            raise UserError(
                 f"a batch of {self.clips} clips and {self.seconds:g} s; expected at least 1 clip"
             )
 
@@ -44,7 +45,7 @@ class Draw:
 
 
 def order(seconds: Sequence[float], size: Size, rng: random.Random) -> list[list[int]]:
-    """Row numbers in batches: shuffled, then of like length within sixteen batches."""
+    """Order row numbers in batches: shuffled, then of like length within sixteen batches."""
     shuffled = rng.sample(range(len(seconds)), len(seconds))
     groups = []
     for start in range(0, len(shuffled), 16 * size.clips):
@@ -71,14 +72,12 @@ class Schedule:
     def __init__(
         self, new: Source, keep: Source | None, *, size: Size, keep_share: float, seed: int
     ) -> None:
-        if not 0.0 <= keep_share < 1.0:
-            raise ValueError(f"--keep-share is {keep_share}; expected 0 to less than 1")
         self._new, self._keep, self._size, self._seed = new, keep, size, seed
         self._share = keep_share if keep is not None else 0.0
         self._epochs: dict[str, tuple[list[list[list[int]]], int]] = {}
 
     def batch(self, number: int) -> list[Draw]:
-        """The draws of the ``number``-th batch of the run, from 0."""
+        """Draw the ``number``-th batch of the run, from 0."""
         before, now = int(number * self._share), int((number + 1) * self._share)
         if self._keep is not None and now > before:
             rows, group = self._keep.rows, self._group("keep", self._keep, before)
@@ -88,18 +87,13 @@ class Schedule:
             Draw(rows[row], f"{self._seed}/{number}/{place}") for place, row in enumerate(group)
         ]
 
-    def epochs(self, batches: int) -> float:
-        """How often ``batches`` batches go through the new rows."""
-        per_epoch = len(order(self._new.seconds, self._size, random.Random(0)))
-        return (batches - int(batches * self._share)) / per_epoch
-
     def batches_of(self, epochs: float) -> int:
-        """How many batches, old rows' included, go ``epochs`` times through the new rows."""
+        """Count the batches, old rows' included, that go ``epochs`` times through new rows."""
         per_epoch = len(order(self._new.seconds, self._size, random.Random(0)))
         return max(1, round(epochs * per_epoch / (1.0 - self._share)))
 
     def _group(self, name: str, source: Source, place: int) -> list[int]:
-        """The ``place``-th batch of a source, over all its epochs."""
+        """Find the ``place``-th batch of a source, over all its epochs."""
         made, count = self._epochs.get(name, ([], 0))
         while count <= place:
             rng = random.Random(f"{self._seed}/{name}/{len(made)}")

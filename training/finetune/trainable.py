@@ -22,14 +22,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from core.errors import UserError
 from core.lab import Lab
+from core.model.ctc import BLANK
 from core.model.granite_speech import GraniteSpeech
 from core.model.lora import AdaptableLinear, LoRAWeights, switch
 from training.finetune.data import SpeechBatch
 from training.stages.decoder_stage import IGNORE
 
 PARTS = ("lora", "projector", "encoder", "embeddings")
-BLANK = 0  # the CTC head's label; the others are code points
 
 
 @dataclass(frozen=True)
@@ -51,20 +52,23 @@ class TrainablePlan:
         wrong = [part for part in self.parts if part not in PARTS]
         if wrong or not self.parts:
             came = repr(wrong[0]) if wrong else "nothing"
-            raise ValueError(f"--train has {came}; expected some of {', '.join(PARTS)}")
+            raise UserError(f"--train has {came}; expected some of {', '.join(PARTS)}")
         if self.rank < 0 or ("lora" in self.parts and self.rank < 1):
-            raise ValueError(f"--rank is {self.rank}; expected at least 1")
+            raise UserError(f"--rank is {self.rank}; expected at least 1")
         if not self.alpha > 0:
-            raise ValueError(f"--alpha is {self.alpha}; expected more than 0")
+            raise UserError(f"--alpha is {self.alpha}; expected more than 0")
         if self.encoder_layers is not None and self.encoder_layers < 1:
-            raise ValueError(f"--encoder-layers is {self.encoder_layers}; expected at least 1")
+            raise UserError(f"--encoder-layers is {self.encoder_layers}; expected at least 1")
 
 
 def new_lora(model: GraniteSpeech, plan: TrainablePlan, seed: int) -> dict[str, LoRAWeights]:
-    """The adapter that training begins with, by layer: the model's own, and new columns.
+    """Make the adapter that training begins with: the model's own, and new columns.
+
+    Returns:
+        Weights by layer.
 
     Raises:
-        ValueError: no layer of the decoder has one of the names.
+        UserError: no layer of the decoder has one of the names.
     """
     generator = torch.Generator().manual_seed(seed)
     found: dict[str, LoRAWeights] = {}
@@ -87,7 +91,7 @@ def new_lora(model: GraniteSpeech, plan: TrainablePlan, seed: int) -> dict[str, 
                 if isinstance(layer, AdaptableLinear)
             }
         )
-        raise ValueError(
+        raise UserError(
             f"--modules has {missing[0]!r}, which the decoder lacks; it has {', '.join(here)}"
         )
     return found
@@ -96,7 +100,7 @@ def new_lora(model: GraniteSpeech, plan: TrainablePlan, seed: int) -> dict[str, 
 def _grown(
     layer: AdaptableLinear, plan: TrainablePlan | None, generator: torch.Generator
 ) -> LoRAWeights:
-    """The layer's own adapter (if any) and ``plan.rank`` new columns (if any), as one."""
+    """Join the layer's own adapter (if any) and ``plan.rank`` new columns (if any)."""
     like = layer.weight
     old_a, old_b = like.new_zeros(0, layer.in_features), like.new_zeros(layer.out_features, 0)
     if layer.lora_a is not None and layer.lora_b is not None:
@@ -112,7 +116,7 @@ def _grown(
 
 
 def full_modules(model: GraniteSpeech, plan: TrainablePlan) -> list[str]:
-    """Names of the modules that are trained whole, beside the adapter."""
+    """List the modules that are trained whole, beside the adapter."""
     names = ["projector"] if "projector" in plan.parts else []
     if "embeddings" in plan.parts:
         names.append("decoder.embed_tokens")
@@ -128,7 +132,7 @@ def full_modules(model: GraniteSpeech, plan: TrainablePlan) -> list[str]:
 
 
 def trainable(model: GraniteSpeech, plan: TrainablePlan) -> dict[str, nn.Parameter]:
-    """Parameters that are trained, by name; everything else is frozen here."""
+    """Select the parameters that are trained, by name; everything else is frozen here."""
     model.requires_grad_(False).eval()
     chosen: dict[str, nn.Parameter] = {}
     for name in full_modules(model, plan):
@@ -153,7 +157,7 @@ def hold_rows(learning: Mapping[str, nn.Parameter], ids: Collection[int]) -> Non
 
 
 def training_mode(model: GraniteSpeech, plan: TrainablePlan) -> None:
-    """Dropout in what is trained; batch statistics stay those of the checkpoint.
+    """Turn dropout on in what is trained; batch statistics stay the checkpoint's.
 
     A few clips of one user are no sample of speech, and padding would count among them.
     """
@@ -174,13 +178,16 @@ class Losses:
 
 
 def losses(lab: Lab, batch: SpeechBatch, *, characters: bool, save_memory: bool = False) -> Losses:
-    """Cross-entropy of the answers given the sound, and CTC of their characters.
+    """Compute cross-entropy of the answers given the sound, and CTC of their characters.
 
     Args:
         lab: the loaded model with the adapter that is trained.
         batch: clips, prompts and answers.
         characters: whether the CTC loss is wanted; the encoder's head then stays true.
         save_memory: compute the layers' activations again in the backward pass.
+
+    Returns:
+        Both, summed over the batch.
     """
     model, count = lab.model, batch.ids.shape[0]
     run = _recomputed if save_memory else _as_it_is

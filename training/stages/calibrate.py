@@ -24,6 +24,7 @@ import core
 from core.checkpoint.catalog import DESCRIPTION_FILE
 from core.checkpoint.catalog import OUTSIDE as KEY
 from core.encoder_view import ctc_of
+from core.errors import UserError
 from core.lab import Lab
 from core.transcription.out_of_domain import OutOfDomainScale, uncertainty_features
 from training.corpus.corpus import CorpusClip, read_manifest
@@ -63,7 +64,7 @@ class Alarms:
 def clips_of(
     corpus: Path, splits: Sequence[str], domain: frozenset[str] | None
 ) -> list[CorpusClip]:
-    """Clips with their recordings; with a domain, those of which some word is not in it."""
+    """List clips with recordings; with a domain, those of which some word is not in it."""
     clips = [clip for clip in read_manifest(corpus, splits) if (corpus / clip.audio).exists()]
     return [clip for clip in clips if domain is None or not domain.issuperset(clip.text.split())]
 
@@ -71,7 +72,17 @@ def clips_of(
 def judge(
     lab: Lab, corpus: Path, clips: Sequence[CorpusClip], *, outside: bool
 ) -> Iterator[Judged]:
-    """The signs of clips as they are transcribed; clips without any text are left out."""
+    """Transcribe clips and compute their signs; clips without any text are left out.
+
+    Args:
+        lab: the checkpoint.
+        corpus: folder of the clips.
+        clips: what to transcribe.
+        outside: whether they are outside the domain.
+
+    Yields:
+        A judgement a clip.
+    """
     for clip in clips:
         file = str(corpus / clip.audio)
         transcript = lab.transcribe(file)
@@ -84,15 +95,18 @@ def judge(
 
 
 def fit(judged: Sequence[Judged], false_alarms: float = FALSE_ALARMS) -> OutOfDomainScale:
-    """A logistic scale over the signs: clips heard right, and clips outside, weighing the same.
+    """Fit a logistic scale over the signs; clips heard right and clips outside weigh the same.
+
+    Returns:
+        The scale and its limit.
 
     Raises:
-        ValueError: clips of one kind only.
+        UserError: clips of one kind only.
     """
     judged = [one for one in judged if one.outside or one.right]
     kinds = torch.tensor([one.outside for one in judged], dtype=torch.double)
     if not 0 < int(kinds.sum()) < len(judged):
-        raise ValueError(
+        raise UserError(
             f"{int(kinds.sum())} of {len(judged)} clips are outside, the others heard right; "
             "expected some of either kind"
         )
@@ -120,7 +134,7 @@ def fit(judged: Sequence[Judged], false_alarms: float = FALSE_ALARMS) -> OutOfDo
 
 
 def alarms(scale: OutOfDomainScale, judged: Sequence[Judged]) -> list[Alarms]:
-    """How often the scale warns, group by group, on clips it was not fitted to."""
+    """Count how often the scale warns, group by group, on clips it was not fitted to."""
     groups: dict[tuple[int, str], list[bool]] = {}
     for one in judged:
         if not one.fitted:
@@ -147,6 +161,12 @@ def run(
         inside: corpus folder and splits whose clips are of the domain.
         outside: corpus folder and splits; clips all of whose words the domain has do not count.
         limit: clips of each split, at most.
+
+    Returns:
+        The scale, and how often it warns.
+
+    Raises:
+        UserError: a corpus lacks clips of either kind.
     """
     lab = core.load(model)
     known = clips_of(*inside, None)
@@ -154,7 +174,7 @@ def run(
     judged: list[Judged] = []
     for (corpus, splits), words, kind in ((inside, None, False), (outside, domain, True)):
         if not clips_of(corpus, splits, words):
-            raise ValueError(
+            raise UserError(
                 f"{corpus} has no recordings {'outside' if kind else 'inside'} the domain in the "
                 f"splits {', '.join(splits)}; make them with `python -m training corpus`, or name "
                 "other splits"

@@ -33,12 +33,13 @@ from training.corpus.text import CANNOT_HEAR
 from training.corpus.vocabulary import Vocabulary
 from training.saving import read_state, write_state
 from training.stages import mels
-from training.stages.align_model import build, take_over, trainable, word_error, word_loss
+from training.stages.align_model import build, load_trained, trainable, word_loss
 from training.stages.batches import Batch, Composer
 from training.stages.decoder_stage import pad_rows, token_loss
 from training.stages.distributed import ProcessGroup, join_process_group
 from training.stages.encoder_stage import character_loss, drop_by_clip
 from training.stages.optimiser import Optimiser
+from training.stages.progress import word_error
 from training.stages.schedule import cosine
 
 LOG = logging.getLogger(__name__)
@@ -51,13 +52,13 @@ SLOW = (("projector.linear", 0.15), ("encoder.", 0.4))
 
 @dataclass(frozen=True)
 class JointOptions:
-    """How long and how fast to train. deaf_share: of the batches read with the adapter off."""
+    """How long and how fast to train. lora_off_share: of the batches read with the adapter off."""
 
     steps: int
     frames_per_batch: int
     learning_rate: float
     warmup: int
-    deaf_share: float
+    lora_off_share: float
     save_every_s: float
     seed: int
     placing: int = 0  # steps in which words first find their places
@@ -66,7 +67,7 @@ class JointOptions:
 
 
 def learned(model: GraniteSpeech) -> dict[str, nn.Parameter]:
-    """What this stage trains, by name: the encoder, the projector, the adapters."""
+    """Return what this stage trains, by name: the encoder, the projector, the adapters."""
     encoder = {f"encoder.{name}": value for name, value in model.encoder.named_parameters()}
     return encoder | trainable(model)
 
@@ -80,7 +81,19 @@ def joint_loss(
     word_weight: float = WORDS,
     bf16: bool = False,
 ) -> dict[str, Tensor]:
-    """Losses by name; "total" is what is minimised. Adapter off: the answer "i cannot hear"."""
+    """Compute the losses of a batch; adapter off, of the answer "i cannot hear".
+
+    Args:
+        model: encoder to decoder, the decoder frozen.
+        vocabulary: of the checkpoint.
+        batch: clips without padding.
+        lora: whether the adapter is on.
+        word_weight: of the CTC loss of words.
+        bf16: compute in bfloat16.
+
+    Returns:
+        Losses by name; "total" is what is minimised.
+    """
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         output = model.encoder(batch.features, batch.lengths)
         audio = model.projector(output.frames).float()  # [B, A, E]
@@ -101,16 +114,16 @@ def joint_loss(
 
 def run(corpus: Path, checkpoints: Path, options: JointOptions) -> Path:
     """Train from where ``joint.pt`` (or else ``align.pt``) stands; returns ``joint.pt``."""
-    with join_process_group() as team:
-        return _run(corpus, checkpoints, options, team)
+    with join_process_group() as processes:
+        return _run(corpus, checkpoints, options, processes)
 
 
-def _run(corpus: Path, checkpoints: Path, options: JointOptions, team: ProcessGroup) -> Path:
-    composer, dev = _material(corpus, options, team)
+def _run(corpus: Path, checkpoints: Path, options: JointOptions, processes: ProcessGroup) -> Path:
+    composer, dev = _material(corpus, options, processes)
     torch.manual_seed(options.seed)
     model, vocabulary = build(checkpoints)
     aligned = checkpoints / "align.pt"
-    take_over(model, read_state(aligned, ("weights",))["weights"], trainable(model), aligned)
+    load_trained(model, read_state(aligned, ("weights",))["weights"], trainable(model), aligned)
     learning = learned(model)
     for parameter in learning.values():
         parameter.requires_grad_(True)
@@ -118,39 +131,41 @@ def _run(corpus: Path, checkpoints: Path, options: JointOptions, team: ProcessGr
     optimiser = Optimiser(learning.items(), SLOW)
     file = checkpoints / "joint.pt"
     step, pool = _resume(file, model, optimiser)
-    team.begin_alike([value.data for value in learning.values()])
-    torch.manual_seed(options.seed + team.rank)  # dropout of its own
+    processes.broadcast_values([value.data for value in learning.values()])
+    torch.manual_seed(options.seed + processes.rank)  # dropout of its own
     saved_at = time.monotonic()
-    log_file = checkpoints / "joint_log.jsonl" if team.leads else os.devnull
+    log_file = checkpoints / "joint_log.jsonl" if processes.is_leader else os.devnull
     with open(log_file, "a") as log:
         while step < options.steps:
             # What all processes do alike follows from the pool's number.
             rng = random.Random(f"{options.seed}/{pool}")
             strength, frames = rng.uniform(0.6, 1.0), options.frames_per_batch
-            _listen(model)
-            batches = composer.pool(team.share(pool), strength, num_batches=POOL, frames=frames)
+            _train_mode(model)
+            batches = composer.pool(
+                processes.pool_for(pool), strength, num_batches=POOL, frames=frames
+            )
             for batch in islice(batches, POOL):
                 rate = cosine(step, options.steps, options.warmup, options.learning_rate)
-                hears = rng.random() >= options.deaf_share
+                lora = rng.random() >= options.lora_off_share
                 words = WORDS_FIRST if step < options.placing else WORDS
                 losses = joint_loss(
-                    model, vocabulary, batch, lora=hears, word_weight=words, bf16=options.bf16
+                    model, vocabulary, batch, lora=lora, word_weight=words, bf16=options.bf16
                 )
-                optimiser.step(losses["total"], rate, team)
+                optimiser.step(losses["total"], rate, processes)
                 step += 1
-                line = {"step": step, "lr": round(rate, 7), "lora": hears}
+                line = {"step": step, "lr": round(rate, 7), "lora": lora}
                 line |= {name: round(loss.item(), 4) for name, loss in losses.items()}
-                if team.leads and dev and (step % 300 == 0 or step == options.steps):
+                if processes.is_leader and dev and (step % 300 == 0 or step == options.steps):
                     line["dev_wer"] = round(word_error(model, vocabulary, dev, lora=True), 2)
                     LOG.info("joint: %s", line)
-                    _listen(model)
+                    _train_mode(model)
                 log.write(json.dumps(line) + "\n")
                 log.flush()
                 if step >= options.steps:
                     break
             pool += 1
             late = time.monotonic() - saved_at > options.save_every_s
-            if team.leads and (step >= options.steps or late):
+            if processes.is_leader and (step >= options.steps or late):
                 state = {"weights": _weights(model, learning), "optimiser": optimiser.state_dict()}
                 write_state(file, state | {"step": step, "pool": pool})
                 saved_at = time.monotonic()
@@ -158,11 +173,11 @@ def _run(corpus: Path, checkpoints: Path, options: JointOptions, team: ProcessGr
 
 
 def _material(
-    corpus: Path, options: JointOptions, team: ProcessGroup
-) -> tuple[Composer, list[mels.Spoken]]:
-    """What draws batches, and the clips that progress is measured by."""
+    corpus: Path, options: JointOptions, processes: ProcessGroup
+) -> tuple[Composer, list[mels.MelClip]]:
+    """Prepare what draws batches, and the clips that progress is measured by."""
     cache = corpus / "mels.pt"
-    with team.after_the_leader():
+    with processes.leader_first():
         train = mels.load(corpus, read_manifest(corpus, TRAIN_SPLITS), cache)
         dev = mels.load(corpus, read_manifest(corpus, ["dev"]), cache)[:NUM_DEV]
     share, seed = options.real_share, options.seed + 2000
@@ -174,18 +189,18 @@ def _resume(file: Path, model: GraniteSpeech, optimiser: Optimiser) -> tuple[int
     if not file.exists():
         return 0, 0
     saved = read_state(file, ("weights", "optimiser", "step", "pool"))
-    take_over(model, saved["weights"], learned(model), file)
+    load_trained(model, saved["weights"], learned(model), file)
     optimiser.load_state_dict(saved["optimiser"])
     LOG.info("joint: going on from step %d", saved["step"])
     return saved["step"], saved["pool"]
 
 
-def _listen(model: GraniteSpeech) -> None:
+def _train_mode(model: GraniteSpeech) -> None:
     model.encoder.train()
     model.projector.train()
 
 
 def _weights(model: GraniteSpeech, learning: dict[str, nn.Parameter]) -> dict[str, Tensor]:
-    """What was trained, and the statistics that the encoder's batch norms gathered."""
+    """Return what was trained, and the statistics of the encoder's batch norms."""
     gathered = {f"encoder.{name}": value for name, value in model.encoder.named_buffers()}
     return {name: value.detach() for name, value in learning.items()} | gathered
