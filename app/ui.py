@@ -10,12 +10,12 @@ from app.components.adapters_panel import keep_fresh
 from app.components.events import session_of
 from app.components.kept_settings import keep_settings
 from app.service.deployment import Deployment
-from app.service.measurement import Measuring
+from app.service.measurement import MeasurementService
 from app.service.profile_library import ProfileLibrary
-from app.service.profile_reader import RunViewer
+from app.service.profile_reader import ProfileReader
 from app.service.service import TranscriptionService
 from app.tabs.compare_tab import build_compare_tab
-from app.tabs.live_tab import Onward, build_live_tab
+from app.tabs.live_tab import TranscribeOutputs, build_live_tab
 from app.tabs.models_tab import build_models_tab
 from app.tabs.profile_tab import build_profile_tab
 from app.tabs.transcribe_tab import build_transcribe_tab, find_again
@@ -30,8 +30,8 @@ def build_app(service: TranscriptionService, deployment: Deployment | None = Non
     Uploads and recordings are deleted an hour after they came. A closed page ends its request.
     """
     where = deployment or Deployment(runs=None)
-    measuring = Measuring(service, ProfileLibrary(where.runs), where.no_timing)
-    viewer = RunViewer(measuring.library, measuring.quiet, where.max_trace_bytes)
+    measuring = MeasurementService(service, ProfileLibrary(where.runs), where.no_timing)
+    viewer = ProfileReader(measuring.library, measuring.quiet, where.max_trace_bytes)
     with gr.Blocks(
         title="Granite Speech Lab",
         analytics_enabled=False,
@@ -46,7 +46,7 @@ def build_app(service: TranscriptionService, deployment: Deployment | None = Non
                 if where.no_live:
                     gr.HTML(phrases.status_html(where.no_live))
                 else:
-                    onward = Onward(tabs, page.recording, page.expected, page.result)
+                    onward = TranscribeOutputs(tabs, page.recording, page.expected, page.result)
                     live = build_live_tab(service, page.settings, onward)
             with gr.Tab("Compare", id="compare"):
                 compared = build_compare_tab(measuring, where)

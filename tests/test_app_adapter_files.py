@@ -109,7 +109,7 @@ class TestWhatCanBeAdded:
         with pytest.raises(ValueError, match=message) as caught:
             add(service, source.format(mine=mine), name, *(mine / file for file in files))
         assert "granite-speech-lab-adapters" not in str(caught.value)
-        assert service.card(service.model).adapters == ()
+        assert service.summary(service.model).adapters == ()
         assert text(service, clip) == before
 
     def test_strangers_add_and_choose_none(self, speech_folder: Path, mine: Path) -> None:

@@ -21,8 +21,8 @@ from app.components.adapters_panel import list_html
 from app.components.kept_settings import accepted, restored
 from app.components.settings_panel import FIELDS, build_settings
 from app.service import measurement_job
-from app.service.measurement import Measuring
-from app.service.measurement_job import How, Measured
+from app.service.measurement import MeasurementService
+from app.service.measurement_job import MeasurementOptions, MeasurementResult
 from app.service.model_actions import remove_adapter, unload_model
 from app.service.profile_library import ProfileLibrary
 from app.service.service import TranscriptionService
@@ -78,7 +78,7 @@ class TestRequests:
         add(service, mine)
         expected = text(service, clip, adapter="mine")
         assert unload_model(service, service.model)
-        assert service.card(service.model).adapters == ("mine",)
+        assert service.summary(service.model).adapters == ("mine",)
         assert text(service, clip, adapter="mine") == expected
         assert text(service, clip, adapter="mine", dtype="bfloat16")
 
@@ -90,7 +90,7 @@ class TestRequests:
         add(service, mine, "two")
         text(service, clip, adapter="one")
         remove_adapter(service, service.model, "one")
-        assert service.card(service.model).adapters == ("two",)
+        assert service.summary(service.model).adapters == ("two",)
         with pytest.raises(ValueError, match="no adapter 'one' was added.*there are: two.*Models"):
             text(service, clip, adapter="one")
         with pytest.raises(ValueError, match="no adapter 'one'"):
@@ -111,11 +111,13 @@ class TestRequests:
         monkeypatch.setattr(measurement_job, "measure_ceilings", lambda *_: GPUS["H200"])
         monkeypatch.setattr(session, "capture", partial(session.capture, num_steps=1, tax_blocks=1))
         add(service, mine)
-        measuring = Measuring(service, ProfileLibrary(None))
+        measuring = MeasurementService(service, ProfileLibrary(None))
         own = Settings(model=service.model, max_new_tokens=4)
         other = Settings(model=service.model, max_new_tokens=4, adapter="mine")
-        *_, end = measuring.compare("me", clip, own, other, How(blocks=1, fixed_length=True))
-        assert isinstance(end, Measured)
+        *_, end = measuring.compare(
+            "me", clip, own, other, MeasurementOptions(blocks=1, fixed_length=True)
+        )
+        assert isinstance(end, MeasurementResult)
         assert names(*end.runs) == ("LoRA on", "adapter mine")
         assert "adapter mine" in end.runs[1]["workload"]["label"]
         assert end.runs[1]["transcript_text"] != end.runs[0]["transcript_text"]
@@ -130,14 +132,14 @@ class TestPage:
         adapter = panel.field("adapter")
         assert not adapter.visible
         add(service, mine)
-        card = service.card(service.model)
-        changes = panel.refresh(card, "transcribe", "mine")
+        summary = service.summary(service.model)
+        changes = panel.refresh(summary, "transcribe", "mine")
         assert changes[adapter]["visible"]
         assert changes[adapter]["choices"] == [("The model's own", ""), ("mine", "mine")]
         assert changes[adapter]["value"] == "mine"
-        assert panel.refresh(card, "transcribe", "gone")[adapter]["value"] == ""
-        assert "chosen here" in lora_note(card)
-        assert "Adapters added here: mine" in model_html(card)
+        assert panel.refresh(summary, "transcribe", "gone")[adapter]["value"] == ""
+        assert "chosen here" in lora_note(summary)
+        assert "Adapters added here: mine" in model_html(summary)
 
     def test_it_counts_while_lora_is_on(self, service: TranscriptionService) -> None:
         with gr.Blocks():
@@ -152,9 +154,9 @@ class TestPage:
         self, service: TranscriptionService, mine: Path
     ) -> None:
         wanted = {"model": service.model, "adapter": "mine"}
-        assert "adapter" not in accepted(service.card(service.model), wanted)
+        assert "adapter" not in accepted(service.summary(service.model), wanted)
         add(service, mine)
-        assert accepted(service.card(service.model), wanted)["adapter"] == "mine"
+        assert accepted(service.summary(service.model), wanted)["adapter"] == "mine"
         with gr.Blocks():
             panel = build_settings(service)
         change = restored(service, panel, wanted)[panel.field("adapter")]
@@ -165,7 +167,7 @@ class TestPage:
         self, service: TranscriptionService, mine: Path
     ) -> None:
         add(service, mine, "<b>mine")
-        html = list_html(service, service.model) + model_html(service.card(service.model))
+        html = list_html(service, service.model) + model_html(service.summary(service.model))
         assert "&lt;b&gt;mine" in html
         assert "<b>mine" not in html.replace("<b>&lt;b&gt;mine", "")
 
@@ -185,8 +187,8 @@ def test_programs_name_it_and_see_it(service: TranscriptionService, mine: Path, 
         own = ask()
         add(service, mine)
         assert ask(adapter="mine") == text(service, clip, adapter="mine") != own
-        (card,) = [c for c in client.predict(api_name="/models") if c["name"] == service.model]
-        assert card["adapters"] == ["mine"]
+        (summary,) = [c for c in client.predict(api_name="/models") if c["name"] == service.model]
+        assert summary["adapters"] == ["mine"]
         with pytest.raises(AppError, match="came with LoRA off; give one or the other"):
             ask(adapter="mine", lora="off")
     finally:

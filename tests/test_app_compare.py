@@ -12,7 +12,7 @@ import pytest
 
 from app.service.api_settings import known_text, settings_of
 from app.service.examples import read_examples
-from app.service.measurement_job import Doing, Measured
+from app.service.measurement_job import MeasurementProgress, MeasurementResult
 from app.service.settings import Settings
 from app.wording import comparison as words
 from measuring import RECORDING
@@ -50,8 +50,8 @@ def comparison(**whole: Any) -> dict[str, Any]:
     }
 
 
-def measured(**whole: Any) -> Measured:
-    return Measured((), (RUN_A, RUN_B), comparison(**whole), stopped=False)
+def measured(**whole: Any) -> MeasurementResult:
+    return MeasurementResult((), (RUN_A, RUN_B), comparison(**whole), stopped=False)
 
 
 class TestWords:
@@ -96,10 +96,12 @@ class TestWords:
         assert f"from the {said} on" in agreement_said(found)
 
     def test_progress_says_what_how_far_and_how_long(self) -> None:
-        html = words.progress_html(Doing(0.5, "run 3 of 6 <b>", 12.0))
+        html = words.progress_html(MeasurementProgress(0.5, "run 3 of 6 <b>", 12.0))
         assert "Run 3 of 6 &lt;b&gt;, about 12.0 s left" in html
         assert "value='50'" in html
-        assert "minutes" in words.progress_html(Doing(0.1, "compiling and warming up", None))
+        assert "minutes" in words.progress_html(
+            MeasurementProgress(0.1, "compiling and warming up", None)
+        )
 
 
 class TestAsked:

@@ -1,4 +1,4 @@
-"""Measuring through the app, without a browser: a random checkpoint, a stub of the ceilings.
+"""MeasurementService through the app, without a browser: a random checkpoint, a stub of the ceilings.
 
 Run alone: ``python -m pytest tests/test_app_measuring.py``.
 """
@@ -13,12 +13,17 @@ from typing import Any
 import pytest
 
 from app.service import measurement_job as module
-from app.service.measurement import SAME, Measuring
-from app.service.measurement_job import SAME_HERE, Doing, How, Measured
+from app.service.measurement import SAME, MeasurementService
+from app.service.measurement_job import (
+    SAME_HERE,
+    MeasurementOptions,
+    MeasurementProgress,
+    MeasurementResult,
+)
 from app.service.profile_library import ProfileLibrary
 from app.service.service import TranscriptionService
 from app.service.settings import Settings
-from app.service.updates import NotBegun
+from app.service.updates import CancelledBeforeStart
 from core.lab import Lab
 from measuring import RECORDING
 from profiling.roofline.machine_peaks import GPUS
@@ -28,7 +33,7 @@ from profiling.runs.run_file import RunError
 GREEDY = Settings(model="random", max_new_tokens=4)
 DRAFTS = Settings(model="random", max_new_tokens=4, decoding="speculative")
 PLAIN = Settings(model="random", max_new_tokens=4, lora=False)
-QUICK = How(blocks=1, fixed_length=True)
+QUICK = MeasurementOptions(blocks=1, fixed_length=True)
 
 
 @pytest.fixture
@@ -39,20 +44,20 @@ def clip(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def measuring(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Measuring:
+def measuring(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MeasurementService:
     monkeypatch.setattr(module, "measure_ceilings", lambda *_: GPUS["H200"])
     monkeypatch.setattr(session, "capture", partial(session.capture, num_steps=1, tax_blocks=1))
     service = TranscriptionService(model="random", loader=lambda *_, **__: lab)
-    return Measuring(service, ProfileLibrary(None, shipped=tmp_path / "none"))
+    return MeasurementService(service, ProfileLibrary(None, shipped=tmp_path / "none"))
 
 
 class TestMeasuring:
     def test_two_settings_become_two_runs_that_only_their_owner_sees(
-        self, measuring: Measuring, clip: str
+        self, measuring: MeasurementService, clip: str
     ) -> None:
         *progress, end = measuring.compare("me", clip, GREEDY, DRAFTS, QUICK)
-        assert isinstance(end, Measured)
-        shares = [report.share for report in progress if isinstance(report, Doing)]
+        assert isinstance(end, MeasurementResult)
+        shares = [report.share for report in progress if isinstance(report, MeasurementProgress)]
         assert shares == sorted(shares)
         assert shares[-1] == 1.0
         assert [run["workload"]["decoding"] for run in end.runs] == ["greedy", "speculative"]
@@ -66,35 +71,39 @@ class TestMeasuring:
         measuring.leave("me")
         assert measuring.library.choices("me") == []
 
-    def test_stopping_keeps_the_blocks_that_are_done(self, measuring: Measuring, clip: str) -> None:
+    def test_stopping_keeps_the_blocks_that_are_done(
+        self, measuring: MeasurementService, clip: str
+    ) -> None:
         measuring.begin("me")
         last: Any = None
-        for last in measuring.compare("me", clip, GREEDY, PLAIN, How(blocks=40)):
-            if isinstance(last, Doing) and last.text.startswith("run 8 of"):
+        for last in measuring.compare("me", clip, GREEDY, PLAIN, MeasurementOptions(blocks=40)):
+            if isinstance(last, MeasurementProgress) and last.text.startswith("run 8 of"):
                 assert measuring.stop("me")
-        assert isinstance(last, Measured)
+        assert isinstance(last, MeasurementResult)
         assert last.stopped
         assert 1 <= last.comparison["num_blocks"] < 40
         assert "nothing was traced" in last.runs[0]["warnings"][0]
 
-    def test_stopping_before_a_block_is_done_says_so(self, measuring: Measuring, clip: str) -> None:
+    def test_stopping_before_a_block_is_done_says_so(
+        self, measuring: MeasurementService, clip: str
+    ) -> None:
         measuring.begin("me")
 
         def stop_while_warming_up() -> None:
             for report in measuring.compare("me", clip, GREEDY, PLAIN, QUICK):
-                if isinstance(report, Doing) and "warming up" in report.text:
+                if isinstance(report, MeasurementProgress) and "warming up" in report.text:
                     measuring.stop("me")
 
         with pytest.raises(ValueError, match="before one block"):
             stop_while_warming_up()
 
-    def test_stopping_reaches_what_waits(self, measuring: Measuring, clip: str) -> None:
+    def test_stopping_reaches_what_waits(self, measuring: MeasurementService, clip: str) -> None:
         measuring.begin("me")
         measuring.stop("me")
-        assert list(measuring.compare("me", clip, GREEDY, PLAIN, QUICK)) == [NotBegun()]
+        assert list(measuring.compare("me", clip, GREEDY, PLAIN, QUICK)) == [CancelledBeforeStart()]
 
     def test_a_program_gets_everything_and_nothing_is_kept(
-        self, measuring: Measuring, clip: str, tmp_path: Path
+        self, measuring: MeasurementService, clip: str, tmp_path: Path
     ) -> None:
         end = measuring.once(clip, (GREEDY,), QUICK, tmp_path / "runs")
         assert end.comparison is None
@@ -107,7 +116,10 @@ class TestMeasuring:
         [
             (lambda m, clip: m.compare("me", clip, GREEDY, GREEDY, QUICK), SAME),
             (lambda m, clip: m.compare("me", None, GREEDY, PLAIN, QUICK), "no recording came"),
-            (lambda m, clip: m.profile("me", clip, GREEDY, How(blocks=0)), "0 blocks came"),
+            (
+                lambda m, clip: m.profile("me", clip, GREEDY, MeasurementOptions(blocks=0)),
+                "0 blocks came",
+            ),
             (
                 lambda m, clip: m.profile("me", clip, Settings(model="x", quantize="int2"), QUICK),
                 "int2",
@@ -116,14 +128,14 @@ class TestMeasuring:
         ],
     )
     def test_what_cannot_be_measured_is_said_before_a_model_is_loaded(
-        self, measuring: Measuring, clip: str, ask: Callable[..., Any], message: str
+        self, measuring: MeasurementService, clip: str, ask: Callable[..., Any], message: str
     ) -> None:
         with pytest.raises(ValueError, match=message):
             list(ask(measuring, clip))
-        assert not measuring.service.card("random").loaded
+        assert not measuring.service.summary("random").loaded
 
     def test_settings_that_come_to_the_same_are_refused(
-        self, measuring: Measuring, clip: str
+        self, measuring: MeasurementService, clip: str
     ) -> None:
         again = Settings(model="random", max_new_tokens=4, lora=True)
         with pytest.raises(ValueError, match="come to the same"):
@@ -131,13 +143,15 @@ class TestMeasuring:
         assert "adapter" in SAME_HERE
 
     def test_long_recordings_are_refused_with_advice(
-        self, measuring: Measuring, clip: str, monkeypatch: pytest.MonkeyPatch
+        self, measuring: MeasurementService, clip: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(module, "LONGEST_S", 1.0)
         with pytest.raises(ValueError, match="is 2 s long.*cut a piece"):
             list(measuring.profile("me", clip, GREEDY, QUICK))
 
-    def test_where_nothing_can_be_timed_the_reason_is_given(self, measuring: Measuring) -> None:
+    def test_where_nothing_can_be_timed_the_reason_is_given(
+        self, measuring: MeasurementService
+    ) -> None:
         measuring.refusal = "the GPU is lent"
         with pytest.raises(ValueError, match="the GPU is lent"):
             list(measuring.profile("me", "x.wav", GREEDY, QUICK))

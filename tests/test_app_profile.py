@@ -17,9 +17,9 @@ import plotly.graph_objects as go
 import pytest
 
 from app.components.profile_sections import FIGURES, build_sections
-from app.service.profile_library import SHIPPED, Chosen, ProfileLibrary
-from app.service.profile_reader import FILES, RunViewer
-from app.service.profile_view import NO_TRACE, NOT_IN_TRACE, SECTIONS, RunView, view_of
+from app.service.profile_library import SHIPPED, ProfileLibrary, SelectedProfile
+from app.service.profile_reader import FILES, ProfileReader
+from app.service.profile_view import NO_TRACE, NOT_IN_TRACE, SECTIONS, ProfileView, view_of
 from profiling.runs.store import RunStore
 from profiling.trace.trace_file import TraceError
 from recorded import RUN, TRACE, dropped, store_with
@@ -39,11 +39,11 @@ def library(tmp_path: Path) -> ProfileLibrary:
 
 
 @pytest.fixture
-def viewer(library: ProfileLibrary) -> RunViewer:
-    return RunViewer(library, Lock(), MAX)
+def viewer(library: ProfileLibrary) -> ProfileReader:
+    return ProfileReader(library, Lock(), MAX)
 
 
-def text_of(view: RunView, name: str) -> str:
+def text_of(view: ProfileView, name: str) -> str:
     return "".join(turn for turn in view.sections[name] if isinstance(turn, str))
 
 
@@ -69,29 +69,29 @@ class TestView:
         assert "Recorded elsewhere, on a fast one" in head
 
     def test_a_trace_alone_says_what_it_does_not_hold(self) -> None:
-        view = view_of(Chosen("trace:x", "x.json", None, TRACE, True), max_json_bytes=MAX)
+        view = view_of(SelectedProfile("trace:x", "x.json", None, TRACE, True), max_json_bytes=MAX)
         assert "a trace without a run" in view.head
         assert NOT_IN_TRACE[:20] in text_of(view, "Roofline")
         assert any(isinstance(turn, go.Figure) for turn in view.sections["Timeline"])
 
     def test_a_run_without_a_trace_says_so(self) -> None:
-        view = view_of(Chosen("own:x", "x", RUN, None, False), max_json_bytes=MAX)
+        view = view_of(SelectedProfile("own:x", "x", RUN, None, False), max_json_bytes=MAX)
         assert NO_TRACE[:20] in text_of(view, "Timeline")
 
     def test_a_run_of_no_length_is_shown(self) -> None:
         empty = {**RUN, "phases": [], "end_to_end_ms": 0.0, "other_ms": 0.0, "tokens": []}
-        view = view_of(Chosen("own:x", "x", empty, None, False), max_json_bytes=MAX)
+        view = view_of(SelectedProfile("own:x", "x", empty, None, False), max_json_bytes=MAX)
         assert "clip.wav" in view.head
 
     def test_nothing_from_outside_becomes_html(self) -> None:
         work = {**RUN["workload"], "label": HOSTILE, "model": HOSTILE}
         bad = {**RUN, "id": HOSTILE, "workload": work, "machine": {"cpu": HOSTILE}}
         bad |= {"transcript_text": HOSTILE, "warnings": [HOSTILE], "created": HOSTILE}
-        view = view_of(Chosen("own:x", HOSTILE, bad, None, True), max_json_bytes=MAX)
+        view = view_of(SelectedProfile("own:x", HOSTILE, bad, None, True), max_json_bytes=MAX)
         shown = view.head + "".join(text_of(view, name) for name in SECTIONS)
         assert "<img" not in shown
         assert "</script" not in shown
-        alone = view_of(Chosen("trace:x", HOSTILE, None, TRACE, True), max_json_bytes=MAX)
+        alone = view_of(SelectedProfile("trace:x", HOSTILE, None, TRACE, True), max_json_bytes=MAX)
         assert "<img" not in alone.head
 
 
@@ -109,7 +109,7 @@ class TestViewer:
         ],
     )
     def test_what_is_no_trace_gets_a_sentence_and_leaves_nothing(
-        self, viewer: RunViewer, tmp_path: Path, content: bytes, message: str
+        self, viewer: ProfileReader, tmp_path: Path, content: bytes, message: str
     ) -> None:
         key = viewer.library.add("me", dropped(tmp_path, "t.json", content))
         with pytest.raises(TraceError, match=message) as caught:
@@ -118,12 +118,12 @@ class TestViewer:
         assert viewer.library.choices("me") == []
 
     def test_the_common_runs_are_read_once(self, kept: RunStore) -> None:
-        viewer = RunViewer(ProfileLibrary(kept.root), Lock(), MAX)
+        viewer = ProfileReader(ProfileLibrary(kept.root), Lock(), MAX)
         first = viewer.view("me", "kept:20261122-eager")
         assert viewer.view("somebody else", "kept:20261122-eager") is first
 
     def test_files_can_be_saved(self, kept: RunStore) -> None:
-        viewer = RunViewer(ProfileLibrary(kept.root), Lock(), MAX)
+        viewer = ProfileReader(ProfileLibrary(kept.root), Lock(), MAX)
         saved = {kind: viewer.file("me", "kept:20261122-eager", kind) for kind in FILES}
         assert {kind: name for kind, (name, _) in saved.items()} == {
             "trace": "20261122-eager.trace.json.gz",
@@ -138,7 +138,7 @@ class TestViewer:
         assert saved["report"][1].lstrip().lower().startswith(b"<!doctype html")
 
     def test_what_a_trace_alone_cannot_give_is_said(
-        self, viewer: RunViewer, tmp_path: Path
+        self, viewer: ProfileReader, tmp_path: Path
     ) -> None:
         key = viewer.library.add("me", dropped(tmp_path, "t.json", TRACE.read_bytes()))
         name, content = viewer.file("me", key, "trace")

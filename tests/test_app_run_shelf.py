@@ -28,7 +28,7 @@ def library(tmp_path: Path) -> ProfileLibrary:
     return ProfileLibrary(None, shipped=tmp_path / "none")
 
 
-class TestShelf:
+class TestProfileLibrary:
     def test_a_fresh_copy_opens_with_the_run_it_came_with(self, kept: RunStore) -> None:
         found = ProfileLibrary(None, shipped=kept.root).choices("me")
         assert [choice.key for choice in found] == ["shipped:20261122-eager"]

@@ -10,7 +10,7 @@ import pytest
 
 from app.service.service import TranscriptionService
 from app.service.settings import Settings
-from app.service.updates import NotBegun, RequestResult
+from app.service.updates import CancelledBeforeStart, RequestResult
 from app.service.worker import CancelToken, Worker
 from app_stubs import SETTINGS, StubLab, last, service_of
 from core.checkpoint.catalog import CATALOG
@@ -18,7 +18,7 @@ from core.transcription.clip import STOPPED
 from core.transcription.options import PartialText, PhaseStarted
 
 
-class TestStudio:
+class TestTranscriptionService:
     def test_a_model_is_loaded_once(self) -> None:
         loaded: list[str] = []
         service = service_of(loaded)
@@ -36,7 +36,10 @@ class TestStudio:
         for name in ("tiny", "a/b", "c/d", "tiny", "a/b"):
             last(service.stream("a", "x.wav", Settings(model=name)))
         assert loaded == ["tiny", "a/b", "c/d", "a/b"]
-        assert [card.name for card in service.cards() if card.loaded] == ["tiny", "a/b"]
+        assert [summary.name for summary in service.summaries() if summary.loaded] == [
+            "tiny",
+            "a/b",
+        ]
 
     def test_where_an_upload_lies_is_not_told(self) -> None:
         outcome = last(service_of([]).stream("a", "upload/x.wav", SETTINGS))
@@ -78,7 +81,7 @@ class TestStudio:
         service = service_of([])
         service.begin("a")
         service.stop("a")
-        assert list(service.stream("a", "x.wav", SETTINGS)) == [NotBegun()]
+        assert list(service.stream("a", "x.wav", SETTINGS)) == [CancelledBeforeStart()]
         assert last(service.stream("a", "x.wav", SETTINGS)).transcript.text == "x.wav"
 
     def test_who_leaves_is_forgotten(self) -> None:

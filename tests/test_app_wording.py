@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from app.service.model_card import card_of_name
-from app.service.updates import Paced, RequestResult
+from app.service.model_summary import summary_of_name
+from app.service.updates import RequestResult, TranscriptionProgress
 from app.wording import models, phrases, results
 from app_stubs import TRANSCRIPT
 from core.text.prompts import TASKS
@@ -18,25 +18,25 @@ from core.transcription.options import DECODINGS, ENGINES, PhaseStarted
 
 
 class TestWording:
-    outcome = RequestResult(TRANSCRIPT, compile_s=0.0, load_s=0.0, card=card_of_name("tiny"))
+    outcome = RequestResult(TRANSCRIPT, compile_s=0.0, load_s=0.0, summary=summary_of_name("tiny"))
 
     def test_a_fast_run(self) -> None:
-        said = results.summary(self.outcome)
+        said = results.headline(self.outcome)
         assert said == "3.0 s of sound became text in 100 ms, 30.3 times faster than real time."
 
     def test_compiling_and_loading_are_told(self) -> None:
-        said = results.summary(replace(self.outcome, compile_s=21.34, load_s=1.5))
+        said = results.headline(replace(self.outcome, compile_s=21.34, load_s=1.5))
         assert "21.3 s built compiled graphs" in said
         assert "Loading the model took 1.5 s" in said
 
     def test_silence(self) -> None:
         nothing = replace(TRANSCRIPT, text="", warnings=("no speech was heard in this recording",))
-        said = results.summary(replace(self.outcome, transcript=nothing))
+        said = results.headline(replace(self.outcome, transcript=nothing))
         assert said.startswith("No speech was heard in this recording.")
 
     def test_a_stopped_run_keeps_its_text_and_says_so_once(self) -> None:
         stopped = replace(self.outcome, transcript=replace(TRANSCRIPT, warnings=(STOPPED,)))
-        assert results.summary(stopped).startswith("Stopped after 100 ms.")
+        assert results.headline(stopped).startswith("Stopped after 100 ms.")
         assert "Stopped" not in results.notes_html(stopped, "")
 
     def test_warnings_stand_under_the_text(self) -> None:
@@ -45,8 +45,8 @@ class TestWording:
         assert "<p class='note warning'>The text was cut.</p>" in html
 
     def test_everything_from_outside_is_escaped(self) -> None:
-        card = replace(card_of_name("x"), title="<b>", licence="<script>", notes="<i>")
-        for html in (models.model_html(card), models.models_html([card])):
+        summary = replace(summary_of_name("x"), title="<b>", licence="<script>", notes="<i>")
+        for html in (models.model_html(summary), models.models_html([summary])):
             assert "<script>" not in html
             assert "<i>" not in html
         assert "<x>" not in phrases.status_html("<x>") + results.notes_html(self.outcome, "<x>")
@@ -92,9 +92,12 @@ class TestWording:
         assert tuple(phrases.TASKS) == TASKS
 
     def test_a_long_recording_tells_how_far_it_is(self) -> None:
-        paced = Paced(done_s=30.0, total_s=95.4, spent_s=10.0)
+        paced = TranscriptionProgress(done_s=30.0, total_s=95.4, spent_s=10.0)
         assert phrases.doing(paced, engine="eager") == "Heard 0:30 of 1:35, about 21.8 s left"
-        assert phrases.doing(Paced(3700.0, None, 1.0), engine="eager") == "Heard 1:01:40"
+        assert (
+            phrases.doing(TranscriptionProgress(3700.0, None, 1.0), engine="eager")
+            == "Heard 1:01:40"
+        )
 
     def test_drafts_are_counted(self) -> None:
         drafted = replace(TRANSCRIPT, draft=DraftReport(drafted=9, accepted=7, passes=2))
@@ -102,18 +105,18 @@ class TestWording:
         assert ("Drafts kept", "7 of 9", "in 2 passes of the decoder") in rows
 
 
-class TestModelCards:
+class TestModelSummaries:
     def test_known_models_state_licence_size_and_abilities(self) -> None:
-        html = models.model_html(card_of_name("ibm-granite/granite-speech-3.3-2b"))
+        html = models.model_html(summary_of_name("ibm-granite/granite-speech-3.3-2b"))
         for part in ("Apache-2.0", "3.0 billion parameters", "5.6 GiB", "French", "translates"):
             assert part in html
 
     def test_lora_is_explained_where_there_is_none(self) -> None:
-        assert card_of_name("granite-speech-4.1-2b").has_adapter is False
-        assert "no adapter" in models.lora_note(card_of_name("granite-speech-4.1-2b"))
+        assert summary_of_name("granite-speech-4.1-2b").has_adapter is False
+        assert "no adapter" in models.lora_note(summary_of_name("granite-speech-4.1-2b"))
 
     def test_unknown_models_promise_nothing(self) -> None:
-        card = card_of_name("someone/something")
-        assert card.has_adapter is None
-        assert not card.known
-        json.dumps(card.to_dict())
+        summary = summary_of_name("someone/something")
+        assert summary.has_adapter is None
+        assert not summary.known
+        json.dumps(summary.to_dict())

@@ -189,7 +189,7 @@ def test_models_show_only_what_they_can_do(guest: Visitor) -> None:
     page.get_by_role("option", name="Granite Speech 4.1 2B").click()
     expect(page.get_by_label("LoRA adapter")).to_be_hidden()
     expect(page.locator("#lora-note")).to_contain_text("no adapter")
-    expect(page.locator("#model-card")).to_contain_text("Apache-2.0")
+    expect(page.locator("#model-summary")).to_contain_text("Apache-2.0")
     page.get_by_text("More settings").click()
     expect(page.get_by_label("Keywords")).to_be_visible()
     page.locator("#task").get_by_label("Translate").check()

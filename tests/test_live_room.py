@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.service.live_sessions import LiveRoom, live_settings
+from app.service.live_sessions import LiveSessions, live_settings
 from app.service.service import TranscriptionService
 from app.service.settings import Settings
 from app.tabs.live_tab import answer
@@ -37,8 +37,8 @@ class Ears(StubLab):
         return replace(TRANSCRIPT, text="word", words=(Word("word", 0.1, 0.4, 0.9),))
 
 
-def room_of(ears: Ears) -> LiveRoom:
-    return LiveRoom(TranscriptionService(loader=lambda name, **_: ears))
+def room_of(ears: Ears) -> LiveSessions:
+    return LiveSessions(TranscriptionService(loader=lambda name, **_: ears))
 
 
 def speech(seconds: float) -> np.ndarray:
@@ -49,7 +49,7 @@ def speech(seconds: float) -> np.ndarray:
     return np.resize(samples, round(seconds * RATE))
 
 
-def until_over(room: LiveRoom, token: str) -> Any:
+def until_over(room: LiveSessions, token: str) -> Any:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         moment = room.speak(token, np.zeros(0, np.int16), RATE, last=True)
@@ -87,7 +87,7 @@ def test_an_error_is_told_to_the_page_that_speaks():
     def load(name: str, **_: Any) -> Ears:
         raise ValueError("no such model")
 
-    room = LiveRoom(TranscriptionService(loader=load))
+    room = LiveSessions(TranscriptionService(loader=load))
     token = room.start("page", SETTINGS)
     moment = until_over(room, token)
     assert status(moment) == "No such model."

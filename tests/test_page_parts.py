@@ -18,10 +18,10 @@ from app.components.batch_panel import DONE, FAILED, LEFT_OUT, rows_html, transc
 from app.components.kept_settings import accepted, restored
 from app.components.settings_panel import FIELDS, SettingsPanel, build_settings
 from app.service.limits import Limits
-from app.service.model_card import card_of_name
+from app.service.model_summary import summary_of_name
 from app.service.service import TranscriptionService
 from app.service.transcript_files import archive, transcript_file
-from app.service.updates import Paced
+from app.service.updates import TranscriptionProgress
 from app.wording.phrases import progress_html
 from app.wording.words_html import MOST_WORDS, words_html
 from app_stubs import SETTINGS, TRANSCRIPT, StubLab, service_of
@@ -156,11 +156,11 @@ class TestKeptSettings:
         ],
     )
     def test_what_this_app_does_not_offer_is_left_out(self, wanted: dict[str, Any]) -> None:
-        assert accepted(card_of_name("tiny"), wanted) == {}
+        assert accepted(summary_of_name("tiny"), wanted) == {}
 
     def test_a_link_has_words_for_numbers_and_they_are_bounded(self) -> None:
         wanted = {"beams": "99", "temperature": "0.30", "lora": "false", "max_tokens": "-5"}
-        assert accepted(card_of_name("tiny"), wanted) == {
+        assert accepted(summary_of_name("tiny"), wanted) == {
             "lora": False,
             "beams": 8,
             "temperature": 0.3,
@@ -177,10 +177,10 @@ class TestKeptSettings:
 
 
 def test_a_long_recording_shows_a_bar_where_its_length_is_known():
-    html = progress_html(Paced(done_s=30.0, total_s=120.0, spent_s=10.0))
+    html = progress_html(TranscriptionProgress(done_s=30.0, total_s=120.0, spent_s=10.0))
     assert "value='25'" in html
     assert "about 30.0 s left" in html
-    assert "<progress" not in progress_html(Paced(30.0, None, 10.0))
+    assert "<progress" not in progress_html(TranscriptionProgress(30.0, None, 10.0))
 
 
 def test_times_of_edited_words_reach_every_format():

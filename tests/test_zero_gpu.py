@@ -17,7 +17,15 @@ from app.service.limits import Limits
 from app.service.model_cache import ModelCache
 from app.service.service import TranscriptionService
 from app.service.settings import Settings
-from app.service.zero_gpu import HEAR, LEAST_S, MOST_S, TRANSCRIBE, Failed, LentGpu, seconds_needed
+from app.service.zero_gpu import (
+    HEAR,
+    LEAST_S,
+    MOST_S,
+    TRANSCRIBE,
+    LentGpu,
+    RemoteError,
+    seconds_needed,
+)
 from app.ui import build_app
 from core.lab import Lab as RealLab
 from measuring import RECORDING
@@ -98,7 +106,7 @@ class TestLentGpu:
             list(lent(TRANSCRIBE, lambda: False, recording, Settings(model="tiny")))
 
     def test_a_failure_can_be_pickled(self) -> None:
-        assert pickle.loads(pickle.dumps(Failed("x", True))) == Failed("x", True)
+        assert pickle.loads(pickle.dumps(RemoteError("x", True))) == RemoteError("x", True)
 
 
 class Lender:

@@ -61,7 +61,7 @@ def build_endpoints(service: TranscriptionService) -> None:
 
     def models() -> list[dict[str, Any]]:
         """List the models this app knows: abilities, licence, size, and which are loaded."""
-        return [card.to_dict() for card in service.cards()]
+        return [summary.to_dict() for summary in service.summaries()]
 
     with gr.Column(visible=False):
         out = gr.JSON(label="Transcript")

@@ -16,8 +16,8 @@ import gradio as gr
 from app.components.events import MODEL_EVENT
 from app.components.failures import plain_errors
 from app.service.api_settings import settings_of
-from app.service.measurement import MOST, Measuring
-from app.service.measurement_job import How
+from app.service.measurement import MOST, MeasurementService
+from app.service.measurement_job import MeasurementOptions
 from app.wording import phrases
 from profiling.trace import events as traces
 from profiling.trace.trace_tables import trace_json
@@ -31,7 +31,7 @@ SETTINGS = (
 
 
 def build_measure_endpoints(
-    measuring: Measuring, max_json_bytes: int = traces.MAX_JSON_BYTES
+    measuring: MeasurementService, max_json_bytes: int = traces.MAX_JSON_BYTES
 ) -> None:
     """Add the API names to the current Blocks."""
 
@@ -46,7 +46,9 @@ def build_measure_endpoints(
         """Time two ways of transcribing one recording; ratios below 1 mean that b is faster."""
         with plain_errors(on_page=False), tempfile.TemporaryDirectory() as folder:
             arms = (settings_of(model, a or {}), settings_of(model, b or {}))
-            found = measuring.once(audio, arms, How(int(blocks), fixed), Path(folder))
+            found = measuring.once(
+                audio, arms, MeasurementOptions(int(blocks), fixed), Path(folder)
+            )
             first, second = map(_told, found.runs)
             return {"comparison": found.comparison, "a": first, "b": second}
 
@@ -56,7 +58,9 @@ def build_measure_endpoints(
         """Time and trace one way of transcribing a recording; returns the run as JSON."""
         with plain_errors(on_page=False), tempfile.TemporaryDirectory() as folder:
             arms = (settings_of(model, settings or {}),)
-            return _told(measuring.once(audio, arms, How(int(blocks)), Path(folder)).runs[0])
+            return _told(
+                measuring.once(audio, arms, MeasurementOptions(int(blocks)), Path(folder)).runs[0]
+            )
 
     # Its name is the tool's of MCP.
     def read_trace(trace: str | None) -> dict[str, Any]:

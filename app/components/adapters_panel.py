@@ -80,7 +80,7 @@ def build_adapters(service: TranscriptionService, model: gr.Dropdown, tab: gr.Ta
             remove = gr.Button("Remove", min_width=80, elem_id="adapter-remove")
 
     def shown(chosen: str | None) -> Updates:
-        names = service.card(chosen or service.model).adapters
+        names = service.summary(chosen or service.model).adapters
         return {
             listing: list_html(service, chosen or service.model),
             leaving: gr.update(visible=bool(names)),
@@ -96,7 +96,7 @@ def build_adapters(service: TranscriptionService, model: gr.Dropdown, tab: gr.Ta
         except Exception as error:
             yield {status: phrases.status_html(user_message(error), "error")}
             return
-        said = ADDED.format(name=added.name, title=service.card(chosen or "").title)
+        said = ADDED.format(name=added.name, title=service.summary(chosen or "").title)
         emptied = {source: "", files: None, name: ""}
         yield shown(chosen) | emptied | {status: phrases.status_html(said)}
 
@@ -105,7 +105,7 @@ def build_adapters(service: TranscriptionService, model: gr.Dropdown, tab: gr.Ta
             remove_adapter(service, chosen or "", adapter or "")
         except Exception as error:
             return {status: phrases.status_html(user_message(error), "error")}
-        said = REMOVED.format(name=adapter, title=service.card(chosen or "").title)
+        said = REMOVED.format(name=adapter, title=service.summary(chosen or "").title)
         return shown(chosen) | {status: phrases.status_html(said)}
 
     outputs = [listing, leaving, gone]
@@ -122,7 +122,7 @@ def list_html(service: TranscriptionService, model: str) -> str:
     """The adapters of a model: name, and where each came from."""
     added = service.models.adapters.of(plain_name(model))
     if not added:
-        return phrases.aside_html(NONE_YET.format(title=service.card(model).title))
+        return phrases.aside_html(NONE_YET.format(title=service.summary(model).title))
     rows = (f"<li><b>{escape(one.name)}</b> from {escape(one.source)}</li>" for one in added)
     return f"<ul class='added'>{''.join(rows)}</ul>"
 
@@ -155,7 +155,7 @@ def _offer(
     def fresh(*values: Any) -> Updates:
         changes: Updates = {}
         for part, model, adapter in zip(panels, values[::2], values[1::2], strict=True):
-            changes |= part.adapters.fit(service.card(model or service.model), adapter)
+            changes |= part.adapters.fit(service.summary(model or service.model), adapter)
         return changes
 
     inputs = [field for part in panels for field in (part.model, part.adapters.adapter)]

@@ -78,10 +78,10 @@ def build_arm(
     service: TranscriptionService, deployment: Deployment, name: str, **chosen: Any
 ) -> ArmPanel:
     """Lay the panel out inside the current column; ``name`` begins the ids of its parts."""
-    card = service.card(service.model)
+    summary = service.summary(service.model)
     model = gr.Dropdown(
-        [(c.title, c.name) for c in service.cards()],
-        value=card.name,
+        [(c.title, c.name) for c in service.summaries()],
+        value=summary.name,
         label="Model",
         allow_custom_value=service.limits.only is None,
         elem_id=f"{name}-model",
@@ -93,7 +93,7 @@ def build_arm(
         info=deployment.no_compile,
         elem_id=f"{name}-engine",
     )
-    adapters = build_lora(card, f"{name}-", on=chosen.get("lora", True), noted=False)
+    adapters = build_lora(summary, f"{name}-", on=chosen.get("lora", True), noted=False)
     decoding = gr.Dropdown(
         [(title, key) for key, title in phrases.DECODINGS.items()],
         value=chosen.get("decoding", "greedy"),
@@ -115,7 +115,7 @@ def build_arm(
     )
 
     def fit(name: str | None) -> Updates:
-        return adapters.fit(service.card(name or service.model))
+        return adapters.fit(service.summary(name or service.model))
 
     model.change(fit, [model], adapters.outputs, **PAGE_EVENT)
     return ArmPanel(model, engine, adapters, decoding, dtype, quantize)

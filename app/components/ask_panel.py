@@ -13,7 +13,7 @@ import gradio as gr
 
 from app.components.events import MODEL_EVENT, Updates, session_of
 from app.components.failures import plain_errors
-from app.service.model_card import ModelCard
+from app.service.model_summary import ModelSummary
 from app.service.service import TranscriptionService
 from app.wording import phrases
 
@@ -27,17 +27,19 @@ class AskPanel:
     send: gr.Button
     answer: gr.Textbox
 
-    def fit(self, card: ModelCard) -> Updates:
+    def fit(self, summary: ModelSummary) -> Updates:
         """Show the panel where the model answers text."""
-        return {self.group: gr.update(visible=card.text_mode)}
+        return {self.group: gr.update(visible=summary.text_mode)}
 
 
 def build_ask(
     service: TranscriptionService, model: gr.Dropdown, transcript: gr.Textbox
 ) -> AskPanel:
     """Lay the panel out inside the current column and wire it."""
-    card = service.card(service.model)
-    with gr.Accordion("Ask about it", open=False, visible=card.text_mode, elem_id="ask") as group:
+    summary = service.summary(service.model)
+    with gr.Accordion(
+        "Ask about it", open=False, visible=summary.text_mode, elem_id="ask"
+    ) as group:
         gr.HTML(phrases.aside_html(phrases.ASK_NOTE))
         question = gr.Textbox(
             label="Question",

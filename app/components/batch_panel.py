@@ -19,7 +19,7 @@ from app.components.settings_panel import SettingsPanel
 from app.service.service import TranscriptionService
 from app.service.settings import Settings
 from app.service.transcript_files import SAVE, File, archive
-from app.service.updates import NotBegun, RequestResult
+from app.service.updates import CancelledBeforeStart, RequestResult
 from app.wording import phrases
 from core.text.transcript import Transcript
 from core.transcription.clip import STOPPED
@@ -114,7 +114,7 @@ def transcribed(
 def _after(row: FileRow, update: object) -> FileRow:
     if isinstance(update, PartialText):
         return replace(row, state=RUNS, text=update.text)
-    if isinstance(update, NotBegun):
+    if isinstance(update, CancelledBeforeStart):
         return replace(row, state=LEFT_OUT)
     if isinstance(update, RequestResult):
         made = update.transcript

@@ -13,8 +13,8 @@ import gradio as gr
 from app.components.downloads import FETCH_FILE, build_fetched, write_file
 from app.components.events import PAGE_EVENT, TELLING_EVENT, Updates, session_of
 from app.components.failures import plain_errors
-from app.service.measurement import Measuring
-from app.service.measurement_job import Doing, Measured, Report
+from app.service.measurement import MeasurementService
+from app.service.measurement_job import MeasurementProgress, MeasurementResult, Report
 from app.wording import comparison as words
 from app.wording import phrases
 from profiling.figures.comparison import break_even_lines, comparison_bars, ratio_intervals
@@ -61,13 +61,13 @@ class CompareResult:
 
     def shown(self, report: Report) -> Updates:
         """What a report changes on the page."""
-        if isinstance(report, Measured):
+        if isinstance(report, MeasurementResult):
             return self._finished(report)
-        if isinstance(report, Doing):
+        if isinstance(report, MeasurementProgress):
             return {self.status: words.progress_html(report)}
         return {self.status: phrases.status_html(words.NOT_BEGUN)}
 
-    def _finished(self, measured: Measured) -> Updates:
+    def _finished(self, measured: MeasurementResult) -> Updates:
         found = measured.comparison or {}
         labels = words.names(*measured.runs)
         titles = (f"A: {labels[0]}", f"B: {labels[1]}")
@@ -88,7 +88,7 @@ class CompareResult:
         }
 
 
-def build_compare_result(measuring: Measuring) -> CompareResult:
+def build_compare_result(measuring: MeasurementService) -> CompareResult:
     """Lay the panel out inside the current column and wire its download."""
     status = gr.HTML(phrases.status_html(f"{words.READY} {words.EMPTY}"), elem_id="compare-status")
     with gr.Column(visible=False, elem_id="compare-found") as found:

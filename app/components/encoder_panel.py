@@ -20,7 +20,7 @@ from profiling.figures.encoder_view import heard_figure
 
 
 @dataclass(frozen=True)
-class HeardPanel:
+class EncoderPanel:
     """The components."""
 
     group: gr.Accordion
@@ -28,12 +28,12 @@ class HeardPanel:
     read: gr.HTML
 
 
-def build_heard(
+def build_encoder_panel(
     service: TranscriptionService, recording: gr.Audio, settings: SettingsPanel
-) -> HeardPanel:
+) -> EncoderPanel:
     """Lay the panel out inside the current column and wire it."""
     with gr.Accordion("What the encoder heard", open=False, elem_id="heard") as group:
-        gr.HTML(phrases.aside_html(phrases.HEARD_NOTE))
+        gr.HTML(phrases.aside_html(phrases.ENCODER_VIEW_NOTE))
         again = gr.Button("Draw", size="sm", elem_id="draw-heard")
         picture = gr.Plot(label="Sound and letters", show_label=False, elem_id="heard-picture")
         read = gr.HTML(elem_id="heard-text")
@@ -41,7 +41,7 @@ def build_heard(
     def draw(path: str | None, *values: Any) -> tuple[Any, str]:
         with plain_errors():
             view = service.encoder_view(path, settings.read(values))
-        return heard_figure(view), phrases.heard_html(view)
+        return heard_figure(view), phrases.encoder_view_html(view)
 
     again.click(
         draw,
@@ -50,4 +50,4 @@ def build_heard(
         api_visibility="private",
         **MODEL_EVENT,
     )
-    return HeardPanel(group, picture, read)
+    return EncoderPanel(group, picture, read)

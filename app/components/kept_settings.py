@@ -21,7 +21,7 @@ from app.components.settings_panel import (
     SettingsPanel,
 )
 from app.components.task_fields import languages_of, targets_of, tasks_of
-from app.service.model_card import ModelCard
+from app.service.model_summary import ModelSummary
 from app.service.service import TranscriptionService
 from app.wording import phrases
 
@@ -62,7 +62,7 @@ def keep_settings(app: gr.Blocks, service: TranscriptionService, panel: Settings
         linked = dict(request.query_params)
         wanted = linked if set(linked) & set(FIELDS) else before or {}
         if not wanted:
-            return panel.adapters.fit(service.card(service.model))  # added since the app started
+            return panel.adapters.fit(service.summary(service.model))  # added since the app started
         return restored(service, panel, wanted)
 
     app.load(restore, [kept], panel.outputs, **PAGE_EVENT)
@@ -75,29 +75,29 @@ def restored(
 ) -> Updates:
     """The panel as it was: every value that this app still offers, and what depends on it."""
     model = _model(service, str(wanted.get("model") or "")[:LONGEST_TEXT])
-    card = service.card(model)
-    values = {"model": model} | accepted(card, wanted)
+    summary = service.summary(model)
+    values = {"model": model} | accepted(summary, wanted)
     if service.limits.no_compile is not None:
         values.pop("engine", None)
-    task = str(values.get("task", card.tasks[0]))
-    changes = panel.fit(card, task) | panel.fit_decoding(str(values.get("decoding", "")))
+    task = str(values.get("task", summary.tasks[0]))
+    changes = panel.fit(summary, task) | panel.fit_decoding(str(values.get("decoding", "")))
     for name, value in values.items():
         field = panel.field(name)
         changes[field] = _with_value(changes.get(field), value)
     return changes
 
 
-def accepted(card: ModelCard, wanted: Mapping[str, Any]) -> dict[str, Any]:
+def accepted(summary: ModelSummary, wanted: Mapping[str, Any]) -> dict[str, Any]:
     """Those of the wanted values that can be chosen for this model on this machine."""
     device = str(wanted.get("device") or "")
     known = [value for _, value in device_choices()]
     device = device if device in known else ""
     choices = {
         "engine": list(phrases.ENGINES),
-        "adapter": ["", *card.adapters],
-        "task": [value for _, value in tasks_of(card)],
-        "language": [value for _, value in languages_of(card)],
-        "target": [value for _, value in targets_of(card)],
+        "adapter": ["", *summary.adapters],
+        "task": [value for _, value in tasks_of(summary)],
+        "language": [value for _, value in languages_of(summary)],
+        "target": [value for _, value in targets_of(summary)],
         "decoding": list(phrases.DECODINGS),
         "device": known,
         "dtype": [value for _, value in dtype_choices(device)],

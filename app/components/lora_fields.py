@@ -1,6 +1,6 @@
 """Which adapter a request runs with: LoRA on or off, and which one where several are there.
 
-In: a model's card. Out: a switch and a choice, the same wherever a request is set up. The choice is
+In: a model's summary. Out: a switch and a choice, the same wherever a request is set up. The choice is
 only there once an adapter was added to the model (:mod:`app.components.adapters_panel`).
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 import gradio as gr
 
 from app.components.events import Updates
-from app.service.model_card import ModelCard
+from app.service.model_summary import ModelSummary
 from app.wording import models, phrases
 
 OWN = ""  # the adapter a checkpoint comes with, or none where it has none
@@ -32,52 +32,56 @@ class LoraFields:
         """Everything :meth:`fit` changes."""
         return [self.lora, self.adapter, *([self.note] if self.note else [])]
 
-    def fit(self, card: ModelCard, chosen: str | None = OWN) -> Updates:
+    def fit(self, summary: ModelSummary, chosen: str | None = OWN) -> Updates:
         """Offer what this model has; an adapter it lacks becomes its own."""
-        value = chosen if chosen in card.adapters else OWN
-        choices = adapter_choices(card)
+        value = chosen if chosen in summary.adapters else OWN
+        choices = adapter_choices(summary)
         changes: Updates = {
-            self.lora: gr.update(visible=has_switch(card)),
-            self.adapter: gr.update(choices=choices, value=value, visible=bool(card.adapters)),
+            self.lora: gr.update(visible=has_switch(summary)),
+            self.adapter: gr.update(choices=choices, value=value, visible=bool(summary.adapters)),
         }
         if self.note is not None:
-            changes[self.note] = phrases.aside_html(models.lora_note(card))
+            changes[self.note] = phrases.aside_html(models.lora_note(summary))
         return changes
 
 
-def build_lora(card: ModelCard, prefix: str = "", *, on: bool = True, noted: bool) -> LoraFields:
+def build_lora(
+    summary: ModelSummary, prefix: str = "", *, on: bool = True, noted: bool
+) -> LoraFields:
     """Lay the fields out inside the current column.
 
     Args:
-        card: of the model that is chosen at first.
+        summary: of the model that is chosen at first.
         prefix: of the ids, such as "a-"; may be empty.
         on: the switch at first.
         noted: whether to say under them what the switch does.
     """
-    lora = gr.Checkbox(on, label="LoRA adapter", visible=has_switch(card), elem_id=f"{prefix}lora")
+    lora = gr.Checkbox(
+        on, label="LoRA adapter", visible=has_switch(summary), elem_id=f"{prefix}lora"
+    )
     adapter = gr.Dropdown(
-        adapter_choices(card),
+        adapter_choices(summary),
         value=OWN,
         label="Which adapter",
         info=NOTE,
         filterable=False,
-        visible=bool(card.adapters),
+        visible=bool(summary.adapters),
         elem_id=f"{prefix}adapter",
     )
-    said = phrases.aside_html(models.lora_note(card))
+    said = phrases.aside_html(models.lora_note(summary))
     note = gr.HTML(said, elem_id=f"{prefix}lora-note") if noted else None
     return LoraFields(lora, adapter, note)
 
 
-def has_switch(card: ModelCard) -> bool:
+def has_switch(summary: ModelSummary) -> bool:
     """Whether there may be something to switch."""
-    return card.has_adapter is not False or bool(card.adapters)
+    return summary.has_adapter is not False or bool(summary.adapters)
 
 
-def adapter_choices(card: ModelCard) -> list[tuple[str, str]]:
+def adapter_choices(summary: ModelSummary) -> list[tuple[str, str]]:
     """(title, name) of the adapters of a model, its own first."""
-    own = "None: the model as it is" if card.has_adapter is False else "The model's own"
-    return [(own, OWN), *((name, name) for name in card.adapters)]
+    own = "None: the model as it is" if summary.has_adapter is False else "The model's own"
+    return [(own, OWN), *((name, name) for name in summary.adapters)]
 
 
 def chosen_adapter(lora: bool, adapter: str | None) -> tuple[bool | None, str]:

@@ -1,6 +1,6 @@
 """The open run on the Profile tab: its head, and a tab for each section.
 
-In: a :class:`app.service.profile_view.RunView`. Out: what each component shows, as Gradio updates.
+In: a :class:`app.service.profile_view.ProfileView`. Out: what each component shows, as Gradio updates.
 A section has places for HTML and figures in turn; what a run does not fill is hidden.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 import gradio as gr
 
 from app.components.events import Updates
-from app.service.profile_view import SECTIONS, RunView
+from app.service.profile_view import SECTIONS, ProfileView
 
 FIGURES = {"Phases": 3, "Timeline": 1, "Operators": 2, "Memory": 2, "Roofline": 1, "Compiling": 1}
 
@@ -29,7 +29,7 @@ class Sections:
         """Everything :meth:`filled` changes."""
         return [self.head, *(place for row in self.places.values() for place in row)]
 
-    def filled(self, view: RunView) -> Updates:
+    def filled(self, view: ProfileView) -> Updates:
         """The page with this run on it."""
         changes: Updates = {self.head: view.head}
         for name, row in self.places.items():

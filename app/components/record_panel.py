@@ -18,8 +18,8 @@ from app.components.events import MODEL_EVENT, PAGE_EVENT, Updates, session_of
 from app.components.failures import gradio_error
 from app.components.recording_field import build_recording
 from app.service.deployment import Deployment
-from app.service.measurement import Measuring
-from app.service.measurement_job import Doing, How, Measured
+from app.service.measurement import MeasurementService
+from app.service.measurement_job import MeasurementOptions, MeasurementProgress, MeasurementResult
 from app.wording import comparison as words
 from app.wording import phrases
 
@@ -40,7 +40,7 @@ class RecordPanel:
     keys: gr.State
 
 
-def build_record(measuring: Measuring, deployment: Deployment) -> RecordPanel | None:
+def build_record(measuring: MeasurementService, deployment: Deployment) -> RecordPanel | None:
     """Lay the panel out; None where nothing can be timed, which the page then says."""
     if measuring.refusal is not None:
         gr.HTML(phrases.status_html(measuring.refusal), elem_id="record-status")
@@ -68,11 +68,11 @@ def build_record(measuring: Measuring, deployment: Deployment) -> RecordPanel | 
     def run(request: gr.Request, sound: str | None, blocks: int, *values: Any) -> Iterator[Updates]:
         try:
             settings = arm.read(values, TOKENS)
-            how = How(int(blocks))
+            how = MeasurementOptions(int(blocks))
             for report in measuring.profile(session_of(request), sound, settings, how):
-                if isinstance(report, Doing):
+                if isinstance(report, MeasurementProgress):
                     yield {status: words.progress_html(report)}
-                elif isinstance(report, Measured):
+                elif isinstance(report, MeasurementResult):
                     yield {status: phrases.status_html(RECORDED), keys: list(report.keys)}
                 else:
                     yield {status: phrases.status_html(words.NOT_BEGUN)}

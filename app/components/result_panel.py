@@ -12,7 +12,7 @@ import gradio as gr
 
 from app.components.events import PAGE_EVENT, Updates
 from app.service.transcript_files import SAVE, File, transcript_file
-from app.service.updates import Paced, RequestResult, Update
+from app.service.updates import RequestResult, TranscriptionProgress, Update
 from app.wording import phrases, results
 from app.wording.words_html import words_html
 from core.checkpoint.catalog import ASSETS
@@ -67,7 +67,7 @@ class ResultPanel:
             return self._finished(update, expected)
         said = phrases.doing(update, engine=engine)
         changes: Updates = {}
-        if isinstance(update, Paced):
+        if isinstance(update, TranscriptionProgress):
             changes[self.status] = phrases.progress_html(update)
         elif said is not None:
             changes[self.status] = phrases.status_html(said)
@@ -78,7 +78,7 @@ class ResultPanel:
     def _finished(self, outcome: RequestResult, expected: str) -> Updates:
         transcript = outcome.transcript
         return {
-            self.status: phrases.status_html(results.summary(outcome)),
+            self.status: phrases.status_html(results.headline(outcome)),
             self.text: gr.update(value=transcript.text, interactive=True),
             self.words: words_html(transcript.words),
             self.notes: results.notes_html(outcome, expected),

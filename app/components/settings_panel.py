@@ -15,7 +15,7 @@ from app.components.events import PAGE_EVENT, Updates
 from app.components.loading_fields import LoadingFields, build_loading_fields
 from app.components.lora_fields import OWN, LoraFields, build_lora, chosen_adapter
 from app.components.task_fields import build_task_fields, languages_of, targets_of, tasks_of
-from app.service.model_card import ModelCard
+from app.service.model_summary import ModelSummary
 from app.service.service import TranscriptionService
 from app.service.settings import AUTOMATIC, Settings
 from app.wording import models, phrases
@@ -54,7 +54,7 @@ class SettingsPanel:
     temperature: gr.Slider
     max_tokens: gr.Slider
     loading: LoadingFields
-    card: gr.HTML
+    summary: gr.HTML
 
     @property
     def inputs(self) -> list[Any]:
@@ -69,7 +69,7 @@ class SettingsPanel:
     @property
     def outputs(self) -> list[Any]:
         """Everything :meth:`fit` may change."""
-        return [*self.inputs, self.card, self.adapters.note]
+        return [*self.inputs, self.summary, self.adapters.note]
 
     @staticmethod
     def read(values: tuple[Any, ...]) -> Settings:
@@ -96,32 +96,32 @@ class SettingsPanel:
             quantize=quantize or "",
         )
 
-    def fit(self, card: ModelCard, task: str) -> Updates:
+    def fit(self, summary: ModelSummary, task: str) -> Updates:
         """Show what another model can do; a task it lacks becomes its first one."""
-        task = task if task in card.tasks else card.tasks[0]
-        target = card.target_languages[0] if card.target_languages else None
+        task = task if task in summary.tasks else summary.tasks[0]
+        target = summary.target_languages[0] if summary.target_languages else None
         values = {self.task: task, self.language: AUTOMATIC, self.target: target}
-        changes = self.refresh(card, task)
+        changes = self.refresh(summary, task)
         for field, value in values.items():
             changes[field] = changes[field] | {"value": value}
         return changes
 
-    def refresh(self, card: ModelCard, task: str, adapter: str | None = OWN) -> Updates:
+    def refresh(self, summary: ModelSummary, task: str, adapter: str | None = OWN) -> Updates:
         """Show what the same model turned out to be able to do, once loaded; choices stay."""
-        shown = self.fields_of(card, task)
+        shown = self.fields_of(summary, task)
         return {
-            self.card: models.model_html(card),
-            **self.adapters.fit(card, adapter),
-            self.task: gr.update(choices=tasks_of(card), visible=len(card.tasks) > 1),
-            self.language: gr.update(choices=languages_of(card), visible=shown[self.language]),
-            self.target: gr.update(choices=targets_of(card), visible=shown[self.target]),
+            self.summary: models.model_html(summary),
+            **self.adapters.fit(summary, adapter),
+            self.task: gr.update(choices=tasks_of(summary), visible=len(summary.tasks) > 1),
+            self.language: gr.update(choices=languages_of(summary), visible=shown[self.language]),
+            self.target: gr.update(choices=targets_of(summary), visible=shown[self.target]),
             self.keywords: gr.update(visible=shown[self.keywords]),
             self.instruction: gr.update(visible=shown[self.instruction]),
         }
 
-    def fit_task(self, card: ModelCard, task: str) -> Updates:
+    def fit_task(self, summary: ModelSummary, task: str) -> Updates:
         """Show the fields of a task."""
-        shown = self.fields_of(card, task)
+        shown = self.fields_of(summary, task)
         return {field: gr.update(visible=visible) for field, visible in shown.items()}
 
     def fit_decoding(self, decoding: str) -> Updates:
@@ -131,30 +131,30 @@ class SettingsPanel:
             self.temperature: gr.update(visible=decoding == "sample"),
         }
 
-    def fields_of(self, card: ModelCard, task: str) -> dict[Any, bool]:
+    def fields_of(self, summary: ModelSummary, task: str) -> dict[Any, bool]:
         """Which fields a task of this model has."""
         spoken = task in ("transcribe", "translate")
         return {
-            self.language: spoken and len(card.languages) > 1,
+            self.language: spoken and len(summary.languages) > 1,
             self.target: task == "translate",
-            self.keywords: spoken and card.keywords,
+            self.keywords: spoken and summary.keywords,
             self.instruction: task == "instruct",
         }
 
 
 def build_settings(service: TranscriptionService) -> SettingsPanel:
     """Lay the panel out inside the current column and wire what depends on model and task."""
-    card = service.card(service.model)
-    names = [(c.title, c.name) for c in service.cards()]
+    summary = service.summary(service.model)
+    names = [(c.title, c.name) for c in service.summaries()]
     model = gr.Dropdown(
         names,
-        value=card.name,
+        value=summary.name,
         label="Model",
         info=None if service.limits.only else phrases.MODEL_NOTE,
         allow_custom_value=service.limits.only is None,
         elem_id="model",
     )
-    about = gr.HTML(models.model_html(card), elem_id="model-card")
+    about = gr.HTML(models.model_html(summary), elem_id="model-summary")
     engine = gr.Radio(
         [(phrases.ENGINES[key], key) for key in service.limits.engines],
         value="eager",
@@ -162,10 +162,10 @@ def build_settings(service: TranscriptionService) -> SettingsPanel:
         info=service.limits.no_compile or phrases.ENGINE_NOTE,
         elem_id="engine",
     )
-    adapters = build_lora(card, noted=True)
+    adapters = build_lora(summary, noted=True)
     with gr.Accordion("More settings", open=False, elem_id="more"):
-        task = gr.Radio(tasks_of(card), value="transcribe", label="Task", elem_id="task")
-        speech, decoding = build_task_fields(card), _decoding_fields()
+        task = gr.Radio(tasks_of(summary), value="transcribe", label="Task", elem_id="task")
+        speech, decoding = build_task_fields(summary), _decoding_fields()
         loading = build_loading_fields()
         fields = (task, *speech, *decoding, loading)
         panel = SettingsPanel(model, engine, adapters, *fields, about)
@@ -193,10 +193,10 @@ def _decoding_fields() -> tuple[gr.Radio, gr.Slider, gr.Slider, gr.Slider]:
 
 def _wire(service: TranscriptionService, panel: SettingsPanel) -> None:
     def fit_model(name: str | None, task: str) -> Updates:
-        return panel.fit(service.card(name or service.model), task)
+        return panel.fit(service.summary(name or service.model), task)
 
     def fit_task(name: str | None, task: str) -> Updates:
-        return panel.fit_task(service.card(name or service.model), task)
+        return panel.fit_task(service.summary(name or service.model), task)
 
     chosen = [panel.model, panel.task]
     # Not `change`: values put back when the page is loaded are fitted already.

@@ -1,29 +1,29 @@
 """What a request asks of a model: the task's own fields, and what a model offers for each.
 
-In: a model's card. Out: components, and (title, value) of every choice.
+In: a model's summary. Out: components, and (title, value) of every choice.
 """
 
 from __future__ import annotations
 
 import gradio as gr
 
-from app.service.model_card import ModelCard
+from app.service.model_summary import ModelSummary
 from app.service.settings import AUTOMATIC
 from app.wording import models, phrases
 
 
 def build_task_fields(
-    card: ModelCard,
+    summary: ModelSummary,
 ) -> tuple[gr.Dropdown, gr.Dropdown, gr.Textbox, gr.Textbox]:
     """Language, target language, keywords and instruction, inside the current column."""
     language = gr.Dropdown(
-        languages_of(card),
+        languages_of(summary),
         value=AUTOMATIC,
         label="Language spoken",
-        visible=len(card.languages) > 1,
+        visible=len(summary.languages) > 1,
         elem_id="language",
     )
-    targets = targets_of(card)
+    targets = targets_of(summary)
     target = gr.Dropdown(
         targets,
         value=targets[0][1] if targets else None,
@@ -34,7 +34,7 @@ def build_task_fields(
     keywords = gr.Textbox(
         label="Keywords",
         info="Names and terms to expect, parted by commas.",
-        visible=card.keywords,
+        visible=summary.keywords,
         elem_id="keywords",
     )
     instruction = gr.Textbox(
@@ -47,16 +47,16 @@ def build_task_fields(
     return language, target, keywords, instruction
 
 
-def tasks_of(card: ModelCard) -> list[tuple[str, str]]:
+def tasks_of(summary: ModelSummary) -> list[tuple[str, str]]:
     """(title, task) of what the model can do."""
-    return [(phrases.TASKS[task], task) for task in card.tasks]
+    return [(phrases.TASKS[task], task) for task in summary.tasks]
 
 
-def targets_of(card: ModelCard) -> list[tuple[str, str]]:
+def targets_of(summary: ModelSummary) -> list[tuple[str, str]]:
     """(title, code) of what the model translates into."""
-    return [(models.language(code), code) for code in card.target_languages]
+    return [(models.language(code), code) for code in summary.target_languages]
 
 
-def languages_of(card: ModelCard) -> list[tuple[str, str]]:
+def languages_of(summary: ModelSummary) -> list[tuple[str, str]]:
     """(title, code) of what the model hears, after the choice to leave it to the model."""
-    return [("Any", AUTOMATIC), *((models.language(code), code) for code in card.languages)]
+    return [("Any", AUTOMATIC), *((models.language(code), code) for code in summary.languages)]

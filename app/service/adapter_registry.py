@@ -1,6 +1,6 @@
 """Adapters that were added to models here, by the name they were given.
 
-In: files or a name that somebody typed. Out: :class:`Added`, and a model that holds the adapter a
+In: files or a name that somebody typed. Out: :class:`AddedAdapter`, and a model that holds the adapter a
 request names. A model that was unloaded gets its adapters again when it is back; uploaded files are
 copied, because uploads are deleted after an hour, and last as long as the app runs. No Gradio.
 """
@@ -29,7 +29,7 @@ NONE_CAME = (
 
 
 @dataclass(frozen=True)
-class Added:
+class AddedAdapter:
     """One adapter. source: where it came from, in words; folder: where its two files are."""
 
     name: str
@@ -42,15 +42,15 @@ class AdapterRegistry:
 
     def __init__(self) -> None:
         self._root = tempfile.TemporaryDirectory(prefix="granite-speech-lab-adapters-")
-        self._added: dict[str, dict[str, Added]] = {}
+        self._added: dict[str, dict[str, AddedAdapter]] = {}
         self._lock = Lock()
 
-    def of(self, model: str) -> tuple[Added, ...]:
+    def of(self, model: str) -> tuple[AddedAdapter, ...]:
         """Those of one model, in the order they came."""
         with self._lock:
             return tuple(self._added.get(model, {}).values())
 
-    def add(self, lab: Lab, model: str, name: str, source: str, files: list[str]) -> Added:
+    def add(self, lab: Lab, model: str, name: str, source: str, files: list[str]) -> AddedAdapter:
         """Give a loaded model one more adapter. On the model's thread alone.
 
         Args:
@@ -70,7 +70,7 @@ class AdapterRegistry:
         try:
             folder = resolve_adapter(source) if copied is None else unpacked(files, copied)
             said = source or ", ".join(Path(file).name for file in files)
-            added = Added(_name(name.strip() or _usual(source, files)), said, folder)
+            added = AddedAdapter(_name(name.strip() or _usual(source, files)), said, folder)
             lab.add_adapter(added.name, folder)
         except Exception:
             if copied is not None:
@@ -105,7 +105,7 @@ class AdapterRegistry:
             lab.add_adapter(name, self._find(model, name).folder)
         return lab
 
-    def _find(self, model: str, name: str) -> Added:
+    def _find(self, model: str, name: str) -> AddedAdapter:
         with self._lock:
             known = self._added.get(model, {})
             if name not in known:

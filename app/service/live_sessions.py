@@ -1,6 +1,6 @@
 """Live sessions: who speaks, what is transcribed next, what the page shows. Knows no Gradio.
 
-In: blocks of a page's microphone. Out: a :class:`Moment` in answer to each. The model's thread does
+In: blocks of a page's microphone. Out: a :class:`LiveUpdate` in answer to each. The model's thread does
 one step at a time between other requests (:mod:`app.service.worker`); a page that asks waits for
 nothing. A session is known by a token that cannot be guessed, which only its page has.
 """
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Moment:
+class LiveUpdate:
     """What there is to show. state: None until the model is loaded. error: what went wrong.
 
     stopping: the last block has come. full: the recording was ended for its length.
@@ -94,11 +94,11 @@ class _Session:
             return self.live
 
 
-class LiveRoom:
+class LiveSessions:
     """Everybody who speaks."""
 
     def __init__(self, service: TranscriptionService) -> None:
-        self._studio = service
+        self._service = service
         self._sessions: dict[str, _Session] = {}  # by token
         self._tokens: dict[str, str] = {}  # by page
         self._lock = Lock()
@@ -124,7 +124,7 @@ class LiveRoom:
         *,
         last: bool,
         place: int | None = None,
-    ) -> Moment:
+    ) -> LiveUpdate:
         """Take the next block, which may be empty; says what there is to show.
 
         A page that got no answer sends the same sound again, with more behind it: ``place`` is
@@ -142,7 +142,7 @@ class LiveRoom:
         if session.live is not None and session.live.is_due():
             self._schedule(session)
         state = session.live.state() if session.live else None
-        return Moment(state, session.stopping, session.full, session.error)
+        return LiveUpdate(state, session.stopping, session.full, session.error)
 
     def leave(self, page: str) -> None:
         """Forget the page's recording."""
@@ -161,8 +161,8 @@ class LiveRoom:
         transcript = None if session.live is None else session.live.transcript()
         if session.live is None or transcript is None or not transcript.text:
             return None
-        card = self._studio.card(session.settings.model)
-        outcome = RequestResult(replace(transcript, file="live.wav"), 0.0, 0.0, card)
+        summary = self._service.summary(session.settings.model)
+        outcome = RequestResult(replace(transcript, file="live.wav"), 0.0, 0.0, summary)
         return outcome, session.live.recording()
 
     def _session(self, token: str) -> _Session:
@@ -177,13 +177,13 @@ class LiveRoom:
             if session.scheduled or session.gone or session.error is not None:
                 return
             session.scheduled = True
-        self._studio.worker.submit(lambda: self._step(session))
+        self._service.worker.submit(lambda: self._step(session))
 
     def _step(self, session: _Session) -> None:
         """On the model's thread: one piece of work; the next one waits its turn behind others."""
         more = False
         try:
-            lab = self._studio.lab(session.settings)
+            lab = self._service.lab(session.settings)
             live = session.opened(lab)
             if live.is_due():
                 live.step(lambda waveform: lab.transcribe(waveform, **session.settings.options()))

@@ -10,11 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from app.service.measurement_job import How, Measured, MeasureWork, Report
+from app.service.measurement_job import (
+    MeasurementJob,
+    MeasurementOptions,
+    MeasurementResult,
+    Report,
+)
 from app.service.profile_library import ProfileLibrary
 from app.service.service import TranscriptionService
 from app.service.settings import Settings
-from app.service.updates import NotBegun
+from app.service.updates import CancelledBeforeStart
 from app.service.worker import CancelToken
 from core.devices import quantisers
 from profiling.runs.store import RunStore
@@ -24,7 +29,7 @@ MEASURING = ":measure"  # added to a session's name: it may measure and read tex
 SAME = "A and B are set alike; change one of them: engine, LoRA, decoding, weights or model"
 
 
-class Measuring:
+class MeasurementService:
     """Measurements of one studio.
 
     Args:
@@ -37,7 +42,7 @@ class Measuring:
         self, service: TranscriptionService, library: ProfileLibrary, refusal: str | None = None
     ) -> None:
         self.service, self.library, self.refusal = service, library, refusal
-        self._work = MeasureWork(service)
+        self._work = MeasurementJob(service)
         self.quiet = self._work.quiet
 
     def begin(self, session: str) -> None:
@@ -54,7 +59,7 @@ class Measuring:
         self.library.forget(session)
 
     def compare(
-        self, session: str, recording: str | None, a: Settings, b: Settings, how: How
+        self, session: str, recording: str | None, a: Settings, b: Settings, how: MeasurementOptions
     ) -> Iterator[Report]:
         """Time two ways of transcribing one recording against each other; A is the baseline.
 
@@ -66,7 +71,7 @@ class Measuring:
         return self._measure(session, recording, (a, b), how)
 
     def profile(
-        self, session: str, recording: str | None, settings: Settings, how: How
+        self, session: str, recording: str | None, settings: Settings, how: MeasurementOptions
     ) -> Iterator[Report]:
         """Time and trace one way of transcribing a recording.
 
@@ -76,8 +81,12 @@ class Measuring:
         return self._measure(session, recording, (settings,), how)
 
     def once(
-        self, recording: str | None, settings: tuple[Settings, ...], how: How, folder: Path
-    ) -> Measured:
+        self,
+        recording: str | None,
+        settings: tuple[Settings, ...],
+        how: MeasurementOptions,
+        folder: Path,
+    ) -> MeasurementResult:
         """Measure for a caller without a page; the runs are written below ``folder``.
 
         Raises:
@@ -88,32 +97,38 @@ class Measuring:
         job = CancelToken()
         path, blocks = self._checked(recording, settings, how)
         work = self._work.of(
-            job, path, settings, How(blocks, how.fixed_length), RunStore(folder), ""
+            job, path, settings, MeasurementOptions(blocks, how.fixed_length), RunStore(folder), ""
         )
         for report in self.service.worker.told(job, work):
-            if isinstance(report, Measured):
+            if isinstance(report, MeasurementResult):
                 return report
         raise AssertionError("a measurement ended without a result")
 
     def _measure(
-        self, session: str, recording: str | None, settings: tuple[Settings, ...], how: How
+        self,
+        session: str,
+        recording: str | None,
+        settings: tuple[Settings, ...],
+        how: MeasurementOptions,
     ) -> Iterator[Report]:
         path, blocks = self._checked(recording, settings, how)
         store, prefix = self.library.store(session)
         job = self.service.job_of(session + MEASURING)
         ended = False
         try:
-            work = self._work.of(job, path, settings, How(blocks, how.fixed_length), store, prefix)
+            work = self._work.of(
+                job, path, settings, MeasurementOptions(blocks, how.fixed_length), store, prefix
+            )
             for report in self.service.worker.told(job, work):
-                ended = isinstance(report, Measured)
+                ended = isinstance(report, MeasurementResult)
                 yield report
             if not ended:
-                yield NotBegun()
+                yield CancelledBeforeStart()
         finally:
             self.service.forget(session + MEASURING, job)
 
     def _checked(
-        self, recording: str | None, settings: tuple[Settings, ...], how: How
+        self, recording: str | None, settings: tuple[Settings, ...], how: MeasurementOptions
     ) -> tuple[Path, int]:
         """What can be checked without a model.
 

@@ -16,7 +16,7 @@ from typing import Any
 from app.service.api_settings import known_text
 from app.service.service import TranscriptionService
 from app.service.settings import Settings
-from app.service.updates import NotBegun
+from app.service.updates import CancelledBeforeStart
 from app.service.worker import CancelToken
 from core import Lab
 from profiling.measure.plan import workload_on
@@ -36,7 +36,7 @@ SAME_HERE = (
 
 
 @dataclass(frozen=True)
-class How:
+class MeasurementOptions:
     """How thoroughly. blocks: of two runs an arm; fixed_length: make exactly max_new_tokens."""
 
     blocks: int = 10
@@ -44,7 +44,7 @@ class How:
 
 
 @dataclass(frozen=True)
-class Doing:
+class MeasurementProgress:
     """Progress. share: 0 to 1; left_s: seconds still to wait, None where nobody can say."""
 
     share: float
@@ -53,7 +53,7 @@ class Doing:
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasurementResult:
     """The end. keys: of the runs on the visitor's shelf, empty where nothing was kept there;
     comparison: B against A as JSON, None for a single run.
     """
@@ -64,16 +64,16 @@ class Measured:
     stopped: bool
 
 
-Report = Doing | Measured | NotBegun
+Report = MeasurementProgress | MeasurementResult | CancelledBeforeStart
 
 
-class MeasureWork:
+class MeasurementJob:
     """Measurements on the models of a studio. quiet: held while something is timed, so that other
     heavy work can wait.
     """
 
     def __init__(self, service: TranscriptionService) -> None:
-        self._studio = service
+        self._service = service
         self._ceilings: dict[tuple[str, str], Ceilings] = {}
         self.quiet = Lock()
 
@@ -82,7 +82,7 @@ class MeasureWork:
         job: CancelToken,
         recording: Path,
         settings: tuple[Settings, ...],
-        how: How,
+        how: MeasurementOptions,
         store: RunStore,
         prefix: str,
     ) -> Callable[[Callable[[Report], None]], None]:
@@ -94,8 +94,8 @@ class MeasureWork:
 
         def work(tell: Callable[[Report], None]) -> None:
             clip = _short_clip(recording)
-            tell(Doing(0.0, "loading and looking at what this machine can do", None))
-            labs = [self._studio.lab(one) for one in settings]
+            tell(MeasurementProgress(0.0, "loading and looking at what this machine can do", None))
+            labs = [self._service.lab(one) for one in settings]
             plans = _plans(labs, clip, settings, how)
             reference = known_text(recording)
             with self.quiet:
@@ -107,7 +107,7 @@ class MeasureWork:
             runs = tuple(store.read(one) for one in ids)
             found = compare(*runs, reference=reference).to_json() if len(runs) == 2 else None
             keys = tuple(prefix + one for one in ids) if prefix else ()
-            tell(Measured(keys, runs, found, stopped))
+            tell(MeasurementResult(keys, runs, found, stopped))
 
         return work
 
@@ -126,7 +126,7 @@ class MeasureWork:
             now = time.monotonic()
             if text.startswith("run ") and not timed_from:
                 timed_from.append(now)
-            tell(Doing(share, text, _left_s(share, timed_from, now)))
+            tell(MeasurementProgress(share, text, _left_s(share, timed_from, now)))
 
         try:
             ids = measure(labs, plans, store, plan, progress=progress, cancelled=job.cancelled)
@@ -159,7 +159,7 @@ def _short_clip(recording: Path) -> ClipInfo:
 
 
 def _plans(
-    labs: list[Lab], clip: ClipInfo, settings: tuple[Settings, ...], how: How
+    labs: list[Lab], clip: ClipInfo, settings: tuple[Settings, ...], how: MeasurementOptions
 ) -> list[Workload]:
     """What each of the settings means on its model.
 

@@ -1,6 +1,6 @@
 """Load, unload and look into a model by hand, add adapters to it: what the Models tab offers.
 
-In: a studio and a model's name. Out: cards and facts; every step waits its turn on the models'
+In: a studio and a model's name. Out: summaries and facts; every step waits its turn on the models'
 thread.
 """
 
@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from app.service.adapter_registry import Added
+from app.service.adapter_registry import AddedAdapter
 from app.service.model_cache import plain_name
-from app.service.model_card import ModelCard
+from app.service.model_summary import ModelSummary
 from app.service.service import TranscriptionService
 from app.service.settings import Settings
 from app.service.worker import CancelToken
@@ -21,16 +21,16 @@ from core.inspection import inspect
 T = TypeVar("T")
 
 
-def load_model(service: TranscriptionService, name: str) -> ModelCard:
-    """Load a model now; its card.
+def load_model(service: TranscriptionService, name: str) -> ModelSummary:
+    """Load a model now; its summary.
 
     Raises:
         ValueError: it is not run here, or cannot be loaded.
     """
-    return _asked(service, name, lambda lab: service.card(name))
+    return _asked(service, name, lambda lab: service.summary(name))
 
 
-def look_into(service: TranscriptionService, name: str) -> dict[str, Any]:
+def inspect_model(service: TranscriptionService, name: str) -> dict[str, Any]:
     """What a model is made of, as JSON types; loads it if need be. Says nothing of folders.
 
     Raises:
@@ -47,7 +47,7 @@ def unload_model(service: TranscriptionService, name: str) -> bool:
 
 def add_adapter(
     service: TranscriptionService, model: str, name: str, source: str, files: list[str]
-) -> Added:
+) -> AddedAdapter:
     """Give a model one more adapter, the model loaded if need be.
 
     Args:

@@ -1,6 +1,6 @@
 """Loaded models: the one the app started with, and beside it the one used last.
 
-In: what a request wants loaded. Out: a Lab, loaded now if it was not, and a card of every model.
+In: what a request wants loaded. Out: a Lab, loaded now if it was not, and a summary of every model.
 Cards may be read from any thread; :meth:`ModelCache.lab` is called on the model's thread alone.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from threading import Lock
 
 from app.service.adapter_registry import AdapterRegistry
-from app.service.model_card import ModelCard, card_of_lab, card_of_name
+from app.service.model_summary import ModelSummary, summary_of_lab, summary_of_name
 from app.service.settings import Settings
 from core import Lab, load
 from core.checkpoint.catalog import CATALOG, lookup
@@ -24,7 +24,7 @@ Loader = Callable[..., Lab]
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ModelKey:
     """One loading of a model: the same name on another device is another one."""
 
     name: str
@@ -40,37 +40,37 @@ class ModelCache:
         self, start: str, device: str | None, dtype: str | None, loader: Loader = load
     ) -> None:
         self._device, self._dtype, self._loader = device, dtype, loader
-        self.start = Wanted(plain_name(start), device, dtype, None)
+        self.start = ModelKey(plain_name(start), device, dtype, None)
         self.adapters = AdapterRegistry()
-        self._labs: dict[Wanted, Lab] = {}
+        self._labs: dict[ModelKey, Lab] = {}
         self._lock = Lock()  # guards the dict; never held while a model loads
 
-    def wanted(self, settings: Settings) -> Wanted:
+    def wanted(self, settings: Settings) -> ModelKey:
         """What a request wants loaded, with the app's own device and dtype where it has none."""
-        return Wanted(
+        return ModelKey(
             plain_name(settings.model),
             settings.device or self._device,
             settings.dtype or self._dtype,
             settings.quantize or None,
         )
 
-    def holds(self, wanted: Wanted) -> bool:
+    def holds(self, wanted: ModelKey) -> bool:
         """Whether it is in memory."""
         with self._lock:
             return wanted in self._labs
 
-    def cards(self) -> list[ModelCard]:
+    def summaries(self) -> list[ModelSummary]:
         """The start model, the catalog, and whatever else is loaded."""
         with self._lock:
             loaded = [wanted.name for wanted in self._labs]
-        return [self.card(name) for name in dict.fromkeys([self.start.name, *CATALOG, *loaded])]
+        return [self.summary(name) for name in dict.fromkeys([self.start.name, *CATALOG, *loaded])]
 
-    def card(self, name: str) -> ModelCard:
+    def summary(self, name: str) -> ModelSummary:
         """What is known of one model, as it was loaded last; loads nothing."""
         key = plain_name(name)
         labs = self.loaded(key)
-        card = card_of_lab(key, labs[-1]) if labs else card_of_name(key)
-        return replace(card, adapters=tuple(one.name for one in self.adapters.of(key)))
+        summary = summary_of_lab(key, labs[-1]) if labs else summary_of_name(key)
+        return replace(summary, adapters=tuple(one.name for one in self.adapters.of(key)))
 
     def loaded(self, name: str) -> list[Lab]:
         """Every loading of one model that is in memory."""
@@ -86,7 +86,7 @@ class ModelCache:
         gc.collect()
         return bool(going)
 
-    def lab(self, wanted: Wanted) -> Lab:
+    def lab(self, wanted: ModelKey) -> Lab:
         """The model. Room is made first: two large models may not fit at once."""
         with self._lock:
             lab = self._labs.get(wanted)

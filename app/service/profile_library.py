@@ -27,7 +27,7 @@ NOT_THERE = "there is no such run any more; choose another one from the list"
 
 
 @dataclass(frozen=True)
-class Choice:
+class ProfileChoice:
     """One entry of the list. title: what it is, for people."""
 
     key: str
@@ -35,7 +35,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class SelectedProfile:
     """What is behind a key. run: its ``run.json``, None for a trace alone; elsewhere: recorded on
     another machine than this one.
     """
@@ -62,15 +62,19 @@ class ProfileLibrary:
         self._folders: dict[str, Path] = {}
         self._lock = Lock()
 
-    def choices(self, session: str) -> list[Choice]:
+    def choices(self, session: str) -> list[ProfileChoice]:
         """Everything this visitor may look at: the newest of their own first."""
         own = self._own(session)
-        found = [Choice(f"own:{e.id}", _title(e)) for e in own.entries() if e.broken is None]
-        found += [Choice(f"trace:{f.name}", f.name[4:]) for f in reversed(_traces(own.root))]
+        found = [ProfileChoice(f"own:{e.id}", _title(e)) for e in own.entries() if e.broken is None]
+        found += [ProfileChoice(f"trace:{f.name}", f.name[4:]) for f in reversed(_traces(own.root))]
         if self._kept is not None:
-            found += [Choice(f"kept:{e.id}", _title(e)) for e in self._kept.entries() if _whole(e)]
+            found += [
+                ProfileChoice(f"kept:{e.id}", _title(e)) for e in self._kept.entries() if _whole(e)
+            ]
         shipped = (e for e in self._shipped.entries() if _whole(e))
-        return found + [Choice(f"shipped:{e.id}", f"{_title(e)} (an example)") for e in shipped]
+        return found + [
+            ProfileChoice(f"shipped:{e.id}", f"{_title(e)} (an example)") for e in shipped
+        ]
 
     def store(self, session: str) -> tuple[RunStore, str]:
         """Where a visitor's new runs go, and what their keys begin with."""
@@ -79,7 +83,7 @@ class ProfileLibrary:
         self._make_room(session)
         return self._own(session), "own:"
 
-    def chosen(self, session: str, key: str) -> Chosen:
+    def chosen(self, session: str, key: str) -> SelectedProfile:
         """What is behind a key.
 
         Raises:
@@ -91,13 +95,13 @@ class ProfileLibrary:
             file = next((f for f in _traces(self._own(session).root) if f.name == name), None)
             if file is None:
                 raise RunError(NOT_THERE)
-            return Chosen(key, file.name[4:], None, file, elsewhere=True)
+            return SelectedProfile(key, file.name[4:], None, file, elsewhere=True)
         store = stores.get(kind)
         if store is None:
             raise RunError(NOT_THERE)
         run = store.read(name)
         title = str(run["workload"].get("label") or name)
-        return Chosen(key, title, run, store.trace_path(name), elsewhere=kind == "shipped")
+        return SelectedProfile(key, title, run, store.trace_path(name), elsewhere=kind == "shipped")
 
     def zip_of(self, session: str, key: str) -> bytes:
         """A run as the archive that :meth:`add` takes back.

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
 
-from app.service.profile_library import Chosen, ProfileLibrary
-from app.service.profile_view import RunView, report_file, tables_file, trace_file, view_of
+from app.service.profile_library import ProfileLibrary, SelectedProfile
+from app.service.profile_view import ProfileView, report_file, tables_file, trace_file, view_of
 from profiling.trace.events import MAX_JSON_BYTES
 from profiling.trace.trace_file import TraceError
 
@@ -21,7 +21,7 @@ SHARED = ("shipped:", "kept:")  # keys that mean the same for every visitor
 FILES = ("trace", "tables", "report", "run")
 
 
-class RunViewer:
+class ProfileReader:
     """What is behind a key, laid out.
 
     Args:
@@ -34,14 +34,14 @@ class RunViewer:
         self, library: ProfileLibrary, quiet: Lock, max_json_bytes: int = MAX_JSON_BYTES
     ) -> None:
         self.library, self._quiet, self._max = library, quiet, max_json_bytes
-        self._views: OrderedDict[str, RunView] = OrderedDict()
+        self._views: OrderedDict[str, ProfileView] = OrderedDict()
 
     @property
     def busy(self) -> bool:
         """Whether something is being timed, so that reading waits."""
         return self._quiet.locked()
 
-    def view(self, session: str, key: str) -> RunView:
+    def view(self, session: str, key: str) -> ProfileView:
         """Read a run or a trace and lay it out.
 
         Raises:
@@ -71,7 +71,7 @@ class RunViewer:
         """
         if kind == "run":
             return f"{Path(key.partition(':')[2]).name}.zip", self.library.zip_of(session, key)
-        makers: dict[str, Callable[[Chosen], tuple[str, bytes]]] = {
+        makers: dict[str, Callable[[SelectedProfile], tuple[str, bytes]]] = {
             "trace": trace_file,
             "tables": lambda chosen: tables_file(chosen, max_json_bytes=self._max),
             "report": lambda chosen: report_file(chosen, max_json_bytes=self._max),

@@ -1,6 +1,6 @@
 """A run, or a trace without one -> everything the Profile tab shows of it. No Gradio, no torch.
 
-In: a run as its JSON states it, its trace, or one of them. Out: :class:`RunView`: a few lines of
+In: a run as its JSON states it, its trace, or one of them. Out: :class:`ProfileView`: a few lines of
 HTML, and sections of HTML and figures in turn. What is in them is :mod:`profiling.report.sections`'
 business, so the page and the report say the same.
 """
@@ -17,7 +17,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from app.service.profile_library import Chosen
+from app.service.profile_library import SelectedProfile
 from profiling.figures.run_details import acceptance_bars, token_latency
 from profiling.measure.metrics import DEFINITIONS
 from profiling.report import sections
@@ -40,7 +40,7 @@ NO_ROOFLINE += "are int8, whose work is not counted."
 
 
 @dataclass
-class Pieces(Page):
+class CollectedPage(Page):
     """A page that keeps its figures instead of drawing them: HTML and figures in turn."""
 
     turns: list[str | go.Figure] = field(default_factory=list)
@@ -56,7 +56,7 @@ class Pieces(Page):
 
 
 @dataclass(frozen=True)
-class RunView:
+class ProfileView:
     """What is shown. head: title, when, warnings, numbers, text. sections: name -> HTML, figure,
     HTML, ..., HTML.
     """
@@ -68,7 +68,7 @@ class RunView:
     has_run: bool
 
 
-def view_of(chosen: Chosen, *, max_json_bytes: int) -> RunView:
+def view_of(chosen: SelectedProfile, *, max_json_bytes: int) -> ProfileView:
     """Read what is behind an entry and lay it out.
 
     Raises:
@@ -78,13 +78,15 @@ def view_of(chosen: Chosen, *, max_json_bytes: int) -> RunView:
     if chosen.trace is not None:
         trace = read_trace(chosen.trace, max_json_bytes=max_json_bytes)
     build = _of_trace if chosen.run is None else _of_run
-    found = {name: Pieces(name, {}) for name in SECTIONS}
+    found = {name: CollectedPage(name, {}) for name in SECTIONS}
     build(chosen, trace, found)
     shown = {name: page.done() for name, page in found.items()}
-    return RunView(chosen.key, _head(chosen, trace), shown, trace is not None, bool(chosen.run))
+    return ProfileView(chosen.key, _head(chosen, trace), shown, trace is not None, bool(chosen.run))
 
 
-def _of_run(chosen: Chosen, trace: Trace | None, found: Mapping[str, Pieces]) -> None:
+def _of_run(
+    chosen: SelectedProfile, trace: Trace | None, found: Mapping[str, CollectedPage]
+) -> None:
     run = sections.without_path(chosen.run or {})
     sections.phases(found["Phases"], run)
     found["Phases"].heading("Time per token", DEFINITIONS["inter_token_ms"][2])
@@ -102,7 +104,9 @@ def _of_run(chosen: Chosen, trace: Trace | None, found: Mapping[str, Pieces]) ->
     _of_events(run, trace, found)
 
 
-def _of_trace(chosen: Chosen, trace: Trace | None, found: Mapping[str, Pieces]) -> None:
+def _of_trace(
+    chosen: SelectedProfile, trace: Trace | None, found: Mapping[str, CollectedPage]
+) -> None:
     for name in ("Phases", "Roofline", "Compiling", "Machine"):
         found[name].note(NOT_IN_TRACE)
     if trace is not None:
@@ -112,7 +116,9 @@ def _of_trace(chosen: Chosen, trace: Trace | None, found: Mapping[str, Pieces]) 
     _of_events({}, trace, found)
 
 
-def _of_events(run: Mapping[str, Any], trace: Trace | None, found: Mapping[str, Pieces]) -> None:
+def _of_events(
+    run: Mapping[str, Any], trace: Trace | None, found: Mapping[str, CollectedPage]
+) -> None:
     if trace is None:
         for name in ("Timeline", "Operators"):
             found[name].note(NO_TRACE)
@@ -123,7 +129,7 @@ def _of_events(run: Mapping[str, Any], trace: Trace | None, found: Mapping[str, 
     sections.operators(found["Operators"], trace, calls=calls)
 
 
-def _head(chosen: Chosen, trace: Trace | None) -> str:
+def _head(chosen: SelectedProfile, trace: Trace | None) -> str:
     """Title, when and where, warnings, the numbers, the text."""
     page = Page("", {})
     if chosen.run is None:
@@ -144,7 +150,7 @@ def _head(chosen: Chosen, trace: Trace | None) -> str:
     return "".join(page.parts)
 
 
-def trace_file(chosen: Chosen) -> tuple[str, bytes]:
+def trace_file(chosen: SelectedProfile) -> tuple[str, bytes]:
     """(name, bytes) of the trace as it was recorded; Perfetto opens it.
 
     Raises:
@@ -156,7 +162,7 @@ def trace_file(chosen: Chosen) -> tuple[str, bytes]:
     return name, chosen.trace.read_bytes()
 
 
-def tables_file(chosen: Chosen, *, max_json_bytes: int) -> tuple[str, bytes]:
+def tables_file(chosen: SelectedProfile, *, max_json_bytes: int) -> tuple[str, bytes]:
     """(name, bytes) of a zip with every table of the trace as csv.
 
     Raises:
@@ -172,7 +178,7 @@ def tables_file(chosen: Chosen, *, max_json_bytes: int) -> tuple[str, bytes]:
     return f"{_stem(chosen)}-tables.zip", packed.getvalue()
 
 
-def report_file(chosen: Chosen, *, max_json_bytes: int) -> tuple[str, bytes]:
+def report_file(chosen: SelectedProfile, *, max_json_bytes: int) -> tuple[str, bytes]:
     """(name, bytes) of the report: one HTML page that needs nothing else.
 
     Raises:
@@ -186,7 +192,7 @@ def report_file(chosen: Chosen, *, max_json_bytes: int) -> tuple[str, bytes]:
     return f"{_stem(chosen)}.html", run_report(chosen.run, trace).encode()
 
 
-def _stem(chosen: Chosen) -> str:
+def _stem(chosen: SelectedProfile) -> str:
     if chosen.run is not None:
         return str(chosen.run["id"])
     return Path(chosen.title).name.split(".")[0] or "trace"

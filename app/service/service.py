@@ -14,9 +14,9 @@ from threading import Lock
 
 from app.service.limits import Limits
 from app.service.model_cache import Loader, ModelCache, plain_name
-from app.service.model_card import ModelCard
+from app.service.model_summary import ModelSummary
 from app.service.settings import Settings
-from app.service.transcription_jobs import GRACE_S, RunBook, TranscriptionJob
+from app.service.transcription_jobs import GRACE_S, JobRegistry, TranscriptionJob
 from app.service.transcription_work import ModelWork
 from app.service.updates import RequestResult, Update
 from app.service.worker import CancelToken, Worker
@@ -58,19 +58,19 @@ class TranscriptionService:
         self.models = ModelCache(model, device, dtype, loader)
         self.worker = Worker()
         self._grace_s = grace_s
-        self._runs = RunBook()
+        self._runs = JobRegistry()
         self._jobs: dict[str, CancelToken] = {}
         self._lock = Lock()  # guards the dict; never held while a model works
         lent = None if borrow is None else LentGpu(self.models, borrow)
         self._work = ModelWork(self.models, self.limits, lent)
 
-    def cards(self) -> list[ModelCard]:
+    def summaries(self) -> list[ModelSummary]:
         """The start model, the catalog, and whatever else is loaded, as far as it is run here."""
-        return [card for card in self.models.cards() if self.limits.takes(card.name)]
+        return [summary for summary in self.models.summaries() if self.limits.takes(summary.name)]
 
-    def card(self, name: str) -> ModelCard:
+    def summary(self, name: str) -> ModelSummary:
         """What is known of one model; loads nothing."""
-        return self.models.card(name)
+        return self.models.summary(name)
 
     def warm(self) -> None:
         """Load the start model in the background, so that the first visitor need not wait.
@@ -139,7 +139,7 @@ class TranscriptionService:
         return run
 
     def watch(self, session: str, run: TranscriptionJob) -> Iterator[Update]:
-        """Updates of a run; the last is an :class:`RequestResult`, or :class:`NotBegun`.
+        """Updates of a run; the last is an :class:`RequestResult`, or :class:`CancelledBeforeStart`.
 
         Raises:
             ValueError: the recording, the model or an option is not usable; says why.

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from threading import Condition, Lock
 
-from app.service.updates import NotBegun, RequestResult, Update
+from app.service.updates import CancelledBeforeStart, RequestResult, Update
 from app.service.worker import CancelToken
 
 GRACE_S = 60.0  # a reload takes a few seconds, on a bad line a few more
@@ -89,7 +89,7 @@ class TranscriptionJob:
         if self._error is not None:
             raise self._error
         if RequestResult not in self._latest:
-            yield NotBegun()
+            yield CancelledBeforeStart()
 
     def _news(self, seen: int) -> tuple[list[tuple[int, Update]], bool]:
         """Wait for what came after number ``seen``; also says whether it was the last."""
@@ -105,7 +105,7 @@ class TranscriptionJob:
             self._changed.notify_all()
 
 
-class RunBook:
+class JobRegistry:
     """Runs by id, the finished ones for an hour."""
 
     def __init__(self) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from app.service.limits import Limits
 from app.service.model_cache import ModelCache
 from app.service.settings import Settings
-from app.service.updates import Paced, RequestResult, Update
+from app.service.updates import RequestResult, TranscriptionProgress, Update
 from app.service.zero_gpu import ASK, HEAR, TRANSCRIBE, LentGpu
 from core import Lab
 from core.encoder_view import EncoderView, encoder_view
@@ -50,13 +50,15 @@ class ModelWork:
         before_s = sum(lab.compile_ledger.seconds.values())
         for event in self._events(lab, cancelled, recording, settings):
             if isinstance(event, Progress):
-                yield Paced(event.done_s, event.total_s, time.perf_counter() - loaded)
+                yield TranscriptionProgress(
+                    event.done_s, event.total_s, time.perf_counter() - loaded
+                )
             elif isinstance(event, Finished):
                 compile_s = sum(lab.compile_ledger.seconds.values()) - before_s
                 # Where an upload lies on this machine is nobody's business.
                 transcript = replace(event.transcript, file=Path(recording).name)
-                card = self.models.card(settings.model)
-                yield RequestResult(transcript, compile_s, loaded - begin, card)
+                summary = self.models.summary(settings.model)
+                yield RequestResult(transcript, compile_s, loaded - begin, summary)
             else:
                 yield event
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from app.service.model_card import ModelCard
+from app.service.model_summary import ModelSummary
 from core import Transcript
 from core.transcription.options import Event
 
@@ -16,16 +16,16 @@ class RequestResult:
     transcript: Transcript
     compile_s: float
     load_s: float
-    card: ModelCard
+    summary: ModelSummary
 
 
 @dataclass(frozen=True)
-class NotBegun:
+class CancelledBeforeStart:
     """The only update of a request that was stopped while it waited."""
 
 
 @dataclass(frozen=True)
-class Paced:
+class TranscriptionProgress:
     """How far a long recording has come, and what that took. total_s is None where unknown."""
 
     done_s: float
@@ -40,4 +40,4 @@ class Paced:
         return max(0.0, self.total_s - self.done_s) / self.done_s * self.spent_s
 
 
-Update = Event | RequestResult | NotBegun | Paced
+Update = Event | RequestResult | CancelledBeforeStart | TranscriptionProgress

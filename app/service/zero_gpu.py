@@ -34,7 +34,7 @@ Decorator = Callable[..., Callable[..., Iterator[Any]]]
 
 
 @dataclass(frozen=True)
-class Failed:
+class RemoteError:
     """An error of the other process. callers: its message is for whoever asked."""
 
     message: str
@@ -50,7 +50,7 @@ class LentGpu:
     """
 
     def __init__(self, models: ModelCache, borrow: Decorator) -> None:
-        self._shelf = models
+        self._models = models
         self._borrowed = borrow(self._work, duration=seconds_needed)
 
     def __call__(self, kind: str, cancelled: Callable[[], bool], *values: Any) -> Iterator[Any]:
@@ -64,7 +64,7 @@ class LentGpu:
             stop = Path(folder) / "stop"
             try:
                 for event in self._borrowed(kind, str(stop), *values):
-                    if isinstance(event, Failed):
+                    if isinstance(event, RemoteError):
                         raise (ValueError if event.callers else RuntimeError)(event.message)
                     yield event
                     if cancelled():
@@ -91,10 +91,10 @@ class LentGpu:
                 model, message = values
                 yield from self._lab(Settings(model=model)).stream_chat(message, cancelled=stopped)
         except Exception as error:
-            yield Failed(phrases.failure(error), phrases.is_callers(error))
+            yield RemoteError(phrases.failure(error), phrases.is_callers(error))
 
     def _lab(self, settings: Settings) -> Lab:
-        return self._shelf.lab(self._shelf.wanted(settings))
+        return self._models.lab(self._models.wanted(settings))
 
 
 def seconds_needed(kind: str, stop: str, *values: Any) -> int:

@@ -1,7 +1,7 @@
 """The Compare tab: one recording, two ways of transcribing it, side by side.
 
 In: measurements of a studio. Out: components, wired. Handlers pass values on to
-:class:`app.service.measurement.Measuring` and words to the page.
+:class:`app.service.measurement.MeasurementService` and words to the page.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from app.components.events import MODEL_EVENT, PAGE_EVENT, Updates, session_of
 from app.components.failures import gradio_error
 from app.components.recording_field import build_recording
 from app.service.deployment import Deployment
-from app.service.measurement import Measuring
-from app.service.measurement_job import How
+from app.service.measurement import MeasurementService
+from app.service.measurement_job import MeasurementOptions
 from app.wording import comparison as words
 from app.wording import phrases
 from profiling.statistics.intervals import FEWEST_BLOCKS
@@ -68,7 +68,7 @@ class CompareTab:
         return [self.recording, *thorough, *self.a.inputs, *self.b.inputs]
 
 
-def build_compare_tab(measuring: Measuring, deployment: Deployment) -> CompareTab | None:
+def build_compare_tab(measuring: MeasurementService, deployment: Deployment) -> CompareTab | None:
     """Lay the tab out; None where nothing can be timed, which the page then says."""
     if measuring.refusal is not None:
         gr.HTML(phrases.status_html(measuring.refusal), elem_id="compare-status")
@@ -89,7 +89,7 @@ def build_compare_tab(measuring: Measuring, deployment: Deployment) -> CompareTa
 
 
 def _build_choice(
-    measuring: Measuring, deployment: Deployment
+    measuring: MeasurementService, deployment: Deployment
 ) -> tuple[gr.Radio, ArmPanel, ArmPanel, gr.Slider, gr.Slider, gr.Checkbox]:
     offered = {k: v for k, v in PRESETS.items() if k != "compile" or not deployment.no_compile}
     first = next(iter(offered))
@@ -129,7 +129,7 @@ def _build_choice(
     return preset, a, b, blocks, tokens, fixed
 
 
-def _wire(measuring: Measuring, tab: CompareTab) -> None:
+def _wire(measuring: MeasurementService, tab: CompareTab) -> None:
     result, arm = tab.result, len(tab.a.inputs)
 
     def begin(request: gr.Request) -> Updates:
@@ -146,7 +146,7 @@ def _wire(measuring: Measuring, tab: CompareTab) -> None:
     ) -> Iterator[Updates]:
         try:
             a, b = (tab.a.read(tuple(own), tokens) for own in (rest[:arm], rest[arm:]))
-            how = How(int(blocks), fixed)
+            how = MeasurementOptions(int(blocks), fixed)
             for report in measuring.compare(session_of(request), recording, a, b, how):
                 yield result.shown(report)
         except Exception as error:

@@ -20,7 +20,7 @@ from app.components.events import PAGE_EVENT, TELLING_EVENT, Updates, session_of
 from app.components.failures import plain_errors
 from app.components.result_panel import ResultPanel
 from app.components.settings_panel import SettingsPanel
-from app.service.live_sessions import LiveRoom, Moment
+from app.service.live_sessions import LiveSessions, LiveUpdate
 from app.service.service import TranscriptionService
 from app.wording import live, phrases
 from core.audio.waveform import SAMPLE_RATE, check_rate
@@ -34,7 +34,7 @@ SCRIPT = ASSETS / "live.js"
 class LiveTab:
     """Its components. room holds who speaks; token is the page's own recording."""
 
-    room: LiveRoom
+    room: LiveSessions
     panel: gr.HTML
     begin: gr.Button
     token: gr.Textbox
@@ -42,7 +42,7 @@ class LiveTab:
 
 
 @dataclass(frozen=True)
-class Onward:
+class TranscribeOutputs:
     """Where a finished recording goes: the Transcribe tab's recording and result."""
 
     tabs: gr.Tabs
@@ -52,10 +52,10 @@ class Onward:
 
 
 def build_live_tab(
-    service: TranscriptionService, settings: SettingsPanel, onward: Onward
+    service: TranscriptionService, settings: SettingsPanel, onward: TranscribeOutputs
 ) -> LiveTab:
     """Lay the tab out and wire it."""
-    room = LiveRoom(service)
+    room = LiveSessions(service)
 
     def speak(piece: dict[str, Any]) -> dict[str, Any]:
         return answer(room, piece)
@@ -78,7 +78,7 @@ def build_live_tab(
     return tab
 
 
-def answer(room: LiveRoom, piece: dict[str, Any]) -> dict[str, Any]:
+def answer(room: LiveSessions, piece: dict[str, Any]) -> dict[str, Any]:
     """One piece of sound -> what there is to show, or why there is nothing.
 
     Args:
@@ -92,7 +92,7 @@ def answer(room: LiveRoom, piece: dict[str, Any]) -> dict[str, Any]:
             str(piece.get("token")), samples, rate, last=bool(piece.get("last")), place=place
         )
     except ValueError as error:
-        moment = Moment(None, stopping=True, full=False, error=error)
+        moment = LiveUpdate(None, stopping=True, full=False, error=error)
     return {
         "status": live.status_line_html(moment),
         "text": live.text_html(moment.state),
@@ -119,7 +119,7 @@ def _sound(piece: dict[str, Any]) -> tuple[NDArray[np.int16], int, int]:
     return samples, rate, place
 
 
-def _wire(tab: LiveTab, settings: SettingsPanel, onward: Onward) -> None:
+def _wire(tab: LiveTab, settings: SettingsPanel, onward: TranscribeOutputs) -> None:
     def start(request: gr.Request, *values: Any) -> str:
         return tab.room.start(session_of(request), settings.read(values))
 
@@ -134,7 +134,7 @@ def _wire(tab: LiveTab, settings: SettingsPanel, onward: Onward) -> None:
     tab.onward.click(go_on, [tab.token], moved, **TELLING_EVENT)
 
 
-def onward_updates(room: LiveRoom, onward: Onward, token: str) -> Updates:
+def onward_updates(room: LiveSessions, onward: TranscribeOutputs, token: str) -> Updates:
     """The recording and its text, on the Transcribe tab.
 
     Raises:

@@ -14,7 +14,7 @@ from app.components.adapters_panel import AdaptersPanel, build_adapters
 from app.components.events import MODEL_EVENT, PAGE_EVENT, Updates
 from app.components.failures import gradio_error
 from app.service.deployment import Deployment
-from app.service.model_actions import load_model, look_into, unload_model
+from app.service.model_actions import inspect_model, load_model, unload_model
 from app.service.service import TranscriptionService
 from app.wording import models, phrases
 from app.wording.model_facts import facts_html
@@ -31,7 +31,7 @@ def build_models_tab(
     gr.HTML(phrases.aside_html(models.MODELS_NOTE))
     with gr.Row(elem_id="models-hand"):
         name = gr.Dropdown(
-            [(c.title, c.name) for c in service.cards()],
+            [(c.title, c.name) for c in service.summaries()],
             value=service.model,
             label="Model",
             info=None if service.limits.only else phrases.MODEL_NOTE,
@@ -49,13 +49,13 @@ def build_models_tab(
     status = gr.HTML(elem_id="models-status")
     adapters = None if service.limits.only else build_adapters(service, name, tab)
     facts = gr.HTML(elem_id="models-facts", elem_classes="report")
-    listing = gr.HTML(models.models_html(service.cards()), elem_id="models")
+    listing = gr.HTML(models.models_html(service.summaries()), elem_id="models")
     outputs = [status, facts, listing]
 
     def fresh(said: str) -> Updates:
         return {
             status: phrases.status_html(said),
-            listing: models.models_html(service.cards()),
+            listing: models.models_html(service.summaries()),
         }
 
     def failed(error: Exception) -> Updates:
@@ -70,14 +70,14 @@ def build_models_tab(
             raise gradio_error(error) from error
 
     def unload_it(chosen: str | None) -> Updates:
-        title = service.card(chosen or service.model).title
+        title = service.summary(chosen or service.model).title
         gone = unload_model(service, chosen or service.model)
         return fresh((UNLOADED if gone else NOT_LOADED).format(title)) | {facts: ""}
 
     def look_in(chosen: str | None) -> Iterator[Updates]:
         yield {status: phrases.status_html(LOADING)}
         try:
-            found = look_into(service, chosen or "")
+            found = inspect_model(service, chosen or "")
             yield fresh("") | {facts: facts_html(found), status: ""}
         except Exception as error:
             yield failed(error)
@@ -88,7 +88,7 @@ def build_models_tab(
     look.click(look_in, [name], outputs, **WORK)
 
     def listed() -> str:
-        return models.models_html(service.cards())
+        return models.models_html(service.summaries())
 
     tab.select(listed, None, [listing], **PAGE_EVENT)
     for changed in adapters.changed if adapters else ():

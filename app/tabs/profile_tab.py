@@ -19,8 +19,8 @@ from app.components.failures import plain_errors, user_message
 from app.components.profile_sections import Sections, build_sections
 from app.components.record_panel import RecordPanel, build_record
 from app.service.deployment import Deployment
-from app.service.measurement import Measuring
-from app.service.profile_reader import RunViewer
+from app.service.measurement import MeasurementService
+from app.service.profile_reader import ProfileReader
 from app.wording import phrases
 
 READ_EVENT: dict[str, Any] = {
@@ -56,7 +56,7 @@ class ProfileTab:
 
 
 def build_profile_tab(
-    measuring: Measuring, viewer: RunViewer, deployment: Deployment, page: gr.Tab
+    measuring: MeasurementService, viewer: ProfileReader, deployment: Deployment, page: gr.Tab
 ) -> ProfileTab:
     """Lay the tab out and wire it; ``page`` is the tab around it."""
     gr.HTML(phrases.aside_html(INTRO))
@@ -86,7 +86,9 @@ def build_profile_tab(
     return tab
 
 
-def _wire(measuring: Measuring, viewer: RunViewer, tab: ProfileTab, page: gr.Tab) -> None:
+def _wire(
+    measuring: MeasurementService, viewer: ProfileReader, tab: ProfileTab, page: gr.Tab
+) -> None:
     library = viewer.library
     outputs = [tab.runs, tab.status, tab.shown, *tab.sections.outputs]
 
@@ -143,7 +145,7 @@ def _wire(measuring: Measuring, viewer: RunViewer, tab: ProfileTab, page: gr.Tab
 
 
 def _wire_save(
-    viewer: RunViewer, tab: ProfileTab, kind: str, button: gr.Button, fetched: gr.File
+    viewer: ProfileReader, tab: ProfileTab, kind: str, button: gr.Button, fetched: gr.File
 ) -> None:
     def save(request: gr.Request, key: str) -> str:
         with plain_errors():

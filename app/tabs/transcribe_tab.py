@@ -16,7 +16,7 @@ import gradio as gr
 
 from app.components.ask_panel import AskPanel, build_ask
 from app.components.batch_panel import build_batch
-from app.components.encoder_panel import build_heard
+from app.components.encoder_panel import build_encoder_panel
 from app.components.events import MODEL_EVENT, PAGE_EVENT, Updates, session_of
 from app.components.failures import gradio_error
 from app.components.kept_settings import build_link
@@ -75,7 +75,7 @@ def build_transcribe_tab(service: TranscriptionService) -> TranscribeTab:
         with batch_here:
             build_batch(service, settings)
         with ask_here:
-            build_heard(service, field.audio, settings)
+            build_encoder_panel(service, field.audio, settings)
             ask = build_ask(service, settings.model, result.text)
     run = gr.BrowserState("", storage_key=RUN_KEY, secret=RUN_KEY)
     tab = TranscribeTab(field, go, stop, gr.State(""), run, settings, result, ask)
@@ -106,9 +106,9 @@ def _wire(service: TranscriptionService, tab: TranscribeTab) -> None:
             raise gradio_error(error) from error
 
     def end(name: str | None, task: str, adapter: str | None) -> Updates:
-        card = service.card(name or service.model)
-        changes = settings.refresh(card, task, adapter) if card.loaded else {}
-        return changes | tab.ask.fit(card) | {tab.stop: gr.update(interactive=False)}
+        summary = service.summary(name or service.model)
+        changes = settings.refresh(summary, task, adapter) if summary.loaded else {}
+        return changes | tab.ask.fit(summary) | {tab.stop: gr.update(interactive=False)}
 
     def stop(request: gr.Request) -> Updates:
         running = service.stop(session_of(request))

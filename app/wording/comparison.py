@@ -11,7 +11,7 @@ from difflib import SequenceMatcher
 from html import escape
 from typing import Any
 
-from app.service.measurement_job import Doing, Measured
+from app.service.measurement_job import MeasurementProgress, MeasurementResult
 from app.wording import phrases
 from profiling.figures.style import END_TO_END, format_ms
 from profiling.report.columns import COMPARISON_COLUMNS
@@ -67,7 +67,7 @@ def _adapter(work: Mapping[str, Any]) -> str:
     return f"adapter {work['adapter']}" if work.get("adapter") else ADAPTER[work["lora"]]
 
 
-def progress_html(doing: Doing) -> str:
+def progress_html(doing: MeasurementProgress) -> str:
     """What goes on, as a bar with words."""
     text = doing.text[:1].upper() + doing.text[1:]
     if doing.text.startswith("compiling"):
@@ -80,7 +80,7 @@ def progress_html(doing: Doing) -> str:
     )
 
 
-def verdict(measured: Measured) -> str:
+def verdict(measured: MeasurementResult) -> str:
     """The answer in one sentence."""
     a, b = names(*measured.runs)
     found = measured.comparison or {}
@@ -95,7 +95,7 @@ def verdict(measured: Measured) -> str:
     return f"{_capital(said)} between {a} and {b}: {times} from end to end."
 
 
-def answer_html(measured: Measured) -> str:
+def answer_html(measured: MeasurementResult) -> str:
     """The verdict, tokens, break-even, and what makes the numbers doubtful."""
     found = measured.comparison or {}
     lines = [
@@ -110,7 +110,7 @@ def answer_html(measured: Measured) -> str:
     return "".join(lines)
 
 
-def texts_html(measured: Measured) -> str:
+def texts_html(measured: MeasurementResult) -> str:
     """Both texts side by side, the words that only one of them has marked."""
     a, b = (str(run.get("transcript_text") or "") for run in measured.runs)
     left, right = marked(a, b)

@@ -1,6 +1,6 @@
 """Live text in words: certain and tentative ones, and how far behind the speech they are.
 
-In: a :class:`app.service.live_sessions.Moment`. Out: plain text, or HTML where the name ends in
+In: a :class:`app.service.live_sessions.LiveUpdate`. Out: plain text, or HTML where the name ends in
 ``_html``; everything that came from outside is escaped in it. No Gradio, no torch.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from html import escape
 
-from app.service.live_sessions import Moment
+from app.service.live_sessions import LiveUpdate
 from app.wording.phrases import clock, failure, seconds, sentence, status_html
 from core.transcription.streaming import MAX_LIVE_S, LiveState
 
@@ -26,7 +26,7 @@ PLACEHOLDER = "What you say appears here."
 BEHIND_S = 2.0  # more than this is told
 
 
-def status(moment: Moment) -> str:
+def status(moment: LiveUpdate) -> str:
     """One sentence about what goes on."""
     if moment.error is not None:
         return sentence(failure(moment.error))
@@ -53,7 +53,7 @@ def _ended(state: LiveState, *, full: bool) -> str:
     return f"{FULL} {words}" if full else words
 
 
-def status_line_html(moment: Moment) -> str:
+def status_line_html(moment: LiveUpdate) -> str:
     """:func:`status` as screen readers speak it."""
     return status_html(status(moment), "error" if moment.error is not None else "")
 

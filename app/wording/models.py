@@ -1,6 +1,6 @@
 """What a model is and can do, in words.
 
-In: model cards. Out: plain text, or HTML where the name ends in ``_html``; everything that came
+In: model summaries. Out: plain text, or HTML where the name ends in ``_html``; everything that came
 from outside is escaped in it. No Gradio, no torch.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from html import escape
 
-from app.service.model_card import ModelCard
+from app.service.model_summary import ModelSummary
 from app.wording.phrases import num_bytes, sentence
 from core.checkpoint.catalog import LANGUAGES
 
@@ -28,50 +28,50 @@ def parameters(count: int) -> str:
     return f"{count / 1e9:.1f} billion" if count >= 1e9 else f"{count / 1e6:.0f} million"
 
 
-def model_html(card: ModelCard) -> str:
+def model_html(summary: ModelSummary) -> str:
     """Licence, size and abilities of one model in a few lines."""
-    facts = [f"Licence: {card.licence}"]
-    if card.parameters:
-        facts.append(f"{parameters(card.parameters)} parameters")
-    if card.size_bytes:
-        facts.append(f"{num_bytes(card.size_bytes)} of weights")
-    if card.loaded:
-        facts.append(f"loaded ({card.device}, {card.dtype})")
+    facts = [f"Licence: {summary.licence}"]
+    if summary.parameters:
+        facts.append(f"{parameters(summary.parameters)} parameters")
+    if summary.size_bytes:
+        facts.append(f"{num_bytes(summary.size_bytes)} of weights")
+    if summary.loaded:
+        facts.append(f"loaded ({summary.device}, {summary.dtype})")
     lines = [" ".join(sentence(fact) for fact in facts)]
-    lines += [f"Adapters added here: {', '.join(card.adapters)}."] if card.adapters else []
-    lines += [abilities(card)] if card.known else []
-    lines += [sentence(card.notes)] if card.notes else []
+    lines += [f"Adapters added here: {', '.join(summary.adapters)}."] if summary.adapters else []
+    lines += [abilities(summary)] if summary.known else []
+    lines += [sentence(summary.notes)] if summary.notes else []
     return "".join(f"<p class='fact'>{escape(line)}</p>" for line in lines)
 
 
-def models_html(cards: list[ModelCard]) -> str:
+def models_html(summaries: list[ModelSummary]) -> str:
     """All models, one block each."""
     blocks = (
-        f"<li><h2>{escape(card.title)}</h2><code>{escape(card.name)}</code>{model_html(card)}</li>"
-        for card in cards
+        f"<li><h2>{escape(summary.title)}</h2><code>{escape(summary.name)}</code>{model_html(summary)}</li>"
+        for summary in summaries
     )
     return f"<ul class='models'>{''.join(blocks)}</ul>"
 
 
-def abilities(card: ModelCard) -> str:
+def abilities(summary: ModelSummary) -> str:
     """What a model can do, as a sentence."""
-    can = [f"transcribes {_listed([language(code) for code in card.languages])}"]
-    if "translate" in card.tasks and card.target_languages:
-        others = _listed([language(code) for code in card.target_languages if code != "en"])
+    can = [f"transcribes {_listed([language(code) for code in summary.languages])}"]
+    if "translate" in summary.tasks and summary.target_languages:
+        others = _listed([language(code) for code in summary.target_languages if code != "en"])
         can.append(f"translates between English and {others}")
-    can += ["takes keywords"] if card.keywords else []
-    can += ["answers questions about a text"] if card.text_mode else []
+    can += ["takes keywords"] if summary.keywords else []
+    can += ["answers questions about a text"] if summary.text_mode else []
     return sentence("; ".join(can))
 
 
-def lora_note(card: ModelCard) -> str:
+def lora_note(summary: ModelSummary) -> str:
     """Why there is no LoRA switch, or what it does."""
-    if card.adapters:
-        own = "the model as it is" if card.has_adapter is False else "without any adapter"
+    if summary.adapters:
+        own = "the model as it is" if summary.has_adapter is False else "without any adapter"
         return f"On: with the adapter chosen here. Off: {own}."
-    if card.has_adapter is False:
+    if summary.has_adapter is False:
         return "No LoRA switch: this model has no adapter; speech is trained into its weights."
-    if card.has_adapter is None:
+    if summary.has_adapter is None:
         return "On means: with the adapter, where the model turns out to have one."
     return "On: the adapter that teaches the language model to listen. Off: the model without it."
 

@@ -1,6 +1,6 @@
 """Numbers, states and errors -> words a person reads.
 
-In: transcripts, model cards, updates, exceptions. Out: plain text, or HTML where the name ends in
+In: transcripts, model summaries, updates, exceptions. Out: plain text, or HTML where the name ends in
 ``_html``; everything that came from outside is escaped in it. No Gradio, no torch.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from html import escape
 
-from app.service.updates import NotBegun, Paced, Update
+from app.service.updates import CancelledBeforeStart, TranscriptionProgress, Update
 from core.encoder_view import LONGEST_S, EncoderView
 from core.transcription.options import PartialText, PhaseStarted
 
@@ -17,7 +17,7 @@ HEADING_HTML = (
     "on and off, and see where every millisecond went.</p>"
 )
 READY = "Ready. Record something, choose a file, or click an example."
-HEARD_NOTE = (
+ENCODER_VIEW_NOTE = (
     "The sound as the model sees it, and the letters its encoder reads on its own, before the "
     "language model writes. Drawing runs the encoder once more, over the first 12 seconds."
 )
@@ -88,11 +88,11 @@ def seconds(value: float) -> str:
 
 def doing(update: Update, *, engine: str) -> str | None:
     """What goes on while a request runs; None where an update changes nothing to say."""
-    if isinstance(update, NotBegun):
+    if isinstance(update, CancelledBeforeStart):
         return STOPPED_WAITING
     if isinstance(update, PartialText):
         return f"Writing: {count(update.num_tokens, 'token')} so far"
-    if isinstance(update, Paced):
+    if isinstance(update, TranscriptionProgress):
         return _how_far(update)
     if not isinstance(update, PhaseStarted) or update.name not in _DOING:
         return None
@@ -100,13 +100,13 @@ def doing(update: Update, *, engine: str) -> str | None:
     return _DOING[update.name] + (_COMPILING if compiling else "") + "…"
 
 
-def _how_far(update: Paced) -> str:
+def _how_far(update: TranscriptionProgress) -> str:
     total = "" if update.total_s is None else f" of {clock(update.total_s)}"
     left = "" if update.left_s is None else f", about {seconds(max(1, update.left_s))} left"
     return f"Heard {clock(update.done_s)}{total}{left}"
 
 
-def progress_html(paced: Paced) -> str:
+def progress_html(paced: TranscriptionProgress) -> str:
     """How far a long recording has come: words, and a bar where its length is known."""
     line = status_html(_how_far(paced))
     if paced.total_s is None:
@@ -140,7 +140,7 @@ def aside_html(text: str) -> str:
     return f"<p class='note aside'>{escape(text)}</p>"
 
 
-def heard_html(view: EncoderView) -> str:
+def encoder_view_html(view: EncoderView) -> str:
     """What the encoder read, as text: the picture's other half."""
     read = f"The encoder alone reads: “{view.text}”" if view.text else "It reads no letters."
     cut = f" Only the first {LONGEST_S:.0f} seconds are drawn." if view.cut else ""

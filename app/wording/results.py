@@ -19,7 +19,7 @@ UNSURE_BELOW = 0.6  # a word at least this probable is shown without comment
 MOST_UNSURE = 5
 
 
-def summary(outcome: RequestResult) -> str:
+def headline(outcome: RequestResult) -> str:
     """One sentence or two about a finished request."""
     t = outcome.transcript
     spent_s = t.end_to_end_ms / 1000
@@ -57,7 +57,7 @@ def figures(outcome: RequestResult) -> list[tuple[str, str, str]]:
         kept = f"{t.draft.accepted} of {t.draft.drafted}"
         rows.append(("Drafts kept", kept, f"in {count(t.draft.passes, 'pass')} of the decoder"))
     if t.peak_memory_bytes:
-        on_gpu = (outcome.card.device or "cpu") != "cpu"
+        on_gpu = (outcome.summary.device or "cpu") != "cpu"
         where = "on the device, this run" if on_gpu else "of the whole program"
         rows.append(("Peak memory", num_bytes(t.peak_memory_bytes), where))
     return rows

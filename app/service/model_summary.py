@@ -1,7 +1,7 @@
 """What the page knows of a model before and after it is loaded.
 
-In: a name, the catalog, a loaded Lab. Out: :class:`ModelCard`, plain values that any thread may
-read. Before an unknown checkpoint is loaded nothing is promised for it: its card says so.
+In: a name, the catalog, a loaded Lab. Out: :class:`ModelSummary`, plain values that any thread may
+read. Before an unknown checkpoint is loaded nothing is promised for it: its summary says so.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from core.checkpoint.catalog import ModelInfo, lookup
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelCard:
+class ModelSummary:
     """One model. known: its abilities are certain. has_adapter: None where that is not known yet.
 
     adapters: names of those that were added to it here. tasks, languages, target_languages and
@@ -47,13 +47,13 @@ class ModelCard:
         return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
 
 
-def card_of_name(name: str) -> ModelCard:
-    """The card of a model that is not loaded: from the catalog, or one that promises nothing."""
+def summary_of_name(name: str) -> ModelSummary:
+    """The summary of a model that is not loaded: from the catalog, or one that promises nothing."""
     model_info = lookup(name)
     if model_info is not None:
         # A text mode is what the 3.x models have, whose base is kept whole under an adapter.
         return _card(name, model_info, has_adapter=model_info.text_mode, known=True)
-    return ModelCard(
+    return ModelSummary(
         name=name,
         source=name,
         title=Path(name).name or name,
@@ -72,8 +72,8 @@ def card_of_name(name: str) -> ModelCard:
     )
 
 
-def card_of_lab(name: str, lab: Lab) -> ModelCard:
-    """The card of a loaded model."""
+def summary_of_lab(name: str, lab: Lab) -> ModelSummary:
+    """The summary of a loaded model."""
     return _card(
         name,
         lab.model_info,
@@ -88,8 +88,8 @@ def card_of_lab(name: str, lab: Lab) -> ModelCard:
 
 def _card(
     name: str, model_info: ModelInfo, *, size_bytes: int | None = None, **rest: Any
-) -> ModelCard:
-    return ModelCard(
+) -> ModelSummary:
+    return ModelSummary(
         name=name,
         source=model_info.source,
         title=model_info.title,
