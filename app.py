@@ -23,6 +23,7 @@ from app.service.limits import Limits
 from app.service.service import TranscriptionService
 from app.serving import serve
 from app.ui import build_app
+from core.errors import UserError
 
 parser = argparse.ArgumentParser(description="Granite Speech Lab")
 parser.add_argument("--host", help="address to listen on (default: this machine only)")
@@ -36,7 +37,7 @@ if __name__ == "__main__":
     chosen = parser.parse_args()
     try:
         here = read_deployment(os.environ)
-    except ValueError as error:
+    except UserError as error:
         parser.error(str(error))
     here = replace(
         here,
@@ -55,5 +56,5 @@ if __name__ == "__main__":
     app = build_app(service, here)
     try:
         serve(app, host=chosen.host, port=chosen.port, share=chosen.share, deployment=here)
-    except ValueError as error:
+    except UserError as error:
         parser.error(str(error))

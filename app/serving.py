@@ -15,6 +15,7 @@ from app.service.deployment import Deployment
 from app.service.examples import FOLDER
 from app.theme import theme
 from core.checkpoint.catalog import ASSETS
+from core.errors import UserError
 
 NO_MCP = (
     "MCP needs a package more: pip install 'gradio[mcp]'. It asks for an older pydantic than the "
@@ -47,13 +48,13 @@ def serve(
         deployment: limits on uploads, and whether the API is also offered as MCP tools.
 
     Raises:
-        ValueError: MCP was asked for, but what it needs is not installed; the port is taken.
+        UserError: MCP was asked for, but what it needs is not installed; the port is taken.
     """
     where = deployment or Deployment()
     if where.mcp and find_spec("mcp") is None:
-        raise ValueError(NO_MCP)
+        raise UserError(NO_MCP)
     if port is not None and _is_taken(host, port):
-        raise ValueError(f"port {port} is taken; choose another with --port, or leave it out")
+        raise UserError(f"port {port} is taken; choose another with --port, or leave it out")
     app.queue(default_concurrency_limit=None, max_size=MAX_WAITING)
     _, local, _ = app.launch(
         server_name=host,

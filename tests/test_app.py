@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import ast
+from collections.abc import Iterator
 from pathlib import Path
 
 import gradio as gr
 import pytest
 
-from app.components.failures import plain_errors
+from app.components.failures import failures_shown, plain_errors
 from app.service.examples import read_examples
 from app.service.settings import Settings, split_keywords
 from app.ui import build_app
 from app_stubs import service_of
-
-ROOT = Path(__file__).resolve().parent.parent
+from core.errors import UserError
 
 
 class TestSettings:
@@ -62,21 +61,39 @@ class TestPage:
     def test_uploads_are_deleted(self) -> None:
         assert build_app(service_of([])).delete_cache == (600, 3600)
 
-    def test_errors_become_plain_sentences(self) -> None:
+    def test_a_callers_mistake_is_shown_and_escaped(self) -> None:
         with pytest.raises(gr.Error) as caught, plain_errors():
-            raise ValueError("a <b> came")
+            raise UserError("a <b> came")
         assert caught.value.message == "a &lt;b&gt; came"
         assert not caught.value.print_exception
+
+    def test_an_error_from_inside_is_logged_with_its_stack_and_not_shown(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with pytest.raises(gr.Error) as caught, plain_errors():
+            list(zip([1], [], strict=True))
+        assert caught.value.message.endswith("(ValueError); the log says more")
+        (record,) = caplog.records
+        assert "zip() argument 2 is shorter" in caplog.text
+        assert record.exc_info
+
+    def test_a_failed_job_shows_one_message_and_logs_it_once(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def run(session: str) -> Iterator[dict[str, str]]:
+            yield {"status": session}
+            raise ValueError("secret")
+
+        shown = failures_shown(lambda message: {"status": message}, run, "me")
+        assert next(shown) == {"status": "me"}
+        told = next(shown)["status"]
+        with pytest.raises(gr.Error, match="the log says more") as caught:
+            next(shown)
+        assert caught.value.message == told
+        assert len(caplog.records) == 1
 
     def test_examples_have_texts(self, tmp_path: Path) -> None:
         assert read_examples(tmp_path) == []
         (tmp_path / "a.wav").touch()
         (tmp_path / "transcripts.json").write_text('{"a.wav": "one", "gone.wav": "two"}')
         assert [example.text for example in read_examples(tmp_path)] == ["one"]
-
-    def test_the_app_never_imports_torch(self) -> None:
-        for file in sorted((ROOT / "app").rglob("*.py")):
-            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-                names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
-                names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-                assert not any(name.split(".")[0] == "torch" for name in names), file.name

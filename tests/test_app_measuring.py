@@ -1,4 +1,4 @@
-"""MeasurementService through the app, without a browser: a random checkpoint, a stub of the ceilings.
+"""Measurements through the app, without a browser: a random checkpoint, a stub of the ceilings.
 
 Run alone: ``python -m pytest tests/test_app_measuring.py``.
 """

@@ -1,6 +1,6 @@
 """The Live tab in a real Chromium whose microphone plays a minute of digits.
 
-Each test also fails on a page error, a console error, or a request that leaves this machine. MeasurementOptions
+Each test also fails on a page error, a console error, or a request that leaves this machine. How
 far the text is behind is printed, not asserted, for it depends on what else the machine does.
 Alone, on a machine that does nothing else (the promise there is 2 s):
 ``python -m pytest -m browser tests/test_browser_live.py -k minute -s``.

@@ -17,6 +17,7 @@ from app.service.settings import Settings
 from app.tabs.live_tab import answer
 from app.wording.live import status, text_html
 from app_stubs import TRANSCRIPT, StubLab
+from core.errors import UserError
 from core.text.transcript import Word
 from core.transcription.streaming import LiveState
 
@@ -85,7 +86,7 @@ def test_live_text_is_greedy_whatever_was_chosen():
 
 def test_an_error_is_told_to_the_page_that_speaks():
     def load(name: str, **_: Any) -> Ears:
-        raise ValueError("no such model")
+        raise UserError("no such model")
 
     room = LiveSessions(TranscriptionService(loader=load))
     token = room.start("page", SETTINGS)

@@ -25,6 +25,7 @@ from app.service.updates import TranscriptionProgress
 from app.wording.phrases import progress_html
 from app.wording.words_html import MOST_WORDS, words_html
 from app_stubs import SETTINGS, TRANSCRIPT, StubLab, service_of
+from core.errors import UserError
 from core.text.transcript import Word
 
 WORDS = (Word("three", 0.1, 0.5, 0.99), Word("<one>", 0.9, 1.2, 0.41), Word("eight", 3.0, 3.3, 0.9))
@@ -94,7 +95,7 @@ class TestSeveralFiles:
         class Picky(StubLab):
             def stream(self, path: str, *, cancelled: Callable[[], bool], **_: Any) -> Iterator:
                 if path == recordings[1]:
-                    raise ValueError("b.flac: not a recording")
+                    raise UserError("b.flac: not a recording")
                 return super().stream(path, cancelled=cancelled)
 
         service = TranscriptionService(loader=lambda name, **_: Picky(name))

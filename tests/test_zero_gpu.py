@@ -27,6 +27,7 @@ from app.service.zero_gpu import (
     seconds_needed,
 )
 from app.ui import build_app
+from core.errors import UserError
 from core.lab import Lab as RealLab
 from measuring import RECORDING
 
@@ -41,7 +42,7 @@ class Lab:
             if cancelled():
                 return
             yield number
-        raise ValueError(f"{Path(recording).name} is broken")
+        raise UserError(f"{Path(recording).name} is broken")
 
 
 def other_process(work: Callable[..., Iterator[Any]], duration: Any) -> Callable[..., Any]:

@@ -19,6 +19,7 @@ from app.service.api_settings import settings_of
 from app.service.measurement import MOST, MeasurementService
 from app.service.measurement_job import MeasurementOptions
 from app.wording import phrases
+from core.errors import UserError
 from profiling.trace import events as traces
 from profiling.trace.trace_tables import trace_json
 
@@ -67,7 +68,7 @@ def build_measure_endpoints(
         """Tables of a Chrome trace, whoever recorded it; no model is needed."""
         with plain_errors(on_page=False):
             if not trace:
-                raise ValueError("no trace came; send a .json or .json.gz of torch.profiler")
+                raise UserError("no trace came; send a .json or .json.gz of torch.profiler")
             with measuring.quiet:
                 return trace_json(traces.read_trace(trace, max_json_bytes=max_json_bytes))
 

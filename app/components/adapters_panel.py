@@ -16,12 +16,13 @@ import gradio as gr
 from gradio.events import Dependency
 
 from app.components.arm_panel import ArmPanel
-from app.components.events import MODEL_EVENT, PAGE_EVENT, Updates
-from app.components.failures import user_message
+from app.components.events import MODEL_EVENT, PAGE_EVENT
+from app.components.failures import Updates
 from app.components.settings_panel import SettingsPanel
 from app.service.model_actions import add_adapter, remove_adapter
 from app.service.model_cache import plain_name
 from app.service.service import TranscriptionService
+from app.service.user_errors import user_message
 from app.wording import phrases
 
 NOTE = (

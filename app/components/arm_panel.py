@@ -11,7 +11,8 @@ from typing import Any
 
 import gradio as gr
 
-from app.components.events import PAGE_EVENT, Updates
+from app.components.events import PAGE_EVENT
+from app.components.failures import Updates
 from app.components.lora_fields import OWN, LoraFields, build_lora, chosen_adapter
 from app.service.deployment import Deployment
 from app.service.service import TranscriptionService

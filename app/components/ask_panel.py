@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from app.components.events import MODEL_EVENT, Updates, session_of
-from app.components.failures import plain_errors
+from app.components.events import MODEL_EVENT, session_of
+from app.components.failures import Updates, plain_errors
 from app.service.model_summary import ModelSummary
 from app.service.service import TranscriptionService
 from app.wording import phrases

@@ -14,12 +14,14 @@ from typing import Any
 
 import gradio as gr
 
-from app.components.events import MODEL_EVENT, PAGE_EVENT, Updates, session_of
+from app.components.events import PAGE_EVENT, PageJob, wire_job
+from app.components.failures import Updates
 from app.components.settings_panel import SettingsPanel
 from app.service.service import TranscriptionService
 from app.service.settings import Settings
 from app.service.transcript_files import SAVE, File, archive
 from app.service.updates import CancelledBeforeStart, RequestResult
+from app.service.user_errors import user_message
 from app.wording import phrases
 from core.text.transcript import Transcript
 from core.transcription.clip import STOPPED
@@ -50,37 +52,35 @@ def build_batch(service: TranscriptionService, settings: SettingsPanel) -> None:
         )
         with gr.Row():
             go = gr.Button("Transcribe all", variant="primary", min_width=120, elem_id="batch-go")
-            stop = gr.Button("Stop all", min_width=120, elem_id="batch-stop")
+            stop = gr.Button("Stop all", interactive=False, min_width=120, elem_id="batch-stop")
+        status = gr.HTML(elem_id="batch-status")
         table = gr.HTML(elem_id="batch-table")
         save = gr.Button("Download all (zip)", visible=False, size="sm", elem_id="batch-save")
     done, file = gr.State([]), gr.JSON(elem_classes="never-shown")
 
-    def begin(request: gr.Request) -> None:
-        service.begin(session_of(request))
-
-    def run(request: gr.Request, paths: list[str] | None, *values: Any) -> Iterator[Updates]:
-        for rows in transcribed(service, session_of(request), paths or [], settings.read(values)):
+    def run(session: str, paths: list[str] | None, *values: Any) -> Iterator[Updates]:
+        for rows in transcribed(service, session, paths or [], settings.read(values)):
             made = [row.transcript for row in rows if row.transcript is not None]
             yield {
+                status: "",
                 table: rows_html(rows),
                 done: made,
                 save: gr.update(visible=bool(made)),
             }
 
-    def stop_all(request: gr.Request) -> None:
-        service.stop(session_of(request))
-
-    begun = go.click(begin, None, None, **PAGE_EVENT)
-    begun.then(
-        run,
-        [files, *settings.inputs],
-        [table, done, save],
-        show_progress="full",
-        show_progress_on=[table],
-        api_visibility="private",
-        **MODEL_EVENT,
+    job = PageJob(
+        begin=service.begin,
+        run=run,
+        stop=service.stop,
+        stopping=phrases.STOPPING,
+        waiting=lambda: {status: phrases.status_html(phrases.WAITING), table: ""},
+        failed=lambda message: {status: phrases.status_html(message, "error")},
+        inputs=[files, *settings.inputs],
+        outputs=[status, table, done, save],
+        status=status,
+        stop_button=stop,
     )
-    stop.click(stop_all, None, None, **PAGE_EVENT)
+    wire_job(job, go.click)
     packed = save.click(pack, [done], [file], **PAGE_EVENT)
     packed.then(None, [file], None, js=SAVE, **PAGE_EVENT)
 
@@ -103,7 +103,7 @@ def transcribed(
                 if isinstance(update, PartialText | RequestResult):
                     yield rows
         except Exception as error:
-            rows[number] = replace(rows[number], state=FAILED, text=phrases.failure(error))
+            rows[number] = replace(rows[number], state=FAILED, text=user_message(error))
             yield rows
         if rows[number].state == LEFT_OUT:
             rows[number:] = [replace(row, state=LEFT_OUT) for row in rows[number:]]

@@ -11,12 +11,13 @@ from typing import Any
 import gradio as gr
 
 from app.components.downloads import FETCH_FILE, build_fetched, write_file
-from app.components.events import PAGE_EVENT, TELLING_EVENT, Updates, session_of
-from app.components.failures import plain_errors
+from app.components.events import PAGE_EVENT, TELLING_EVENT, session_of
+from app.components.failures import Updates, plain_errors
 from app.service.measurement import MeasurementService
-from app.service.measurement_job import MeasurementProgress, MeasurementResult, Report
+from app.service.measurement_job import MeasurementProgress, MeasurementResult, MeasurementUpdate
 from app.wording import comparison as words
 from app.wording import phrases
+from core.errors import UserError
 from profiling.figures.comparison import break_even_lines, comparison_bars, ratio_intervals
 from profiling.report.report import comparison_report
 from profiling.statistics.compare import compare
@@ -59,7 +60,7 @@ class CompareResult:
         """A request ended in an error; the message stays until the next one."""
         return {self.status: phrases.status_html(message, "error")}
 
-    def shown(self, report: Report) -> Updates:
+    def shown(self, report: MeasurementUpdate) -> Updates:
         """What a report changes on the page."""
         if isinstance(report, MeasurementResult):
             return self._finished(report)
@@ -120,7 +121,7 @@ def build_compare_result(measuring: MeasurementService) -> CompareResult:
             library, session = measuring.library, session_of(request)
             a, b = (library.chosen(session, key).run for key in names)
             if a is None or b is None:
-                raise ValueError("these runs are gone; compare again")
+                raise UserError("these runs are gone; compare again")
             found = compare(a, b, reference=a.get("reference_text")).to_json()
             return write_file(
                 library.scratch(session), "comparison.html", comparison_report(a, b, found).encode()

@@ -1,16 +1,20 @@
-"""How handlers are attached: which events wait for the model, and whose request one is.
+"""How handlers are attached: which events wait for the model, and what a stoppable request does.
 
-Every event that runs a model shares one place in Gradio's queue, so that timings are of one
-request at a time and a visitor sees the place in the queue.
+In: handlers and components. Out: wired events. Every event that runs a model shares one place in
+Gradio's queue, so that timings are of one request at a time and a visitor sees the place in it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
+from gradio.events import Dependency
 
-Updates = dict[Any, Any]  # component -> new value or gr.update(...)
+from app.components.failures import Updates, failures_shown
+from app.wording import phrases
 
 MODEL_EVENT: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}
 PAGE_EVENT: dict[str, Any] = {
@@ -27,6 +31,75 @@ TELLING_EVENT: dict[str, Any] = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class PageJob:
+    """A request to the model that can be stopped: what it does, and where it shows.
+
+    begin: announces the request of a session, so that ``stop`` reaches it while it waits its turn.
+    run: a session and the values of ``inputs`` -> updates of ``outputs``.
+    stop: ends the session's request; returns whether there was one. stopping: what is said then.
+    waiting: updates until its turn comes. failed: updates that show a message.
+    """
+
+    begin: Callable[[str], None]
+    run: Callable[..., Iterator[Updates]]
+    stop: Callable[[str], bool]
+    stopping: str
+    waiting: Callable[[], Updates]
+    failed: Callable[[str], Updates]
+    inputs: Sequence[Any]
+    outputs: Sequence[Any]
+    status: gr.HTML
+    stop_button: gr.Button
+
+
+def wire_job(
+    job: PageJob, *starts: Callable[..., Dependency], js: str | None = None
+) -> list[Dependency]:
+    """Wire the begin, run, end and stop of a job to the events that start it.
+
+    Returns:
+        The runs, one for each of ``starts``.
+    """
+
+    def begin(request: gr.Request) -> Updates:
+        job.begin(session_of(request))
+        return job.waiting() | {job.stop_button: gr.update(interactive=True)}
+
+    def run(request: gr.Request, *values: Any) -> Iterator[Updates]:
+        yield from failures_shown(job.failed, job.run, session_of(request), *values)
+
+    def stop(request: gr.Request) -> Any:
+        running = job.stop(session_of(request))
+        return phrases.status_html(job.stopping) if running else gr.skip()
+
+    job.stop_button.click(stop, None, [job.status], **PAGE_EVENT)
+    runs = []
+    for start in starts:
+        begun = start(begin, None, [*job.outputs, job.stop_button], js=js, **PAGE_EVENT)
+        ran = begun.then(
+            run,
+            job.inputs,
+            job.outputs,
+            show_progress="full",
+            show_progress_on=[job.status],
+            api_visibility="private",
+            **MODEL_EVENT,
+        )
+        runs.append(ran)
+        after(ran, lambda: gr.update(interactive=False), None, [job.stop_button])
+    return runs
+
+
+def after(
+    ran: Dependency, handler: Callable[..., Any], inputs: Sequence[Any] | None, outputs: list[Any]
+) -> None:
+    """Call ``handler`` when an event has ended, well or not."""
+    # Gradio 6.31 does not call what follows with `then` after an error, though it says so.
+    for ended in (ran.then, ran.failure):
+        ended(handler, inputs, outputs, **PAGE_EVENT)
+
+
 def session_of(request: gr.Request) -> str:
-    """The visitor's page: one browser tab, or one API client."""
+    """Return the visitor's page: one browser tab, or one API client."""
     return request.session_hash or "nobody"

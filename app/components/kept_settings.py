@@ -12,7 +12,8 @@ from typing import Any
 
 import gradio as gr
 
-from app.components.events import PAGE_EVENT, Updates
+from app.components.events import PAGE_EVENT
+from app.components.failures import Updates
 from app.components.loading_fields import device_choices, dtype_choices, int8_choices
 from app.components.settings_panel import (
     FIELDS,
@@ -24,6 +25,7 @@ from app.components.task_fields import languages_of, targets_of, tasks_of
 from app.service.model_summary import ModelSummary
 from app.service.service import TranscriptionService
 from app.wording import phrases
+from core.errors import UserError
 
 STORAGE_KEY = "granite-speech-lab-settings"
 STORAGE_WORD = "settings"  # Gradio scrambles what it keeps; a fixed word survives a restart
@@ -123,7 +125,7 @@ def _model(service: TranscriptionService, name: str) -> str:
     """The model, where it is run here; else the one the app started with."""
     try:
         service.limits.check_model(name)
-    except ValueError:
+    except UserError:
         return service.model
     return name
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from app.components.events import PAGE_EVENT, Updates
+from app.components.events import PAGE_EVENT
+from app.components.failures import Updates
 from core.devices import devices, dtypes, quantisers
 
 AS_STARTED = ""

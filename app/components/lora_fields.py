@@ -11,7 +11,7 @@ from typing import Any
 
 import gradio as gr
 
-from app.components.events import Updates
+from app.components.failures import Updates
 from app.service.model_summary import ModelSummary
 from app.wording import models, phrases
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import gradio as gr
 
-from app.components.events import Updates
+from app.components.failures import Updates
 from app.service.profile_view import SECTIONS, ProfileView
 
 FIGURES = {"Phases": 3, "Timeline": 1, "Operators": 2, "Memory": 2, "Roofline": 1, "Compiling": 1}

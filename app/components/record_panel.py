@@ -14,12 +14,17 @@ import gradio as gr
 from gradio.events import Dependency
 
 from app.components.arm_panel import ArmPanel, build_arm
-from app.components.events import MODEL_EVENT, PAGE_EVENT, Updates, session_of
-from app.components.failures import gradio_error
+from app.components.events import PageJob, wire_job
+from app.components.failures import Updates
 from app.components.recording_field import build_recording
 from app.service.deployment import Deployment
 from app.service.measurement import MeasurementService
-from app.service.measurement_job import MeasurementOptions, MeasurementProgress, MeasurementResult
+from app.service.measurement_job import (
+    MeasurementOptions,
+    MeasurementProgress,
+    MeasurementResult,
+    MeasurementUpdate,
+)
 from app.wording import comparison as words
 from app.wording import phrases
 
@@ -61,40 +66,28 @@ def build_record(measuring: MeasurementService, deployment: Deployment) -> Recor
     status = gr.HTML(elem_id="record-status")
     keys = gr.State([])
 
-    def begin(request: gr.Request) -> Updates:
-        measuring.begin(session_of(request))
-        return {status: phrases.status_html(words.WAITING), stop: gr.update(interactive=True)}
+    def shown(report: MeasurementUpdate) -> Updates:
+        if isinstance(report, MeasurementProgress):
+            return {status: words.progress_html(report)}
+        if isinstance(report, MeasurementResult):
+            return {status: phrases.status_html(RECORDED), keys: list(report.keys)}
+        return {status: phrases.status_html(words.NOT_BEGUN)}
 
-    def run(request: gr.Request, sound: str | None, blocks: int, *values: Any) -> Iterator[Updates]:
-        try:
-            settings = arm.read(values, TOKENS)
-            how = MeasurementOptions(int(blocks))
-            for report in measuring.profile(session_of(request), sound, settings, how):
-                if isinstance(report, MeasurementProgress):
-                    yield {status: words.progress_html(report)}
-                elif isinstance(report, MeasurementResult):
-                    yield {status: phrases.status_html(RECORDED), keys: list(report.keys)}
-                else:
-                    yield {status: phrases.status_html(words.NOT_BEGUN)}
-        except Exception as error:
-            yield {status: phrases.status_html(phrases.failure(error), "error")}
-            raise gradio_error(error) from error
+    def run(session: str, sound: str | None, blocks: int, *values: Any) -> Iterator[Updates]:
+        options = MeasurementOptions(int(blocks))
+        return map(shown, measuring.profile(session, sound, arm.read(values, TOKENS), options))
 
-    def halt(request: gr.Request) -> Updates:
-        running = measuring.stop(session_of(request))
-        return {status: phrases.status_html(words.STOPPING) if running else gr.skip()}
-
-    ran = go.click(begin, None, [status, stop], **PAGE_EVENT).then(
-        run,
-        [field.audio, blocks, *arm.inputs],
-        [status, keys],
-        show_progress="full",
-        show_progress_on=[status],
-        api_visibility="private",
-        **MODEL_EVENT,
+    job = PageJob(
+        begin=measuring.begin,
+        run=run,
+        stop=measuring.stop,
+        stopping=words.STOPPING,
+        waiting=lambda: {status: phrases.status_html(words.WAITING)},
+        failed=lambda message: {status: phrases.status_html(message, "error")},
+        inputs=[field.audio, blocks, *arm.inputs],
+        outputs=[status, keys],
+        status=status,
+        stop_button=stop,
     )
-    # Gradio 6.31 does not call what follows with `then` after an error, though it says so.
-    for ended in (ran.then, ran.failure):
-        ended(lambda: gr.update(interactive=False), None, [stop], **PAGE_EVENT)
-    stop.click(halt, None, [status], **PAGE_EVENT)
+    (ran,) = wire_job(job, go.click)
     return RecordPanel(ran, arm, keys)

@@ -10,7 +10,8 @@ from typing import Any
 
 import gradio as gr
 
-from app.components.events import PAGE_EVENT, Updates
+from app.components.events import PAGE_EVENT
+from app.components.failures import Updates
 from app.service.transcript_files import SAVE, File, transcript_file
 from app.service.updates import RequestResult, TranscriptionProgress, Update
 from app.wording import phrases, results

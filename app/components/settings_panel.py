@@ -11,7 +11,8 @@ from typing import Any
 
 import gradio as gr
 
-from app.components.events import PAGE_EVENT, Updates
+from app.components.events import PAGE_EVENT
+from app.components.failures import Updates
 from app.components.loading_fields import LoadingFields, build_loading_fields
 from app.components.lora_fields import OWN, LoraFields, build_lora, chosen_adapter
 from app.components.task_fields import build_task_fields, languages_of, targets_of, tasks_of

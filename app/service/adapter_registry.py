@@ -17,6 +17,7 @@ from threading import Lock
 from core import Lab
 from core.checkpoint.adapter_source import resolve_adapter
 from core.checkpoint.peft_format import CONFIG, WEIGHTS
+from core.errors import UserError
 from profiling.runs.archive import ArchiveError, copy_member
 
 FILES = (CONFIG, WEIGHTS)
@@ -61,11 +62,11 @@ class AdapterRegistry:
             files: paths of uploads: both files of an adapter, or one zip.
 
         Raises:
-            ValueError: nothing came, or no adapter of this model; says what came and what to do.
+            UserError: nothing came, or no adapter of this model; says what came and what to do.
         """
         if bool(source) == bool(files):
             both = "both a name and files came; give one of them"
-            raise ValueError(both if source else NONE_CAME)
+            raise UserError(both if source else NONE_CAME)
         copied = Path(tempfile.mkdtemp(dir=self._root.name)) if files else None
         try:
             folder = resolve_adapter(source) if copied is None else unpacked(files, copied)
@@ -84,7 +85,7 @@ class AdapterRegistry:
         """Forget an adapter, and have every loading of the model forget it. On its thread alone.
 
         Raises:
-            ValueError: there is none of that name.
+            UserError: there is none of that name.
         """
         self._find(model, name)
         for lab in labs:
@@ -99,7 +100,7 @@ class AdapterRegistry:
         """``lab``, which now holds the adapter a request names. On the model's thread alone.
 
         Raises:
-            ValueError: there is none of that name; says which there are.
+            UserError: there is none of that name; says which there are.
         """
         if name and name not in lab.adapters.names:
             lab.add_adapter(name, self._find(model, name).folder)
@@ -110,7 +111,7 @@ class AdapterRegistry:
             known = self._added.get(model, {})
             if name not in known:
                 here = ", ".join(known) or "none"
-                raise ValueError(
+                raise UserError(
                     f"no adapter {name!r} was added to {model}; there are: {here}. Add it on the "
                     "Models page, or choose another"
                 )
@@ -123,7 +124,7 @@ def unpacked(files: list[str], folder: Path) -> Path:
     Of a zip only these two are unpacked, wherever in it they lie.
 
     Raises:
-        ValueError: other files came.
+        UserError: other files came.
     """
     names = [Path(file).name for file in files]
     if len(files) == 1 and zipfile.is_zipfile(files[0]):
@@ -134,7 +135,7 @@ def unpacked(files: list[str], folder: Path) -> Path:
         for file, name in zip(files, names, strict=True):
             shutil.copyfile(file, folder / name)
     else:
-        raise ValueError(f"{', '.join(names)} came; {EXPECTED}")
+        raise UserError(f"{', '.join(names)} came; {EXPECTED}")
     return folder
 
 
@@ -161,7 +162,7 @@ def _usual(source: str, files: list[str]) -> str:
 
 def _name(name: str) -> str:
     if not name or len(name) > LONGEST_NAME or not name.isprintable():
-        raise ValueError(
+        raise UserError(
             f"the adapter's name is {name[:LONGEST_NAME]!r}; expected 1 to {LONGEST_NAME} letters"
         )
     return name

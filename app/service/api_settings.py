@@ -12,6 +12,7 @@ from typing import Any
 
 from app.service.examples import FOLDER, read_examples
 from app.service.settings import Settings
+from core.errors import UserError
 
 KNOWN = (
     *("engine", "lora", "adapter", "decoding", "model", "dtype", "quantize", "device"),
@@ -32,21 +33,21 @@ def settings_of(model: str, given: str | dict[str, Any]) -> Settings:
     """Settings from a JSON object of a program's.
 
     Raises:
-        ValueError: not an object, or a name or value that is not known.
+        UserError: not an object, or a name or value that is not known.
     """
     try:
         raw = json.loads(given or "{}") if isinstance(given, str) else dict(given)
     except ValueError as error:
-        raise ValueError(f"settings are not JSON ({error}); expected an object") from None
+        raise UserError(f"settings are not JSON ({error}); expected an object") from None
     if not isinstance(raw, dict):
-        raise ValueError(f"settings are {raw!r}; expected an object such as engine: compile")
+        raise UserError(f"settings are {raw!r}; expected an object such as engine: compile")
     unknown = sorted(set(raw) - set(KNOWN))
     if unknown:
-        raise ValueError(f"settings have {', '.join(unknown)}; expected some of {', '.join(KNOWN)}")
+        raise UserError(f"settings have {', '.join(unknown)}; expected some of {', '.join(KNOWN)}")
     lora = raw.pop("lora", None)
     if lora not in (None, True, False):
-        raise ValueError(f"lora is {lora!r}; expected true, false or null")
+        raise UserError(f"lora is {lora!r}; expected true, false or null")
     if not isinstance(raw.get("adapter") or "", str):
-        raise ValueError(f"adapter is {raw['adapter']!r}; expected its name")
+        raise UserError(f"adapter is {raw['adapter']!r}; expected its name")
     raw["adapter"] = raw.get("adapter") or ""
     return Settings(**{"model": model, **raw}, lora=lora)

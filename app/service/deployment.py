@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from core.errors import UserError
 from profiling.trace.events import MAX_JSON_BYTES
 
 PUBLIC_TRACE_BYTES = 100_000_000
@@ -75,7 +76,7 @@ def read_deployment(environment: Mapping[str, str]) -> Deployment:
     """The deployment that the variables describe.
 
     Raises:
-        ValueError: a variable has a value that nobody understands; names it.
+        UserError: a variable has a value that nobody understands; names it.
     """
     on_space = bool(environment.get("SPACE_ID"))
     public = _switch(environment, "GSL_PUBLIC", on_space)
@@ -105,7 +106,7 @@ def _switch(environment: Mapping[str, str], name: str, usual: bool) -> bool:
         return True
     if text.strip().lower() in OFF:
         return False
-    raise ValueError(f"{name} is {text!r}; expected 1 or 0")
+    raise UserError(f"{name} is {text!r}; expected 1 or 0")
 
 
 def _number(environment: Mapping[str, str], name: str, usual: float | None) -> float | None:
@@ -117,5 +118,5 @@ def _number(environment: Mapping[str, str], name: str, usual: float | None) -> f
     except ValueError:
         number = -1.0
     if not 0 <= number < 1e9:
-        raise ValueError(f"{name} is {text!r}; expected a number, 0 or more")
+        raise UserError(f"{name} is {text!r}; expected a number, 0 or more")
     return number

@@ -1,6 +1,6 @@
 """What this app takes from whoever uses it: which models, how long a recording, which engine.
 
-In: a request. Out: nothing, or a ``ValueError`` that says what is taken instead.
+In: a request. Out: nothing, or a ``UserError`` that says what is taken instead.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from app.service.seekable_audio import original_path
 from app.service.settings import Settings
 from core.audio.decode import probe
 from core.checkpoint.catalog import CATALOG
+from core.errors import UserError
 from core.transcription.options import ENGINES, TranscribeOptions
 
 
@@ -48,50 +49,50 @@ class Limits:
 
     def check_model(self, name: str) -> None:
         """Raises:
-        ValueError: no name, or a model that is not run here.
+        UserError: no name, or a model that is not run here.
         """
         if not name.strip():
-            raise ValueError("no model came; choose one, or type a repository id or a folder")
+            raise UserError("no model came; choose one, or type a repository id or a folder")
         if not self.takes(name):
-            raise ValueError(
+            raise UserError(
                 f"{name.strip()!r} is not run on this public page; choose one from the list, or "
                 "run the app on your own machine, which takes any repository id or folder"
             )
 
     def check_adapters(self) -> None:
         """Raises:
-        ValueError: nobody adds adapters here.
+        UserError: nobody adds adapters here.
         """
         if self.only is not None:
-            raise ValueError(
+            raise UserError(
                 "adapters are not taken on this public page; run the app on your own machine, "
                 "which takes any folder or repository id"
             )
 
     def check(self, settings: Settings) -> None:
         """Raises:
-        ValueError: a model or an engine that is not run here, or an option nobody has.
+        UserError: a model or an engine that is not run here, or an option nobody has.
         """
         self.check_model(settings.model)
         if settings.adapter:
             self.check_adapters()
         if settings.engine == "compile" and self.no_compile is not None:
-            raise ValueError(self.no_compile)
+            raise UserError(self.no_compile)
         TranscribeOptions(**settings.options())
 
     def check_recording(self, recording: str | None) -> str:
         """The path of the recording that was given, if there is one and it is not too long.
 
         Raises:
-            ValueError: it is missing, unreadable or too long.
+            UserError: it is missing, unreadable or too long.
         """
         if not recording:
-            raise ValueError("no recording came; record something, or choose a file or an example")
+            raise UserError("no recording came; record something, or choose a file or an example")
         recording = original_path(recording)
         if self.max_audio_s is not None:
             seconds = probe(recording).duration_s
             if seconds is not None and seconds > self.max_audio_s:
-                raise ValueError(
+                raise UserError(
                     f"the recording is {seconds / 60:.0f} minutes long; this page takes up to "
                     f"{self.max_audio_s / 60:.0f}: cut it, or run the app on your own machine"
                 )

@@ -7,7 +7,6 @@ nothing. A session is known by a token that cannot be guessed, which only its pa
 
 from __future__ import annotations
 
-import logging
 import secrets
 from dataclasses import dataclass, field, replace
 from threading import Lock
@@ -19,10 +18,10 @@ from numpy.typing import NDArray
 from app.service.service import TranscriptionService
 from app.service.settings import Settings
 from app.service.updates import RequestResult
+from app.service.user_errors import user_message
 from core import Lab
+from core.errors import UserError
 from core.transcription.streaming import Live, LiveState
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class LiveUpdate:
     state: LiveState | None
     stopping: bool
     full: bool
-    error: Exception | None
+    error: str | None
 
     @property
     def over(self) -> bool:
@@ -53,7 +52,7 @@ class _Session:
     stopping: bool = False
     full: bool = False
     gone: bool = False
-    error: Exception | None = None
+    error: str | None = None
     lock: Lock = field(default_factory=Lock)
 
     def take(self, samples: NDArray[Any], rate: int, place: int | None) -> None:
@@ -62,11 +61,11 @@ class _Session:
         place: of its first sample in the recording, None for the next.
 
         Raises:
-            ValueError: what came before it never did.
+            UserError: what came before it never did.
         """
         known = 0 if place is None else self.taken - place
         if known < 0:
-            raise ValueError("a piece of sound was lost on its way; record again")
+            raise UserError("a piece of sound was lost on its way; record again")
         fresh = samples[known:]
         if len(fresh) and not self.stopping:
             self.taken += len(fresh)
@@ -131,7 +130,7 @@ class LiveSessions:
         that of its first sample, and what came already is not taken twice.
 
         Raises:
-            ValueError: an unknown token, or sound is missing.
+            UserError: an unknown token, or sound is missing.
         """
         session = self._session(token)
         with session.lock:
@@ -155,7 +154,7 @@ class LiveSessions:
         """What was said, and its recording at 16 kHz; None where nothing was.
 
         Raises:
-            ValueError: an unknown token.
+            UserError: an unknown token.
         """
         session = self._session(token)
         transcript = None if session.live is None else session.live.transcript()
@@ -169,7 +168,7 @@ class LiveSessions:
         with self._lock:
             session = self._sessions.get(token)
         if session is None:
-            raise ValueError("this recording is not known here any more; record again")
+            raise UserError("this recording is not known here any more; record again")
         return session
 
     def _schedule(self, session: _Session) -> None:
@@ -189,8 +188,7 @@ class LiveSessions:
                 live.step(lambda waveform: lab.transcribe(waveform, **session.settings.options()))
             more = live.is_due()
         except Exception as error:  # it belongs to the page that speaks, not to this thread
-            session.error = error
-            logger.info("live text ended: %s", error)
+            session.error = user_message(error)
         with session.lock:
             session.scheduled = False
         if more:

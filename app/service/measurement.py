@@ -14,7 +14,7 @@ from app.service.measurement_job import (
     MeasurementJob,
     MeasurementOptions,
     MeasurementResult,
-    Report,
+    MeasurementUpdate,
 )
 from app.service.profile_library import ProfileLibrary
 from app.service.service import TranscriptionService
@@ -22,6 +22,7 @@ from app.service.settings import Settings
 from app.service.updates import CancelledBeforeStart
 from app.service.worker import CancelToken
 from core.devices import quantisers
+from core.errors import UserError
 from profiling.runs.store import RunStore
 
 FEWEST, MOST = 1, 50  # blocks
@@ -60,23 +61,23 @@ class MeasurementService:
 
     def compare(
         self, session: str, recording: str | None, a: Settings, b: Settings, how: MeasurementOptions
-    ) -> Iterator[Report]:
+    ) -> Iterator[MeasurementUpdate]:
         """Time two ways of transcribing one recording against each other; A is the baseline.
 
         Raises:
-            ValueError: nothing to compare, or work a model cannot do; says what.
+            UserError: nothing to compare, or work a model cannot do; says what.
         """
         if a == b:
-            raise ValueError(SAME)
+            raise UserError(SAME)
         return self._measure(session, recording, (a, b), how)
 
     def profile(
         self, session: str, recording: str | None, settings: Settings, how: MeasurementOptions
-    ) -> Iterator[Report]:
+    ) -> Iterator[MeasurementUpdate]:
         """Time and trace one way of transcribing a recording.
 
         Raises:
-            ValueError: as for :meth:`compare`.
+            UserError: as for :meth:`compare`.
         """
         return self._measure(session, recording, (settings,), how)
 
@@ -90,10 +91,10 @@ class MeasurementService:
         """Measure for a caller without a page; the runs are written below ``folder``.
 
         Raises:
-            ValueError: as for :meth:`compare`.
+            UserError: as for :meth:`compare`.
         """
         if len(set(settings)) < len(settings):
-            raise ValueError(SAME)
+            raise UserError(SAME)
         job = CancelToken()
         path, blocks = self._checked(recording, settings, how)
         work = self._work.of(
@@ -110,7 +111,7 @@ class MeasurementService:
         recording: str | None,
         settings: tuple[Settings, ...],
         how: MeasurementOptions,
-    ) -> Iterator[Report]:
+    ) -> Iterator[MeasurementUpdate]:
         path, blocks = self._checked(recording, settings, how)
         store, prefix = self.library.store(session)
         job = self.service.job_of(session + MEASURING)
@@ -133,16 +134,16 @@ class MeasurementService:
         """What can be checked without a model.
 
         Raises:
-            ValueError: nothing is measured here, no recording, no model, or a setting nobody has.
+            UserError: nothing is measured here, no recording, no model, or a setting nobody has.
         """
         if self.refusal is not None:
-            raise ValueError(self.refusal)
+            raise UserError(self.refusal)
         path = self.service.limits.check_recording(recording)
         if not FEWEST <= how.blocks <= MOST:
-            raise ValueError(f"{how.blocks} blocks came; expected {FEWEST} to {MOST}")
+            raise UserError(f"{how.blocks} blocks came; expected {FEWEST} to {MOST}")
         for one in settings:
             self.service.limits.check(one)
             if one.quantize and one.quantize not in quantisers(one.device or None):
                 known = ", ".join(quantisers(one.device or None))
-                raise ValueError(f"weights {one.quantize!r} are not known here; expected {known}")
+                raise UserError(f"weights {one.quantize!r} are not known here; expected {known}")
         return Path(path), int(how.blocks)

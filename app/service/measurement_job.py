@@ -19,6 +19,7 @@ from app.service.settings import Settings
 from app.service.updates import CancelledBeforeStart
 from app.service.worker import CancelToken
 from core import Lab
+from core.errors import UserError
 from profiling.measure.plan import workload_on
 from profiling.measure.timed_pass import TimingSettings as Plan
 from profiling.measure.timing import Cancelled
@@ -64,7 +65,7 @@ class MeasurementResult:
     stopped: bool
 
 
-Report = MeasurementProgress | MeasurementResult | CancelledBeforeStart
+MeasurementUpdate = MeasurementProgress | MeasurementResult | CancelledBeforeStart
 
 
 class MeasurementJob:
@@ -85,14 +86,14 @@ class MeasurementJob:
         how: MeasurementOptions,
         store: RunStore,
         prefix: str,
-    ) -> Callable[[Callable[[Report], None]], None]:
+    ) -> Callable[[Callable[[MeasurementUpdate], None]], None]:
         """The work of one job, which tells its progress; the runs go to ``store``.
 
         Its keys are the runs' ids with ``prefix``; without a prefix it has none. It raises a
-        ValueError that says why, where it cannot be done.
+        UserError that says why, where it cannot be done.
         """
 
-        def work(tell: Callable[[Report], None]) -> None:
+        def work(tell: Callable[[MeasurementUpdate], None]) -> None:
             clip = _short_clip(recording)
             tell(MeasurementProgress(0.0, "loading and looking at what this machine can do", None))
             labs = [self._service.lab(one) for one in settings]
@@ -118,7 +119,7 @@ class MeasurementJob:
         plans: list[Workload],
         store: RunStore,
         plan: Plan,
-        tell: Callable[[Report], None],
+        tell: Callable[[MeasurementUpdate], None],
     ) -> tuple[list[str], bool]:
         timed_from: list[float] = []
 
@@ -131,7 +132,7 @@ class MeasurementJob:
         try:
             ids = measure(labs, plans, store, plan, progress=progress, cancelled=job.cancelled)
         except Cancelled:
-            raise ValueError(
+            raise UserError(
                 "stopped before one block of runs was done; there is nothing to show yet"
             ) from None
         return ids, job.cancelled()
@@ -147,11 +148,11 @@ class MeasurementJob:
 
 def _short_clip(recording: Path) -> ClipInfo:
     """Raises:
-    ValueError: it is too long to be run dozens of times.
+    UserError: it is too long to be run dozens of times.
     """
     clip = ClipInfo.of(recording)
     if clip.seconds > LONGEST_S:
-        raise ValueError(
+        raise UserError(
             f"{clip.name} is {clip.seconds:.0f} s long; measuring runs it dozens of times, "
             f"so at most {LONGEST_S:.0f} s are taken: cut a piece out of it"
         )
@@ -164,7 +165,7 @@ def _plans(
     """What each of the settings means on its model.
 
     Raises:
-        ValueError: two of them mean the same.
+        UserError: two of them mean the same.
     """
     plans = [
         workload_on(
@@ -181,7 +182,7 @@ def _plans(
         for lab, one in zip(labs, settings, strict=True)
     ]
     if len(set(plans)) < len(plans):
-        raise ValueError(SAME_HERE)
+        raise UserError(SAME_HERE)
     return plans
 
 

@@ -25,7 +25,7 @@ def load_model(service: TranscriptionService, name: str) -> ModelSummary:
     """Load a model now; its summary.
 
     Raises:
-        ValueError: it is not run here, or cannot be loaded.
+        UserError: it is not run here, or cannot be loaded.
     """
     return _asked(service, name, lambda lab: service.summary(name))
 
@@ -34,7 +34,7 @@ def inspect_model(service: TranscriptionService, name: str) -> dict[str, Any]:
     """What a model is made of, as JSON types; loads it if need be. Says nothing of folders.
 
     Raises:
-        ValueError: it is not run here, or cannot be loaded.
+        UserError: it is not run here, or cannot be loaded.
     """
     facts = _asked(service, name, inspect)
     return {key: value for key, value in facts.items() if key != "folder"}
@@ -58,7 +58,7 @@ def add_adapter(
         files: paths of uploads: both files of an adapter, or one zip.
 
     Raises:
-        ValueError: not taken here, or no adapter of this model; says what came and what to do.
+        UserError: not taken here, or no adapter of this model; says what came and what to do.
     """
     service.limits.check_adapters()
     book, key = service.models.adapters, plain_name(model)
@@ -69,7 +69,7 @@ def remove_adapter(service: TranscriptionService, model: str, name: str) -> None
     """Forget an adapter that was added to a model.
 
     Raises:
-        ValueError: there is none of that name.
+        UserError: there is none of that name.
     """
     models, key = service.models, plain_name(model)
     _in_turn(service, lambda: models.adapters.remove(models.loaded(key), key, name))

@@ -67,7 +67,7 @@ class ProfileReader:
         """(name, bytes) of one of :data:`FILES`.
 
         Raises:
-            ValueError: there is no such file of this run.
+            UserError: there is no such file of this run.
         """
         if kind == "run":
             return f"{Path(key.partition(':')[2]).name}.zip", self.library.zip_of(session, key)

@@ -18,6 +18,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from app.service.profile_library import SelectedProfile
+from core.errors import UserError
 from profiling.figures.run_details import acceptance_bars, token_latency
 from profiling.measure.metrics import DEFINITIONS
 from profiling.report import sections
@@ -154,10 +155,10 @@ def trace_file(chosen: SelectedProfile) -> tuple[str, bytes]:
     """(name, bytes) of the trace as it was recorded; Perfetto opens it.
 
     Raises:
-        ValueError: there is none.
+        UserError: there is none.
     """
     if chosen.trace is None:
-        raise ValueError(NO_TRACE)
+        raise UserError(NO_TRACE)
     name = chosen.title if chosen.run is None else f"{chosen.run['id']}.trace.json.gz"
     return name, chosen.trace.read_bytes()
 
@@ -166,10 +167,10 @@ def tables_file(chosen: SelectedProfile, *, max_json_bytes: int) -> tuple[str, b
     """(name, bytes) of a zip with every table of the trace as csv.
 
     Raises:
-        ValueError: there is no trace, or it cannot be read.
+        UserError: there is no trace, or it cannot be read.
     """
     if chosen.trace is None:
-        raise ValueError(NO_TRACE)
+        raise UserError(NO_TRACE)
     packed = BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         trace = read_trace(chosen.trace, max_json_bytes=max_json_bytes)
@@ -182,10 +183,10 @@ def report_file(chosen: SelectedProfile, *, max_json_bytes: int) -> tuple[str, b
     """(name, bytes) of the report: one HTML page that needs nothing else.
 
     Raises:
-        ValueError: a trace without a run, or one that cannot be read.
+        UserError: a trace without a run, or one that cannot be read.
     """
     if chosen.run is None:
-        raise ValueError("a report is about a run; this is a trace without one")
+        raise UserError("a report is about a run; this is a trace without one")
     trace = None
     if chosen.trace is not None:
         trace = read_trace(chosen.trace, max_json_bytes=max_json_bytes)

@@ -115,13 +115,13 @@ class TranscriptionService:
         """Begin a transcription for a session; :meth:`watch` has its updates.
 
         Raises:
-            ValueError: no recording, no model, or an option nobody has; says why.
+            UserError: no recording, no model, or an option nobody has; says why.
         """
         job = self.job_of(session)
         run = TranscriptionJob(job, grace_s=self._grace_s)
         try:
             work = self._transcription(run.cancelled, recording, settings)
-        except ValueError:
+        except Exception:
             self.forget(session, job)
             raise
         run.join(session)
@@ -142,7 +142,7 @@ class TranscriptionService:
         """Updates of a run; the last is an :class:`RequestResult`, or :class:`CancelledBeforeStart`.
 
         Raises:
-            ValueError: the recording, the model or an option is not usable; says why.
+            UserError: the recording, the model or an option is not usable; says why.
         """
         try:
             yield from run.watch()
@@ -159,7 +159,7 @@ class TranscriptionService:
         """Transcribe for a caller without a page: wait, then return everything at once.
 
         Raises:
-            ValueError: as for :meth:`watch`.
+            UserError: as for :meth:`watch`.
         """
         job = CancelToken()
         work = self._transcription(job.cancelled, recording, settings)
@@ -172,7 +172,7 @@ class TranscriptionService:
         """Answer text with text, LoRA off; yields the answer so far.
 
         Raises:
-            ValueError: the model has no text mode, or the message is empty.
+            UserError: the model has no text mode, or the message is empty.
         """
         job = self.job_of(session + ASKING)
         try:
@@ -186,7 +186,7 @@ class TranscriptionService:
         """What the encoder makes of a recording, in its turn.
 
         Raises:
-            ValueError: no readable recording, or no such model.
+            UserError: no readable recording, or no such model.
         """
         path, job = self.limits.check_recording(recording), CancelToken()
         (view,) = self.worker.stream(
@@ -198,7 +198,7 @@ class TranscriptionService:
         """The model of these settings, loaded if need be. For work on the worker's thread only.
 
         Raises:
-            ValueError: not run here, or not loadable.
+            UserError: not run here, or not loadable.
         """
         return self._work.lab(settings)
 
@@ -233,7 +233,7 @@ class TranscriptionService:
         """Check what can be checked without a model; the rest is for the worker's thread.
 
         Raises:
-            ValueError: no recording, or an option nobody has.
+            UserError: no recording, or an option nobody has.
         """
         if recording:
             self.limits.check(settings)  # before the file is opened

@@ -32,7 +32,7 @@ class ModelWork:
         """The model of these settings, loaded if need be, holding the adapter they name.
 
         Raises:
-            ValueError: it is not run here, or cannot be loaded; or it has no such adapter.
+            UserError: it is not run here, or cannot be loaded; or it has no such adapter.
         """
         self.limits.check_model(settings.model)
         wanted = self.models.wanted(settings)

@@ -16,10 +16,11 @@ from typing import Any
 
 from app.service.model_cache import ModelCache
 from app.service.settings import Settings
-from app.wording import phrases
+from app.service.user_errors import user_message
 from core import Lab
 from core.audio.decode import probe
 from core.encoder_view import encoder_view
+from core.errors import UserError
 
 TRANSCRIBE, ASK, HEAR = "transcribe", "ask", "hear"
 LEAST_S, MOST_S = 15, 120
@@ -57,7 +58,7 @@ class LentGpu:
         """Events of a request of this kind; ends soon after ``cancelled``.
 
         Raises:
-            ValueError: the request cannot be done; says why.
+            UserError: the request cannot be done; says why.
             RuntimeError: something else went wrong over there; that process's log says what.
         """
         with tempfile.TemporaryDirectory(prefix="granite-speech-lab-") as folder:
@@ -65,7 +66,7 @@ class LentGpu:
             try:
                 for event in self._borrowed(kind, str(stop), *values):
                     if isinstance(event, RemoteError):
-                        raise (ValueError if event.callers else RuntimeError)(event.message)
+                        raise (UserError if event.callers else RuntimeError)(event.message)
                     yield event
                     if cancelled():
                         stop.touch()
@@ -74,7 +75,7 @@ class LentGpu:
                 said = getattr(error, "message", None)
                 if said is None:
                     raise
-                raise ValueError(NO_GPU.format(said=" ".join(str(said).split()))) from error
+                raise UserError(NO_GPU.format(said=" ".join(str(said).split()))) from error
 
     def _work(self, kind: str, stop: str, *values: Any) -> Iterator[Any]:
         """In the process with the GPU."""
@@ -91,7 +92,7 @@ class LentGpu:
                 model, message = values
                 yield from self._lab(Settings(model=model)).stream_chat(message, cancelled=stopped)
         except Exception as error:
-            yield RemoteError(phrases.failure(error), phrases.is_callers(error))
+            yield RemoteError(user_message(error), isinstance(error, UserError))
 
     def _lab(self, settings: Settings) -> Lab:
         return self._models.lab(self._models.wanted(settings))

@@ -15,8 +15,8 @@ import gradio as gr
 
 from app.components.arm_panel import ArmPanel, build_arm
 from app.components.compare_result import CompareResult, build_compare_result
-from app.components.events import MODEL_EVENT, PAGE_EVENT, Updates, session_of
-from app.components.failures import gradio_error
+from app.components.events import PAGE_EVENT, PageJob, wire_job
+from app.components.failures import Updates
 from app.components.recording_field import build_recording
 from app.service.deployment import Deployment
 from app.service.measurement import MeasurementService
@@ -132,47 +132,28 @@ def _build_choice(
 def _wire(measuring: MeasurementService, tab: CompareTab) -> None:
     result, arm = tab.result, len(tab.a.inputs)
 
-    def begin(request: gr.Request) -> Updates:
-        measuring.begin(session_of(request))
-        return result.waiting() | {tab.stop: gr.update(interactive=True)}
-
     def run(
-        request: gr.Request,
-        recording: str | None,
-        blocks: int,
-        tokens: int,
-        fixed: bool,
-        *rest: Any,
+        session: str, recording: str | None, blocks: int, tokens: int, fixed: bool, *rest: Any
     ) -> Iterator[Updates]:
-        try:
-            a, b = (tab.a.read(tuple(own), tokens) for own in (rest[:arm], rest[arm:]))
-            how = MeasurementOptions(int(blocks), fixed)
-            for report in measuring.compare(session_of(request), recording, a, b, how):
-                yield result.shown(report)
-        except Exception as error:
-            yield result.failed(phrases.failure(error))
-            raise gradio_error(error) from error
-
-    def stop(request: gr.Request) -> Updates:
-        running = measuring.stop(session_of(request))
-        return {result.status: phrases.status_html(words.STOPPING) if running else gr.skip()}
+        a, b = (tab.a.read(tuple(own), tokens) for own in (rest[:arm], rest[arm:]))
+        options = MeasurementOptions(int(blocks), fixed)
+        return map(result.shown, measuring.compare(session, recording, a, b, options))
 
     arms = [*tab.a.inputs[1:], *tab.b.inputs[1:]]
     # In the browser: the button may be pressed before a server would have answered.
     tab.preset.input(None, [tab.preset, *arms], arms, js=SET_ARMS, **PAGE_EVENT)
     changed = [field.input for field in (*tab.a.inputs, *tab.b.inputs)]
     gr.on(changed, None, None, [tab.preset], js=f"() => {json.dumps(OWN_CHOICE)}", **PAGE_EVENT)
-    begun = tab.go.click(begin, None, [*result.outputs, tab.stop], js=SHOW_RESULT, **PAGE_EVENT)
-    ran = begun.then(
-        run,
-        tab.inputs,
-        result.outputs,
-        show_progress="full",
-        show_progress_on=[result.status],
-        api_visibility="private",
-        **MODEL_EVENT,
+    job = PageJob(
+        begin=measuring.begin,
+        run=run,
+        stop=measuring.stop,
+        stopping=words.STOPPING,
+        waiting=result.waiting,
+        failed=result.failed,
+        inputs=tab.inputs,
+        outputs=result.outputs,
+        status=result.status,
+        stop_button=tab.stop,
     )
-    # Gradio 6.31 does not call what follows with `then` after an error, though it says so.
-    for ended in (ran.then, ran.failure):
-        ended(lambda: gr.update(interactive=False), None, [tab.stop], **PAGE_EVENT)
-    tab.stop.click(stop, None, [result.status], **PAGE_EVENT)
+    wire_job(job, tab.go.click, js=SHOW_RESULT)

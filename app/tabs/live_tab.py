@@ -16,15 +16,17 @@ import gradio as gr
 import numpy as np
 from numpy.typing import NDArray
 
-from app.components.events import PAGE_EVENT, TELLING_EVENT, Updates, session_of
-from app.components.failures import plain_errors
+from app.components.events import PAGE_EVENT, TELLING_EVENT, session_of
+from app.components.failures import Updates, plain_errors
 from app.components.result_panel import ResultPanel
 from app.components.settings_panel import SettingsPanel
 from app.service.live_sessions import LiveSessions, LiveUpdate
 from app.service.service import TranscriptionService
+from app.service.user_errors import user_message
 from app.wording import live, phrases
 from core.audio.waveform import SAMPLE_RATE, check_rate
 from core.checkpoint.catalog import ASSETS
+from core.errors import UserError
 from core.transcription.streaming import MAX_LIVE_S
 
 SCRIPT = ASSETS / "live.js"
@@ -91,8 +93,8 @@ def answer(room: LiveSessions, piece: dict[str, Any]) -> dict[str, Any]:
         moment = room.speak(
             str(piece.get("token")), samples, rate, last=bool(piece.get("last")), place=place
         )
-    except ValueError as error:
-        moment = LiveUpdate(None, stopping=True, full=False, error=error)
+    except Exception as error:  # it belongs to the page that speaks
+        moment = LiveUpdate(None, stopping=True, full=False, error=user_message(error))
     return {
         "status": live.status_line_html(moment),
         "text": live.text_html(moment.state),
@@ -106,16 +108,16 @@ def _sound(piece: dict[str, Any]) -> tuple[NDArray[np.int16], int, int]:
     """The samples [n] of a piece, their rate, and the place of the first.
 
     Raises:
-        ValueError: it is no piece of sound.
+        UserError: it is no piece of sound.
     """
     try:
         rate, place = int(piece["rate"]), int(piece["place"])
         samples = np.frombuffer(b64decode(piece["sound"], validate=True), dtype="<i2")
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError("that was no piece of sound; load the page again") from error
+        raise UserError("that was no piece of sound; load the page again") from error
     check_rate("microphone", rate)
     if len(samples) > MAX_LIVE_S * rate:
-        raise ValueError(f"more than {MAX_LIVE_S:.0f} s of sound came at once; record again")
+        raise UserError(f"more than {MAX_LIVE_S:.0f} s of sound came at once; record again")
     return samples, rate, place
 
 
@@ -138,11 +140,11 @@ def onward_updates(room: LiveSessions, onward: TranscribeOutputs, token: str) ->
     """The recording and its text, on the Transcribe tab.
 
     Raises:
-        ValueError: nothing was said.
+        UserError: nothing was said.
     """
     made = room.result(token) if token else None
     if made is None:
-        raise ValueError("nothing was said yet; press Record and speak")
+        raise UserError("nothing was said yet; press Record and speak")
     outcome, samples = made
     changes = onward.result.shown(outcome, engine="eager", expected="")
     return changes | {

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import gradio as gr
 
 from app.components.adapters_panel import AdaptersPanel, build_adapters
-from app.components.events import MODEL_EVENT, PAGE_EVENT, Updates
-from app.components.failures import gradio_error
+from app.components.events import MODEL_EVENT, PAGE_EVENT
+from app.components.failures import Updates, failures_shown
 from app.service.deployment import Deployment
 from app.service.model_actions import inspect_model, load_model, unload_model
 from app.service.service import TranscriptionService
@@ -58,30 +58,28 @@ def build_models_tab(
             listing: models.models_html(service.summaries()),
         }
 
-    def failed(error: Exception) -> Updates:
-        return {status: phrases.status_html(phrases.failure(error), "error"), facts: ""}
+    def failed(message: str) -> Updates:
+        return {status: phrases.status_html(message, "error"), facts: ""}
+
+    def loaded(chosen: str | None) -> Iterator[Updates]:
+        yield {status: phrases.status_html(LOADING)}
+        yield fresh(LOADED.format(load_model(service, chosen or "").title))
+
+    def inspected(chosen: str | None) -> Iterator[Updates]:
+        yield {status: phrases.status_html(LOADING)}
+        found = inspect_model(service, chosen or "")
+        yield fresh("") | {facts: facts_html(found), status: ""}
 
     def load_it(chosen: str | None) -> Iterator[Updates]:
-        yield {status: phrases.status_html(LOADING)}
-        try:
-            yield fresh(LOADED.format(load_model(service, chosen or "").title))
-        except Exception as error:
-            yield failed(error)
-            raise gradio_error(error) from error
+        yield from failures_shown(failed, loaded, chosen)
+
+    def look_in(chosen: str | None) -> Iterator[Updates]:
+        yield from failures_shown(failed, inspected, chosen)
 
     def unload_it(chosen: str | None) -> Updates:
         title = service.summary(chosen or service.model).title
         gone = unload_model(service, chosen or service.model)
         return fresh((UNLOADED if gone else NOT_LOADED).format(title)) | {facts: ""}
-
-    def look_in(chosen: str | None) -> Iterator[Updates]:
-        yield {status: phrases.status_html(LOADING)}
-        try:
-            found = inspect_model(service, chosen or "")
-            yield fresh("") | {facts: facts_html(found), status: ""}
-        except Exception as error:
-            yield failed(error)
-            raise gradio_error(error) from error
 
     load.click(load_it, [name], outputs, **WORK)
     unload.click(unload_it, [name], outputs, **WORK)

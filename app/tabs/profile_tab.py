@@ -14,14 +14,16 @@ from typing import Any
 import gradio as gr
 
 from app.components.downloads import FETCH_FILE, build_fetched, write_file
-from app.components.events import PAGE_EVENT, Updates, session_of
-from app.components.failures import plain_errors, user_message
+from app.components.events import PAGE_EVENT, session_of
+from app.components.failures import Updates, plain_errors
 from app.components.profile_sections import Sections, build_sections
 from app.components.record_panel import RecordPanel, build_record
 from app.service.deployment import Deployment
 from app.service.measurement import MeasurementService
 from app.service.profile_reader import ProfileReader
+from app.service.user_errors import user_message
 from app.wording import phrases
+from core.errors import UserError
 
 READ_EVENT: dict[str, Any] = {
     "concurrency_id": "reading",
@@ -150,7 +152,7 @@ def _wire_save(
     def save(request: gr.Request, key: str) -> str:
         with plain_errors():
             if not key:
-                raise ValueError(NOTHING)
+                raise UserError(NOTHING)
             session = session_of(request)
             return write_file(viewer.library.scratch(session), *viewer.file(session, key, kind))
 

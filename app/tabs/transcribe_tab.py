@@ -17,13 +17,14 @@ import gradio as gr
 from app.components.ask_panel import AskPanel, build_ask
 from app.components.batch_panel import build_batch
 from app.components.encoder_panel import build_encoder_panel
-from app.components.events import MODEL_EVENT, PAGE_EVENT, Updates, session_of
-from app.components.failures import gradio_error
+from app.components.events import PAGE_EVENT, PageJob, after, session_of, wire_job
+from app.components.failures import Updates
 from app.components.kept_settings import build_link
 from app.components.recording_field import RecordingField, build_recording
 from app.components.result_panel import ResultPanel, build_result
 from app.components.settings_panel import SettingsPanel, build_settings
 from app.service.service import TranscriptionService
+from app.service.user_errors import user_message
 from app.wording import phrases
 
 RUN_KEY = "granite-speech-lab-run"
@@ -86,54 +87,36 @@ def build_transcribe_tab(service: TranscriptionService) -> TranscribeTab:
 def _wire(service: TranscriptionService, tab: TranscribeTab) -> None:
     result, settings = tab.result, tab.settings
 
-    def begin(request: gr.Request) -> Updates:
-        service.begin(session_of(request))
-        return result.waiting() | {tab.stop: gr.update(interactive=True)}
-
-    def run(
-        request: gr.Request, recording: str | None, expected: str, *values: Any
-    ) -> Iterator[Updates]:
+    def run(session: str, recording: str | None, expected: str, *values: Any) -> Iterator[Updates]:
         chosen = settings.read(values)
-        session = session_of(request)
-        try:
-            begun = service.start(session, recording, chosen)
-            begun.recording, begun.engine = recording or "", chosen.engine
-            yield {tab.run: begun.id}
-            for update in service.watch(session, begun):
-                yield result.shown(update, engine=chosen.engine, expected=expected)
-        except Exception as error:
-            yield result.failed(phrases.failure(error))
-            raise gradio_error(error) from error
+        job = service.start(session, recording, chosen)
+        job.recording, job.engine = recording or "", chosen.engine
+        yield {tab.run: job.id}
+        for update in service.watch(session, job):
+            yield result.shown(update, engine=chosen.engine, expected=expected)
 
-    def end(name: str | None, task: str, adapter: str | None) -> Updates:
+    def refresh(name: str | None, task: str, adapter: str | None) -> Updates:
         summary = service.summary(name or service.model)
         changes = settings.refresh(summary, task, adapter) if summary.loaded else {}
-        return changes | tab.ask.fit(summary) | {tab.stop: gr.update(interactive=False)}
-
-    def stop(request: gr.Request) -> Updates:
-        running = service.stop(session_of(request))
-        said = phrases.status_html(phrases.STOPPING) if running else gr.skip()
-        return {result.status: said}
+        return changes | tab.ask.fit(summary)
 
     chips = tab.field.chips
     picked = chips.click(tab.field.example, [chips], [tab.recording, tab.expected], **PAGE_EVENT)
-    for start in (tab.go.click, picked.then):
-        begun = start(begin, None, [*result.outputs, tab.stop], js=SHOW_TEXT, **PAGE_EVENT)
-        ran = begun.then(
-            run,
-            [tab.recording, tab.expected, *settings.inputs],
-            [*result.outputs, tab.run],
-            show_progress="full",
-            show_progress_on=[result.status],
-            api_visibility="private",
-            **MODEL_EVENT,
-        )
-        outputs = [*settings.outputs, tab.ask.group, tab.stop]
-        # Gradio 6.31 does not call what follows with `then` after an error, though it says so.
-        for ended in (ran.then, ran.failure):
-            known = [settings.model, settings.task, settings.field("adapter")]
-            ended(end, known, outputs, **PAGE_EVENT)
-    tab.stop.click(stop, None, [result.status], **PAGE_EVENT)
+    job = PageJob(
+        begin=service.begin,
+        run=run,
+        stop=service.stop,
+        stopping=phrases.STOPPING,
+        waiting=result.waiting,
+        failed=result.failed,
+        inputs=[tab.recording, tab.expected, *settings.inputs],
+        outputs=[*result.outputs, tab.run],
+        status=result.status,
+        stop_button=tab.stop,
+    )
+    known = [settings.model, settings.task, settings.field("adapter")]
+    for ran in wire_job(job, tab.go.click, picked.then, js=SHOW_TEXT):
+        after(ran, refresh, known, [*settings.outputs, tab.ask.group])
     for changed in (tab.recording.upload, tab.recording.stop_recording, tab.recording.clear):
         changed(lambda: "", None, [tab.expected], **PAGE_EVENT)
 
@@ -154,7 +137,7 @@ def find_again(app: gr.Blocks, service: TranscriptionService, tab: TranscribeTab
             for update in service.watch(session, run):
                 yield result.shown(update, engine=run.engine, expected="")
         except Exception as error:  # its own page has shown it as an error already
-            yield result.failed(phrases.failure(error))
+            yield result.failed(user_message(error))
         yield {tab.stop: gr.update(interactive=False)}
 
     outputs = [tab.recording, tab.stop, *result.outputs]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from html import escape
 
 from app.service.live_sessions import LiveUpdate
-from app.wording.phrases import clock, failure, seconds, sentence, status_html
+from app.wording.phrases import clock, seconds, sentence, status_html
 from core.transcription.streaming import MAX_LIVE_S, LiveState
 
 NOTE = (
@@ -29,7 +29,7 @@ BEHIND_S = 2.0  # more than this is told
 def status(moment: LiveUpdate) -> str:
     """One sentence about what goes on."""
     if moment.error is not None:
-        return sentence(failure(moment.error))
+        return sentence(moment.error)
     if moment.state is None:
         return LOADING
     if moment.over:

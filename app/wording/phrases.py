@@ -1,6 +1,6 @@
-"""Numbers, states and errors -> words a person reads.
+"""Numbers and states -> words a person reads.
 
-In: transcripts, model summaries, updates, exceptions. Out: plain text, or HTML where the name ends in
+In: transcripts, model summaries, updates. Out: plain text, or HTML where the name ends in
 ``_html``; everything that came from outside is escaped in it. No Gradio, no torch.
 """
 
@@ -25,8 +25,6 @@ EDIT_NOTE = "You can correct the text here; downloads take it as it stands."
 WAITING = "Waiting for the model…"
 STOPPING = "Stopping at the next token…"
 STOPPED_WAITING = "Stopped before it began."
-CUDA_MEMORY = "OutOfMemoryError"
-COMPILE_ERRORS = ("BackendCompilerFailed", "InductorError", "InvalidCxxCompiler", "Unsupported")
 
 _DOING = {
     "load": "Loading the model",
@@ -147,39 +145,12 @@ def encoder_view_html(view: EncoderView) -> str:
     return aside_html(read + cut)
 
 
-def failure(error: BaseException) -> str:
-    """What went wrong, in words. A caller's mistake speaks for itself; the rest is in the log."""
-    if is_callers(error):
-        return _first_line(error)
-    kind = type(error).__name__
-    if isinstance(error, MemoryError) or kind == CUDA_MEMORY:
-        return (
-            "There was not enough memory for this model and recording; use a shorter recording, "
-            "a smaller model, or another device"
-        )
-    if kind in COMPILE_ERRORS:
-        return (
-            f"Compiling failed on this machine ({kind}); choose the eager engine. Compiling for a "
-            "CPU needs a C++ compiler"
-        )
-    return f"Something went wrong here, not with your request ({kind}); the log says more"
-
-
-def is_callers(error: BaseException) -> bool:
-    """Whether the message was written for whoever made the request."""
-    return isinstance(error, ValueError | FileNotFoundError | IsADirectoryError | PermissionError)
-
-
 def question(asked: str, text: str) -> str:
     """One message out of a question and the text it is about: "write in digits: one two"."""
     asked = asked.strip()
     return (
         f"{asked}\n\n{text}" if asked.endswith((".", "?", "!")) else f"{asked.rstrip(':')}: {text}"
     )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def sentence(text: str) -> str:
