@@ -14,7 +14,7 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from app.components.batch_panel import DONE, FAILED, LEFT_OUT, rows_html, transcribed
+from app.components.batch_panel import FileState, rows_html, transcribed
 from app.components.kept_settings import accepted, restored
 from app.components.settings_panel import FIELDS, SettingsPanel, build_settings
 from app.service.limits import Limits
@@ -85,7 +85,7 @@ class TestSeveralFiles:
     def test_every_file_gets_its_own_row(self, recordings: list[str]) -> None:
         *_, rows = transcribed(service_of([]), "a", recordings, SETTINGS)
         assert [(row.name, row.text, row.state) for row in rows] == [
-            (name, name, DONE) for name in ("a.flac", "b.flac", "c.flac")
+            (name, name, FileState.DONE) for name in ("a.flac", "b.flac", "c.flac")
         ]
         assert "3 of 3 files finished" in rows_html(rows)
 
@@ -100,7 +100,7 @@ class TestSeveralFiles:
 
         service = TranscriptionService(loader=lambda name, **_: Picky(name))
         *_, rows = transcribed(service, "a", recordings, SETTINGS)
-        assert [row.state for row in rows] == [DONE, FAILED, DONE]
+        assert [row.state for row in rows] == [FileState.DONE, FileState.FAILED, FileState.DONE]
         assert "not a recording" in rows[1].text
         assert rows[1].transcript is None
 
@@ -109,7 +109,7 @@ class TestSeveralFiles:
         service.begin("a")
         service.stop("a")
         *_, rows = transcribed(service, "a", recordings, SETTINGS)
-        assert [row.state for row in rows] == [LEFT_OUT] * 3
+        assert [row.state for row in rows] == [FileState.STOPPED] * 3
 
     def test_the_table_escapes_and_no_files_get_a_sentence(self) -> None:
         rows = next(transcribed(service_of([]), "a", ["/x/<b>.wav"], SETTINGS))

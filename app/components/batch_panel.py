@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,18 @@ from core.text.transcript import Transcript
 from core.transcription.clip import STOPPED
 from core.transcription.options import PartialText
 
-WAITS, RUNS, DONE, FAILED, LEFT_OUT = "waits", "listening…", "done", "failed", "stopped"
+
+class FileState(Enum):
+    """What became of one file so far; the value is the word on the page."""
+
+    WAITS = "waits"
+    RUNS = "listening…"
+    DONE = "done"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+OVER = (FileState.DONE, FileState.FAILED, FileState.STOPPED)
 
 
 @dataclass(frozen=True)
@@ -35,7 +47,7 @@ class FileRow:
     """One file. text: what was heard so far, or what went wrong."""
 
     name: str
-    state: str = WAITS
+    state: FileState = FileState.WAITS
     text: str = ""
     transcript: Transcript | None = field(default=None, repr=False)
 
@@ -103,32 +115,32 @@ def transcribed(
                 if isinstance(update, PartialText | RequestResult):
                     yield rows
         except Exception as error:
-            rows[number] = replace(rows[number], state=FAILED, text=user_message(error))
+            rows[number] = replace(rows[number], state=FileState.FAILED, text=user_message(error))
             yield rows
-        if rows[number].state == LEFT_OUT:
-            rows[number:] = [replace(row, state=LEFT_OUT) for row in rows[number:]]
+        if rows[number].state == FileState.STOPPED:
+            rows[number:] = [replace(row, state=FileState.STOPPED) for row in rows[number:]]
             break
     yield rows
 
 
 def _after(row: FileRow, update: object) -> FileRow:
     if isinstance(update, PartialText):
-        return replace(row, state=RUNS, text=update.text)
+        return replace(row, state=FileState.RUNS, text=update.text)
     if isinstance(update, CancelledBeforeStart):
-        return replace(row, state=LEFT_OUT)
+        return replace(row, state=FileState.STOPPED)
     if isinstance(update, RequestResult):
         made = update.transcript
-        state = LEFT_OUT if STOPPED in made.warnings else DONE
+        state = FileState.STOPPED if STOPPED in made.warnings else FileState.DONE
         told = made.text or phrases.sentence(made.warnings[0] if made.warnings else "no words")
         return replace(row, state=state, text=told, transcript=made)
-    return replace(row, state=RUNS)
+    return replace(row, state=FileState.RUNS)
 
 
 def rows_html(rows: list[FileRow]) -> str:
     """The table; what is in it came from outside and is escaped."""
     if not rows:
         return phrases.status_html("No files came; choose some first.", "error")
-    done = sum(row.state in (DONE, FAILED, LEFT_OUT) for row in rows)
+    done = sum(row.state in OVER for row in rows)
     body = "".join(
         f"<tr><th scope='row'>{escape(row.name)}</th><td>{escape(row.text)}</td>"
         f"<td>{_cost(row)}</td></tr>"
@@ -141,7 +153,7 @@ def rows_html(rows: list[FileRow]) -> str:
 
 def _cost(row: FileRow) -> str:
     if row.transcript is None:
-        return escape(row.state)
+        return escape(row.state.value)
     t = row.transcript
     spent = f"{phrases.clock(t.audio_s)} in {phrases.seconds(t.end_to_end_ms / 1000)}"
-    return escape(spent if row.state == DONE else f"{row.state}, {spent}")
+    return escape(spent if row.state == FileState.DONE else f"{row.state.value}, {spent}")

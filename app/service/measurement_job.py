@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum, auto
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -29,6 +30,8 @@ from profiling.runs.session import measure
 from profiling.runs.store import RunStore
 from profiling.statistics.compare import compare
 
+LOADING = "loading the model and measuring what this machine can do"
+WARMED_UP, TIMED = 0.2, 0.8  # shares of the bar at which profiling.measure has done this
 LONGEST_S = 120.0  # a clip is run dozens of times
 SAME_HERE = (
     "A and B come to the same with this model: without a LoRA adapter, for one, there is nothing "
@@ -44,10 +47,21 @@ class MeasurementOptions:
     fixed_length: bool = False
 
 
+class MeasurementStage(Enum):
+    """Which part of a measurement runs."""
+
+    LOADING = auto()
+    COMPILING = auto()
+    WARMING_UP = auto()
+    TIMING = auto()
+    TRACING = auto()
+
+
 @dataclass(frozen=True)
 class MeasurementProgress:
     """Progress. share: 0 to 1; left_s: seconds still to wait, None where nobody can say."""
 
+    stage: MeasurementStage
     share: float
     text: str
     left_s: float | None
@@ -95,7 +109,7 @@ class MeasurementJob:
 
         def work(tell: Callable[[MeasurementUpdate], None]) -> None:
             clip = _short_clip(recording)
-            tell(MeasurementProgress(0.0, "loading and looking at what this machine can do", None))
+            tell(MeasurementProgress(MeasurementStage.LOADING, 0.0, LOADING, None))
             labs = [self._service.lab(one) for one in settings]
             plans = _plans(labs, clip, settings, how)
             reference = known_text(recording)
@@ -125,9 +139,10 @@ class MeasurementJob:
 
         def progress(share: float, text: str) -> None:
             now = time.monotonic()
-            if text.startswith("run ") and not timed_from:
+            stage = _stage(share, plans)
+            if stage is MeasurementStage.TIMING and not timed_from:
                 timed_from.append(now)
-            tell(MeasurementProgress(share, text, _left_s(share, timed_from, now)))
+            tell(MeasurementProgress(stage, share, text, _left_s(share, timed_from, now)))
 
         try:
             ids = measure(labs, plans, store, plan, progress=progress, cancelled=job.cancelled)
@@ -191,9 +206,18 @@ def _model_name(name: str) -> str:
     return Path(name).name if Path(name).is_dir() else name
 
 
+def _stage(share: float, plans: list[Workload]) -> MeasurementStage:
+    """Return the stage of a measurement that has done ``share`` of its work."""
+    if share < WARMED_UP:
+        plan = plans[round(share / WARMED_UP * len(plans))]
+        compiling = plan.engine == "compile"
+        return MeasurementStage.COMPILING if compiling else MeasurementStage.WARMING_UP
+    return MeasurementStage.TIMING if share <= TIMED else MeasurementStage.TRACING
+
+
 def _left_s(share: float, timed_from: list[float], now: float) -> float | None:
     """Seconds to the end at the pace of the timed runs; tracing is guessed to go on like them."""
-    done = share - 0.2  # warming up is a fifth of the bar, and of no steady length
+    done = share - WARMED_UP  # warming up is of no steady length
     if not timed_from or done <= 0.02:
         return None
     return (now - timed_from[0]) / done * (1 - share)

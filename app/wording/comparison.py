@@ -11,11 +11,16 @@ from difflib import SequenceMatcher
 from html import escape
 from typing import Any
 
-from app.service.measurement_job import MeasurementProgress, MeasurementResult
+from app.service.measurement_job import (
+    MeasurementProgress,
+    MeasurementResult,
+    MeasurementStage,
+)
 from app.wording import phrases
 from profiling.figures.style import END_TO_END, format_ms
 from profiling.report.columns import COMPARISON_COLUMNS
 from profiling.report.page import Page
+from profiling.statistics.intervals import FEWEST_BLOCKS
 from profiling.statistics.text_agreement import agreement_said
 
 READY = "Choose a recording and what to compare, then press Compare."
@@ -70,7 +75,7 @@ def _adapter(work: Mapping[str, Any]) -> str:
 def progress_html(doing: MeasurementProgress) -> str:
     """What goes on, as a bar with words."""
     text = doing.text[:1].upper() + doing.text[1:]
-    if doing.text.startswith("compiling"):
+    if doing.stage is MeasurementStage.COMPILING:
         text += "; the first time builds graphs, which takes seconds to minutes"
     left = "" if doing.left_s is None else f", about {phrases.seconds(doing.left_s)} left"
     share = round(100 * doing.share)
@@ -88,8 +93,9 @@ def verdict(measured: MeasurementResult) -> str:
     whole = found["end_to_end"]
     times = f"{format_ms(whole['a_ms'])} against {format_ms(whole['b_ms'])}"
     if whole["shown"]:
+        times = f"{format_ms(whole['b_ms'])} against {format_ms(whole['a_ms'])}"
         return f"{_capital(b)} is {said}, than {a}: {times} from end to end."
-    if said.startswith("too few"):
+    if found["num_blocks"] < FEWEST_BLOCKS:
         so_far = f"{a} {format_ms(whole['a_ms'])}, {b} {format_ms(whole['b_ms'])}"
         return f"{_capital(said)}. So far: {so_far}."
     return f"{_capital(said)} between {a} and {b}: {times} from end to end."
