@@ -32,7 +32,7 @@ def transcribe(page: Page) -> None:
     for _ in range(2):
         example.click()
         page.wait_for_timeout(1000)  # what the run before it said is gone
-        page.get_by_text("of sound became text").wait_for(timeout=PATIENT_MS)
+        page.get_by_text("s of audio in").wait_for(timeout=PATIENT_MS)
         page.locator("#chart .js-plotly-plot").wait_for(timeout=PATIENT_MS)
         page.wait_for_timeout(1500)
     page.mouse.move(0, 0)

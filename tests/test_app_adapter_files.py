@@ -70,7 +70,7 @@ class TestWhatCanBeAdded:
     @pytest.mark.parametrize(
         ("source", "name", "files", "message"),
         [
-            ("", "", [], "no adapter came; type a folder or a repository id"),
+            ("", "", [], "no adapter was given; type a folder or a repository id"),
             ("{mine}", "", [CONFIG], "give one of them"),
             ("{mine}/none", "", [], "neither a folder nor a Hub repository id"),
             ("{mine}/..", "", [], "has no adapter_config.json; expected a folder"),

@@ -70,7 +70,7 @@ def test_a_trace_is_read_without_a_model(client: tuple[Client, Path]) -> None:
 @pytest.mark.parametrize(
     ("a", "b", "blocks", "message"),
     [
-        ({}, {}, 6, "set alike"),
+        ({}, {}, 6, "are identical"),
         ({"engin": "eager"}, {}, 6, "have engin"),
         ({"engine": "fast"}, {}, 6, "engine is 'fast'"),
         ({"quantize": "int2"}, {}, 6, "int2"),

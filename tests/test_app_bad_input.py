@@ -135,7 +135,7 @@ def test_a_folder_and_a_missing_file_are_refused(client: Client, path: str) -> N
 
 
 def test_no_recording_at_all_gets_a_sentence(client: Client) -> None:
-    with pytest.raises(AppError, match="no recording came"):
+    with pytest.raises(AppError, match="no recording yet"):
         client.predict(None, api_name="/transcribe")
 
 

@@ -115,7 +115,7 @@ class TestMeasuring:
         ("ask", "message"),
         [
             (lambda m, clip: m.compare("me", clip, GREEDY, GREEDY, QUICK), SAME),
-            (lambda m, clip: m.compare("me", None, GREEDY, PLAIN, QUICK), "no recording came"),
+            (lambda m, clip: m.compare("me", None, GREEDY, PLAIN, QUICK), "no recording yet"),
             (
                 lambda m, clip: m.profile("me", clip, GREEDY, MeasurementOptions(blocks=0)),
                 "0 blocks came",
@@ -124,7 +124,10 @@ class TestMeasuring:
                 lambda m, clip: m.profile("me", clip, Settings(model="x", quantize="int2"), QUICK),
                 "int2",
             ),
-            (lambda m, clip: m.profile("me", clip, Settings(model=" "), QUICK), "no model came"),
+            (
+                lambda m, clip: m.profile("me", clip, Settings(model=" "), QUICK),
+                "no model was chosen",
+            ),
         ],
     )
     def test_what_cannot_be_measured_is_said_before_a_model_is_loaded(
@@ -138,7 +141,7 @@ class TestMeasuring:
         self, measuring: MeasurementService, clip: str
     ) -> None:
         again = Settings(model="random", max_new_tokens=4, lora=True)
-        with pytest.raises(ValueError, match="come to the same"):
+        with pytest.raises(ValueError, match="are identical"):
             list(measuring.compare("me", clip, GREEDY, again, QUICK))
         assert "adapter" in SAME_HERE
 

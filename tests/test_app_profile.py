@@ -53,7 +53,7 @@ class TestView:
         view = view_of(chosen, max_json_bytes=MAX)
         assert tuple(view.sections) == SECTIONS
         assert "three one eight" in view.head
-        assert "Recorded elsewhere" not in view.head
+        assert "Recorded on another machine" not in view.head
         figures = {
             name: sum(isinstance(turn, go.Figure) for turn in turns)
             for name, turns in view.sections.items()
@@ -66,7 +66,7 @@ class TestView:
     def test_what_came_with_the_app_says_that_it_is_from_elsewhere(self, kept: RunStore) -> None:
         chosen = ProfileLibrary(None, shipped=kept.root).chosen("me", "shipped:20261122-eager")
         head = view_of(chosen, max_json_bytes=MAX).head
-        assert "Recorded elsewhere, on a fast one" in head
+        assert "Recorded on another machine, a fast one" in head
 
     def test_a_trace_alone_says_what_it_does_not_hold(self) -> None:
         view = view_of(SelectedProfile("trace:x", "x.json", None, TRACE, True), max_json_bytes=MAX)

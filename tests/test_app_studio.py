@@ -178,8 +178,8 @@ class TestTranscriptionService:
     @pytest.mark.parametrize(
         ("recording", "settings", "message"),
         [
-            (None, SETTINGS, "no recording came"),
-            ("x.wav", Settings(model=" "), "no model came"),
+            (None, SETTINGS, "no recording yet"),
+            ("x.wav", Settings(model=" "), "no model was chosen"),
             ("x.wav", Settings(model="tiny", engine="fast"), "expected one of eager, compile"),
             ("x.wav", Settings(model="tiny", max_new_tokens=0), "at least 1"),
         ],

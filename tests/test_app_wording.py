@@ -24,11 +24,11 @@ class TestWording:
 
     def test_a_fast_run(self) -> None:
         said = results.headline(self.outcome)
-        assert said == "3.0 s of sound became text in 100 ms, 30.3 times faster than real time."
+        assert said == "Transcribed 3.0 s of audio in 100 ms, 30.3x faster than real time."
 
     def test_compiling_and_loading_are_told(self) -> None:
         said = results.headline(replace(self.outcome, compile_s=21.34, load_s=1.5))
-        assert "21.3 s built compiled graphs" in said
+        assert "21.3 s compiled its graphs" in said
         assert "Loading the model took 1.5 s" in said
 
     def test_silence(self) -> None:

@@ -22,7 +22,7 @@ from core.checkpoint.peft_format import CONFIG, WEIGHTS
 
 pytestmark = IN_A_BROWSER
 SAID = "three one eight"
-RIGHT, WRONG = "Exactly what was said", "What was really said"
+RIGHT, WRONG = "Same as the reference text", "Reference text: "
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def test_uploads_are_taken_and_rubbish_gets_a_sentence_in_place(
     open_adapters(page)
     alert = page.locator("#adapter-status").get_by_role("alert")
     page.locator("#adapter-add").click()
-    expect(alert).to_contain_text("no adapter came; type a folder")
+    expect(alert).to_contain_text("no adapter was given; type a folder")
     add(page, str(tmp_path))
     expect(alert).to_contain_text("has no adapter_config.json; expected a folder")
     add(page, "")

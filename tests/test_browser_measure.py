@@ -72,7 +72,7 @@ def choose_clip(page: Page, part: str) -> None:
 def test_the_first_visit_shows_a_whole_profile(guest: Visitor, size: str, scheme: str) -> None:
     page = guest.open(size, scheme)
     open_profile(page)
-    expect(page.locator("#profile-head")).to_contain_text("Recorded elsewhere")
+    expect(page.locator("#profile-head")).to_contain_text("Recorded on another machine")
     for section in SECTIONS:
         tab(page, section)
         if section not in ("Compiling", "Machine"):
@@ -105,7 +105,7 @@ def test_a_trace_from_elsewhere_is_laid_open(guest: Visitor) -> None:
     is_drawn(page.locator("#profile-operators-0 .js-plotly-plot"), 1280)
     page.locator("#profile-runs input").click()
     page.get_by_role("option", name=re.compile("an example")).first.click()
-    expect(page.locator("#profile-head")).to_contain_text("Recorded elsewhere")
+    expect(page.locator("#profile-head")).to_contain_text("Recorded on another machine")
 
 
 def test_files_that_are_no_traces_get_a_sentence_and_the_page_stays(
@@ -179,14 +179,14 @@ def test_settings_that_are_alike_and_no_recording_get_a_sentence(guest: Visitor)
     tab(page, "Compare")
     alert = page.locator("#compare-status").get_by_role("alert")
     page.locator("#compare-go").click()
-    expect(alert).to_contain_text("no recording came")
+    expect(alert).to_contain_text("no recording yet")
     expect(page.locator("#compare-stop")).to_be_disabled()
     choose_clip(page, "compare")
     page.get_by_role("button", name="A and B in detail").click()
     page.locator("#b-engine").get_by_label("Eager").check()
     expect(page.locator("#compare-preset").get_by_label("My own choice")).to_be_checked()
     page.locator("#compare-go").click()
-    expect(alert).to_contain_text("set alike")
+    expect(alert).to_contain_text("are identical")
 
 
 def test_a_profile_is_recorded_and_opened(guest: Visitor) -> None:
@@ -198,7 +198,7 @@ def test_a_profile_is_recorded_and_opened(guest: Visitor) -> None:
     page.locator("#record-go").click()
     expect(page.locator("#record-status")).to_contain_text("Recorded", timeout=LONG_MS)
     expect(page.locator("#profile-head")).to_contain_text(EXAMPLES_NAME, timeout=PATIENT_MS)
-    expect(page.locator("#profile-head")).not_to_contain_text("Recorded elsewhere")
+    expect(page.locator("#profile-head")).not_to_contain_text("Recorded on another machine")
 
 
 EXAMPLES_NAME = next(file.name for file in EXAMPLES.glob("string_three_six.flac"))

@@ -48,7 +48,7 @@ def transcribed(page: Page, said: str = SAID) -> Page:
 
 def finished(page: Page) -> str:
     """Wait for the end of a transcription; its text."""
-    expect(page.locator("#status")).to_contain_text("became text", timeout=PATIENT_MS)
+    expect(page.locator("#status")).to_contain_text("s of audio in", timeout=PATIENT_MS)
     return page.locator("#text textarea").input_value()
 
 
@@ -200,4 +200,4 @@ def test_the_model_can_be_loaded_in_another_way_for_one_request(guest: Visitor) 
     page.get_by_label("Smaller weights").click()
     page.get_by_role("option", name="int8 weights only").click()
     transcribed(page)
-    expect(page.locator("#status")).to_contain_text("became text")
+    expect(page.locator("#status")).to_contain_text("s of audio in")

@@ -62,7 +62,7 @@ def transcribed(page: Page, said: str = SAID) -> Page:
 
 def finished(page: Page) -> str:
     """Wait for the end of a transcription; its text."""
-    expect(page.locator("#status")).to_contain_text("became text", timeout=PATIENT_MS)
+    expect(page.locator("#status")).to_contain_text("s of audio in", timeout=PATIENT_MS)
     return page.locator("#text textarea").input_value()
 
 

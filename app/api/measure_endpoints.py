@@ -68,7 +68,7 @@ def build_measure_endpoints(
         """Tables of a Chrome trace, whoever recorded it; no model is needed."""
         with plain_errors(on_page=False):
             if not trace:
-                raise UserError("no trace came; send a .json or .json.gz of torch.profiler")
+                raise UserError("no trace was sent; send a .json or .json.gz of torch.profiler")
             with measuring.quiet:
                 return trace_json(traces.read_trace(trace, max_json_bytes=max_json_bytes))
 

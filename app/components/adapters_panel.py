@@ -26,8 +26,8 @@ from app.service.user_errors import user_message
 from app.wording import phrases
 
 NOTE = (
-    "What fine-tuning on your own recordings made (docs/finetune.md), or any LoRA adapter of this "
-    "model in PEFT's format. It stays until the app is closed; each request chooses."
+    "Adapters from fine-tuning on your own recordings (docs/finetune.md), or any LoRA adapter of "
+    "this model in PEFT format. They stay until the app is closed; each request chooses one."
 )
 ADDING = "Adding… a model or an adapter that is not on this machine yet is downloaded first."
 ADDED = "{name} was added to {title}; choose it under “Which adapter”, below the LoRA switch."
@@ -57,7 +57,7 @@ def build_adapters(service: TranscriptionService, model: gr.Dropdown, tab: gr.Ta
                 )
                 name = gr.Textbox(
                     label="Name",
-                    info="What requests call it; empty takes the folder's.",
+                    info="Adapter name; leave blank to use the folder's name.",
                     elem_id="adapter-name",
                 )
             files = gr.File(

@@ -1,4 +1,4 @@
-"""How one arm of a measurement runs: model, engine, LoRA, decoding, number format, weights.
+"""How one arm of a measurement runs: model, engine, LoRA, decoding, precision, weights.
 
 In: a studio and what this deployment allows. Out: :class:`ArmPanel`, whose ``inputs`` are read by
 :meth:`ArmPanel.read` in the same order.
@@ -23,8 +23,8 @@ from core.devices import dtypes, quantisers
 AS_STARTED = "as the app started"
 WEIGHTS = {
     "": "as they are",
-    "int8": "int8, products in integers",
-    "int8-weight-only": "int8, products in floating point",
+    "int8": "int8, integer matmuls",
+    "int8-weight-only": "int8, floating-point matmuls",
 }
 
 
@@ -104,14 +104,14 @@ def build_arm(
     dtype = gr.Dropdown(
         [(AS_STARTED, ""), *((kind, kind) for kind in dtypes(deployment.device))],
         value="",
-        label="Number format",
+        label="Precision",
         elem_id=f"{name}-dtype",
     )
     modes = ("", *quantisers(deployment.device))
     quantize = gr.Dropdown(
         [(WEIGHTS.get(mode, mode), mode) for mode in modes],
         value="",
-        label="Decoder's weights",
+        label="Decoder weights",
         elem_id=f"{name}-quantize",
     )
 

@@ -139,7 +139,7 @@ def _after(row: FileRow, update: object) -> FileRow:
 def rows_html(rows: list[FileRow]) -> str:
     """The table; what is in it came from outside and is escaped."""
     if not rows:
-        return phrases.status_html("No files came; choose some first.", "error")
+        return phrases.status_html("No files yet; choose some first.", "error")
     done = sum(row.state in OVER for row in rows)
     body = "".join(
         f"<tr><th scope='row'>{escape(row.name)}</th><td>{escape(row.text)}</td>"

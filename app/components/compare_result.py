@@ -101,7 +101,7 @@ def build_compare_result(measuring: MeasurementService) -> CompareResult:
         gr.HTML(
             phrases.aside_html(
                 "B's time over A's with its 95 % interval: left of 1, B is faster. The grey band "
-                "is what A against itself gave: a difference inside it is none."
+                "is A against itself: differences inside the band are noise."
             )
         )
         ratios = gr.Plot(label="Ratios", show_label=False, elem_id="compare-ratios")

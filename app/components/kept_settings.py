@@ -46,7 +46,7 @@ def build_link(panel: SettingsPanel) -> None:
     make = gr.Button("Make a link to these settings", size="sm", elem_id="make-link")
     link = gr.Textbox(
         label="Link to these settings",
-        info="Whoever opens it finds the same choices. It holds no recording and no text.",
+        info="Opens the page with the same choices. It holds no recording and no text.",
         interactive=False,
         visible=False,
         buttons=["copy"],

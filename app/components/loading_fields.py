@@ -1,4 +1,4 @@
-"""How a model is loaded: device, number format, int8. Only what this machine can do is offered.
+"""How a model is loaded: device, precision, int8. Only what this machine can do is offered.
 
 In: what :mod:`core.devices` found. Out: three components, wired to each other.
 """
@@ -15,8 +15,8 @@ from core.devices import devices, dtypes, quantisers
 
 AS_STARTED = ""
 NOTE = (
-    "Another choice loads the model anew, which takes its time and its memory. int8 holds the "
-    "language model's weights in a quarter of the space and may change a word."
+    "Another choice loads the model again. int8 holds the language model's weights in a quarter of "
+    "the memory and may change a word."
 )
 INT8 = {"int8": "int8 weights and products", "int8-weight-only": "int8 weights only"}
 
@@ -49,7 +49,7 @@ def build_loading_fields() -> LoadingFields:
     dtype = gr.Dropdown(
         dtype_choices(AS_STARTED),
         value=AS_STARTED,
-        label="Number format",
+        label="Precision",
         info=NOTE,
         elem_id="dtype",
     )

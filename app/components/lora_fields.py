@@ -16,7 +16,7 @@ from app.service.model_summary import ModelSummary
 from app.wording import models, phrases
 
 OWN = ""  # the adapter a checkpoint comes with, or none where it has none
-NOTE = "Counts while LoRA is on."
+NOTE = "Used only when LoRA is on."
 
 
 @dataclass(frozen=True)

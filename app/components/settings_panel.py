@@ -187,7 +187,7 @@ def _decoding_fields() -> tuple[gr.Radio, gr.Slider, gr.Slider, gr.Slider]:
         0.1, 2.0, 0.7, step=0.1, label="Temperature", visible=False, elem_id="temperature"
     )
     longest = gr.Slider(
-        10, MAX_NEW_TOKENS, 200, step=10, label="Longest text, in tokens", elem_id="max-tokens"
+        10, MAX_NEW_TOKENS, 200, step=10, label="Maximum new tokens", elem_id="max-tokens"
     )
     return decoding, beams, heat, longest
 

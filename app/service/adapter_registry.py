@@ -24,7 +24,7 @@ FILES = (CONFIG, WEIGHTS)
 EXPECTED = f"expected {CONFIG} and {WEIGHTS}, or a zip with both"
 LONGEST_NAME = 60
 NONE_CAME = (
-    "no adapter came; type a folder or a repository id, or choose its two files: "
+    "no adapter was given; type a folder or a repository id, or choose its two files: "
     f"{CONFIG} and {WEIGHTS}"
 )
 
@@ -65,7 +65,7 @@ class AdapterRegistry:
             UserError: nothing came, or no adapter of this model; says what came and what to do.
         """
         if bool(source) == bool(files):
-            both = "both a name and files came; give one of them"
+            both = "a name and files were both given; give one of them"
             raise UserError(both if source else NONE_CAME)
         copied = Path(tempfile.mkdtemp(dir=self._root.name)) if files else None
         try:

@@ -52,7 +52,7 @@ class Limits:
         UserError: no name, or a model that is not run here.
         """
         if not name.strip():
-            raise UserError("no model came; choose one, or type a repository id or a folder")
+            raise UserError("no model was chosen; choose one, or type a repository id or a folder")
         if not self.takes(name):
             raise UserError(
                 f"{name.strip()!r} is not run on this public page; choose one from the list, or "
@@ -87,7 +87,7 @@ class Limits:
             UserError: it is missing, unreadable or too long.
         """
         if not recording:
-            raise UserError("no recording came; record something, or choose a file or an example")
+            raise UserError("no recording yet; record something, or choose a file or an example")
         recording = original_path(recording)
         if self.max_audio_s is not None:
             seconds = probe(recording).duration_s

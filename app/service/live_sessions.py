@@ -198,8 +198,8 @@ class LiveSessions:
 def live_settings(settings: Settings) -> Settings:
     """The same request, as live text can run it.
 
-    Passes differ in length, which compiled graphs would be built for one by one; and a word is
-    certain when two passes agree, which dice would prevent.
+    The first compiled pass may build graphs for a minute, in which no text would appear; and a word
+    is final when two passes agree, which sampling would prevent.
     """
     return replace(
         settings,

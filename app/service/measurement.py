@@ -27,7 +27,7 @@ from profiling.runs.store import RunStore
 
 FEWEST, MOST = 1, 50  # blocks
 MEASURING = ":measure"  # added to a session's name: it may measure and read text meanwhile
-SAME = "A and B are set alike; change one of them: engine, LoRA, decoding, weights or model"
+SAME = "A and B are identical; change one of them: engine, LoRA, decoding, weights or model"
 
 
 class MeasurementService:

@@ -34,8 +34,8 @@ LOADING = "loading the model and measuring what this machine can do"
 WARMED_UP, TIMED = 0.2, 0.8  # shares of the bar at which profiling.measure has done this
 LONGEST_S = 120.0  # a clip is run dozens of times
 SAME_HERE = (
-    "A and B come to the same with this model: without a LoRA adapter, for one, there is nothing "
-    "to switch; change another setting"
+    "with this model A and B are identical (without a LoRA adapter there is nothing to switch, for "
+    "example); change another setting"
 )
 
 

@@ -30,10 +30,11 @@ from profiling.trace.memory_events import memory_peaks
 from profiling.trace.trace_tables import trace_tables
 
 SECTIONS = ("Phases", "Timeline", "Operators", "Memory", "Roofline", "Compiling", "Machine")
-MOST_FIGURES = 3  # of one section
-ELSEWHERE = "Recorded elsewhere, on {cpu}: it shows what a recording looks like, not how fast this "
-ELSEWHERE += "machine is. Record one of your own below."
-TRACE_ALONE = "This is a trace without a run: it says where time went, not how much of it there is."
+ELSEWHERE = "Recorded on another machine, {cpu}: an example of a run, not of this machine's speed. "
+ELSEWHERE += "Record one of your own below."
+TRACE_ALONE = (
+    "This is a trace without a run: it shows where time went; its times include the profiler."
+)
 NOT_IN_TRACE = "A trace alone does not hold this; a run recorded under “Record a profile” does."
 NO_TRACE = "This run has no trace: it was stopped early, or recorded with --no-trace."
 NO_ROOFLINE = "This run has no roofline: its recording is cut into several passes, or its weights "

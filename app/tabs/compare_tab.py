@@ -117,13 +117,13 @@ def _build_choice(
     )
     with gr.Accordion("Length of the text", open=False, elem_id="compare-length"):
         tokens = gr.Slider(
-            10, 400, TOKENS, step=10, label="Longest text, in tokens", elem_id="compare-tokens"
+            10, 400, TOKENS, step=10, label="Maximum new tokens", elem_id="compare-tokens"
         )
         fixed = gr.Checkbox(
             False,
-            label="Always write that many tokens",
-            info="Equal work for both where their texts differ in length; the text goes on past "
-            "its end, so only the times mean something.",
+            label="Always generate that many tokens",
+            info="Ignores the end-of-text token, so that both do equal work. The text runs past its "
+            "end: only the times are meaningful.",
             elem_id="compare-fixed",
         )
     return preset, a, b, blocks, tokens, fixed

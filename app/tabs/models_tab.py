@@ -19,7 +19,9 @@ from app.service.service import TranscriptionService
 from app.wording import models, phrases
 from app.wording.model_facts import facts_html
 
-LOADING = "Loading… a model that is not on this machine yet is downloaded first, which takes long."
+LOADING = (
+    "Loading… a model that is not on this machine yet is downloaded first, which takes a while."
+)
 LOADED, UNLOADED, NOT_LOADED = "{} is loaded.", "{} is unloaded.", "{} was not loaded."
 WORK = {"show_progress": "minimal", "api_visibility": "private", **MODEL_EVENT}
 

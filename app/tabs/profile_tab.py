@@ -36,7 +36,7 @@ INTRO = (
 )
 NOTHING = "There is no run yet. Record one below, or drop in a trace."
 READING = "Reading the trace…"
-BUSY = "Something is being timed; the trace is read as soon as that is done, so that it stays true."
+BUSY = "Something is being timed; the trace is read once that is done, so as not to disturb it."
 SAVES = {
     "trace": "Trace, for Perfetto",
     "tables": "Tables (csv)",

@@ -25,16 +25,16 @@ from profiling.statistics.text_agreement import agreement_said
 
 READY = "Choose a recording and what to compare, then press Compare."
 EMPTY = (
-    "Then come both texts with their differences marked, the time of each phase side by side, and "
-    "whether the difference is more than noise."
+    "You then see both texts with their differences marked, the time of each phase side by side, "
+    "and whether the difference is more than noise."
 )
 NOTE = (
-    "Each block runs A, B, and A once more, forwards and backwards, so that whatever slows the "
-    "machine slows all of them. Equal runs (A and A again) show what no difference looks like. "
-    "Six blocks are the fewest that allow a verdict; more make it sharper."
+    "Each block runs A, B, and A again, forwards and backwards, so that whatever slows the machine "
+    "slows all of them. Running A twice shows the noise. A verdict needs at least six blocks; more "
+    "narrow the interval."
 )
 WAITING = "Waiting for the model…"
-STOPPING = "Stopping after this run; the blocks that are done stay."
+STOPPING = "Stopping after this run; finished blocks are kept."
 NOT_BEGUN = "Stopped before it began."
 KEPT = "Both runs, with their traces, are in the list of the Profile tab."
 ENGINES = {"eager": "eager", "compile": "compiled"}

@@ -13,14 +13,14 @@ from app.wording.phrases import clock, seconds, sentence, status_html
 from core.transcription.streaming import MAX_LIVE_S, LiveState
 
 NOTE = (
-    "Press Record and speak. Words in full ink stay; grey ones may still change while you go on. "
+    "Press Record and speak. Dark words are final; grey ones may still change as you go on. "
     "Model, LoRA and language are those of the Transcribe tab; passes are always eager."
 )
 READY = "Ready. Press Record and speak."
 LISTENING = "Listening…"
 LOADING = "Listening; the model is being loaded. Nothing is lost."
 STOPPING = "Finishing the last words…"
-NOTHING = "No speech was heard. Check that the right microphone is chosen, and speak up."
+NOTHING = "No speech was detected. Check that the right microphone is chosen, and speak up."
 FULL = f"Live text ends after {MAX_LIVE_S / 60:.0f} minutes. Stop, and record again to go on."
 PLACEHOLDER = "What you say appears here."
 BEHIND_S = 2.0  # more than this is told
@@ -47,7 +47,7 @@ def _ended(state: LiveState, *, full: bool) -> str:
     if not state.committed:
         return NOTHING
     words = (
-        f"{clock(state.heard_s)} of sound; the text was at most {seconds(state.worst_s)} behind, "
+        f"{clock(state.heard_s)} of audio; the text was at most {seconds(state.worst_s)} behind, "
         "and nothing was dropped."
     )
     return f"{FULL} {words}" if full else words
@@ -78,9 +78,9 @@ def numbers_html(state: LiveState | None) -> str:
         (
             "Real-time factor",
             "–" if state.rtf is None else f"{state.rtf:.2f}",
-            "model time over time heard; below 1 keeps up",
+            "model time / audio length; below 1 keeps up",
         ),
-        ("Passes", str(state.num_passes), "of the model over what was said"),
+        ("Passes", str(state.num_passes), "of the model over the audio"),
     ]
     tiles = "".join(
         f"<div><dt>{name}</dt><dd>{escape(value)}<small>{escape(note)}</small></dd></div>"

@@ -18,10 +18,10 @@ HEADING_HTML = (
 )
 READY = "Ready. Record something, choose a file, or click an example."
 ENCODER_VIEW_NOTE = (
-    "The sound as the model sees it, and the letters its encoder reads on its own, before the "
-    "language model writes. Drawing runs the encoder once more, over the first 12 seconds."
+    "The log-mel features, and the letters that the encoder's CTC head reads before the language "
+    "model decodes. Drawing runs the encoder once more, over the first 12 seconds."
 )
-EDIT_NOTE = "You can correct the text here; downloads take it as it stands."
+EDIT_NOTE = "You can correct the text here; downloads contain your corrections."
 WAITING = "Waiting for the model…"
 STOPPING = "Stopping at the next token…"
 STOPPED_WAITING = "Stopped before it began."
@@ -33,16 +33,14 @@ _DOING = {
     "prefill": "Reading the prompt",
     "decode": "Writing",
 }
-_COMPILING = (
-    "; the first compiled run of a length builds its graphs, which can take a minute or two"
-)
+_COMPILING = "; the first compiled run builds the graphs, which can take a minute or two"
 
 ASK_NOTE = (
     "A second pass over the text alone, with LoRA off: the language model under the speech model."
 )
 ASK_EXAMPLES = (
     "The bundled model knows: repeat, reverse, how many words, write in digits. "
-    "Larger models: anything."
+    "Larger models answer anything."
 )
 TASKS = {
     "transcribe": "Transcribe",
@@ -51,8 +49,8 @@ TASKS = {
 }
 ENGINES = {"eager": "Eager", "compile": "Compiled"}
 ENGINE_NOTE = (
-    "Eager starts at once. Compiled builds graphs on the first run of a length (up to a minute or "
-    "two on a slow machine), then runs faster."
+    "Eager starts at once. Compiled builds its graphs on the first run (up to a minute or two on a "
+    "slow machine), then runs faster, at any length."
 )
 MODEL_NOTE = "Choose one, or type any Hugging Face repository id or a folder on this machine."
 DECODINGS = {
@@ -63,9 +61,9 @@ DECODINGS = {
     "sample": "Sampling",
 }
 DECODING_NOTE = (
-    "Greedy takes the likeliest token each time. Exact drafts give the same text in fewer steps: "
+    "Greedy takes the most likely token each time. Exact drafts give the same text in fewer steps: "
     "the encoder drafts, the language model checks. Fast drafts let likely words pass unchecked, "
-    "which may change some. Beam search weighs several texts; sampling rolls dice."
+    "which may change some. Beam search weighs several texts; sampling picks at random."
 )
 
 

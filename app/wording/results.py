@@ -15,7 +15,7 @@ from core.transcription.clip import STOPPED
 from profiling.figures.phase_bars import with_other
 from profiling.figures.style import PHASE_TITLES, format_ms
 
-UNSURE_BELOW = 0.6  # a word at least this probable is shown without comment
+UNSURE_BELOW = 0.6  # words below this probability are marked
 MOST_UNSURE = 5
 
 
@@ -24,15 +24,15 @@ def headline(outcome: RequestResult) -> str:
     t = outcome.transcript
     spent_s = t.end_to_end_ms / 1000
     if not t.text and t.warnings and STOPPED not in t.warnings:
-        return f"{sentence(t.warnings[0])} Looked at {t.audio_s:.1f} s of sound."
+        return f"{sentence(t.warnings[0])} The recording is {t.audio_s:.1f} s long."
     if STOPPED in t.warnings:
-        return f"Stopped after {seconds(spent_s)}. What was written by then stays."
-    words = f"{t.audio_s:.1f} s of sound became text in {seconds(spent_s)}"
+        return f"Stopped after {seconds(spent_s)}. The text so far is kept."
+    words = f"Transcribed {t.audio_s:.1f} s of audio in {seconds(spent_s)}"
     if t.rtf > 0:
         words += f", {_pace(t.rtf)}"
     if outcome.compile_s > 0:
         words += (
-            f". Of that, {seconds(outcome.compile_s)} built compiled graphs; the next is faster"
+            f". Of that, {seconds(outcome.compile_s)} compiled its graphs; the next run is faster"
         )
     if outcome.load_s >= 0.05:
         words += f". Loading the model took {seconds(outcome.load_s)} before that"
@@ -40,15 +40,21 @@ def headline(outcome: RequestResult) -> str:
 
 
 def _pace(rtf: float) -> str:
-    return (
-        f"{1 / rtf:.1f} times faster than real time" if rtf < 1 else f"{rtf:.1f} times its length"
-    )
+    if rtf < 1:
+        return f"{1 / rtf:.1f}x faster than real time"
+    return f"{rtf:.1f}x slower than real time"
 
 
 def figures(outcome: RequestResult) -> list[tuple[str, str, str]]:
     """(name, value, what it means) of the numbers beside a transcript."""
     t = outcome.transcript
-    rows = [("Real-time factor", f"{t.rtf:.2f}", "time over length; below 1 is faster than speech")]
+    rows = [
+        (
+            "Real-time factor",
+            f"{t.rtf:.2f}",
+            "run time / audio length; below 1 is faster than real time",
+        )
+    ]
     if t.time_to_first_token_ms is not None:
         rows.append(("First token", format_ms(t.time_to_first_token_ms), "after the start"))
     if t.new_tokens_per_s is not None:
@@ -104,5 +110,5 @@ def notes_html(outcome: RequestResult, expected: str) -> str:
 def agreement(expected: str, text: str) -> tuple[str, str]:
     """(kind, sentence) that sets what was heard beside what is known to have been said."""
     if expected.casefold().split() == text.casefold().split():
-        return "right", f"✓ Exactly what was said: “{expected}”"
-    return "aside", f"What was really said: “{expected}”"
+        return "right", f"✓ Same as the reference text: “{expected}”"
+    return "aside", f"Reference text: “{expected}”"
