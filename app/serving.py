@@ -37,15 +37,18 @@ def serve(
     block: bool = True,
     deployment: Deployment | None = None,
 ) -> str:
-    """Start the server; returns its address, at once if ``block`` is False.
+    """Start the server.
 
     Args:
         app: what :func:`app.ui.build_app` made.
         host: address to listen on; None means GRADIO_SERVER_NAME, else this machine only.
         port: None means GRADIO_SERVER_PORT, else the first free one from 7860.
         share: open a public tunnel through gradio.live.
-        block: stay until the server is stopped.
+        block: wait until the server is stopped.
         deployment: limits on uploads, and whether the API is also offered as MCP tools.
+
+    Returns:
+        The server's address.
 
     Raises:
         UserError: MCP was asked for, but what it needs is not installed; the port is taken.
@@ -79,7 +82,7 @@ def serve(
 
 
 def _is_taken(host: str | None, port: int) -> bool:
-    """Whether somebody listens there already."""
+    """Return whether another program listens there."""
     with socket.socket() as caller:
         caller.settimeout(1)
         return (

@@ -27,7 +27,7 @@ GREY = Color(
 
 
 def theme() -> gr.themes.Base:
-    """The app's theme: IBM Plex from Gradio's bundle, blue for what can be done, quiet grounds."""
+    """Build the theme: IBM Plex from Gradio's bundle, blue for what can be done, quiet grounds."""
     base = gr.themes.Base(
         primary_hue=BLUE,
         secondary_hue=BLUE,

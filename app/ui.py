@@ -25,9 +25,12 @@ UPLOADS_KEPT_S = 3600
 
 
 def build_app(service: TranscriptionService, deployment: Deployment | None = None) -> gr.Blocks:
-    """The app around ``service``, ready for :func:`app.serving.serve`.
+    """Build the app around ``service``, ready for :func:`app.serving.serve`.
 
     Uploads and recordings are deleted an hour after they came. A closed page ends its request.
+
+    Returns:
+        The Blocks.
     """
     where = deployment or Deployment(runs=None)
     measuring = MeasurementService(service, ProfileLibrary(where.runs), where.no_timing)

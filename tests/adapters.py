@@ -1,6 +1,6 @@
-"""Adapters of the random checkpoint, added to a studio as the Models tab does.
+"""Adapters of the random checkpoint, added to a service as the Models tab does.
 
-In: a studio whose model is that checkpoint. Out: :func:`write_mine`, :func:`add`, :func:`text`.
+In: a service whose model is that checkpoint. Out: :func:`write_mine`, :func:`add`, :func:`text`.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ def write_mine(parent: Path) -> Path:
 def add(
     service: TranscriptionService, source: Path | str = "", name: str = "", *files: Path
 ) -> str:
-    """Add an adapter to the studio's model; its name."""
+    """Add an adapter to the service's model; its name."""
     return add_adapter(service, service.model, name, str(source), [str(f) for f in files]).name
 
 
 def text(service: TranscriptionService, clip: str, **options: Any) -> str:
-    """What the studio's model makes of a recording."""
+    """What the service's model makes of a recording."""
     settings = Settings(model=service.model, max_new_tokens=TOKENS, **options)
     return service.transcribe(clip, settings).text

@@ -77,7 +77,7 @@ class StubLab:
 
 
 def service_of(loaded: list[str], gate: Event | None = None, **more: Any) -> TranscriptionService:
-    """A studio whose models are stubs; ``loaded`` gets the name of each one loaded."""
+    """A service whose models are stubs; ``loaded`` gets the name of each one loaded."""
 
     def load(name: str, **_: Any) -> StubLab:
         loaded.append(name)

@@ -148,7 +148,7 @@ class TestViewer:
                 viewer.file("me", key, kind)
 
 
-def test_the_page_has_a_place_for_everything_and_hides_the_rest(kept: RunStore) -> None:
+def test_the_page_has_a_slot_for_everything_and_hides_the_rest(kept: RunStore) -> None:
     view = view_of(
         ProfileLibrary(kept.root).chosen("me", "kept:20261122-eager"), max_json_bytes=MAX
     )
@@ -156,7 +156,7 @@ def test_the_page_has_a_place_for_everything_and_hides_the_rest(kept: RunStore) 
         sections = build_sections()
     changes = sections.filled(view)
     assert set(changes) == set(sections.outputs)
-    for name, row in sections.places.items():
+    for name, row in sections.slots.items():
         turns = view.sections[name]
         assert len(turns) <= len(row)
         assert [changes[place]["visible"] for place in row] == [

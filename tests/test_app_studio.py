@@ -89,7 +89,7 @@ class TestTranscriptionService:
         service.begin("a")
         service.leave("a")
         assert not service.stop("a")
-        assert service._jobs == {}
+        assert service._tokens == {}
 
     def test_warming_loads_the_start_model_once_and_survives_its_absence(self) -> None:
         loaded: list[str] = []

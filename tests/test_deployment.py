@@ -90,7 +90,7 @@ class TestLimits:
                 self.public.check_model(other)
             Limits().check_model(other)
 
-    def test_a_studio_never_loads_what_is_not_allowed(self) -> None:
+    def test_a_service_never_loads_what_is_not_allowed(self) -> None:
         loaded: list[str] = []
         service = TranscriptionService(
             loader=lambda name, **_: loaded.append(name), limits=self.public

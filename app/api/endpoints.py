@@ -70,7 +70,7 @@ def build_endpoints(service: TranscriptionService) -> None:
 
 
 def _inputs(service: TranscriptionService) -> list[Any]:
-    """The parameters of ``/transcribe``, in order; labels and infos become its documentation."""
+    """Return the parameters of ``/transcribe`` in order; labels and infos are its documentation."""
     return [
         gr.Audio(type="filepath", label="audio: the recording, any common format"),
         gr.Textbox(service.model, label="model: a catalog name, repository id or folder"),

@@ -65,7 +65,7 @@ def build_measure_endpoints(
 
     # Its name is the tool's of MCP.
     def read_trace(trace: str | None) -> dict[str, Any]:
-        """Tables of a Chrome trace, whoever recorded it; no model is needed."""
+        """Tabulate a Chrome trace, whoever recorded it; no model is needed."""
         with plain_errors(on_page=False):
             if not trace:
                 raise UserError("no trace was sent; send a .json or .json.gz of torch.profiler")
@@ -92,7 +92,7 @@ def build_measure_endpoints(
 
 
 def _told(run: dict[str, Any]) -> dict[str, Any]:
-    """A run as an answer: without its clip's "path", which clients take for a file to fetch."""
+    """Return a run without its clip's "path", which clients take for a file to fetch."""
     workload = run["workload"]
     clip = {key: value for key, value in workload["clip"].items() if key != "path"}
     return {**run, "workload": {**workload, "clip": clip}}

@@ -1,7 +1,7 @@
 """Adapters of a model: what was added to it, one more, one less. Part of the Models tab.
 
-In: a studio, the model that is chosen on the tab. Out: components, wired; :func:`keep_fresh` shows
-what was added wherever a request is set up. An adapter is a folder that ``python -m training
+In: the service, the model that is chosen on the tab. Out: components, wired; :func:`keep_fresh`
+shows what was added wherever a request is set up. An adapter is a folder that ``python -m training
 finetune`` or peft wrote.
 """
 
@@ -120,7 +120,7 @@ def build_adapters(service: TranscriptionService, model: gr.Dropdown, tab: gr.Ta
 
 
 def list_html(service: TranscriptionService, model: str) -> str:
-    """The adapters of a model: name, and where each came from."""
+    """List the adapters of a model: name, and where each came from."""
     added = service.models.adapters.of(plain_name(model))
     if not added:
         return phrases.aside_html(NONE_YET.format(title=service.summary(model).title))

@@ -1,7 +1,7 @@
-"""How one arm of a measurement runs: model, engine, LoRA, decoding, precision, weights.
+"""One arm of a measurement: model, engine, LoRA, decoding, precision, weights.
 
-In: a studio and what this deployment allows. Out: :class:`ArmPanel`, whose ``inputs`` are read by
-:meth:`ArmPanel.read` in the same order.
+In: the service and the deployment. Out: :class:`ArmPanel`, whose ``inputs`` :meth:`ArmPanel.read`
+takes in the same order.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ class ArmPanel:
 
     @property
     def inputs(self) -> list[Any]:
-        """What a handler passes on to :meth:`read`."""
+        """List what a handler passes on to :meth:`read`."""
         which = [self.adapters.lora, self.adapters.adapter]
         return [self.model, self.engine, *which, self.decoding, self.dtype, self.quantize]
 
     @staticmethod
     def read(values: tuple[Any, ...], max_new_tokens: int) -> Settings:
-        """The values of ``inputs``, by name. LoRA on means: where there is an adapter."""
+        """Read the values of ``inputs`` by name. LoRA on means: where there is an adapter."""
         model, engine, lora, adapter, decoding, dtype, quantize = values
         lora, adapter = chosen_adapter(lora, adapter)
         return Settings(
@@ -63,7 +63,7 @@ class ArmPanel:
 
     @staticmethod
     def usual(**values: Any) -> list[Any]:
-        """Values of ``inputs`` but for the model: these, and the usual ones where none is given."""
+        """Return ``inputs`` without the model: ``values``, and defaults for the rest."""
         wanted = {
             "engine": "eager",
             "lora": True,

@@ -98,14 +98,24 @@ def build_batch(service: TranscriptionService, settings: SettingsPanel) -> None:
 
 
 def pack(done: list[Transcript]) -> File:
-    """Everything that is done as one zip."""
+    """Pack everything that is done into one zip."""
     return archive(done) if done else {}
 
 
 def transcribed(
     service: TranscriptionService, session: str, paths: list[str], settings: Settings
 ) -> Iterator[list[FileRow]]:
-    """The rows, whenever one changed. Stop ends the file in hand and leaves out the rest."""
+    """Transcribe the files in order; a stop ends the current one and leaves out the rest.
+
+    Args:
+        service: whose models.
+        session: of the visitor.
+        paths: of the files.
+        settings: of all of them.
+
+    Yields:
+        The rows, whenever one changed.
+    """
     rows = [FileRow(Path(path).name) for path in paths]
     yield rows
     for number, path in enumerate(paths):
@@ -137,7 +147,7 @@ def _after(row: FileRow, update: object) -> FileRow:
 
 
 def rows_html(rows: list[FileRow]) -> str:
-    """The table; what is in it came from outside and is escaped."""
+    """Format the table; file names and texts are escaped."""
     if not rows:
         return phrases.status_html("No files yet; choose some first.", "error")
     done = sum(row.state in OVER for row in rows)

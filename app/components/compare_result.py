@@ -25,8 +25,9 @@ from profiling.statistics.compare import compare
 
 @dataclass(frozen=True)
 class CompareResult:
-    """The components. found holds what is only there once something was measured; pays what is
-    only there once something was compiled.
+    """The components.
+
+    found holds what is only there once something was measured; pays, once something was compiled.
     """
 
     status: gr.HTML
@@ -43,25 +44,25 @@ class CompareResult:
 
     @property
     def outputs(self) -> list[Any]:
-        """Everything the methods below may change."""
+        """List everything the methods below may change."""
         return [
             *(self.status, self.found, self.answer, self.texts, self.phases, self.ratios),
             *(self.pays, self.break_even, self.table, self.kept, self.keys),
         ]
 
     def waiting(self) -> Updates:
-        """A request was made and waits its turn."""
+        """Show that a request waits its turn."""
         return {
             self.status: phrases.status_html(words.WAITING),
             self.found: gr.update(visible=False),
         }
 
     def failed(self, message: str) -> Updates:
-        """A request ended in an error; the message stays until the next one."""
+        """Show why a request failed, until the next one."""
         return {self.status: phrases.status_html(message, "error")}
 
     def shown(self, report: MeasurementUpdate) -> Updates:
-        """What a report changes on the page."""
+        """Show an update of a measurement."""
         if isinstance(report, MeasurementResult):
             return self._finished(report)
         if isinstance(report, MeasurementProgress):

@@ -26,7 +26,7 @@ FETCH_FILE = """(file) => {
 
 
 def build_fetched() -> gr.File:
-    """The component that hands a file to the browser; never on the page."""
+    """Build the hidden component that hands a file to the browser."""
     return gr.File(elem_classes="never-shown", label="Saved file", interactive=False)
 
 

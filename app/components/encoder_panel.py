@@ -1,4 +1,4 @@
-"""What the encoder heard: a picture of the sound as the model sees it, and what it read in it.
+"""The encoder alone: a picture of its log-mel input, and the letters its CTC head reads.
 
 In: the recording and settings of the Transcribe tab. Out: a picture, made when somebody opens the
 panel: it costs a pass of the encoder, which nobody should pay who does not look.

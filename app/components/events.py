@@ -94,7 +94,14 @@ def wire_job(
 def after(
     ran: Dependency, handler: Callable[..., Any], inputs: Sequence[Any] | None, outputs: list[Any]
 ) -> None:
-    """Call ``handler`` when an event has ended, well or not."""
+    """Call a handler when an event has ended, well or not.
+
+    Args:
+        ran: the event.
+        handler: what to call.
+        inputs: components whose values it gets.
+        outputs: components that it changes.
+    """
     # Gradio 6.31 does not call what follows with `then` after an error, though it says so.
     for ended in (ran.then, ran.failure):
         ended(handler, inputs, outputs, **PAGE_EVENT)

@@ -42,7 +42,7 @@ _LINK = f"""(...values) => {{
 
 
 def build_link(panel: SettingsPanel) -> None:
-    """A button that writes the link, inside the current column."""
+    """Build a button that writes the link, inside the current column."""
     make = gr.Button("Make a link to these settings", size="sm", elem_id="make-link")
     link = gr.Textbox(
         label="Link to these settings",
@@ -75,7 +75,7 @@ def keep_settings(app: gr.Blocks, service: TranscriptionService, panel: Settings
 def restored(
     service: TranscriptionService, panel: SettingsPanel, wanted: Mapping[str, Any]
 ) -> Updates:
-    """The panel as it was: every value that this app still offers, and what depends on it."""
+    """Restore every value that this app still offers, and what depends on it."""
     model = _model(service, str(wanted.get("model") or "")[:LONGEST_TEXT])
     summary = service.summary(model)
     values = {"model": model} | accepted(summary, wanted)
@@ -90,7 +90,7 @@ def restored(
 
 
 def accepted(summary: ModelSummary, wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the wanted values that can be chosen for this model on this machine."""
+    """Return those wanted values that can be chosen for this model on this machine."""
     device = str(wanted.get("device") or "")
     known = [value for _, value in device_choices()]
     device = device if device in known else ""
@@ -122,7 +122,7 @@ def accepted(summary: ModelSummary, wanted: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _model(service: TranscriptionService, name: str) -> str:
-    """The model, where it is run here; else the one the app started with."""
+    """Return the model if it is run here, else the one the app started with."""
     try:
         service.limits.check_model(name)
     except UserError:

@@ -62,15 +62,15 @@ def build_loading_fields() -> LoadingFields:
 
 
 def device_choices() -> list[tuple[str, str]]:
-    """(title, value) of the devices here."""
+    """List (title, value) of the devices here."""
     return [("As the app started", AS_STARTED), *((name, name) for name in devices())]
 
 
 def dtype_choices(device: str) -> list[tuple[str, str]]:
-    """(title, value) of the number formats of a device."""
+    """List (title, value) of the dtypes of a device."""
     return [("As the app started", AS_STARTED), *((name, name) for name in dtypes(device))]
 
 
 def int8_choices(device: str) -> list[tuple[str, str]]:
-    """(title, value) of the ways to hold weights in int8 there."""
+    """List (title, value) of the int8 modes of a device."""
     return [("Off", AS_STARTED), *((INT8[name], name) for name in quantisers(device))]

@@ -1,7 +1,7 @@
 """Which adapter a request runs with: LoRA on or off, and which one where several are there.
 
-In: a model's summary. Out: a switch and a choice, the same wherever a request is set up. The choice is
-only there once an adapter was added to the model (:mod:`app.components.adapters_panel`).
+In: a model's summary. Out: a switch and a choice, the same wherever a request is set up. The choice
+is only there once an adapter was added to the model (:mod:`app.components.adapters_panel`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class LoraFields:
 
     @property
     def outputs(self) -> list[Any]:
-        """Everything :meth:`fit` changes."""
+        """List everything :meth:`fit` changes."""
         return [self.lora, self.adapter, *([self.note] if self.note else [])]
 
     def fit(self, summary: ModelSummary, chosen: str | None = OWN) -> Updates:
@@ -54,7 +54,10 @@ def build_lora(
         summary: of the model that is chosen at first.
         prefix: of the ids, such as "a-"; may be empty.
         on: the switch at first.
-        noted: whether to say under them what the switch does.
+        noted: whether a note under them says what the switch does.
+
+    Returns:
+        The components.
     """
     lora = gr.Checkbox(
         on, label="LoRA adapter", visible=has_switch(summary), elem_id=f"{prefix}lora"
@@ -74,16 +77,16 @@ def build_lora(
 
 
 def has_switch(summary: ModelSummary) -> bool:
-    """Whether there may be something to switch."""
+    """Return whether there may be an adapter to switch."""
     return summary.has_adapter is not False or bool(summary.adapters)
 
 
 def adapter_choices(summary: ModelSummary) -> list[tuple[str, str]]:
-    """(title, name) of the adapters of a model, its own first."""
+    """List (title, name) of the adapters of a model, its own first."""
     own = "None: the model as it is" if summary.has_adapter is False else "The model's own"
     return [(own, OWN), *((name, name) for name in summary.adapters)]
 
 
 def chosen_adapter(lora: bool, adapter: str | None) -> tuple[bool | None, str]:
-    """What the fields say of a request: LoRA on (None: where there is one) or off, and which."""
+    """Return LoRA on (None: where there is an adapter) or off, and the adapter's name."""
     return (None, adapter or OWN) if lora else (False, OWN)

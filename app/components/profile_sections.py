@@ -1,7 +1,7 @@
 """The open run on the Profile tab: its head, and a tab for each section.
 
-In: a :class:`app.service.profile_view.ProfileView`. Out: what each component shows, as Gradio updates.
-A section has places for HTML and figures in turn; what a run does not fill is hidden.
+In: a :class:`app.service.profile_view.ProfileView`. Out: what each component shows, as Gradio
+updates. A section has slots for HTML and figures in turn; empty slots are hidden.
 """
 
 from __future__ import annotations
@@ -19,40 +19,40 @@ FIGURES = {"Phases": 3, "Timeline": 1, "Operators": 2, "Memory": 2, "Roofline": 
 
 @dataclass(frozen=True)
 class Sections:
-    """The components. places: section -> HTML, plot, HTML, ..., HTML."""
+    """The components. slots: section -> HTML, plot, HTML, ..., HTML."""
 
     head: gr.HTML
-    places: dict[str, list[gr.HTML | gr.Plot]]
+    slots: dict[str, list[gr.HTML | gr.Plot]]
 
     @property
     def outputs(self) -> list[Any]:
-        """Everything :meth:`filled` changes."""
-        return [self.head, *(place for row in self.places.values() for place in row)]
+        """List everything :meth:`filled` changes."""
+        return [self.head, *(slot for row in self.slots.values() for slot in row)]
 
     def filled(self, view: ProfileView) -> Updates:
-        """The page with this run on it."""
+        """Show this run."""
         changes: Updates = {self.head: view.head}
-        for name, row in self.places.items():
+        for name, row in self.slots.items():
             turns = view.sections[name]
-            for number, place in enumerate(row):
+            for number, slot in enumerate(row):
                 value = turns[number] if number < len(turns) else None
                 there = value is not None and not (isinstance(value, str) and not value)
-                changes[place] = gr.update(value=value, visible=there)
+                changes[slot] = gr.update(value=value, visible=there)
         return changes
 
 
 def build_sections() -> Sections:
     """Lay them out inside the current column."""
     head = gr.HTML(elem_id="profile-head", elem_classes="report")
-    places: dict[str, list[gr.HTML | gr.Plot]] = {}
+    slots: dict[str, list[gr.HTML | gr.Plot]] = {}
     with gr.Tabs(elem_id="profile-sections", overflow_behavior="wrap"):
         for name in SECTIONS:
             with gr.Tab(name, id=f"profile-{name.lower()}"):
-                places[name] = _places(name)
-    return Sections(head, places)
+                slots[name] = _slots(name)
+    return Sections(head, slots)
 
 
-def _places(name: str) -> list[gr.HTML | gr.Plot]:
+def _slots(name: str) -> list[gr.HTML | gr.Plot]:
     row: list[gr.HTML | gr.Plot] = [gr.HTML(elem_classes="report")]
     for number in range(FIGURES.get(name, 0)):
         row.append(

@@ -1,6 +1,6 @@
-"""Record a profile: a recording and settings in, a run on the visitor's shelf out.
+"""Record a profile: a recording and settings in, a run in the visitor's library out.
 
-In: measurements of a studio. Out: components, wired; ``done`` follows a recording that ended well,
+In: the measurement service. Out: components, wired; ``done`` follows a recording that ended well,
 ``keys`` then names its run.
 """
 

@@ -28,13 +28,13 @@ class RecordingField:
     examples: list[Example]
 
     def example(self, number: int) -> tuple[str, str]:
-        """What to play for a press on a button, and what is said in it."""
+        """Return the file of a pressed example, ready to play, and its text."""
         chosen = self.examples[number]
         copied = save_file_to_cache(chosen.path, cache_dir=get_upload_folder())
         return seekable_copy(copied), chosen.text
 
     def fill_from_examples(self) -> None:
-        """A press on an example puts it into the field."""
+        """Put a pressed example into the field."""
         self.chips.click(lambda i: self.example(i)[0], [self.chips], [self.audio], **PAGE_EVENT)
 
 
@@ -44,6 +44,9 @@ def build_recording(prefix: str, offer: str) -> RecordingField:
     Args:
         prefix: of the ids, such as "compare-"; may be empty.
         offer: the words over the examples.
+
+    Returns:
+        The components.
     """
     audio = gr.Audio(
         sources=["upload", "microphone"],

@@ -1,6 +1,6 @@
 """The right side of the Transcribe tab: the text, the status line, the numbers, the chart.
 
-In: updates of a studio. Out: what each component shows, as Gradio updates.
+In: updates of a request. Out: what each component shows, as Gradio updates.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ class ResultPanel:
 
     @property
     def outputs(self) -> list[Any]:
-        """Everything the methods below may change."""
+        """List everything the methods below may change."""
         return [
             *(self.status, self.text, self.words, self.notes, self.cost),
             *(self.numbers, self.chart, self.details, self.made),
         ]
 
     def waiting(self) -> Updates:
-        """A request was made and waits its turn."""
+        """Show that a request waits its turn."""
         return {
             self.status: phrases.status_html(phrases.WAITING),
             self.text: gr.update(value="", interactive=False),
@@ -59,11 +59,11 @@ class ResultPanel:
         }
 
     def failed(self, message: str) -> Updates:
-        """A request ended in an error; the message stays until the next one."""
+        """Show why a request failed, until the next one."""
         return {self.status: phrases.status_html(message, "error")}
 
     def shown(self, update: Update, *, engine: str, expected: str) -> Updates:
-        """What an update changes on the page."""
+        """Show an update of a transcription."""
         if isinstance(update, RequestResult):
             return self._finished(update, expected)
         said = phrases.doing(update, engine=engine)
@@ -118,7 +118,7 @@ def build_result() -> ResultPanel:
 
 
 def _build_downloads(made: gr.State, text: gr.Textbox) -> None:
-    """A button per format; each takes the text as it stands, corrections included."""
+    """Build a button per format; each takes the text as it stands, corrections included."""
     file = gr.JSON(elem_classes="never-shown")
     with gr.Row(elem_id="downloads"):
         for kind in EXPORTERS:

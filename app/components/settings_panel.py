@@ -1,7 +1,7 @@
 """The part of the form that says how to transcribe: model, engine, LoRA, task, decoding.
 
-In: a studio, for what each model can do. Out: :class:`SettingsPanel`, whose ``inputs`` are read by
-:meth:`SettingsPanel.read` in the same order. Only what the chosen model can do is shown.
+In: the service, for what each model can do. Out: :class:`SettingsPanel`, whose ``inputs``
+:meth:`SettingsPanel.read` takes in the same order. Only what the chosen model can do is shown.
 """
 
 from __future__ import annotations
@@ -59,22 +59,22 @@ class SettingsPanel:
 
     @property
     def inputs(self) -> list[Any]:
-        """What a handler passes on to :meth:`read`."""
+        """List what a handler passes on to :meth:`read`."""
         return [self.field(name) for name in FIELDS]
 
     def field(self, name: str) -> Any:
-        """The component of one of :data:`FIELDS`."""
+        """Return the component of one of :data:`FIELDS`."""
         parts = (self.loading, self.adapters, self)
         return next(getattr(part, name) for part in parts if hasattr(part, name))
 
     @property
     def outputs(self) -> list[Any]:
-        """Everything :meth:`fit` may change."""
+        """List everything :meth:`fit` may change."""
         return [*self.inputs, self.summary, self.adapters.note]
 
     @staticmethod
     def read(values: tuple[Any, ...]) -> Settings:
-        """The values of ``inputs``, by name. LoRA on means: where the checkpoint has an adapter."""
+        """Read the values of ``inputs`` by name. LoRA on means: where there is an adapter."""
         model, engine, lora, adapter, task, language, target, words, instruction, *rest = values
         decoding, beams, temperature, max_tokens, device, dtype, quantize = rest
         lora, adapter = chosen_adapter(lora, adapter)
@@ -133,7 +133,7 @@ class SettingsPanel:
         }
 
     def fields_of(self, summary: ModelSummary, task: str) -> dict[Any, bool]:
-        """Which fields a task of this model has."""
+        """Return which fields a task of this model has."""
         spoken = task in ("transcribe", "translate")
         return {
             self.language: spoken and len(summary.languages) > 1,

@@ -15,7 +15,7 @@ from app.wording import models, phrases
 def build_task_fields(
     summary: ModelSummary,
 ) -> tuple[gr.Dropdown, gr.Dropdown, gr.Textbox, gr.Textbox]:
-    """Language, target language, keywords and instruction, inside the current column."""
+    """Build language, target language, keywords and instruction inside the current column."""
     language = gr.Dropdown(
         languages_of(summary),
         value=AUTOMATIC,
@@ -48,15 +48,15 @@ def build_task_fields(
 
 
 def tasks_of(summary: ModelSummary) -> list[tuple[str, str]]:
-    """(title, task) of what the model can do."""
+    """List (title, task) of what the model can do."""
     return [(phrases.TASKS[task], task) for task in summary.tasks]
 
 
 def targets_of(summary: ModelSummary) -> list[tuple[str, str]]:
-    """(title, code) of what the model translates into."""
+    """List (title, code) of what the model translates into."""
     return [(models.language(code), code) for code in summary.target_languages]
 
 
 def languages_of(summary: ModelSummary) -> list[tuple[str, str]]:
-    """(title, code) of what the model hears, after the choice to leave it to the model."""
+    """List (title, code) of the spoken languages, after the choice to detect it."""
     return [("Any", AUTOMATIC), *((models.language(code), code) for code in summary.languages)]

@@ -1,8 +1,8 @@
-"""Adapters that were added to models here, by the name they were given.
+"""Adapters that were added to models, by name.
 
-In: files or a name that somebody typed. Out: :class:`AddedAdapter`, and a model that holds the adapter a
-request names. A model that was unloaded gets its adapters again when it is back; uploaded files are
-copied, because uploads are deleted after an hour, and last as long as the app runs. No Gradio.
+In: uploads, or a folder or repository id. Out: :class:`AddedAdapter`, and a model with the
+adapter that a request names. A model that is loaded again gets its adapters again; uploaded files
+are copied, for uploads are deleted after an hour, and last as long as the app runs. No Gradio.
 """
 
 from __future__ import annotations
@@ -47,22 +47,25 @@ class AdapterRegistry:
         self._lock = Lock()
 
     def of(self, model: str) -> tuple[AddedAdapter, ...]:
-        """Those of one model, in the order they came."""
+        """Return the adapters of one model, in the order they were added."""
         with self._lock:
             return tuple(self._added.get(model, {}).values())
 
     def add(self, lab: Lab, model: str, name: str, source: str, files: list[str]) -> AddedAdapter:
-        """Give a loaded model one more adapter. On the model's thread alone.
+        """Give a loaded model one more adapter. Only on the model's thread.
 
         Args:
             lab: the model.
             model: its name here.
-            name: what requests call the adapter; empty for that of its folder or file.
+            name: of the adapter in requests; empty for that of its folder or file.
             source: a folder or a repository id; empty where files came.
             files: paths of uploads: both files of an adapter, or one zip.
 
+        Returns:
+            What was added.
+
         Raises:
-            UserError: nothing came, or no adapter of this model; says what came and what to do.
+            UserError: nothing was given, or no adapter of this model.
         """
         if bool(source) == bool(files):
             both = "a name and files were both given; give one of them"
@@ -82,10 +85,15 @@ class AdapterRegistry:
         return added
 
     def remove(self, labs: list[Lab], model: str, name: str) -> None:
-        """Forget an adapter, and have every loading of the model forget it. On its thread alone.
+        """Remove an adapter from every loaded copy of the model. Only on its thread.
+
+        Args:
+            labs: the loaded copies.
+            model: its name here.
+            name: of the adapter.
 
         Raises:
-            UserError: there is none of that name.
+            UserError: no adapter of that name.
         """
         self._find(model, name)
         for lab in labs:
@@ -97,10 +105,13 @@ class AdapterRegistry:
             shutil.rmtree(gone.folder, ignore_errors=True)
 
     def fit(self, lab: Lab, model: str, name: str) -> Lab:
-        """``lab``, which now holds the adapter a request names. On the model's thread alone.
+        """Return ``lab`` after adding the adapter a request names. Only on the model's thread.
+
+        Returns:
+            The same Lab.
 
         Raises:
-            UserError: there is none of that name; says which there are.
+            UserError: no adapter of that name; lists those there are.
         """
         if name and name not in lab.adapters.names:
             lab.add_adapter(name, self._find(model, name).folder)
@@ -119,9 +130,10 @@ class AdapterRegistry:
 
 
 def unpacked(files: list[str], folder: Path) -> Path:
-    """Copy an adapter's two files from uploads into ``folder``, which is returned.
+    """Copy an adapter's two files from uploads, out of a zip if need be; nothing else of it.
 
-    Of a zip only these two are unpacked, wherever in it they lie.
+    Returns:
+        ``folder``.
 
     Raises:
         UserError: other files came.
@@ -153,7 +165,7 @@ def _members(archive: zipfile.ZipFile, said: str) -> dict[str, zipfile.ZipInfo]:
 
 
 def _usual(source: str, files: list[str]) -> str:
-    """The name of an adapter that was given none."""
+    """Return the default name of an adapter."""
     if source:
         return Path(source).expanduser().resolve().name
     zipped = [Path(file).stem for file in files if Path(file).suffix.lower() == ".zip"]

@@ -1,7 +1,7 @@
-"""What a measurement was asked for, where it has to be worked out.
+"""Inputs of a measurement that need parsing.
 
-In: a recording that may be one of the examples; settings as a program sends them. Out: what is said
-in it; :class:`app.service.settings.Settings`.
+In: a recording that may be one of the examples; settings as a program sends them. Out: its text;
+:class:`app.service.settings.Settings`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ KNOWN = (
 
 
 def known_text(recording: Path) -> str | None:
-    """What is said in a recording, where it is one of the examples (a page copies them)."""
+    """Return the text of a recording that is one of the examples (a page copies them)."""
     examples = {Path(example.path).name: example for example in read_examples(FOLDER)}
     found = examples.get(recording.name)
     if found is None or Path(found.path).read_bytes() != recording.read_bytes():
@@ -30,10 +30,13 @@ def known_text(recording: Path) -> str | None:
 
 
 def settings_of(model: str, given: str | dict[str, Any]) -> Settings:
-    """Settings from a JSON object of a program's.
+    """Parse settings that a program sent as a JSON object.
+
+    Returns:
+        The settings.
 
     Raises:
-        UserError: not an object, or a name or value that is not known.
+        UserError: not an object, or an unknown name or value.
     """
     try:
         raw = json.loads(given or "{}") if isinstance(given, str) else dict(given)

@@ -1,4 +1,4 @@
-"""Where the app runs and what that allows: from environment variables, read once at the start.
+"""Where the app runs and what that allows, from environment variables read once at the start.
 
 In: the environment. Out: :class:`Deployment`. On a public Space models are those of the catalog
 and what visitors record is theirs alone; on ZeroGPU nothing can be timed or compiled, and
@@ -35,10 +35,10 @@ ZERO_GPU_NO_LIVE = (
 
 @dataclass(frozen=True, kw_only=True)
 class Deployment:
-    """How this app is set up.
+    """Settings of the app.
 
-    public: strangers use it. runs: folder of recorded runs, None where each visitor has only their
-    own. max_audio_s: the longest recording that is taken, None for any length.
+    public: the page is open to anyone. runs: folder of recorded runs, None where each visitor has
+    only their own. max_audio_s: the longest recording that is taken, None for any length.
     """
 
     model: str = "tiny"
@@ -53,30 +53,33 @@ class Deployment:
 
     @property
     def no_live(self) -> str | None:
-        """Why nothing is written while somebody speaks; None where it is."""
+        """Say why there is no live text; None where there is."""
         return ZERO_GPU_NO_LIVE if self.zero_gpu else None
 
     @property
     def max_trace_bytes(self) -> int:
-        """The largest trace that is read, unpacked; reading takes about six times its memory."""
+        """Return the largest trace to read, unpacked; reading takes about six times its memory."""
         return PUBLIC_TRACE_BYTES if self.public else MAX_JSON_BYTES
 
     @property
     def no_compile(self) -> str | None:
-        """Why there is no compiled engine here; None where there is one."""
+        """Say why there is no compiled engine here; None where there is one."""
         return ZERO_GPU_NO_COMPILE if self.zero_gpu else None
 
     @property
     def no_timing(self) -> str | None:
-        """Why nothing is measured here; None where it is."""
+        """Say why nothing is measured here; None where it is."""
         return ZERO_GPU_NO_TIMING if self.zero_gpu else None
 
 
 def read_deployment(environment: Mapping[str, str]) -> Deployment:
-    """The deployment that the variables describe.
+    """Read the deployment that the variables describe.
+
+    Returns:
+        The deployment.
 
     Raises:
-        UserError: a variable has a value that nobody understands; names it.
+        UserError: a variable has an unknown value; names it.
     """
     on_space = bool(environment.get("SPACE_ID"))
     public = _switch(environment, "GSL_PUBLIC", on_space)

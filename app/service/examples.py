@@ -24,7 +24,7 @@ class Example:
 
 
 def read_examples(folder: Path = FOLDER) -> list[Example]:
-    """Examples whose file is there, longest text first: they show most."""
+    """Read the examples whose file is there, longest text first."""
     listing = folder / "transcripts.json"
     if not listing.is_file():
         return []

@@ -1,4 +1,4 @@
-"""What this app takes from whoever uses it: which models, how long a recording, which engine.
+"""Limits of the app: which models, how long a recording, which engine.
 
 In: a request. Out: nothing, or a ``UserError`` that says what is taken instead.
 """
@@ -19,8 +19,10 @@ from core.transcription.options import ENGINES, TranscribeOptions
 
 @dataclass(frozen=True)
 class Limits:
-    """only: names of the models that are run, None for any. no_compile: why there is no compiled
-    engine, None where there is. max_audio_s: the longest recording, None for any length.
+    """Models, engines and lengths that are taken.
+
+    only: names of the models, None for any. no_compile: why there is no compiled engine, None where
+    there is. max_audio_s: the longest recording, None for any length.
     """
 
     only: frozenset[str] | None = None
@@ -29,9 +31,12 @@ class Limits:
 
     @classmethod
     def of(cls, deployment: Deployment) -> Limits:
-        """The limits of a deployment: strangers get the catalog, and the model it starts with.
+        """Return the limits of a deployment: strangers get the catalog and the start model.
 
         On ZeroGPU only the latter: a model must be loaded before the app is launched.
+
+        Returns:
+            The limits.
         """
         first = plain_name(deployment.model)
         known = frozenset([first] if deployment.zero_gpu else [*CATALOG, first])
@@ -40,16 +45,18 @@ class Limits:
 
     @property
     def engines(self) -> tuple[str, ...]:
-        """The engines there are."""
+        """Return the engines there are."""
         return tuple(e for e in ENGINES if e != "compile" or self.no_compile is None)
 
     def takes(self, name: str) -> bool:
-        """Whether a model of this name is run here."""
+        """Return whether a model of this name is run here."""
         return self.only is None or plain_name(name) in self.only
 
     def check_model(self, name: str) -> None:
-        """Raises:
-        UserError: no name, or a model that is not run here.
+        """Check the name of a model.
+
+        Raises:
+            UserError: no name, or a model that is not run here.
         """
         if not name.strip():
             raise UserError("no model was chosen; choose one, or type a repository id or a folder")
@@ -60,8 +67,10 @@ class Limits:
             )
 
     def check_adapters(self) -> None:
-        """Raises:
-        UserError: nobody adds adapters here.
+        """Check that adapters are taken here.
+
+        Raises:
+            UserError: they are not.
         """
         if self.only is not None:
             raise UserError(
@@ -70,8 +79,10 @@ class Limits:
             )
 
     def check(self, settings: Settings) -> None:
-        """Raises:
-        UserError: a model or an engine that is not run here, or an option nobody has.
+        """Check a request's settings.
+
+        Raises:
+            UserError: a model or an engine that is not run here, or an unknown option.
         """
         self.check_model(settings.model)
         if settings.adapter:
@@ -81,7 +92,10 @@ class Limits:
         TranscribeOptions(**settings.options())
 
     def check_recording(self, recording: str | None) -> str:
-        """The path of the recording that was given, if there is one and it is not too long.
+        """Check that there is a recording and that it is not too long.
+
+        Returns:
+            Path of the file that was given.
 
         Raises:
             UserError: it is missing, unreadable or too long.

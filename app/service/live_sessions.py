@@ -1,8 +1,8 @@
-"""Live sessions: who speaks, what is transcribed next, what the page shows. Knows no Gradio.
+"""Live sessions: who speaks, what is transcribed next, what the page shows.
 
-In: blocks of a page's microphone. Out: a :class:`LiveUpdate` in answer to each. The model's thread does
-one step at a time between other requests (:mod:`app.service.worker`); a page that asks waits for
-nothing. A session is known by a token that cannot be guessed, which only its page has.
+In: blocks of a page's microphone. Out: a :class:`LiveUpdate` in answer to each. The model's thread
+does one step at a time between other requests (:mod:`app.service.worker`); no page waits for it.
+A session is known by a token that cannot be guessed, which only its page has. No Gradio.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class LiveUpdate:
 
     @property
     def over(self) -> bool:
-        """Whether nothing more will change."""
+        """Return whether nothing more will change."""
         return self.error is not None or (self.state is not None and self.state.done)
 
 
@@ -56,7 +56,7 @@ class _Session:
     lock: Lock = field(default_factory=Lock)
 
     def take(self, samples: NDArray[Any], rate: int, place: int | None) -> None:
-        """Hand on what is new in a block; one too many ends the recording.
+        """Pass on what is new in a block; one too many ends the recording.
 
         place: of its first sample in the recording, None for the next.
 
@@ -69,9 +69,9 @@ class _Session:
         fresh = samples[known:]
         if len(fresh) and not self.stopping:
             self.taken += len(fresh)
-            self._hand_on(fresh, rate)
+            self._push(fresh, rate)
 
-    def _hand_on(self, samples: NDArray[Any], rate: int) -> None:
+    def _push(self, samples: NDArray[Any], rate: int) -> None:
         if self.live is None:
             self.early.append((samples, rate))
             return
@@ -81,20 +81,20 @@ class _Session:
             self.full = self.stopping = True
 
     def opened(self, lab: Lab) -> Live:
-        """The session's own text, begun when its model is there with what was said meanwhile."""
+        """Return the session's text, begun with the sound that came before its model."""
         with self.lock:
             if self.live is None:
                 self.live = Live(reliable_s=lab.model_info.reliable_s)
                 early, self.early = self.early, []
                 for samples, rate in early:
-                    self._hand_on(samples, rate)
+                    self._push(samples, rate)
             if self.stopping:
                 self.live.end()
             return self.live
 
 
 class LiveSessions:
-    """Everybody who speaks."""
+    """The live recordings of all pages."""
 
     def __init__(self, service: TranscriptionService) -> None:
         self._service = service
@@ -124,10 +124,19 @@ class LiveSessions:
         last: bool,
         place: int | None = None,
     ) -> LiveUpdate:
-        """Take the next block, which may be empty; says what there is to show.
+        """Take the next block of sound, which may be empty.
 
-        A page that got no answer sends the same sound again, with more behind it: ``place`` is
-        that of its first sample, and what came already is not taken twice.
+        A page that got no answer sends the same sound again, with more behind it.
+
+        Args:
+            token: of the recording.
+            samples: [n] of the block.
+            rate: in Hz.
+            last: whether the recording ends with it.
+            place: of its first sample in the recording; None for the next.
+
+        Returns:
+            What there is to show.
 
         Raises:
             UserError: an unknown token, or sound is missing.
@@ -151,7 +160,10 @@ class LiveSessions:
             session.gone = True
 
     def result(self, token: str) -> tuple[RequestResult, NDArray[np.int16]] | None:
-        """What was said, and its recording at 16 kHz; None where nothing was.
+        """Return the transcript and its recording at 16 kHz; None where nothing was said.
+
+        Returns:
+            The result and samples [n].
 
         Raises:
             UserError: an unknown token.
@@ -179,7 +191,7 @@ class LiveSessions:
         self._service.worker.submit(lambda: self._step(session))
 
     def _step(self, session: _Session) -> None:
-        """On the model's thread: one piece of work; the next one waits its turn behind others."""
+        """Do one piece of work on the model's thread; the next waits its turn behind others."""
         more = False
         try:
             lab = self._service.lab(session.settings)
@@ -196,10 +208,13 @@ class LiveSessions:
 
 
 def live_settings(settings: Settings) -> Settings:
-    """The same request, as live text can run it.
+    """Return the same request as live text can run it.
 
     The first compiled pass may build graphs for a minute, in which no text would appear; and a word
     is final when two passes agree, which sampling would prevent.
+
+    Returns:
+        The settings, eager and without sampling.
     """
     return replace(
         settings,

@@ -1,4 +1,4 @@
-"""Timed comparisons and recorded profiles: who may ask, for how much, and what becomes of the runs.
+"""Timed comparisons and recorded profiles: checks, queueing, and where the runs go.
 
 In: a recording and one or two :class:`app.service.settings.Settings`. Out: progress as it is made,
 at last what was measured. What happens on the models' thread is :mod:`app.service.measurement_job`.
@@ -31,7 +31,7 @@ SAME = "A and B are identical; change one of them: engine, LoRA, decoding, weigh
 
 
 class MeasurementService:
-    """Measurements of one studio.
+    """Measurements on the models of a service.
 
     Args:
         service: whose models and whose thread.
@@ -55,52 +55,91 @@ class MeasurementService:
         return self.service.stop(session + MEASURING)
 
     def leave(self, session: str) -> None:
-        """A page was closed: end its measurement, forget what was its own."""
+        """End a closed page's measurement and forget its own runs."""
         self.service.leave(session + MEASURING)
         self.library.forget(session)
 
     def compare(
-        self, session: str, recording: str | None, a: Settings, b: Settings, how: MeasurementOptions
+        self,
+        session: str,
+        recording: str | None,
+        a: Settings,
+        b: Settings,
+        options: MeasurementOptions,
     ) -> Iterator[MeasurementUpdate]:
-        """Time two ways of transcribing one recording against each other; A is the baseline.
+        """Time two ways of transcribing one recording against each other.
+
+        Args:
+            session: of the visitor.
+            recording: its path.
+            a: settings of the baseline.
+            b: settings to compare with it.
+            options: how thoroughly.
+
+        Returns:
+            Progress as it is made, then the result.
 
         Raises:
-            UserError: nothing to compare, or work a model cannot do; says what.
+            UserError: nothing to compare, or work a model cannot do.
         """
         if a == b:
             raise UserError(SAME)
-        return self._measure(session, recording, (a, b), how)
+        return self._measure(session, recording, (a, b), options)
 
     def profile(
-        self, session: str, recording: str | None, settings: Settings, how: MeasurementOptions
+        self, session: str, recording: str | None, settings: Settings, options: MeasurementOptions
     ) -> Iterator[MeasurementUpdate]:
         """Time and trace one way of transcribing a recording.
+
+        Args:
+            session: of the visitor.
+            recording: its path.
+            settings: how it is transcribed.
+            options: how thoroughly.
+
+        Returns:
+            Progress as it is made, then the result.
 
         Raises:
             UserError: as for :meth:`compare`.
         """
-        return self._measure(session, recording, (settings,), how)
+        return self._measure(session, recording, (settings,), options)
 
     def once(
         self,
         recording: str | None,
         settings: tuple[Settings, ...],
-        how: MeasurementOptions,
+        options: MeasurementOptions,
         folder: Path,
     ) -> MeasurementResult:
-        """Measure for a caller without a page; the runs are written below ``folder``.
+        """Measure for a caller without a page.
+
+        Args:
+            recording: its path.
+            settings: one or two.
+            options: how thoroughly.
+            folder: where the runs are written.
+
+        Returns:
+            What was measured.
 
         Raises:
             UserError: as for :meth:`compare`.
+            AssertionError: a measurement ended without a result.
         """
         if len(set(settings)) < len(settings):
             raise UserError(SAME)
-        job = CancelToken()
-        path, blocks = self._checked(recording, settings, how)
-        work = self._work.of(
-            job, path, settings, MeasurementOptions(blocks, how.fixed_length), RunStore(folder), ""
+        token = CancelToken()
+        path, blocks = self._checked(recording, settings, options)
+        work = self._work.work_of(
+            token,
+            path,
+            settings,
+            MeasurementOptions(blocks, options.fixed_length),
+            RunStore(folder),
+            "",
         )
-        for report in self.service.worker.told(job, work):
+        for report in self.service.worker.stream_reports(token, work):
             if isinstance(report, MeasurementResult):
                 return report
         raise AssertionError("a measurement ended without a result")
@@ -110,40 +149,48 @@ class MeasurementService:
         session: str,
         recording: str | None,
         settings: tuple[Settings, ...],
-        how: MeasurementOptions,
+        options: MeasurementOptions,
     ) -> Iterator[MeasurementUpdate]:
-        path, blocks = self._checked(recording, settings, how)
+        path, blocks = self._checked(recording, settings, options)
         store, prefix = self.library.store(session)
-        job = self.service.job_of(session + MEASURING)
+        token = self.service.token_of(session + MEASURING)
         ended = False
         try:
-            work = self._work.of(
-                job, path, settings, MeasurementOptions(blocks, how.fixed_length), store, prefix
+            work = self._work.work_of(
+                token,
+                path,
+                settings,
+                MeasurementOptions(blocks, options.fixed_length),
+                store,
+                prefix,
             )
-            for report in self.service.worker.told(job, work):
+            for report in self.service.worker.stream_reports(token, work):
                 ended = isinstance(report, MeasurementResult)
                 yield report
             if not ended:
                 yield CancelledBeforeStart()
         finally:
-            self.service.forget(session + MEASURING, job)
+            self.service.forget(session + MEASURING, token)
 
     def _checked(
-        self, recording: str | None, settings: tuple[Settings, ...], how: MeasurementOptions
+        self, recording: str | None, settings: tuple[Settings, ...], options: MeasurementOptions
     ) -> tuple[Path, int]:
-        """What can be checked without a model.
+        """Check what can be checked without a model.
+
+        Returns:
+            The recording and the number of blocks.
 
         Raises:
-            UserError: nothing is measured here, no recording, no model, or a setting nobody has.
+            UserError: nothing is measured here, no recording, no model, or an unknown setting.
         """
         if self.refusal is not None:
             raise UserError(self.refusal)
         path = self.service.limits.check_recording(recording)
-        if not FEWEST <= how.blocks <= MOST:
-            raise UserError(f"{how.blocks} blocks came; expected {FEWEST} to {MOST}")
+        if not FEWEST <= options.blocks <= MOST:
+            raise UserError(f"{options.blocks} blocks came; expected {FEWEST} to {MOST}")
         for one in settings:
             self.service.limits.check(one)
             if one.quantize and one.quantize not in quantisers(one.device or None):
                 known = ", ".join(quantisers(one.device or None))
                 raise UserError(f"weights {one.quantize!r} are not known here; expected {known}")
-        return Path(path), int(how.blocks)
+        return Path(path), int(options.blocks)

@@ -1,4 +1,4 @@
-"""One measurement on the models' own thread: load, time, trace, compare, telling how far it is.
+"""One measurement on the models' own thread: load, time, trace, compare.
 
 In: a recording and one or two :class:`app.service.settings.Settings`. Out: progress as it is made,
 at last what was measured. Everything is measured by :mod:`profiling.runs.session`. No Gradio.
@@ -41,7 +41,7 @@ SAME_HERE = (
 
 @dataclass(frozen=True)
 class MeasurementOptions:
-    """How thoroughly. blocks: of two runs an arm; fixed_length: make exactly max_new_tokens."""
+    """How thoroughly to measure. blocks: of two runs an arm; fixed_length: no end of text."""
 
     blocks: int = 10
     fixed_length: bool = False
@@ -59,7 +59,7 @@ class MeasurementStage(Enum):
 
 @dataclass(frozen=True)
 class MeasurementProgress:
-    """Progress. share: 0 to 1; left_s: seconds still to wait, None where nobody can say."""
+    """Progress. share: 0 to 1; left_s: seconds left, None where unknown."""
 
     stage: MeasurementStage
     share: float
@@ -69,7 +69,8 @@ class MeasurementProgress:
 
 @dataclass(frozen=True)
 class MeasurementResult:
-    """The end. keys: of the runs on the visitor's shelf, empty where nothing was kept there;
+    """The last update. keys: of the runs in the visitor's library, empty where none were kept.
+
     comparison: B against A as JSON, None for a single run.
     """
 
@@ -83,8 +84,9 @@ MeasurementUpdate = MeasurementProgress | MeasurementResult | CancelledBeforeSta
 
 
 class MeasurementJob:
-    """Measurements on the models of a studio. quiet: held while something is timed, so that other
-    heavy work can wait.
+    """Measurements on the models of a service.
+
+    quiet: held while something is timed, so that other heavy work waits.
     """
 
     def __init__(self, service: TranscriptionService) -> None:
@@ -92,48 +94,56 @@ class MeasurementJob:
         self._ceilings: dict[tuple[str, str], Ceilings] = {}
         self.quiet = Lock()
 
-    def of(
+    def work_of(
         self,
-        job: CancelToken,
+        token: CancelToken,
         recording: Path,
         settings: tuple[Settings, ...],
-        how: MeasurementOptions,
+        options: MeasurementOptions,
         store: RunStore,
         prefix: str,
     ) -> Callable[[Callable[[MeasurementUpdate], None]], None]:
-        """The work of one job, which tells its progress; the runs go to ``store``.
+        """Prepare the work of one measurement.
 
-        Its keys are the runs' ids with ``prefix``; without a prefix it has none. It raises a
-        UserError that says why, where it cannot be done.
+        Args:
+            token: cancels it.
+            recording: its path.
+            settings: one or two.
+            options: how thoroughly.
+            store: where the runs go.
+            prefix: of the runs' keys; empty where there are none.
+
+        Returns:
+            Work that reports to a function; raises a UserError where it cannot be done.
         """
 
-        def work(tell: Callable[[MeasurementUpdate], None]) -> None:
+        def work(report: Callable[[MeasurementUpdate], None]) -> None:
             clip = _short_clip(recording)
-            tell(MeasurementProgress(MeasurementStage.LOADING, 0.0, LOADING, None))
+            report(MeasurementProgress(MeasurementStage.LOADING, 0.0, LOADING, None))
             labs = [self._service.lab(one) for one in settings]
-            plans = _plans(labs, clip, settings, how)
+            plans = _plans(labs, clip, settings, options)
             reference = known_text(recording)
             with self.quiet:
                 plan = Plan(
-                    blocks=how.blocks, reference=reference, ceilings=self._top(labs[0], plans),
+                    blocks=options.blocks, reference=reference, ceilings=self._top(labs[0], plans),
                     keep=True,
                 )  # fmt: skip
-                ids, stopped = self._run(job, labs, plans, store, plan, tell)
+                ids, stopped = self._run(token, labs, plans, store, plan, report)
             runs = tuple(store.read(one) for one in ids)
             found = compare(*runs, reference=reference).to_json() if len(runs) == 2 else None
             keys = tuple(prefix + one for one in ids) if prefix else ()
-            tell(MeasurementResult(keys, runs, found, stopped))
+            report(MeasurementResult(keys, runs, found, stopped))
 
         return work
 
     def _run(
         self,
-        job: CancelToken,
+        token: CancelToken,
         labs: list[Lab],
         plans: list[Workload],
         store: RunStore,
         plan: Plan,
-        tell: Callable[[MeasurementUpdate], None],
+        report: Callable[[MeasurementUpdate], None],
     ) -> tuple[list[str], bool]:
         timed_from: list[float] = []
 
@@ -142,18 +152,18 @@ class MeasurementJob:
             stage = _stage(share, plans)
             if stage is MeasurementStage.TIMING and not timed_from:
                 timed_from.append(now)
-            tell(MeasurementProgress(stage, share, text, _left_s(share, timed_from, now)))
+            report(MeasurementProgress(stage, share, text, _left_s(share, timed_from, now)))
 
         try:
-            ids = measure(labs, plans, store, plan, progress=progress, cancelled=job.cancelled)
+            ids = measure(labs, plans, store, plan, progress=progress, cancelled=token.cancelled)
         except Cancelled:
             raise UserError(
                 "stopped before one block of runs was done; there is nothing to show yet"
             ) from None
-        return ids, job.cancelled()
+        return ids, token.cancelled()
 
     def _top(self, lab: Lab, plans: list[Workload]) -> Ceilings:
-        """What the machine can do at most, measured once for each device and number format."""
+        """Return the machine's peaks, measured once for each device and dtype."""
         dtypes = tuple(dict.fromkeys(plan.dtype for plan in plans))
         key = (str(lab.device), ",".join(dtypes))
         if key not in self._ceilings:
@@ -162,8 +172,13 @@ class MeasurementJob:
 
 
 def _short_clip(recording: Path) -> ClipInfo:
-    """Raises:
-    UserError: it is too long to be run dozens of times.
+    """Read how long a recording is.
+
+    Returns:
+        The clip.
+
+    Raises:
+        UserError: it is too long to be run dozens of times.
     """
     clip = ClipInfo.of(recording)
     if clip.seconds > LONGEST_S:
@@ -175,9 +190,12 @@ def _short_clip(recording: Path) -> ClipInfo:
 
 
 def _plans(
-    labs: list[Lab], clip: ClipInfo, settings: tuple[Settings, ...], how: MeasurementOptions
+    labs: list[Lab], clip: ClipInfo, settings: tuple[Settings, ...], options: MeasurementOptions
 ) -> list[Workload]:
-    """What each of the settings means on its model.
+    """Return what each of the settings means on its model.
+
+    Returns:
+        One workload for each.
 
     Raises:
         UserError: two of them mean the same.
@@ -192,7 +210,7 @@ def _plans(
             adapter=one.adapter or None,
             decoding=one.decoding,
             max_new_tokens=int(one.max_new_tokens),
-            ignore_eos=how.fixed_length,
+            ignore_eos=options.fixed_length,
         )
         for lab, one in zip(labs, settings, strict=True)
     ]
@@ -202,7 +220,7 @@ def _plans(
 
 
 def _model_name(name: str) -> str:
-    """The name as it is kept in a run; of a folder the last part: runs are passed on."""
+    """Return the name as a run keeps it; of a folder only the last part, for runs are passed on."""
     return Path(name).name if Path(name).is_dir() else name
 
 
@@ -216,7 +234,7 @@ def _stage(share: float, plans: list[Workload]) -> MeasurementStage:
 
 
 def _left_s(share: float, timed_from: list[float], now: float) -> float | None:
-    """Seconds to the end at the pace of the timed runs; tracing is guessed to go on like them."""
+    """Estimate the seconds left at the pace of the timed runs, tracing included."""
     done = share - WARMED_UP  # warming up is of no steady length
     if not timed_from or done <= 0.02:
         return None

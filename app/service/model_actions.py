@@ -1,6 +1,6 @@
 """Load, unload and look into a model by hand, add adapters to it: what the Models tab offers.
 
-In: a studio and a model's name. Out: summaries and facts; every step waits its turn on the models'
+In: the service and a model's name. Out: summaries and facts; each runs in its turn on the models'
 thread.
 """
 
@@ -22,66 +22,77 @@ T = TypeVar("T")
 
 
 def load_model(service: TranscriptionService, name: str) -> ModelSummary:
-    """Load a model now; its summary.
+    """Load a model now.
+
+    Returns:
+        Its summary.
 
     Raises:
         UserError: it is not run here, or cannot be loaded.
     """
-    return _asked(service, name, lambda lab: service.summary(name))
+    return _with_lab(service, name, lambda lab: service.summary(name))
 
 
 def inspect_model(service: TranscriptionService, name: str) -> dict[str, Any]:
-    """What a model is made of, as JSON types; loads it if need be. Says nothing of folders.
+    """Describe what a model is made of, loading it if need be; leaves out its folder.
+
+    Returns:
+        JSON types.
 
     Raises:
         UserError: it is not run here, or cannot be loaded.
     """
-    facts = _asked(service, name, inspect)
+    facts = _with_lab(service, name, inspect)
     return {key: value for key, value in facts.items() if key != "folder"}
 
 
 def unload_model(service: TranscriptionService, name: str) -> bool:
-    """Let a model go once the work in hand is done; whether it was loaded."""
+    """Unload a model once the current work is done; returns whether it was loaded."""
     return _in_turn(service, lambda: service.models.unload(name))
 
 
 def add_adapter(
     service: TranscriptionService, model: str, name: str, source: str, files: list[str]
 ) -> AddedAdapter:
-    """Give a model one more adapter, the model loaded if need be.
+    """Give a model one more adapter, loading the model if need be.
 
     Args:
         service: whose model.
         model: its name.
-        name: what requests call the adapter; empty for that of its folder or file.
+        name: of the adapter in requests; empty for that of its folder or file.
         source: a folder or a repository id; empty where files came.
         files: paths of uploads: both files of an adapter, or one zip.
 
+    Returns:
+        What was added.
+
     Raises:
-        UserError: not taken here, or no adapter of this model; says what came and what to do.
+        UserError: not taken here, nothing was given, or no adapter of this model.
     """
     service.limits.check_adapters()
-    book, key = service.models.adapters, plain_name(model)
-    return _asked(service, model, lambda lab: book.add(lab, key, name, source.strip(), files))
+    registry, key = service.models.adapters, plain_name(model)
+    return _with_lab(
+        service, model, lambda lab: registry.add(lab, key, name, source.strip(), files)
+    )
 
 
 def remove_adapter(service: TranscriptionService, model: str, name: str) -> None:
-    """Forget an adapter that was added to a model.
+    """Remove an adapter that was added to a model.
 
     Raises:
-        UserError: there is none of that name.
+        UserError: no adapter of that name.
     """
     models, key = service.models, plain_name(model)
     _in_turn(service, lambda: models.adapters.remove(models.loaded(key), key, name))
 
 
-def _asked(service: TranscriptionService, name: str, look: Callable[[Lab], T]) -> T:
+def _with_lab(service: TranscriptionService, name: str, look: Callable[[Lab], T]) -> T:
     service.limits.check_model(name)
     return _in_turn(service, lambda: look(service.lab(Settings(model=name))))
 
 
 def _in_turn(service: TranscriptionService, ask: Callable[[], T]) -> T:
-    """The answer of ``ask``, run on the models' thread when its turn comes."""
+    """Return the result of ``ask``, run on the models' thread in its turn."""
 
     def once() -> Iterator[T]:
         yield ask()

@@ -25,7 +25,7 @@ Loader = Callable[..., Lab]
 
 @dataclass(frozen=True)
 class ModelKey:
-    """One loading of a model: the same name on another device is another one."""
+    """Key of a loaded model: the same name on another device is another model."""
 
     name: str
     device: str | None
@@ -34,7 +34,7 @@ class ModelKey:
 
 
 class ModelCache:
-    """What is in memory. start: the model that always stays, once loaded; adapters: those added."""
+    """Models in memory. start: the one that stays once loaded; adapters: those added."""
 
     def __init__(
         self, start: str, device: str | None, dtype: str | None, loader: Loader = load
@@ -46,7 +46,7 @@ class ModelCache:
         self._lock = Lock()  # guards the dict; never held while a model loads
 
     def wanted(self, settings: Settings) -> ModelKey:
-        """What a request wants loaded, with the app's own device and dtype where it has none."""
+        """Return what a request needs loaded, with the app's device and dtype by default."""
         return ModelKey(
             plain_name(settings.model),
             settings.device or self._device,
@@ -55,30 +55,30 @@ class ModelCache:
         )
 
     def holds(self, wanted: ModelKey) -> bool:
-        """Whether it is in memory."""
+        """Return whether it is in memory."""
         with self._lock:
             return wanted in self._labs
 
     def summaries(self) -> list[ModelSummary]:
-        """The start model, the catalog, and whatever else is loaded."""
+        """List the start model, the catalog, and whatever else is loaded."""
         with self._lock:
             loaded = [wanted.name for wanted in self._labs]
         return [self.summary(name) for name in dict.fromkeys([self.start.name, *CATALOG, *loaded])]
 
     def summary(self, name: str) -> ModelSummary:
-        """What is known of one model, as it was loaded last; loads nothing."""
+        """Describe one model, as it was loaded last; loads nothing."""
         key = plain_name(name)
         labs = self.loaded(key)
         summary = summary_of_lab(key, labs[-1]) if labs else summary_of_name(key)
         return replace(summary, adapters=tuple(one.name for one in self.adapters.of(key)))
 
     def loaded(self, name: str) -> list[Lab]:
-        """Every loading of one model that is in memory."""
+        """Return every loaded copy of one model."""
         with self._lock:
             return [lab for wanted, lab in self._labs.items() if wanted.name == plain_name(name)]
 
     def unload(self, name: str) -> bool:
-        """Let every loading of a model go; whether there was one. On the model's thread alone."""
+        """Unload every copy of a model on its thread; returns whether there was one."""
         with self._lock:
             going = [wanted for wanted in self._labs if wanted.name == plain_name(name)]
             for wanted in going:
@@ -87,7 +87,7 @@ class ModelCache:
         return bool(going)
 
     def lab(self, wanted: ModelKey) -> Lab:
-        """The model. Room is made first: two large models may not fit at once."""
+        """Return the model, loaded if need be; others go first, for two may not fit at once."""
         with self._lock:
             lab = self._labs.get(wanted)
             going = [] if lab is not None or wanted == self.start else list(self._labs)
@@ -106,6 +106,6 @@ class ModelCache:
 
 
 def plain_name(name: str) -> str:
-    """One name for each model: the catalog's, where a source or a name with spaces came."""
+    """Return one name for each model: the catalog's for a source or a name with spaces."""
     model_info = lookup(name.strip())
     return name.strip() if model_info is None else model_info.name

@@ -1,4 +1,4 @@
-"""What the page knows of a model before and after it is loaded.
+"""A model's description, before and after it is loaded.
 
 In: a name, the catalog, a loaded Lab. Out: :class:`ModelSummary`, plain values that any thread may
 read. Before an unknown checkpoint is loaded nothing is promised for it: its summary says so.
@@ -43,12 +43,12 @@ class ModelSummary:
     adapters: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON object of the API name ``/models``."""
+        """Return the JSON object of the API name ``/models``."""
         return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
 
 
 def summary_of_name(name: str) -> ModelSummary:
-    """The summary of a model that is not loaded: from the catalog, or one that promises nothing."""
+    """Describe a model that is not loaded: from the catalog, or promising nothing."""
     model_info = lookup(name)
     if model_info is not None:
         # A text mode is what the 3.x models have, whose base is kept whole under an adapter.
@@ -73,7 +73,7 @@ def summary_of_name(name: str) -> ModelSummary:
 
 
 def summary_of_lab(name: str, lab: Lab) -> ModelSummary:
-    """The summary of a loaded model."""
+    """Describe a loaded model."""
     return _card(
         name,
         lab.model_info,
@@ -107,7 +107,7 @@ def _card(
 
 
 def stored_bytes(folder: Path) -> int | None:
-    """Bytes of the safetensors files in ``folder``; None where there are none."""
+    """Sum the bytes of the safetensors files in ``folder``; None where there are none."""
     if not folder.is_dir():
         return None
     return sum(file.stat().st_size for file in folder.glob("*.safetensors")) or None

@@ -1,7 +1,7 @@
 """The runs a visitor may look at: the one that came with the app, this machine's, and their own.
 
-In: a session's name, files they drop in. Out: entries to choose from, and what is behind one. Knows
-nothing of Gradio. What a visitor brings or, on a public page, records is seen by nobody else and
+In: a session's name, files they drop in. Out: entries to choose from, and what is behind one. No
+Gradio. What a visitor brings or, on a public page, records is seen by nobody else and
 deleted when they leave.
 
 A key is "shipped:ID", "kept:ID", "own:ID" for a run, or "trace:NUMBER" for a trace without one.
@@ -28,7 +28,7 @@ NOT_THERE = "there is no such run any more; choose another one from the list"
 
 @dataclass(frozen=True)
 class ProfileChoice:
-    """One entry of the list. title: what it is, for people."""
+    """One entry of the list. title: what the list shows."""
 
     key: str
     title: str
@@ -36,8 +36,9 @@ class ProfileChoice:
 
 @dataclass(frozen=True)
 class SelectedProfile:
-    """What is behind a key. run: its ``run.json``, None for a trace alone; elsewhere: recorded on
-    another machine than this one.
+    """The run or trace behind a key.
+
+    run: its ``run.json``, None for a trace alone. elsewhere: recorded on another machine.
     """
 
     key: str
@@ -63,7 +64,7 @@ class ProfileLibrary:
         self._lock = Lock()
 
     def choices(self, session: str) -> list[ProfileChoice]:
-        """Everything this visitor may look at: the newest of their own first."""
+        """List everything this visitor may look at: the newest of their own first."""
         own = self._own(session)
         found = [ProfileChoice(f"own:{e.id}", _title(e)) for e in own.entries() if e.broken is None]
         found += [ProfileChoice(f"trace:{f.name}", f.name[4:]) for f in reversed(_traces(own.root))]
@@ -77,14 +78,17 @@ class ProfileLibrary:
         ]
 
     def store(self, session: str) -> tuple[RunStore, str]:
-        """Where a visitor's new runs go, and what their keys begin with."""
+        """Return where a visitor's new runs go, and the prefix of their keys."""
         if self._kept is not None:
             return self._kept, "kept:"
         self._make_room(session)
         return self._own(session), "own:"
 
     def chosen(self, session: str, key: str) -> SelectedProfile:
-        """What is behind a key.
+        """Find what is behind a key.
+
+        Returns:
+            The run or trace.
 
         Raises:
             RunError: nothing of this visitor's.
@@ -104,7 +108,10 @@ class ProfileLibrary:
         return SelectedProfile(key, title, run, store.trace_path(name), elsewhere=kind == "shipped")
 
     def zip_of(self, session: str, key: str) -> bytes:
-        """A run as the archive that :meth:`add` takes back.
+        """Pack a run as the archive that :meth:`add` takes back.
+
+        Returns:
+            The zip.
 
         Raises:
             RunError: no such run, or a trace without one.
@@ -117,9 +124,12 @@ class ProfileLibrary:
         return store.export_zip(name)
 
     def add(self, session: str, file: Path) -> str:
-        """Take in a file that a visitor brought: the zip of a run, or a trace; returns its key.
+        """Take in a file that a visitor brought: the zip of a run, or a trace.
 
         A trace is only copied here; reading it says whether it is one.
+
+        Returns:
+            Its key.
 
         Raises:
             RunError: an archive, but not of a run.
@@ -138,7 +148,7 @@ class ProfileLibrary:
         return f"trace:{target.name}"
 
     def scratch(self, session: str) -> Path:
-        """A folder for files that a visitor saves; goes with everything else of theirs."""
+        """Return a folder for a visitor's saved files; deleted when they leave."""
         folder = self._own(session).root / ".saved"
         folder.mkdir(parents=True, exist_ok=True)
         return folder
@@ -179,7 +189,7 @@ class ProfileLibrary:
 
 
 def _traces(root: Path) -> list[Path]:
-    """Traces without a run, the oldest first: "003-name.json.gz"."""
+    """List traces without a run, the oldest first: "003-name.json.gz"."""
     return sorted(f for f in root.glob("[0-9][0-9][0-9]-*") if f.is_file())
 
 
@@ -188,6 +198,6 @@ def _whole(entry: RunEntry) -> bool:
 
 
 def _title(entry: RunEntry) -> str:
-    """A run in the list: when, and what."""
+    """Return the title of a run in the list, with its date."""
     day = entry.created[:16].replace("T", " ")
     return f"{entry.title}, {day}" if day else entry.title

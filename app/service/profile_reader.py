@@ -1,7 +1,7 @@
 """Views of runs for many visitors: read when nothing is being timed, the common ones kept.
 
 In: a session's name and a key of :class:`app.service.profile_library.ProfileLibrary`. Out: a run
-laid open, and files to save. Knows nothing of Gradio.
+laid open, and files to save. No Gradio.
 """
 
 from __future__ import annotations
@@ -38,15 +38,18 @@ class ProfileReader:
 
     @property
     def busy(self) -> bool:
-        """Whether something is being timed, so that reading waits."""
+        """Return whether something is being timed, so that reading waits."""
         return self._quiet.locked()
 
     def view(self, session: str, key: str) -> ProfileView:
         """Read a run or a trace and lay it out.
 
+        Returns:
+            What is shown of it.
+
         Raises:
             RunError: nothing of this visitor's.
-            TraceError: a trace that cannot be read; one that was brought is discarded.
+            TraceError: an unreadable trace; one that was brought is discarded.
         """
         if key in self._views:
             return self._views[key]
@@ -64,7 +67,10 @@ class ProfileReader:
         return view
 
     def file(self, session: str, key: str, kind: str) -> tuple[str, bytes]:
-        """(name, bytes) of one of :data:`FILES`.
+        """Make one of :data:`FILES`.
+
+        Returns:
+            Its name and bytes.
 
         Raises:
             UserError: there is no such file of this run.

@@ -1,8 +1,8 @@
 """A run, or a trace without one -> everything the Profile tab shows of it. No Gradio, no torch.
 
-In: a run as its JSON states it, its trace, or one of them. Out: :class:`ProfileView`: a few lines of
-HTML, and sections of HTML and figures in turn. What is in them is :mod:`profiling.report.sections`'
-business, so the page and the report say the same.
+In: a run as its JSON states it, its trace, or one of them. Out: :class:`ProfileView`: a few lines
+of HTML, and sections of HTML and figures in turn. :mod:`profiling.report.sections` fills them, so
+the page and the report say the same.
 """
 
 from __future__ import annotations
@@ -53,14 +53,15 @@ class CollectedPage(Page):
         self.parts.clear()
 
     def done(self) -> list[str | go.Figure]:
-        """HTML, figure, HTML, ... and HTML at the end."""
+        """Return HTML, figure, HTML, ... and HTML at the end."""
         return [*self.turns, "".join(self.parts)]
 
 
 @dataclass(frozen=True)
 class ProfileView:
-    """What is shown. head: title, when, warnings, numbers, text. sections: name -> HTML, figure,
-    HTML, ..., HTML.
+    """Contents of the tab. head: title, date, warnings, numbers, text.
+
+    sections: name -> HTML, figure, HTML, ..., HTML.
     """
 
     key: str
@@ -72,6 +73,9 @@ class ProfileView:
 
 def view_of(chosen: SelectedProfile, *, max_json_bytes: int) -> ProfileView:
     """Read what is behind an entry and lay it out.
+
+    Returns:
+        What is shown of it.
 
     Raises:
         TraceError: the trace cannot be read.
@@ -132,7 +136,7 @@ def _of_events(
 
 
 def _head(chosen: SelectedProfile, trace: Trace | None) -> str:
-    """Title, when and where, warnings, the numbers, the text."""
+    """Format title, date and machine, warnings, the numbers, the text."""
     page = Page("", {})
     if chosen.run is None:
         page.parts.append(f"<h2>{escape(chosen.title)}</h2>")
@@ -153,7 +157,10 @@ def _head(chosen: SelectedProfile, trace: Trace | None) -> str:
 
 
 def trace_file(chosen: SelectedProfile) -> tuple[str, bytes]:
-    """(name, bytes) of the trace as it was recorded; Perfetto opens it.
+    """Read the trace as it was recorded; Perfetto opens it.
+
+    Returns:
+        Name and bytes.
 
     Raises:
         UserError: there is none.
@@ -165,7 +172,10 @@ def trace_file(chosen: SelectedProfile) -> tuple[str, bytes]:
 
 
 def tables_file(chosen: SelectedProfile, *, max_json_bytes: int) -> tuple[str, bytes]:
-    """(name, bytes) of a zip with every table of the trace as csv.
+    """Pack every table of the trace as csv.
+
+    Returns:
+        Name and bytes of a zip.
 
     Raises:
         UserError: there is no trace, or it cannot be read.
@@ -181,7 +191,10 @@ def tables_file(chosen: SelectedProfile, *, max_json_bytes: int) -> tuple[str, b
 
 
 def report_file(chosen: SelectedProfile, *, max_json_bytes: int) -> tuple[str, bytes]:
-    """(name, bytes) of the report: one HTML page that needs nothing else.
+    """Render the report: one HTML page that needs nothing else.
+
+    Returns:
+        Name and bytes.
 
     Raises:
         UserError: a trace without a run, or one that cannot be read.

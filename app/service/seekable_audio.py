@@ -22,9 +22,12 @@ BLOCK_FRAMES = 1 << 18
 
 
 def seekable_copy(path: str) -> str:
-    """The file to play in place of this one; itself where a browser can seek in it.
+    """Return the file to play in place of this one; itself where a browser can seek in it.
 
     A file that cannot be read is left to the request that reads it, which then says why.
+
+    Returns:
+        Path of a file that a browser can play.
     """
     source = Path(path)
     if source.suffix.lower() not in UNSEEKABLE:
@@ -40,7 +43,7 @@ def seekable_copy(path: str) -> str:
 
 
 def original_path(path: str) -> str:
-    """The file that was given, of one that is played in its place; any other path as it is."""
+    """Return the given file of one that is played in its place; any other path as it is."""
     played = Path(path)
     source = played.with_suffix("")
     made_here = played.suffix == PLAYED and source.suffix.lower() in UNSEEKABLE

@@ -1,8 +1,8 @@
-"""The only owner of loaded models and of the jobs that run on them. Knows nothing of Gradio.
+"""The only owner of loaded models and of the jobs that run on them. No Gradio.
 
 In: a session's name, a recording, :class:`app.service.settings.Settings`. Out: updates as they
 happen. All model work runs on one thread (:mod:`app.service.worker`), in the order it was asked
-for. What is loaded is :mod:`app.service.model_cache`'s business; a transcription outlives its page
+for. :mod:`app.service.model_cache` loads them; a transcription outlives its page
 for a while (:mod:`app.service.transcription_jobs`).
 """
 
@@ -38,7 +38,7 @@ class TranscriptionService:
         dtype: of the weights; None takes what suits the device.
         loader: ``core.load``, or a stand-in with its signature.
         grace_s: how long a transcription goes on after its page was closed.
-        limits: what is taken of whoever uses the app.
+        limits: which models, recordings and engines are taken.
         borrow: ``spaces.GPU`` where the GPU is lent by the call; the start model is loaded then.
     """
 
@@ -58,18 +58,18 @@ class TranscriptionService:
         self.models = ModelCache(model, device, dtype, loader)
         self.worker = Worker()
         self._grace_s = grace_s
-        self._runs = JobRegistry()
-        self._jobs: dict[str, CancelToken] = {}
+        self._jobs = JobRegistry()
+        self._tokens: dict[str, CancelToken] = {}
         self._lock = Lock()  # guards the dict; never held while a model works
         lent = None if borrow is None else LentGpu(self.models, borrow)
         self._work = ModelWork(self.models, self.limits, lent)
 
     def summaries(self) -> list[ModelSummary]:
-        """The start model, the catalog, and whatever else is loaded, as far as it is run here."""
+        """List the start model, the catalog, and other loaded models, if they are run here."""
         return [summary for summary in self.models.summaries() if self.limits.takes(summary.name)]
 
     def summary(self, name: str) -> ModelSummary:
-        """What is known of one model; loads nothing."""
+        """Describe one model; loads nothing."""
         return self.models.summary(name)
 
     def warm(self) -> None:
@@ -88,114 +88,135 @@ class TranscriptionService:
         It takes the place of the session's request before it, which is stopped.
         """
         with self._lock:
-            before, self._jobs[session] = self._jobs.get(session), CancelToken()
+            before, self._tokens[session] = self._tokens.get(session), CancelToken()
         if before is not None:
             before.cancel()
 
     def stop(self, session: str) -> bool:
-        """End the session's requests at their next token; whether there were any."""
+        """End the session's requests at their next token; returns whether there were any."""
         with self._lock:
-            jobs = [self._jobs[key] for key in (session, session + ASKING) if key in self._jobs]
-        for job in jobs:
-            job.cancel()
-        return bool(jobs)
+            tokens = [
+                self._tokens[key] for key in (session, session + ASKING) if key in self._tokens
+            ]
+        for token in tokens:
+            token.cancel()
+        return bool(tokens)
 
     def leave(self, session: str) -> None:
-        """A page was closed: forget it. Its transcription waits a while for it to come back."""
+        """Forget a closed page. Its transcription waits a while for it to come back."""
         with self._lock:
-            jobs = [self._jobs.pop(key, None) for key in (session, session + ASKING)]
-        for job in jobs:
-            run = None if job is None else self._runs.of(job)
-            if run is not None:
-                run.leave(session)
-            elif job is not None:
-                job.cancel()
+            tokens = [self._tokens.pop(key, None) for key in (session, session + ASKING)]
+        for token in tokens:
+            job = None if token is None else self._jobs.of(token)
+            if job is not None:
+                job.leave(session)
+            elif token is not None:
+                token.cancel()
 
     def start(self, session: str, recording: str | None, settings: Settings) -> TranscriptionJob:
-        """Begin a transcription for a session; :meth:`watch` has its updates.
+        """Begin a transcription for a session.
+
+        Returns:
+            The job, for :meth:`watch`.
 
         Raises:
-            UserError: no recording, no model, or an option nobody has; says why.
+            UserError: no recording, no model, or an unknown option.
         """
-        job = self.job_of(session)
-        run = TranscriptionJob(job, grace_s=self._grace_s)
+        token = self.token_of(session)
+        job = TranscriptionJob(token, grace_s=self._grace_s)
         try:
-            work = self._transcription(run.cancelled, recording, settings)
+            work = self._transcription(job.cancelled, recording, settings)
         except Exception:
-            self.forget(session, job)
+            self.forget(session, token)
             raise
-        run.join(session)
-        self._runs.add(run)
-        self.worker.submit(lambda: run.fill(work))
-        return run
+        job.join(session)
+        self._jobs.add(job)
+        self.worker.submit(lambda: job.fill(work))
+        return job
 
-    def resume(self, session: str, run_id: str) -> TranscriptionJob | None:
-        """The run a page began before it was loaded again; None where it is forgotten."""
-        run = self._runs.get(run_id)
-        if run is not None:
-            run.join(session)
+    def resume(self, session: str, job_id: str) -> TranscriptionJob | None:
+        """Return the job that a page began before a reload; None where it is forgotten."""
+        job = self._jobs.get(job_id)
+        if job is not None:
+            job.join(session)
             with self._lock:
-                self._jobs[session] = run.job
-        return run
+                self._tokens[session] = job.token
+        return job
 
-    def watch(self, session: str, run: TranscriptionJob) -> Iterator[Update]:
-        """Updates of a run; the last is an :class:`RequestResult`, or :class:`CancelledBeforeStart`.
+    def watch(self, session: str, job: TranscriptionJob) -> Iterator[Update]:
+        """Yield the updates of a job.
+
+        Yields:
+            Updates; the last is a :class:`RequestResult` or :class:`CancelledBeforeStart`.
 
         Raises:
-            UserError: the recording, the model or an option is not usable; says why.
+            UserError: the recording, the model or an option is not usable.
         """
         try:
-            yield from run.watch()
+            yield from job.watch()
         finally:
-            run.leave(session)
-            if run.ended_at is not None:
-                self.forget(session, run.job)
+            job.leave(session)
+            if job.ended_at is not None:
+                self.forget(session, job.token)
 
     def stream(self, session: str, recording: str | None, settings: Settings) -> Iterator[Update]:
-        """:meth:`start` and :meth:`watch` in one."""
+        """Run :meth:`start` and :meth:`watch` in one."""
         yield from self.watch(session, self.start(session, recording, settings))
 
     def transcribe(self, recording: str | None, settings: Settings) -> Transcript:
         """Transcribe for a caller without a page: wait, then return everything at once.
 
+        Returns:
+            The transcript.
+
         Raises:
             UserError: as for :meth:`watch`.
+            AssertionError: a request ended without a transcript.
         """
-        job = CancelToken()
-        work = self._transcription(job.cancelled, recording, settings)
-        for update in self.worker.stream(job, work):
+        token = CancelToken()
+        work = self._transcription(token.cancelled, recording, settings)
+        for update in self.worker.stream(token, work):
             if isinstance(update, RequestResult):
                 return update.transcript
         raise AssertionError("a request ended without a transcript")
 
     def ask(self, session: str, model: str, message: str) -> Iterator[str]:
-        """Answer text with text, LoRA off; yields the answer so far.
+        """Answer text with text, LoRA off.
+
+        Yields:
+            The answer so far.
 
         Raises:
             UserError: the model has no text mode, or the message is empty.
         """
-        job = self.job_of(session + ASKING)
+        token = self.token_of(session + ASKING)
         try:
             yield from self.worker.stream(
-                job, lambda: self._work.answer(job.cancelled, model, message)
+                token, lambda: self._work.answer(token.cancelled, model, message)
             )
         finally:
-            self.forget(session + ASKING, job)
+            self.forget(session + ASKING, token)
 
     def encoder_view(self, recording: str | None, settings: Settings) -> EncoderView:
-        """What the encoder makes of a recording, in its turn.
+        """Run the encoder alone over a recording, in its turn.
+
+        Returns:
+            Features and what its CTC head reads.
 
         Raises:
             UserError: no readable recording, or no such model.
         """
-        path, job = self.limits.check_recording(recording), CancelToken()
+        path, token = self.limits.check_recording(recording), CancelToken()
         (view,) = self.worker.stream(
-            job, lambda: self._work.encoder_view(job.cancelled, path, settings)
+            token, lambda: self._work.encoder_view(token.cancelled, path, settings)
         )
         return view
 
     def lab(self, settings: Settings) -> Lab:
-        """The model of these settings, loaded if need be. For work on the worker's thread only.
+        """Return the model of these settings, loaded if need be. Only on the worker's thread.
+
+        Returns:
+            The model.
 
         Raises:
             UserError: not run here, or not loadable.
@@ -205,9 +226,9 @@ class TranscriptionService:
     def close(self) -> None:
         """Stop every request and let the thread end."""
         with self._lock:
-            jobs = list(self._jobs.values())
-        for job in jobs:
-            job.cancel()
+            tokens = list(self._tokens.values())
+        for token in tokens:
+            token.cancel()
         self.worker.close()
 
     def _warm(self) -> None:
@@ -216,24 +237,27 @@ class TranscriptionService:
         except Exception as error:
             logger.warning("%s is not loaded yet: %s", self.model, error)
 
-    def job_of(self, session: str) -> CancelToken:
-        """The job of a session's request, as :meth:`begin` announced it."""
+    def token_of(self, session: str) -> CancelToken:
+        """Return the token of a session's request, as :meth:`begin` announced it."""
         with self._lock:
-            return self._jobs.setdefault(session, CancelToken())
+            return self._tokens.setdefault(session, CancelToken())
 
-    def forget(self, session: str, job: CancelToken) -> None:
-        """The request of this job is over."""
+    def forget(self, session: str, token: CancelToken) -> None:
+        """Forget a request that is over."""
         with self._lock:
-            if self._jobs.get(session) is job:
-                del self._jobs[session]
+            if self._tokens.get(session) is token:
+                del self._tokens[session]
 
     def _transcription(
         self, cancelled: Callable[[], bool], recording: str | None, settings: Settings
     ) -> Callable[[], Iterator[Update]]:
         """Check what can be checked without a model; the rest is for the worker's thread.
 
+        Returns:
+            The work.
+
         Raises:
-            UserError: no recording, or an option nobody has.
+            UserError: no recording, or an unknown option.
         """
         if recording:
             self.limits.check(settings)  # before the file is opened

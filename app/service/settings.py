@@ -1,4 +1,4 @@
-"""What a visitor chose, checked against nothing yet.
+"""Settings of a request, not yet checked.
 
 In: values of the form or of an API call. Out: :class:`Settings`, and the keywords of
 ``Lab.stream``: only those that the chosen task and decoding know, so that a field left over from
@@ -18,12 +18,13 @@ KEYWORD_SEPARATORS = str.maketrans({";": ",", "\n": ","})
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """One request. lora: on, off, or None for on exactly if the checkpoint is made for it.
-    adapter: one that was added to the model, or empty for its own.
+    """One request.
 
-    keywords: words parted by commas, semicolons or line ends. num_beams counts for decoding "beam",
-    temperature for "sample", instruction for task "instruct", target_language for "translate".
-    device, dtype and quantize say how the model is loaded; empty means as the app started.
+    lora: on, off, or None for on exactly if the checkpoint is made for it. adapter: one that was
+    added to the model, or empty for its own. keywords: separated by commas, semicolons or line
+    ends. num_beams counts for decoding "beam", temperature for "sample", instruction for task
+    "instruct", target_language for "translate". device, dtype and quantize say how the model is
+    loaded; empty means as the app started.
     """
 
     model: str
@@ -44,7 +45,7 @@ class Settings:
     quantize: str = ""
 
     def options(self) -> OptionFields:
-        """The keywords of ``Lab.stream``."""
+        """Return the keyword arguments of ``Lab.stream``."""
         chosen: OptionFields = {
             "engine": self.engine,
             "lora": self.lora,
@@ -69,6 +70,6 @@ class Settings:
 
 
 def split_keywords(text: str) -> tuple[str, ...]:
-    """Keywords typed into one field, without the empty ones."""
+    """Split keywords typed into one field, without the empty ones."""
     parts = (text or "").translate(KEYWORD_SEPARATORS).split(",")
     return tuple(word.strip() for word in parts if word.strip())

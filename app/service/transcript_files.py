@@ -30,13 +30,13 @@ SAVE = """(file) => {
 
 
 def transcript_file(transcript: Transcript, text: str, kind: str) -> File:
-    """One transcript in one format, named after its recording."""
+    """Write one transcript in one format, named after its recording."""
     content = EXPORTERS[kind](apply_edit(transcript, text))
     return {"name": f"{stem(transcript)}.{kind}", "type": "text/plain", "text": content}
 
 
 def archive(transcripts: Sequence[Transcript]) -> File:
-    """All transcripts in all formats as one zip; equal names are numbered."""
+    """Pack all transcripts in all formats into one zip; equal names are numbered."""
     packed = io.BytesIO()
     seen: dict[str, int] = {}
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as out:
@@ -51,5 +51,5 @@ def archive(transcripts: Sequence[Transcript]) -> File:
 
 
 def stem(transcript: Transcript) -> str:
-    """The recording's name without its ending."""
+    """Return the recording's name without its ending."""
     return Path(transcript.file).stem or "transcript"

@@ -1,7 +1,7 @@
 """A transcription that outlives the page that asked for it.
 
 In: updates from the model's thread. Out: the newest of each kind, to any number of pages, from any
-moment on. A page that reads slowly misses old partial texts, never the end. A run that nobody
+moment on. A page that reads slowly misses old partial texts, never the end. A job that nobody
 watches any more ends after a grace period, long enough for a page to be loaded again.
 """
 
@@ -26,9 +26,9 @@ class TranscriptionJob:
     recording and engine: for a page that is loaded again; whoever began it may set them.
     """
 
-    def __init__(self, job: CancelToken, *, grace_s: float = GRACE_S) -> None:
+    def __init__(self, token: CancelToken, *, grace_s: float = GRACE_S) -> None:
         self.id = secrets.token_urlsafe(24)
-        self.job = job
+        self.token = token
         self.recording = ""
         self.engine = "eager"
         self.ended_at: float | None = None
@@ -41,7 +41,7 @@ class TranscriptionJob:
         self._changed = Condition()
 
     def fill(self, work: Callable[[], Iterator[Update]]) -> None:
-        """On the model's thread: take the updates of ``work()`` and its exception, if any."""
+        """Take the updates of ``work()``, and its exception, on the model's thread."""
         try:
             if not self.cancelled():
                 for update in work():
@@ -53,9 +53,9 @@ class TranscriptionJob:
             self._changed.notify_all()
 
     def cancelled(self) -> bool:
-        """Whether to end at the next step: it was stopped, or everybody has long left."""
+        """Return whether to end at the next step: it was stopped, or everybody has long left."""
         left = self._left_at
-        return self.job.cancelled() or (
+        return self.token.cancelled() or (
             left is not None and time.monotonic() - left > self._grace_s
         )
 
@@ -73,10 +73,13 @@ class TranscriptionJob:
                 self._left_at = self._left_at or time.monotonic()
 
     def watch(self) -> Iterator[Update]:
-        """The newest update of each kind, then more as they come.
+        """Yield the newest update of each kind, then more as they come.
+
+        Yields:
+            Updates; :class:`CancelledBeforeStart` where there was none.
 
         Raises:
-            Exception: what the work raised.
+            BaseException: what the work raised.
         """
         seen = 0
         while True:
@@ -106,28 +109,28 @@ class TranscriptionJob:
 
 
 class JobRegistry:
-    """Runs by id, the finished ones for an hour."""
+    """Jobs by id, the finished ones for an hour."""
 
     def __init__(self) -> None:
-        self._runs: dict[str, TranscriptionJob] = {}
+        self._jobs: dict[str, TranscriptionJob] = {}
         self._lock = Lock()
 
-    def add(self, run: TranscriptionJob) -> None:
-        """Remember a run; forget those that ended long ago, or too many ago."""
+    def add(self, job: TranscriptionJob) -> None:
+        """Remember a job; forget those that ended long ago, or too many ago."""
         now = time.monotonic()
         with self._lock:
-            ended = [r for r in self._runs.values() if r.ended_at is not None]
+            ended = [r for r in self._jobs.values() if r.ended_at is not None]
             old = [r for r in ended if now - (r.ended_at or now) > KEPT_S]
             for gone in {*old, *ended[: max(0, len(ended) - MOST_KEPT)]}:
-                del self._runs[gone.id]
-            self._runs[run.id] = run
+                del self._jobs[gone.id]
+            self._jobs[job.id] = job
 
-    def get(self, run_id: str) -> TranscriptionJob | None:
-        """The run, if it is known."""
+    def get(self, job_id: str) -> TranscriptionJob | None:
+        """Return the job, if it is known."""
         with self._lock:
-            return self._runs.get(run_id)
+            return self._jobs.get(job_id)
 
-    def of(self, job: CancelToken) -> TranscriptionJob | None:
-        """The run that this job belongs to."""
+    def of(self, token: CancelToken) -> TranscriptionJob | None:
+        """Return the job that this token cancels."""
         with self._lock:
-            return next((run for run in self._runs.values() if run.job is job), None)
+            return next((job for job in self._jobs.values() if job.token is token), None)

@@ -1,4 +1,4 @@
-"""What a request does on the models' thread: load if need be, then transcribe or answer.
+"""A request on the models' thread: load if need be, then transcribe or answer.
 
 In: a recording or a message, settings. Out: updates as they happen. Where a GPU is lent by the call
 (:mod:`app.service.zero_gpu`), the model runs there and everything else here.
@@ -23,13 +23,16 @@ from core.transcription.options import Event, Finished, PhaseStarted, Progress
 
 
 class ModelWork:
-    """Requests on the models of a shelf. lent: the GPU, where it is not this process's own."""
+    """Requests on cached models. lent: the GPU, where it is not this process's own."""
 
     def __init__(self, models: ModelCache, limits: Limits, lent: LentGpu | None) -> None:
         self.models, self.limits, self.lent = models, limits, lent
 
     def lab(self, settings: Settings) -> Lab:
-        """The model of these settings, loaded if need be, holding the adapter they name.
+        """Return the model of these settings, loaded if need be, with the adapter they name.
+
+        Returns:
+            The model.
 
         Raises:
             UserError: it is not run here, or cannot be loaded; or it has no such adapter.
@@ -41,7 +44,7 @@ class ModelWork:
     def transcribe(
         self, cancelled: Callable[[], bool], recording: str, settings: Settings
     ) -> Iterator[Update]:
-        """Updates of one transcription; the last is an :class:`RequestResult`."""
+        """Yield the updates of one transcription; the last is a :class:`RequestResult`."""
         begin = time.perf_counter()
         if not self.models.holds(self.models.wanted(settings)):
             yield PhaseStarted(0, LOAD)
@@ -55,7 +58,7 @@ class ModelWork:
                 )
             elif isinstance(event, Finished):
                 compile_s = sum(lab.compile_ledger.seconds.values()) - before_s
-                # Where an upload lies on this machine is nobody's business.
+                # The folder of an upload stays private.
                 transcript = replace(event.transcript, file=Path(recording).name)
                 summary = self.models.summary(settings.model)
                 yield RequestResult(transcript, compile_s, loaded - begin, summary)
@@ -63,7 +66,7 @@ class ModelWork:
                 yield event
 
     def answer(self, cancelled: Callable[[], bool], model: str, message: str) -> Iterator[str]:
-        """The answer to a message as it grows."""
+        """Yield the answer to a message as it grows."""
         text, lab = "", self.lab(Settings(model=model))
         pieces = (
             lab.stream_chat(message, cancelled=cancelled)
@@ -77,7 +80,7 @@ class ModelWork:
     def encoder_view(
         self, cancelled: Callable[[], bool], recording: str, settings: Settings
     ) -> Iterator[EncoderView]:
-        """What the encoder makes of a recording; one value."""
+        """Yield the encoder's view of a recording; one value."""
         lab = self.lab(settings)
         if self.lent is not None:
             yield from self.lent(HEAR, cancelled, recording, settings)

@@ -1,4 +1,4 @@
-"""What the studio tells a page while a request runs: the core's events, and a few of its own."""
+"""Updates of a running request: the core's events, and a few of the service's own."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class TranscriptionProgress:
 
     @property
     def left_s(self) -> float | None:
-        """Seconds still to wait, if it goes on at this pace."""
+        """Estimate the seconds left at this pace."""
         if self.total_s is None or self.done_s <= 0:
             return None
         return max(0.0, self.total_s - self.done_s) / self.done_s * self.spent_s

@@ -29,7 +29,7 @@ class CancelToken:
         self._flag.set()
 
     def cancelled(self) -> bool:
-        """Whether somebody asked."""
+        """Return whether somebody cancelled it."""
         return self._flag.is_set()
 
 
@@ -49,36 +49,44 @@ class Worker:
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
 
-    def stream(self, job: CancelToken, work: Callable[[], Iterator[T]]) -> Iterator[T]:
-        """Values of ``work()``, computed on the worker's thread; its exception, if it raises one.
+    def stream(self, token: CancelToken, work: Callable[[], Iterator[T]]) -> Iterator[T]:
+        """Run ``work()`` on the worker's thread.
 
-        Work whose job is cancelled before its turn never begins. A caller that stops reading
-        cancels the job.
+        Work whose token is cancelled before its turn never begins; a caller that stops reading
+        cancels it.
+
+        Returns:
+            Its values as they come; its exception, if it raises one.
         """
-        return self._values(job, work, SimpleQueue())
+        return self._values(token, work, SimpleQueue())
 
     def _values(
-        self, job: CancelToken, work: Callable[[], Iterator[T]], box: SimpleQueue[_Value[T] | _End]
+        self,
+        token: CancelToken,
+        work: Callable[[], Iterator[T]],
+        box: SimpleQueue[_Value[T] | _End],
     ) -> Iterator[T]:
         # With the caller's context: who asked is known over there too.
-        self._pool.submit(copy_context().run, _pump, job, work, box)
+        self._pool.submit(copy_context().run, _pump, token, work, box)
         try:
             while isinstance(item := box.get(), _Value):
                 yield item.value
         finally:
-            job.cancel()
+            token.cancel()
         if item.error is not None:
             raise item.error
 
-    def told(self, job: CancelToken, work: Callable[[Callable[[T], None]], None]) -> Iterator[T]:
-        """As :meth:`stream`, of work that tells its values to a function instead of yielding."""
+    def stream_reports(
+        self, token: CancelToken, work: Callable[[Callable[[T], None]], None]
+    ) -> Iterator[T]:
+        """Stream from work that reports its values to a function instead of yielding."""
         box: SimpleQueue[_Value[T] | _End] = SimpleQueue()
 
         def silent() -> Iterator[T]:
             work(lambda value: box.put(_Value(value)))
             yield from ()
 
-        return self._values(job, silent, box)
+        return self._values(token, silent, box)
 
     def submit(self, work: Callable[[], None]) -> None:
         """Run ``work`` in its turn; nobody waits for it."""
@@ -90,11 +98,11 @@ class Worker:
 
 
 def _pump(
-    job: CancelToken, work: Callable[[], Iterator[T]], box: SimpleQueue[_Value[T] | _End]
+    token: CancelToken, work: Callable[[], Iterator[T]], box: SimpleQueue[_Value[T] | _End]
 ) -> None:
     error: BaseException | None = None
     try:
-        if not job.cancelled():
+        if not token.cancelled():
             for value in work():
                 box.put(_Value(value))
     except BaseException as raised:  # whatever it is belongs to the caller, not to this thread

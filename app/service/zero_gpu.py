@@ -36,7 +36,7 @@ Decorator = Callable[..., Callable[..., Iterator[Any]]]
 
 @dataclass(frozen=True)
 class RemoteError:
-    """An error of the other process. callers: its message is for whoever asked."""
+    """An error of the other process. callers: whether it is the caller's mistake."""
 
     message: str
     callers: bool
@@ -55,11 +55,14 @@ class LentGpu:
         self._borrowed = borrow(self._work, duration=seconds_needed)
 
     def __call__(self, kind: str, cancelled: Callable[[], bool], *values: Any) -> Iterator[Any]:
-        """Events of a request of this kind; ends soon after ``cancelled``.
+        """Run a request of this kind; ends soon after ``cancelled``.
+
+        Yields:
+            Its events.
 
         Raises:
             UserError: the request cannot be done; says why.
-            RuntimeError: something else went wrong over there; that process's log says what.
+            RuntimeError: something else failed over there; that process's log says what.
         """
         with tempfile.TemporaryDirectory(prefix="granite-speech-lab-") as folder:
             stop = Path(folder) / "stop"
@@ -78,7 +81,7 @@ class LentGpu:
                 raise UserError(NO_GPU.format(said=" ".join(str(said).split()))) from error
 
     def _work(self, kind: str, stop: str, *values: Any) -> Iterator[Any]:
-        """In the process with the GPU."""
+        """Run a request in the process with the GPU."""
         stopped = Path(stop).exists
         try:
             if kind == TRANSCRIBE:
@@ -99,9 +102,7 @@ class LentGpu:
 
 
 def seconds_needed(kind: str, stop: str, *values: Any) -> int:
-    """How long to ask for the GPU: by the length of the recording, never less than it takes to
-    begin.
-    """
+    """Return how many seconds of GPU to ask for, by the length of the recording."""
     if kind != TRANSCRIBE:
         return LEAST_S
     length_s = probe(values[0]).duration_s

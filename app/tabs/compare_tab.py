@@ -1,6 +1,6 @@
 """The Compare tab: one recording, two ways of transcribing it, side by side.
 
-In: measurements of a studio. Out: components, wired. Handlers pass values on to
+In: the measurement service. Out: components, wired. Handlers pass values on to
 :class:`app.service.measurement.MeasurementService` and words to the page.
 """
 
@@ -63,7 +63,7 @@ class CompareTab:
 
     @property
     def inputs(self) -> list[Any]:
-        """What the handler of the button needs."""
+        """List what the handler of the button needs."""
         thorough = [self.blocks, self.tokens, self.fixed]
         return [self.recording, *thorough, *self.a.inputs, *self.b.inputs]
 
@@ -122,8 +122,8 @@ def _build_choice(
         fixed = gr.Checkbox(
             False,
             label="Always generate that many tokens",
-            info="Ignores the end-of-text token, so that both do equal work. The text runs past its "
-            "end: only the times are meaningful.",
+            info="Ignores the end-of-text token, so that both do equal work. The text runs past "
+            "its end: only the times are meaningful.",
             elem_id="compare-fixed",
         )
     return preset, a, b, blocks, tokens, fixed

@@ -1,6 +1,6 @@
 """The Live tab: the microphone's text while somebody speaks.
 
-In: a studio, the settings of the Transcribe tab, and where a finished recording goes. Out:
+In: the service, the settings of the Transcribe tab, and where a finished recording goes. Out:
 components, wired. The microphone is ``assets/live.js``: Gradio's own sends ten small pieces a
 second and loses what is under way when it is stopped. Each piece of sound is answered with what
 there is to show.
@@ -34,7 +34,7 @@ SCRIPT = ASSETS / "live.js"
 
 @dataclass(frozen=True)
 class LiveTab:
-    """Its components. room holds who speaks; token is the page's own recording."""
+    """Its components. room holds the live sessions; token is the page's own recording."""
 
     room: LiveSessions
     panel: gr.HTML
@@ -81,12 +81,15 @@ def build_live_tab(
 
 
 def answer(room: LiveSessions, piece: dict[str, Any]) -> dict[str, Any]:
-    """One piece of sound -> what there is to show, or why there is nothing.
+    """Take one piece of sound and say what there is to show, or why there is nothing.
 
     Args:
-        room: who speaks.
+        room: the live sessions.
         piece: token, rate in Hz, sound (base64 of 16-bit samples), the place of its first sample
             in the recording, and whether it is the last.
+
+    Returns:
+        JSON types for ``assets/live.js``.
     """
     try:
         samples, rate, place = _sound(piece)
@@ -105,7 +108,10 @@ def answer(room: LiveSessions, piece: dict[str, Any]) -> dict[str, Any]:
 
 
 def _sound(piece: dict[str, Any]) -> tuple[NDArray[np.int16], int, int]:
-    """The samples [n] of a piece, their rate, and the place of the first.
+    """Decode a piece of sound.
+
+    Returns:
+        Samples [n], their rate in Hz, and the place of the first.
 
     Raises:
         UserError: it is no piece of sound.
@@ -137,7 +143,10 @@ def _wire(tab: LiveTab, settings: SettingsPanel, onward: TranscribeOutputs) -> N
 
 
 def onward_updates(room: LiveSessions, onward: TranscribeOutputs, token: str) -> Updates:
-    """The recording and its text, on the Transcribe tab.
+    """Move the recording and its text to the Transcribe tab.
+
+    Returns:
+        The changes.
 
     Raises:
         UserError: nothing was said.

@@ -1,7 +1,6 @@
-"""The Models tab: what this app knows, what each can do, what is in memory; load, unload, look in,
-add adapters.
+"""The Models tab: every model, what it can do, what is in memory; load, unload, inspect, adapt.
 
-In: a studio. Out: components, wired; the list is fresh whenever the tab is opened.
+In: the service. Out: components, wired; the list is fresh whenever the tab is opened.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The Profile tab: a recorded run or a trace from anywhere, laid open; and a new one recorded.
 
-In: measurements of a studio, the runs a visitor may look at. Out: components, wired. Works without
+In: the measurement service, the runs a visitor may look at. Out: components, wired. Works without
 a model.
 """
 
@@ -60,7 +60,17 @@ class ProfileTab:
 def build_profile_tab(
     measuring: MeasurementService, viewer: ProfileReader, deployment: Deployment, page: gr.Tab
 ) -> ProfileTab:
-    """Lay the tab out and wire it; ``page`` is the tab around it."""
+    """Lay the tab out and wire it.
+
+    Args:
+        measuring: records profiles.
+        viewer: reads runs and traces.
+        deployment: what is allowed here.
+        page: the tab around it.
+
+    Returns:
+        The components.
+    """
     gr.HTML(phrases.aside_html(INTRO))
     with gr.Row(elem_id="profile-choice"):
         runs = gr.Dropdown(

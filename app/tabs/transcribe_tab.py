@@ -54,7 +54,7 @@ class TranscribeTab:
 
     @property
     def recording(self) -> gr.Audio:
-        """What is transcribed."""
+        """Return the field of the recording."""
         return self.field.audio
 
 
@@ -122,12 +122,12 @@ def _wire(service: TranscriptionService, tab: TranscribeTab) -> None:
 
 
 def find_again(app: gr.Blocks, service: TranscriptionService, tab: TranscribeTab) -> None:
-    """When the page is loaded, show the transcription it began before, running or done."""
+    """Show the transcription that a page began before it was loaded again, running or done."""
     result = tab.result
 
-    def resume(request: gr.Request, run_id: str | None) -> Iterator[Updates]:
+    def resume(request: gr.Request, job_id: str | None) -> Iterator[Updates]:
         session = session_of(request)
-        run = service.resume(session, run_id) if run_id else None
+        run = service.resume(session, job_id) if job_id else None
         if run is None:
             yield {tab.stop: gr.skip()}
             return

@@ -48,7 +48,7 @@ DECODINGS = {
 
 
 def names(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[str, str]:
-    """What sets two runs apart, in a few words each: ("eager", "compiled")."""
+    """Name what sets two runs apart, in a few words each: ("eager", "compiled")."""
     one, two = a["workload"], b["workload"]
     said: list[tuple[str, str]] = [
         (str(words(one)), str(words(two)))
@@ -73,7 +73,7 @@ def _adapter(work: Mapping[str, Any]) -> str:
 
 
 def progress_html(doing: MeasurementProgress) -> str:
-    """What goes on, as a bar with words."""
+    """Format progress as a bar with words."""
     text = doing.text[:1].upper() + doing.text[1:]
     if doing.stage is MeasurementStage.COMPILING:
         text += "; the first time builds graphs, which takes seconds to minutes"
@@ -86,7 +86,7 @@ def progress_html(doing: MeasurementProgress) -> str:
 
 
 def verdict(measured: MeasurementResult) -> str:
-    """The answer in one sentence."""
+    """State the answer in one sentence."""
     a, b = names(*measured.runs)
     found = measured.comparison or {}
     said = str(found["end_to_end"]["verdict"])
@@ -102,7 +102,7 @@ def verdict(measured: MeasurementResult) -> str:
 
 
 def answer_html(measured: MeasurementResult) -> str:
-    """The verdict, tokens, break-even, and what makes the numbers doubtful."""
+    """Format the verdict, tokens, break-even, and what makes the numbers doubtful."""
     found = measured.comparison or {}
     lines = [
         f"<p class='verdict'>{escape(verdict(measured))}</p>",
@@ -117,7 +117,7 @@ def answer_html(measured: MeasurementResult) -> str:
 
 
 def texts_html(measured: MeasurementResult) -> str:
-    """Both texts side by side, the words that only one of them has marked."""
+    """Format both texts side by side, differing words marked."""
     a, b = (str(run.get("transcript_text") or "") for run in measured.runs)
     left, right = marked(a, b)
     labels = names(*measured.runs)
@@ -129,7 +129,7 @@ def texts_html(measured: MeasurementResult) -> str:
 
 
 def marked(a: str, b: str) -> tuple[str, str]:
-    """Both texts as HTML; words that the other lacks stand in ``<mark>``."""
+    """Format both texts; words that the other lacks stand in ``<mark>``."""
     one, two = a.split(), b.split()
     parts = SequenceMatcher(None, one, two, autojunk=False).get_opcodes()
     left = [_piece(one[start:end], kind != "equal") for kind, start, end, _, _ in parts]
@@ -144,7 +144,7 @@ def _piece(some: Sequence[str], differs: bool) -> str:
 
 
 def table_html(found: Mapping[str, Any]) -> str:
-    """Phases, ratios, intervals and verdicts."""
+    """Format phases, ratios, intervals and verdicts."""
     page = Page("", {})
     whole = {"name": END_TO_END, **found["end_to_end"]}
     page.table([*found["phases"], whole], COMPARISON_COLUMNS)

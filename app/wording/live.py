@@ -27,7 +27,7 @@ BEHIND_S = 2.0  # more than this is told
 
 
 def status(moment: LiveUpdate) -> str:
-    """One sentence about what goes on."""
+    """Say in one sentence what goes on."""
     if moment.error is not None:
         return sentence(moment.error)
     if moment.state is None:
@@ -54,12 +54,12 @@ def _ended(state: LiveState, *, full: bool) -> str:
 
 
 def status_line_html(moment: LiveUpdate) -> str:
-    """:func:`status` as screen readers speak it."""
+    """Format :func:`status` for screen readers."""
     return status_html(status(moment), "error" if moment.error is not None else "")
 
 
 def text_html(state: LiveState | None) -> str:
-    """The words: certain ones, then tentative ones, told apart by ink and by slant."""
+    """Format the words: final ones dark, tentative ones grey and slanted."""
     if state is None or not (state.committed or state.tentative):
         return f"<p class='live-text empty'>{escape(PLACEHOLDER)}</p>"
     sure = escape(" ".join(word.text for word in state.committed))
@@ -69,7 +69,7 @@ def text_html(state: LiveState | None) -> str:
 
 
 def numbers_html(state: LiveState | None) -> str:
-    """How far behind, at what cost."""
+    """Format the lag behind the speech and its cost."""
     if state is None:
         return ""
     rows = [
@@ -90,7 +90,7 @@ def numbers_html(state: LiveState | None) -> str:
 
 
 def panel_html() -> str:
-    """The tab's own controls: ``assets/live.js`` finds them by their ``data-live``."""
+    """Format the tab's own controls: ``assets/live.js`` finds them by their ``data-live``."""
     return f"""
 <div class="live-controls">
   <button type="button" class="lg primary" data-live="record">Record</button>

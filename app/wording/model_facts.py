@@ -14,7 +14,7 @@ from app.wording.phrases import num_bytes
 
 
 def facts_html(facts: Mapping[str, Any]) -> str:
-    """Parts, adapter, files and abilities of one model."""
+    """Format parts, adapter, files and abilities of one model."""
     part_rows = "".join(
         _row(name, f"{part['parameters']:,}", num_bytes(part["bytes"]))
         for name, part in facts["parts"].items()

@@ -19,17 +19,17 @@ MODELS_NOTE = (
 
 
 def language(code: str) -> str:
-    """The name of a language, or its code where we know no name."""
+    """Return the name of a language, or its code if unknown."""
     return LANGUAGES.get(code, code)
 
 
 def parameters(count: int) -> str:
-    """A number of parameters in millions or billions."""
+    """Format a number of parameters in millions or billions."""
     return f"{count / 1e9:.1f} billion" if count >= 1e9 else f"{count / 1e6:.0f} million"
 
 
 def model_html(summary: ModelSummary) -> str:
-    """Licence, size and abilities of one model in a few lines."""
+    """Format licence, size and abilities of one model in a few lines."""
     facts = [f"Licence: {summary.licence}"]
     if summary.parameters:
         facts.append(f"{parameters(summary.parameters)} parameters")
@@ -45,7 +45,7 @@ def model_html(summary: ModelSummary) -> str:
 
 
 def models_html(summaries: list[ModelSummary]) -> str:
-    """All models, one block each."""
+    """Format all models, one block each."""
     blocks = (
         f"<li><h2>{escape(summary.title)}</h2><code>{escape(summary.name)}</code>{model_html(summary)}</li>"
         for summary in summaries
@@ -54,7 +54,7 @@ def models_html(summaries: list[ModelSummary]) -> str:
 
 
 def abilities(summary: ModelSummary) -> str:
-    """What a model can do, as a sentence."""
+    """Say what a model can do, as a sentence."""
     can = [f"transcribes {_listed([language(code) for code in summary.languages])}"]
     if "translate" in summary.tasks and summary.target_languages:
         others = _listed([language(code) for code in summary.target_languages if code != "en"])
@@ -65,7 +65,7 @@ def abilities(summary: ModelSummary) -> str:
 
 
 def lora_note(summary: ModelSummary) -> str:
-    """Why there is no LoRA switch, or what it does."""
+    """Say what the LoRA switch does, or why there is none."""
     if summary.adapters:
         own = "the model as it is" if summary.has_adapter is False else "without any adapter"
         return f"On: with the adapter chosen here. Off: {own}."

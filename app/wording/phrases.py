@@ -68,7 +68,7 @@ DECODING_NOTE = (
 
 
 def num_bytes(count: int) -> str:
-    """Bytes in the largest binary unit that keeps the number readable."""
+    """Format bytes in the largest binary unit that keeps the number readable."""
     size = float(count)
     for unit in ("B", "KiB", "MiB"):
         if size < 1024:
@@ -78,12 +78,12 @@ def num_bytes(count: int) -> str:
 
 
 def seconds(value: float) -> str:
-    """A duration: milliseconds below one second."""
+    """Format a duration: milliseconds below one second."""
     return f"{value:.1f} s" if value >= 1 else f"{1000 * value:.0f} ms"
 
 
 def doing(update: Update, *, engine: str) -> str | None:
-    """What goes on while a request runs; None where an update changes nothing to say."""
+    """Say what goes on while a request runs; None where an update changes nothing to say."""
     if isinstance(update, CancelledBeforeStart):
         return STOPPED_WAITING
     if isinstance(update, PartialText):
@@ -103,7 +103,7 @@ def _how_far(update: TranscriptionProgress) -> str:
 
 
 def progress_html(paced: TranscriptionProgress) -> str:
-    """How far a long recording has come: words, and a bar where its length is known."""
+    """Format how far a long recording is: words, and a bar where its length is known."""
     line = status_html(_how_far(paced))
     if paced.total_s is None:
         return line
@@ -113,38 +113,38 @@ def progress_html(paced: TranscriptionProgress) -> str:
 
 
 def clock(value: float) -> str:
-    """Seconds as minutes:seconds, with hours where there are any."""
+    """Format seconds as minutes:seconds, with hours where there are any."""
     minutes, rest = divmod(round(value), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def count(number: int, thing: str) -> str:
-    """A number with its noun, in the plural where it needs one."""
+    """Format a number with its noun, in the plural where it needs one."""
     ending = "" if number == 1 else "es" if thing.endswith("s") else "s"
     return f"{number} {thing}{ending}"
 
 
 def status_html(text: str, kind: str = "") -> str:
-    """A line that screen readers speak when it changes; kind "error" makes it an alert."""
+    """Format a line that screen readers speak; kind "error" makes it an alert."""
     role = "alert" if kind == "error" else "status"
     return f"<p class='status {kind}' role='{role}'>{escape(text)}</p>"
 
 
 def aside_html(text: str) -> str:
-    """A quiet remark under a control."""
+    """Format a quiet remark under a control."""
     return f"<p class='note aside'>{escape(text)}</p>"
 
 
 def encoder_view_html(view: EncoderView) -> str:
-    """What the encoder read, as text: the picture's other half."""
+    """Format what the encoder's CTC head read, beside the picture."""
     read = f"The encoder alone reads: “{view.text}”" if view.text else "It reads no letters."
     cut = f" Only the first {LONGEST_S:.0f} seconds are drawn." if view.cut else ""
     return aside_html(read + cut)
 
 
 def question(asked: str, text: str) -> str:
-    """One message out of a question and the text it is about: "write in digits: one two"."""
+    """Join a question and the text it is about: "write in digits: one two"."""
     asked = asked.strip()
     return (
         f"{asked}\n\n{text}" if asked.endswith((".", "?", "!")) else f"{asked.rstrip(':')}: {text}"
@@ -152,6 +152,6 @@ def question(asked: str, text: str) -> str:
 
 
 def sentence(text: str) -> str:
-    """Text with a capital letter and a full stop."""
+    """Return the text with a capital letter and a full stop."""
     text = text.strip()
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")

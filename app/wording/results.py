@@ -20,7 +20,7 @@ MOST_UNSURE = 5
 
 
 def headline(outcome: RequestResult) -> str:
-    """One sentence or two about a finished request."""
+    """Describe a finished request in a sentence or two."""
     t = outcome.transcript
     spent_s = t.end_to_end_ms / 1000
     if not t.text and t.warnings and STOPPED not in t.warnings:
@@ -46,7 +46,7 @@ def _pace(rtf: float) -> str:
 
 
 def figures(outcome: RequestResult) -> list[tuple[str, str, str]]:
-    """(name, value, what it means) of the numbers beside a transcript."""
+    """List (name, value, meaning) of the numbers beside a transcript."""
     t = outcome.transcript
     rows = [
         (
@@ -70,7 +70,7 @@ def figures(outcome: RequestResult) -> list[tuple[str, str, str]]:
 
 
 def figures_html(outcome: RequestResult) -> str:
-    """The numbers as tiles, and the phase times as a table for those who cannot see the chart."""
+    """Format the numbers as tiles, and the phase times as a table for screen readers."""
     tiles = "".join(
         f"<div><dt>{escape(name)}</dt><dd>{escape(value)}<small>{escape(note)}</small></dd></div>"
         for name, value, note in figures(outcome)
@@ -86,7 +86,7 @@ def figures_html(outcome: RequestResult) -> str:
 
 
 def unsure(transcript: Transcript) -> str:
-    """The words the model was least sure of; empty where it was sure of all."""
+    """Name the least certain words; empty where all are certain."""
     rated = [(w.confidence, w.text) for w in transcript.words if w.confidence is not None]
     low = sorted(pair for pair in rated if pair[0] < UNSURE_BELOW)[:MOST_UNSURE]
     if not low:
@@ -96,7 +96,7 @@ def unsure(transcript: Transcript) -> str:
 
 
 def notes_html(outcome: RequestResult, expected: str) -> str:
-    """Under the text: warnings, what was really said, and the least sure words."""
+    """Format warnings, the reference text, and the least certain words."""
     t = outcome.transcript
     told = (STOPPED,) if t.text else t.warnings  # the summary says these
     lines = [("warning", sentence(warning)) for warning in t.warnings if warning not in told]
@@ -108,7 +108,7 @@ def notes_html(outcome: RequestResult, expected: str) -> str:
 
 
 def agreement(expected: str, text: str) -> tuple[str, str]:
-    """(kind, sentence) that sets what was heard beside what is known to have been said."""
+    """Compare the text with the reference; returns (kind, sentence)."""
     if expected.casefold().split() == text.casefold().split():
         return "right", f"✓ Same as the reference text: “{expected}”"
     return "aside", f"Reference text: “{expected}”"

@@ -16,9 +16,12 @@ HINT = "Press a word to hear it. Dotted words are the ones the model was less su
 
 
 def words_html(words: Sequence[Word]) -> str:
-    """The words, or nothing where none has a time.
+    """Format the words as buttons, or nothing where none has a time.
 
     A word stays lit until the next one begins, but for at most half a second of silence.
+
+    Returns:
+        HTML.
     """
     timed = [w for w in words[:MOST_WORDS] if w.start is not None and w.end is not None]
     if not timed:
