@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from app.service import seekable_audio
 from app.service.limits import Limits
 from app.service.seekable_audio import original_path, seekable_copy
 
@@ -36,6 +37,22 @@ def test_the_file_that_was_given_is_the_one_that_is_transcribed(tmp_path: Path) 
     assert Limits().check_recording(played) == str(source)
     source.unlink()
     assert original_path(played) == played  # an upload that is really called so
+
+
+def test_more_than_two_channels_are_mixed_into_one(tmp_path: Path) -> None:
+    source, samples = flac(tmp_path, channels=6)
+    played, _ = soundfile.read(seekable_copy(str(source)), always_2d=True)
+    assert played.shape == (len(samples), 1)
+    assert np.allclose(played[:, 0], samples.mean(axis=1), atol=1e-4)
+
+
+def test_a_copy_of_too_many_bytes_is_never_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seekable_audio, "MOST_BYTES", 300_000 * 2 * 2 - 1)
+    source, _ = flac(tmp_path)
+    assert seekable_copy(str(source)) == str(source)
+    assert [file.name for file in tmp_path.iterdir()] == ["Song.FLAC"]
 
 
 @pytest.mark.parametrize("name", ["a.wav", "a.mp3", "a.webm", "a"])

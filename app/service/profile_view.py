@@ -63,8 +63,6 @@ class ProfileView:
     key: str
     head: str
     sections: dict[str, list[str | go.Figure]]
-    has_trace: bool
-    has_run: bool
 
 
 def view_of(chosen: SelectedProfile, *, max_json_bytes: int) -> ProfileView:
@@ -83,7 +81,7 @@ def view_of(chosen: SelectedProfile, *, max_json_bytes: int) -> ProfileView:
     found = {name: CollectedPage(name, {}) for name in SECTIONS}
     build(chosen, trace, found)
     shown = {name: page.done() for name, page in found.items()}
-    return ProfileView(chosen.key, _head(chosen, trace), shown, trace is not None, bool(chosen.run))
+    return ProfileView(chosen.key, _head(chosen, trace), shown)
 
 
 def _of_run(

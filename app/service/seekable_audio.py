@@ -1,8 +1,9 @@
-"""A recording as a browser's player can move about in it.
+"""A recording in a format that a browser can seek in.
 
 In: the path of an upload. Out: a path to play. Chromium cannot seek in a short FLAC file (its
-player fails for good), so FLAC is played as WAV with the same samples, which lies beside the file;
-:func:`original_path` finds back to the file that was given, and that one is transcribed. No Gradio.
+player fails for good), so FLAC is played as WAV, which lies beside the file and holds the same
+samples, more than two channels mixed into one; :func:`original_path` finds back to the file that
+was given, and that one is transcribed. No Gradio.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ logger = logging.getLogger(__name__)
 
 UNSEEKABLE = (".flac",)
 PLAYED = ".wav"
-MOST_FRAMES = 2 * 3600 * 48_000  # of a longer one no copy is made: it would fill the disk
+MOST_BYTES = 300_000_000  # of a copy; a longer recording is played as it is, for disks fill
+MOST_CHANNELS = 2  # of a copy; more are mixed into one
+SAMPLE_BYTES = {"PCM_S8": 1, "PCM_16": 2, "PCM_24": 3}
 BLOCK_FRAMES = 1 << 18
 
 
@@ -51,17 +54,20 @@ def original_path(path: str) -> str:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Write the same samples as WAV; appears whole or not at all."""
+    """Write the recording as WAV; the file appears whole or not at all."""
     with soundfile.SoundFile(source) as sound:
-        if sound.frames > MOST_FRAMES:
-            raise OSError(f"{sound.frames} frames are too many")
+        channels = sound.channels if sound.channels <= MOST_CHANNELS else 1
+        size = sound.frames * channels * SAMPLE_BYTES.get(sound.subtype, 4)
+        if size > MOST_BYTES:
+            raise OSError(f"a WAV of {size} bytes is too large; at most {MOST_BYTES} are written")
         part = target.with_suffix(f".{secrets.token_hex(4)}.part")
         try:
             with soundfile.SoundFile(
-                part, "w", sound.samplerate, sound.channels, sound.subtype, format="WAV"
+                part, "w", sound.samplerate, channels, sound.subtype, format="WAV"
             ) as copy:
                 for block in sound.blocks(BLOCK_FRAMES, dtype="int32", always_2d=True):
-                    copy.write(block)
+                    mixed = block if channels > 1 else block.mean(axis=1, keepdims=True)
+                    copy.write(mixed.astype("int32"))
             part.replace(target)
         finally:
             part.unlink(missing_ok=True)
