@@ -13,9 +13,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch._dynamo.exc import TorchDynamoException
-from torch._inductor.runtime.cache_dir_utils import cache_dir
-
 from core.checkpoint.catalog import ASSETS
 from core.transcription.options import DECODINGS, ENGINES
 from profiling import commands
@@ -26,10 +23,6 @@ from profiling.measure.timing import Cancelled
 
 EXAMPLE = ASSETS / "examples" / "string_six_three_oh_seven_zero_six.flac"
 LIMIT = 128
-COMPILING_FAILED = (
-    "compiling failed: {why}; a run that was killed while compiling may have left broken files in "
-    "{cache}: delete that folder and try again, or use --engine eager"
-)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,19 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return found.status
     except (ValueError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-    except TorchDynamoException as error:
-        print(
-            f"error: {COMPILING_FAILED.format(why=error_line(error), cache=cache_dir())}",
-            file=sys.stderr,
-        )
     except (KeyboardInterrupt, Cancelled):
         print("stopped", file=sys.stderr)
     return NOTHING_DONE
-
-
-def error_line(error: Exception) -> str:
-    """Return the first line of a long message."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason")
 
 
 def build_parser() -> argparse.ArgumentParser:

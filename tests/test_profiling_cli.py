@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from torch._dynamo.exc import TorchDynamoException
 
 from measuring import RECORDING
-from profiling import commands
 from profiling.__main__ import main
 from profiling.measure.capture import MAX_TRACE_BYTES
 from profiling.measure.length_table import tiled
@@ -199,22 +197,6 @@ def test_mistakes_are_one_line_and_status_2(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
-
-
-def test_a_compiler_that_fails_is_one_line_with_advice(
-    clip: Path,
-    speech_folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-):
-    def fail(*_: object, **__: object) -> None:
-        raise TorchDynamoException("a kernel: file too short\n\nSet TORCHDYNAMO_VERBOSE=1")
-
-    monkeypatch.setattr(commands, "measure", fail)
-    assert main(["run", "--clip", str(clip), "--model", str(speech_folder), *QUICK]) == 2
-    error = capsys.readouterr().err.splitlines()[-1]
-    assert "a kernel: file too short; a run that was killed" in error
-    assert "delete that folder" in error
 
 
 def test_a_session_that_is_stopped_stores_nothing(clip: Path, lab: Any, tmp_path: Path):

@@ -38,7 +38,8 @@ COMPILING_FAILED = (
     "compiling failed: {why}; a run that was killed while compiling may have left broken files in "
     "{cache}: delete that folder and try again, or use the eager engine"
 )
-_PHASES = {
+# The names of the compiled functions of core.engine.graphs -> their phases.
+STAGE_PHASES = {
     "encode": phases.ENCODER,
     "encode_blocks": phases.ENCODER,
     "project": phases.PROJECTOR,
@@ -123,7 +124,7 @@ class Compiler:
         result = self._compiled[graph.name](*arguments)
         new = torch._dynamo.utils.counters["stats"]["unique_graphs"] - before
         if new:
-            spent, phase = time.perf_counter() - begin, _PHASES[graph.name]
+            spent, phase = time.perf_counter() - begin, STAGE_PHASES[graph.name]
             self._ledger.seconds[phase] = self._ledger.seconds.get(phase, 0.0) + spent
             self._ledger.graphs[phase] = self._ledger.graphs.get(phase, 0) + new
             logger.info("compiled %s in %.1f s", variant(graph, arguments), spent)

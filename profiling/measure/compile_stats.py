@@ -14,17 +14,8 @@ from typing import Any
 
 import torch._dynamo.utils as dynamo
 
-from core import phases
+from core.engine.compiling import STAGE_PHASES
 
-# The compiled callables of core.engine.graphs, by the names of their functions.
-STAGES = {
-    "encode": phases.ENCODER,
-    "encode_blocks": phases.ENCODER,
-    "project": phases.PROJECTOR,
-    "prefill": phases.PREFILL,
-    "decode": phases.DECODE,
-    "verify": phases.VERIFY,
-}
 CACHES = {  # counter group -> (what it caches, hits, misses, bypassed)
     "inductor": ("kernels", "fxgraph_cache_hit", "fxgraph_cache_miss", "fxgraph_cache_bypass"),
     "aot_autograd": (
@@ -126,7 +117,7 @@ def entry_of(metric: Any) -> Entry:
     name = metric.co_name or "unknown"
     return Entry(
         compile_id=metric.compile_id or "",
-        stage=STAGES.get(name, name),
+        stage=STAGE_PHASES.get(name, name),
         seconds=whole,
         trace_s=_between(whole, backend),
         autograd_s=_between(backend, inductor),

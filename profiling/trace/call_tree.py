@@ -7,7 +7,9 @@ copies, :func:`phase_spans` and :func:`phase_segments` for the phases.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
+from itertools import permutations
 
 import numpy as np
 import pandas as pd
@@ -15,10 +17,13 @@ import pandas as pd
 from core.phases import PHASES
 from profiling.trace.trace_columns import DEVICE_CATS, LAUNCH_CATS
 
+MOST_RANKS = 6  # in one file, whose devices can be told by trying
 OUTSIDE = "other"  # the phase of whatever happens in no phase
 
-# Mirrors of host ranges on the device's tracks, and the profiler's own bookkeeping: not calls.
-NOT_CALLS = (*DEVICE_CATS, "gpu_user_annotation", "Trace", "overhead", "cuda_sync")
+# Not calls: mirrors of host ranges on the device's tracks, the profiler's own bookkeeping, and
+# frames of Python, which would hide the waiting inside them.
+OWN_CATS = ("gpu_user_annotation", "Trace", "overhead", "cuda_sync", "python_function")
+NOT_CALLS = (*DEVICE_CATS, *OWN_CATS)
 
 NEST_COLUMNS = {
     "row": "int64",  # place in the events
@@ -61,23 +66,25 @@ def nest(events: pd.DataFrame) -> pd.DataFrame:
 def _sweep(
     track: list[int], starts: list[int], ends: list[int]
 ) -> tuple[list[int], list[int], list[int]]:
-    parents, depths = [-1] * len(track), [0] * len(track)
-    own = [end - start for start, end in zip(starts, ends, strict=True)]
+    parents, depths, own = ([start] * len(track) for start in (-1, 0, 0))
     stack: list[int] = []
-    for call, (here, start, end) in enumerate(zip(track, starts, ends, strict=True)):
-        while stack and (track[stack[-1]] != here or ends[stack[-1]] <= start):
-            stack.pop()
+    clock = 0  # time up to which is counted
+
+    def end_calls(until: float) -> None:
+        nonlocal clock
+        while stack and ends[stack[-1]] <= until:
+            ended = stack.pop()
+            own[ended] += max(0, ends[ended] - clock)
+            clock = max(clock, ends[ended])
+
+    for call, (here, start) in enumerate(zip(track, starts, strict=True)):
+        end_calls(math.inf if stack and track[stack[-1]] != here else start)
         if stack:
             parents[call], depths[call] = stack[-1], len(stack)
-            taken = start
-            for enclosing in reversed(stack):
-                until = min(end, ends[enclosing])
-                if until > taken:
-                    own[enclosing] -= until - taken
-                    taken = until
-                if taken >= end:
-                    break
+            own[stack[-1]] += start - clock
+        clock = start
         stack.append(call)
+    end_calls(math.inf)
     return parents, depths, own
 
 
@@ -102,7 +109,8 @@ def phase_segments(spans: pd.DataFrame) -> pd.DataFrame:
         while upcoming < len(listed) and listed[upcoming][1] <= border:
             active.append(listed[upcoming])
             upcoming += 1
-        active = [span for span in active if span[2] > border]
+        while active and active[-1][2] <= border:
+            active.pop()
         if active:
             segments.append((active[-1][0], int(border), int(until)))
     columns = dict(zip(SPAN_COLUMNS, zip(*segments, strict=True), strict=True)) if segments else {}
@@ -127,24 +135,67 @@ def device_work(events: pd.DataFrame, calls: pd.DataFrame) -> pd.DataFrame:
     work = events[events["cat"].isin(DEVICE_CATS) & events["dur_us"].notna()]
     starts, ends = _nanoseconds(work)
     cause = np.full(len(work), -1, dtype=np.int64)
-    host = events.loc[calls["row"]]
+    owner = owners(events)
+    host, hosts_owner = events.loc[calls["row"]], owner[calls["row"]]
     is_launch = host["cat"].isin(LAUNCH_CATS).to_numpy()
     for key, usable in (("correlation", is_launch), ("external_id", ~is_launch)):
-        ids = pd.Series(np.arange(len(calls)), index=host[key].to_numpy())[usable]
-        ids = ids[ids.index.notna() & ~ids.index.duplicated()]
-        found = work[key].map(ids).fillna(-1).to_numpy(dtype=np.int64)
+        left = pd.DataFrame({"owner": hosts_owner, key: host[key].to_numpy()})
+        left = left.assign(call=np.arange(len(calls)))[usable].dropna()
+        right = pd.DataFrame({"owner": owner[work.index], key: work[key].to_numpy()})
+        both = right.merge(left.drop_duplicates(["owner", key]), "left", ["owner", key])
+        found = both["call"].fillna(-1).to_numpy(dtype=np.int64)
         cause = np.where(cause >= 0, cause, found)
     caused = np.where(cause >= 0, calls["start_ns"].to_numpy()[cause] if len(calls) else 0, starts)
     values = (work.index.to_numpy(), starts, ends, cause, caused)
     return _declared(dict(zip(DEVICE_COLUMNS, values, strict=True)), DEVICE_COLUMNS)
 
 
+def owners(events: pd.DataFrame) -> np.ndarray:
+    """Return the process that each event belongs to, for ids that several processes count alike.
+
+    A device's events have a process of their own. Where only one process launched, or none launched
+    under the same ids as another, all events are the same owner's; in traces of several ranks each
+    device belongs to the process whose launches came shortly before its kernels.
+    """
+    pids = events["pid"].cat.codes.to_numpy(np.int64)
+    launches = events[events["cat"].isin(LAUNCH_CATS) & events["correlation"].notna()]
+    kernels = events[events["cat"].isin(DEVICE_CATS) & events["correlation"].notna()]
+    hosts, devices = (sorted(part["pid"].cat.codes.unique()) for part in (launches, kernels))
+    several = len(hosts) > 1 and not launches["correlation"].is_unique
+    if not several or len(hosts) != len(devices) or len(hosts) > MOST_RANKS:
+        return np.zeros(len(events), dtype=np.int64)
+    starts = {
+        pid: part.drop_duplicates("correlation").set_index("correlation")["ts_us"]
+        for part in (launches, kernels)
+        for pid, part in part.groupby(part["pid"].cat.codes)
+    }
+
+    def delay(device: int, host: int) -> float:
+        found = float((starts[device] - starts[host]).median())
+        return found if found >= 0 else math.inf  # never before its launch, or nothing in common
+
+    costs = {(device, host): delay(device, host) for device in devices for host in hosts}
+    best = min(
+        permutations(hosts),
+        key=lambda order: (
+            round(sum(costs[pair] for pair in zip(devices, order, strict=True)), 3)
+            if all(math.isfinite(costs[pair]) for pair in zip(devices, order, strict=True))
+            else math.inf
+        ),
+    )
+    of_device = dict(zip(devices, best, strict=True))
+    return np.array([of_device.get(pid, pid) for pid in range(pids.max() + 1)])[pids]
+
+
 def launch_delays_us(events: pd.DataFrame) -> pd.Series:
     """Return the time from a launch's start to its kernel's start, indexed by the kernel's row."""
-    device = events[events["cat"].isin(DEVICE_CATS) & events["correlation"].notna()]
-    launches = events[events["cat"].isin(LAUNCH_CATS) & events["correlation"].notna()]
-    starts = launches.drop_duplicates("correlation").set_index("correlation")["ts_us"]
-    return (device["ts_us"] - device["correlation"].map(starts)).dropna()
+    timed = events[["correlation", "ts_us"]].assign(owner=owners(events), row=events.index)
+    timed = timed[events["correlation"].notna()]
+    cats = events["cat"][timed.index]
+    device = timed[cats.isin(DEVICE_CATS)]
+    launches = timed[cats.isin(LAUNCH_CATS)].drop_duplicates(["owner", "correlation"])
+    both = device.merge(launches, on=["owner", "correlation"], suffixes=("", "_launched"))
+    return pd.Series((both["ts_us"] - both["ts_us_launched"]).to_numpy(), index=both["row"])
 
 
 def union(starts: Iterable[int], ends: Iterable[int]) -> list[tuple[int, int]]:

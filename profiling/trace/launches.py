@@ -16,7 +16,8 @@ from profiling.trace.compile_marks import fused_kernels_hidden, is_mark
 from profiling.trace.trace_columns import LAUNCH_CATS
 from profiling.trace.trace_index import TraceIndex
 
-LAUNCHING = "LaunchKernel|GraphLaunch|LaunchCooperativeKernel"  # in the runtime's function names
+# In the names of the runtimes' functions.
+LAUNCHING = "LaunchKernel|GraphLaunch|LaunchCooperativeKernel|EnqueueKernelLaunch"
 
 GAP_COLUMNS = {
     "phase": "object",
@@ -64,16 +65,21 @@ def launch_gaps(index: TraceIndex) -> pd.DataFrame:
         in_phase = np.isin(index.call_names, PHASES)
         parents = calls["parent"].to_numpy()
         work = calls[(parents >= 0) & in_phase[parents]]
+    work = work.sort_values("start_ns", kind="stable")
     starts, ends = work["start_ns"].to_numpy(), work["end_ns"].to_numpy()
+    latest = np.maximum.accumulate(ends)
     rows = []
     for phase in [name for name in PHASES if name in set(spans["phase"])]:
         gaps: list[int] = []
         busy = wall = 0
         inside_any = np.zeros(len(work), dtype=bool)
         for _, begin, end in spans[spans["phase"] == phase].itertuples(index=False):
-            inside = (starts < end) & (ends > begin)
-            inside_any |= inside
-            merged = union(starts[inside].clip(begin, end), ends[inside].clip(begin, end))
+            near = slice(latest.searchsorted(begin, "right"), starts.searchsorted(end))
+            inside = ends[near] > begin
+            inside_any[near] |= inside
+            merged = union(
+                starts[near][inside].clip(begin, end), ends[near][inside].clip(begin, end)
+            )
             borders = [begin, *(time for interval in merged for time in interval), end]
             idle = [b - a for a, b in zip(borders[::2], borders[1::2], strict=True) if b > a]
             gaps += idle

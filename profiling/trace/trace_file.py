@@ -10,11 +10,29 @@ import gzip
 import io
 import json
 import os
+import re
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from core.errors import UserError
+
+# The first bytes -> what it is.
+FOREIGN = (
+    (b"PK\x03\x04", "a zip archive: unpack it and choose the trace in it"),
+    (b"\xfd7zXZ", "an xz archive: unpack it first"),
+    (b"BZh", "a bzip2 archive: unpack it first"),
+    (b"(\xb5/\xfd", "a zstd archive: unpack it first"),
+    (b"\x80", "a pickle, such as a memory snapshot"),
+    (b"<", "a web page"),
+    (b"version https://git-lfs", "a Git LFS pointer, not the file itself: git lfs pull fetches it"),
+    (b"\xff\xfe", "UTF-16 text: save it as UTF-8"),
+    (b"\xfe\xff", "UTF-16 text: save it as UTF-8"),
+)
+MAX_OBJECTS, MAX_VALUES = 8_000_000, 60_000_000  # a gigabyte once parsed, however well they pack
+# A string, which is left alone, or a bare word that C writes for what is no number.
+_BARE = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|(-?\b(?:inf|nan)\b)', re.IGNORECASE | re.DOTALL)
 
 TraceSource = str | os.PathLike[str] | bytes | BinaryIO
 
@@ -28,8 +46,8 @@ def title_of(source: TraceSource) -> str:
     return Path(source).name if isinstance(source, str | os.PathLike) else "the trace"
 
 
-def load_json(source: TraceSource, max_bytes: int) -> Any:
-    """Return the JSON value in ``source``, plain or gzipped.
+def load_json(source: TraceSource, max_bytes: int) -> tuple[Any, list[str]]:
+    """Return the JSON value in ``source``, plain or gzipped, and notes of what was mended.
 
     Raises:
         TraceError: not readable, damaged, truncated, not JSON, or more than ``max_bytes`` of it.
@@ -61,6 +79,7 @@ def _unpacked(source: TraceSource, title: str, limit: int) -> str:
             f"{title} holds more than {limit / 1e6:.0f} MB of JSON, the most that is read; "
             "record fewer steps, or leave out stacks and shapes"
         )
+    _check_kind(data, title)
     return data.decode("utf-8-sig", errors="replace")
 
 
@@ -71,6 +90,25 @@ def _at_most(file: BinaryIO, limit: int) -> bytes:
         with gzip.GzipFile(fileobj=file) as unpacked:
             return unpacked.read(limit + 1)
     return file.read(limit + 1)
+
+
+def _check_kind(data: bytes, title: str) -> None:
+    """Refuse by its name what people attach in place of a trace, and more objects than fit."""
+    head = data[:64].lstrip()
+    kind = next((kind for begin, kind in FOREIGN if head.startswith(begin)), None)
+    if kind is None and any(byte < 9 for byte in head):
+        kind = "a binary file, such as a Perfetto or XPlane trace"
+    if kind is not None:
+        raise TraceError(
+            f"{title} is {kind}; expected a Chrome trace as JSON, plain or gzipped, as "
+            "torch.profiler exports it"
+        )
+    num = data.count(b"{") + data.count(b"["), data.count(b",")
+    if num[0] > MAX_OBJECTS or num[1] > MAX_VALUES:
+        raise TraceError(
+            f"{title} holds {num[0]:,} objects and lists and {num[1]:,} values; at most "
+            f"{MAX_OBJECTS:,} and {MAX_VALUES:,} are read: record fewer steps"
+        )
 
 
 class _Rejoined(io.RawIOBase):
@@ -89,11 +127,16 @@ class _Rejoined(io.RawIOBase):
         return len(data)
 
 
-def _parsed(text: str, title: str) -> Any:
+def _parsed(text: str, title: str) -> tuple[Any, list[str]]:
     """Parse JSON, with control characters in strings forgiven: stacks of Python hold some."""
     try:
-        return json.loads(text, strict=False)
+        return json.loads(text, strict=False), []
     except json.JSONDecodeError as error:
+        for mended, note in _mended(text):
+            try:
+                return json.loads(mended, strict=False), [note]
+            except (json.JSONDecodeError, RecursionError):
+                continue
         if text.rstrip()[-1:] not in ("}", "]"):
             raise TraceError(
                 f"{title} ends in the middle, after {len(text):,} characters of JSON; "
@@ -107,3 +150,13 @@ def _parsed(text: str, title: str) -> Any:
         raise TraceError(
             f"{title} nests too deeply for a Chrome trace; expected a flat list of events"
         ) from None
+
+
+def _mended(text: str) -> Iterator[tuple[str, str]]:
+    """What the text may have meant: the format lets the list of events stand open."""
+    inside = text.rstrip().removesuffix("]").rstrip().removesuffix(",").rstrip()
+    if inside.endswith("}"):
+        end = "]" if inside.lstrip().startswith("[") else "]}"
+        yield inside + end, "the list of events was not closed; all of it was read"
+    valued = _BARE.sub(lambda found: "null" if found[1] else found[0], text)
+    yield valued, "bare inf and nan, which are not JSON, were read as missing"
