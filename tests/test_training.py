@@ -22,7 +22,7 @@ from training.corpus.vocabulary import CHAT_TEMPLATE, Vocabulary, chat_prompt, t
 from training.stages import align_stage, decoder_stage, encoder_stage, joint_stage, mels, pack
 from training.stages.augment import augment, mel_centres, stretch, telephone
 from training.stages.batches import MIXED, Composer
-from training.stages.wer import distance, error_rate
+from training.stages.wer import edit_counts, error_rate
 
 WORDS = ("one", "two", "three", "four")
 
@@ -79,8 +79,28 @@ def test_exchanges_are_seeded_and_answered_right() -> None:
         ] == one.answer.split() or "ask me" in one.answer
 
 
-def test_scores_count_edits_and_give_an_interval() -> None:
-    assert distance(list("abc"), list("axcd")) == 2
+@pytest.mark.parametrize(
+    ("reference", "hypothesis", "words", "characters"),
+    [  # counted by hand: edits of either, over the reference's length
+        ("four one five", "four one five", (0, 3), (0, 13)),
+        ("four one five", "four five", (1, 3), (4, 13)),
+        ("four one", "four one one one", (2, 2), (8, 8)),
+        ("please hold", "please fold it", (2, 2), (4, 11)),
+        ("two", "", (1, 1), (3, 3)),
+        ("", "oh no", (2, 0), (5, 0)),
+        ("abc", "axcd", (1, 1), (2, 3)),
+    ],
+)
+def test_edits_are_those_counted_by_hand(
+    reference: str, hypothesis: str, words: tuple[int, int], characters: tuple[int, int]
+) -> None:
+    pairs = [("zero", "zero"), (reference, hypothesis)]
+    for wanted, whole, by_character in ((words, (0, 1), False), (characters, (0, 4), True)):
+        edits, lengths = edit_counts(pairs, characters=by_character)
+        assert list(zip(edits.tolist(), lengths.tolist(), strict=True)) == [whole, wanted]
+
+
+def test_error_rates_have_an_interval() -> None:
     rate = error_rate([("one two", "one two"), ("three four", "three")] * 20)
     assert rate.percent == pytest.approx(25.0)
     assert rate.low < 25.0 < rate.high

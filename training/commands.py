@@ -161,7 +161,8 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
 def _score(arguments: argparse.Namespace) -> None:
     import core
     from training.corpus.manifest import ManifestError, read_manifest, with_splits
-    from training.finetune.manifest_score import hear, word_error
+    from training.finetune.manifest_score import hear
+    from training.stages.wer import error_rate
 
     rows = read_manifest(arguments.data)
     if arguments.split is not None:
@@ -177,7 +178,7 @@ def _score(arguments: argparse.Namespace) -> None:
     found = {}
     for name in names:
         pairs = hear(lab, rows, name)
-        rate = found[name or "as it is"] = word_error(pairs)
+        rate = found[name or "as it is"] = error_rate(pairs)
         if not arguments.json:
             print(
                 f"{name or 'the model as it is'}: {rate.percent:.1f} % word errors "

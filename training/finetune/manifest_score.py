@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from core.lab import Lab
 from training.corpus.manifest import MAX_SECONDS, ManifestRow
 from training.finetune.data import waveform_of
-from training.stages.wer import Rate, error_rate
 
 AT_ONCE = 8
 _NOT_A_WORD = re.compile(r"[^\w' ]+")
@@ -42,8 +41,3 @@ def hear(
             for row, transcript in zip(group, found, strict=True)
         ]
     return pairs
-
-
-def word_error(pairs: Sequence[tuple[str, str]]) -> Rate:
-    """The rate of pairs, with its interval."""
-    return error_rate(pairs)

@@ -21,9 +21,10 @@ from training.corpus.manifest import (
 )
 from training.finetune.data import waveform_of
 from training.finetune.manifest_check import check_rows
-from training.finetune.manifest_score import hear, word_error
+from training.finetune.manifest_score import hear
 from training.finetune.options import FinetuneOptions
 from training.finetune.row_schedule import Schedule, Source
+from training.stages.wer import error_rate
 
 DEV_ONE_IN = 10
 LEAD_ROWS = 4
@@ -52,7 +53,7 @@ class Material:
     def score(self, lab: Lab, adapter: str | None) -> dict[str, float]:
         """Word error rates in percent of the dev rows, by name."""
         return {
-            name: word_error(hear(lab, rows, adapter, max_seconds=self.max_seconds)).percent
+            name: error_rate(hear(lab, rows, adapter, max_seconds=self.max_seconds)).percent
             for name, rows in self.dev.items()
             if rows
         }

@@ -14,7 +14,7 @@ from typing import Any
 
 from training.corpus.corpus import CorpusClip, read_manifest
 from training.stages.systems import SystemOutput, way
-from training.stages.wer import Rate, error_rate
+from training.stages.wer import ErrorRate, error_rate
 
 SETS = (
     ("asterisk single digits", "asterisk_digits", None),
@@ -44,8 +44,8 @@ class ScoreRow:
 
     name: str
     way: str
-    words: Rate | None
-    characters: Rate | None
+    words: ErrorRate | None
+    characters: ErrorRate | None
     pairs: tuple[tuple[str, str], ...]
     warned: float = 0.0
     note: str = ""

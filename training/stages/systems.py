@@ -22,7 +22,7 @@ from core.text.transcript import Transcript
 from core.transcription.clip import OUTSIDE
 from training.corpus.menu_grammar import cardinal
 from training.corpus.text import DIGIT_WORDS
-from training.stages.wer import distance
+from training.stages.wer import edit_counts
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,8 @@ def nearest_reading(written: str, said: str) -> str:
     if len([piece for piece in pieces if len(piece) > 1]) > 6:  # too many to try them all
         pieces = [piece[:1] for piece in pieces]
     readings = [" ".join(chosen) for chosen in product(*pieces)]
-    return min(readings, key=lambda one: distance(said.split(), one.split()), default="")
+    edits, _ = edit_counts([(said, reading) for reading in readings])
+    return readings[int(edits.argmin())]
 
 
 def _readings(piece: str) -> list[str]:
