@@ -132,3 +132,22 @@ def test_an_unknown_part_is_refused_before_anything_is_read(
         in capsys.readouterr().err
     )
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("rate", [8000, 22_050, 48_000])
+@pytest.mark.parametrize("factor", [1.0, 1.1234567])
+def test_resampling_keeps_the_pitch_to_a_hair_and_lets_nothing_fold_back(
+    rate: int, factor: float
+) -> None:
+    time = np.arange(2 * rate) / rate
+    pure = corpus.resample(np.sin(6.283185307 * 1000 * time).astype(np.float32), rate, factor)
+    now = np.arange(len(pure)) / corpus.RATE
+    wanted = 6.283185307 * 1000 * factor * now
+    inside = slice(len(pure) // 4, -len(pure) // 4)
+    basis = np.stack([np.sin(wanted), np.cos(wanted)], 1)[inside]
+    level, *_ = np.linalg.lstsq(basis, pure[inside], rcond=None)
+    assert np.abs(pure[inside] - basis @ level).max() < 1e-4
+    assert np.hypot(*level) == pytest.approx(1.0, abs=1e-3)
+    if rate * factor > 2 * 8500:
+        high = np.sin(6.283185307 * 8500 / factor * time).astype(np.float32)
+        assert np.abs(corpus.resample(high, rate, factor)[inside]).max() < 1e-4

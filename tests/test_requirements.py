@@ -26,7 +26,7 @@ MACHINES = {
     "Windows": {"sys_platform": "win32", "platform_system": "Windows", "platform_machine": "AMD64"},
 }
 # Required now, imported by what comes next: the first import removes the line.
-NOT_YET_IMPORTED = {"librosa"}
+NOT_YET_IMPORTED: set[str] = set()
 
 
 def requirements(name: str) -> list[Requirement]:

@@ -18,12 +18,11 @@ import zlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from math import gcd
 from pathlib import Path
 
+import librosa
 import numpy as np
 import soundfile
-from scipy.signal import resample_poly
 
 from training.corpus import synthesis
 from training.corpus.domains import DOMAINS
@@ -84,10 +83,11 @@ def write_wav(path: Path, samples: np.ndarray) -> None:
 
 
 def resample(samples: np.ndarray, rate: float, factor: float = 1.0) -> np.ndarray:
-    """Samples [N] at ``rate`` Hz -> 16 kHz. ``factor`` > 1 plays faster and higher."""
-    up, down = RATE, round(rate * factor / 20) * 20
-    shared = gcd(up, down)
-    return resample_poly(samples, up // shared, down // shared).astype(np.float32)
+    """Bring samples [N] at ``rate`` Hz to 16 kHz; ``factor`` > 1 plays faster and higher.
+
+    Any factor is exact: librosa's resampler (soxr) needs no ratio of whole numbers.
+    """
+    return librosa.resample(samples, orig_sr=rate * factor, target_sr=RATE)
 
 
 def seeded(*parts: object) -> random.Random:

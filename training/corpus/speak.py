@@ -5,8 +5,8 @@ at 16 kHz and ``train.jsonl``, ``dev.jsonl``, ``test.jsonl`` beside them. Texts 
 the words, now and then with words that are known already among them. The test manifest holds voices
 that are in neither of the others: whoever speaks to the model has not been trained on.
 
-Files that exist are kept, so a run that was stopped goes on. Needs numpy, scipy and soundfile, and
-no torch.
+Files that exist are kept, so a run that was stopped goes on. Needs librosa and soundfile, and no
+torch.
 """
 
 from __future__ import annotations
