@@ -16,14 +16,14 @@ from __future__ import annotations
 import base64
 import html
 import io
-import struct
-import wave
-import zlib
 from collections.abc import Sequence
+from fractions import Fraction
 from functools import cache
 from itertools import zip_longest
 from pathlib import Path
 
+import av
+import soundfile
 import torch
 import torchaudio
 from torch import Tensor
@@ -136,29 +136,19 @@ def _inverse() -> tuple[Tensor, torchaudio.transforms.GriffinLim]:
 
 
 def wav_of(samples: Tensor) -> bytes:
-    """Samples [N] as a 16-bit WAV file."""
-    pcm = (samples.clamp(-1.0, 1.0) * 32767).round().to(torch.int16)
+    """Write samples [N] as a 16-bit WAV file."""
     out = io.BytesIO()
-    with wave.open(out, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(SAMPLE_RATE)
-        file.writeframes(pcm.numpy().tobytes())
+    soundfile.write(out, samples.numpy(), SAMPLE_RATE, format="WAV", subtype="PCM_16")
     return out.getvalue()
 
 
 def picture_of(power: Tensor) -> bytes:
-    """A power mel [M, 80] as a grey PNG, low frequencies at the bottom, 80 dB in all."""
+    """Draw a power mel [M, 80] as a grey PNG, low frequencies at the bottom, 80 dB in all."""
     log = power.log10()
     grey = ((log - log.max()) / 8.0 + 1.0).clamp(0.0, 1.0).mul(255).round().to(torch.uint8)
     grey = grey.T.flip(0).repeat_interleave(PIXELS, 0).repeat_interleave(PIXELS, 1)
-    height, width = grey.shape
-    lines = torch.cat([grey.new_zeros(height, 1), grey], dim=1)  # each begins with "no filter"
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(lines.numpy().tobytes())), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(kind, data) for kind, data in chunks)
-
-
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    body = kind + data
-    return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+    frame = av.VideoFrame.from_ndarray(grey.numpy(), format="gray")
+    png = av.VideoCodecContext.create("png", "w")
+    png.width, png.height, png.pix_fmt = frame.width, frame.height, "gray"
+    png.time_base = Fraction(1)
+    return b"".join(bytes(packet) for packet in [*png.encode(frame), *png.encode(None)])
