@@ -1,4 +1,4 @@
-"""``python -m benchmarks speed | quality | drafts | kernels``; ``make bench`` runs the first.
+"""``python -m benchmarks speed | quality | STUDY``; ``make bench`` runs the first.
 
 In: command-line arguments. Out: the page on stdout, progress on stderr, the whole session as JSON
 in a file. Exit status 0 all well, 1 a bar was missed or a system failed, 2 nothing could be done.
@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,37 +19,60 @@ from typing import Any
 import torch
 
 from benchmarks.bars import MISSED, judge
-from benchmarks.clips import EXAMPLES, recordings_in
-from benchmarks.drafts import drafts_text, hear_both_ways, summary_of
+from benchmarks.clips import EXAMPLES
 from benchmarks.extras import measure_extras
-from benchmarks.kernels import ROWS, products_text, time_products
-from benchmarks.quality import WAYS, compare_ways, references_of
+from benchmarks.quality import QUICKER, compare_systems, references_of
 from benchmarks.session import SessionPlan, measure
 from benchmarks.shapes import SHAPES
 from benchmarks.systems import ON_EQUAL_TOKENS, SYSTEMS
 from benchmarks.table import quality_text, session_text
+from core.errors import UserError
 from core.transcription.options import ENGINES
 
+LOG = logging.getLogger(__name__)
 ALL_WELL, WORTH_A_LOOK, NOTHING_DONE = 0, 1, 2
 ROOT = Path("build") / "bench"
 QUICK_MINUTES = (0.5, 1.0)
+# Name -> the question; ``benchmarks.studies.NAME`` has the options (``NAME --help``).
+STUDIES = {
+    "cold-start": "what waits for the compiler, and what a package saves",
+    "drafts": "what exact drafts save on real recordings",
+    "first-visit": "from starting the app to the first transcript on its page",
+    "kernels": "one matrix product in float32 and in int8",
+    "prediction": "how well the gain of compiling is predicted",
+    "resampled": "verdicts on sessions cut out of recorded runs",
+    "trace-reading": "how long a large trace takes from file to figures",
+    "verdicts": "whether verdicts are right on real runs",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    parsed = build_parser().parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        if given and given[0] in STUDIES:
+            study = import_module(f"benchmarks.studies.{given[0].replace('-', '_')}")
+            return int(study.main(given[1:]))
+        parsed = build_parser().parse_args(given)
         return int(parsed.run(parsed))
-    except (ValueError, OSError) as error:
+    except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    except Exception:
+        LOG.exception("the command failed")
+        print("error: an unexpected problem; its details are above", file=sys.stderr)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
     return NOTHING_DONE
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    """Build the command line of what is not a study."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="studies:\n" + "\n".join(f"  {name:<15}{asks}" for name, asks in STUDIES.items()),
+    )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     speed = commands.add_parser("speed", help="ours beside transformers, and the table of bars")
     add = speed.add_argument
@@ -66,37 +91,23 @@ def build_parser() -> argparse.ArgumentParser:
     add = quality.add_argument
     add("--model", default="tiny", help="catalog name, Hub repository id, or folder")
     add("--recordings", type=Path, default=EXAMPLES, help="a folder with a transcripts.json")
-    add("--ways", default=",".join(WAYS), help=f"some of {','.join(WAYS)}")
+    add("--systems", default=",".join(QUICKER), help=f"some of {','.join(QUICKER)}")
     add("--engine", choices=ENGINES, default="eager")
     add("--json", action="store_true", help="as JSON")
     quality.set_defaults(run=run_quality)
-    drafts = commands.add_parser("drafts", help="what exact drafts save on real recordings")
-    add = drafts.add_argument
-    add("--model", default="tiny", help="catalog name, Hub repository id, or folder")
-    add("--recordings", type=Path, default=EXAMPLES, help="a folder of flac, wav or mp3 files")
-    add("--limit", type=int, help="only so many of them")
-    add("--engine", choices=ENGINES, default="eager")
-    add("--repeats", type=int, default=3, help="runs of each recording, each way")
-    add("--threads", type=int, default=torch.get_num_threads(), help="of torch")
-    add("--json", action="store_true", help="as JSON")
-    drafts.set_defaults(run=run_drafts)
-    kernels = commands.add_parser("kernels", help="one matrix product in float32 and in int8")
-    kernels.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch")
-    kernels.add_argument("--json", action="store_true", help="as JSON")
-    kernels.set_defaults(run=run_kernels)
     return parser
 
 
 def run_speed(parsed: argparse.Namespace) -> int:
-    """Measure, judge, print, keep."""
+    """Measure a session, judge it, print it and keep it."""
     plan = plan_of(parsed)
     found = measure(plan, say)
     if plan.extras:
         found["extras"] = measure_extras(plan, found["failures"], say)
         if any(shape.trained for shape in plan.shapes):
             say("word error rates of int8")
-            ways = compare_ways("tiny", references_of(EXAMPLES), ("int8",), say=say)
-            found["quality"] = {name: one.to_json() for name, one in ways.items()}
+            costs = compare_systems("tiny", references_of(EXAMPLES), ("int8",), say=say)
+            found["quality"] = {name: one.to_json() for name, one in costs.items()}
     bars = judge(found)
     found["bars"] = [bar.to_json() for bar in bars]
     file = keep(found, parsed.out)
@@ -107,22 +118,25 @@ def run_speed(parsed: argparse.Namespace) -> int:
 
 
 def plan_of(parsed: argparse.Namespace) -> SessionPlan:
-    """What the arguments ask for.
+    """Read what the arguments ask for.
+
+    Returns:
+        The plan; its folder is made.
 
     Raises:
-        ValueError: an unknown shape or system, a number that is none, or no transformers.
+        UserError: an unknown shape or system, a number that is none, or no transformers.
     """
     systems = _some(parsed.systems, ON_EQUAL_TOKENS, "--systems")
     if not all(SYSTEMS[name].ours for name in systems) and find_spec("transformers") is None:
-        raise ValueError(
+        raise UserError(
             "transformers is not installed; install requirements-dev.txt, or leave it out with "
             f"--systems {','.join(n for n in systems if SYSTEMS[n].ours)}"
         )
     for name, value in (("--repeats", parsed.repeats), ("--tokens", parsed.tokens)):
         if value is not None and value < 2:
-            raise ValueError(f"{name} is {value}; expected 2 or more")
+            raise UserError(f"{name} is {value}; expected 2 or more")
     if parsed.threads < 1:
-        raise ValueError(f"--threads is {parsed.threads}; expected 1 or more")
+        raise UserError(f"--threads is {parsed.threads}; expected 1 or more")
     parsed.out.mkdir(parents=True, exist_ok=True)
     return SessionPlan(
         shapes=tuple(SHAPES[name] for name in _some(parsed.shapes, tuple(SHAPES), "--shapes")),
@@ -140,7 +154,7 @@ def plan_of(parsed: argparse.Namespace) -> SessionPlan:
 def _some(text: str, known: Sequence[str], option: str) -> tuple[str, ...]:
     asked = [part.strip() for part in text.split(",") if part.strip()]
     if not asked or any(part not in known for part in asked):
-        raise ValueError(f"{option} is {text!r}; expected some of {', '.join(known)}")
+        raise UserError(f"{option} is {text!r}; expected some of {', '.join(known)}")
     return tuple(dict.fromkeys(asked))
 
 
@@ -150,43 +164,17 @@ def _numbers(text: str) -> tuple[float, ...]:
     except ValueError:
         found = ()
     if not found or min(found) < 1:
-        raise ValueError(f"--seconds is {text!r}; expected numbers of 1 or more, as 3,10,30")
+        raise UserError(f"--seconds is {text!r}; expected numbers of 1 or more, as 3,10,30")
     return found
 
 
 def run_quality(parsed: argparse.Namespace) -> int:
-    """Word error rates beside exact decoding's."""
-    ways = _some(parsed.ways, WAYS, "--ways")
+    """Compare word error rates with exact decoding's."""
+    systems = _some(parsed.systems, QUICKER, "--systems")
     references = references_of(parsed.recordings)
-    found = compare_ways(parsed.model, references, ways, engine=parsed.engine, say=say)
+    found = compare_systems(parsed.model, references, systems, engine=parsed.engine, say=say)
     rows: dict[str, Any] = {name: one.to_json() for name, one in found.items()}
     print(json.dumps(rows, indent=2) if parsed.json else quality_text(rows))
-    return ALL_WELL
-
-
-def run_drafts(parsed: argparse.Namespace) -> int:
-    """Passes, milliseconds and differing tokens with drafts and without; 1 where tokens differ."""
-    if parsed.repeats < 1:
-        raise ValueError(f"--repeats is {parsed.repeats}; expected 1 or more")
-    found = hear_both_ways(
-        parsed.model,
-        recordings_in(parsed.recordings)[: parsed.limit],
-        engine=parsed.engine,
-        threads=parsed.threads,
-        repeats=parsed.repeats,
-        say=say,
-    )
-    rows = summary_of(found)
-    print(json.dumps(rows, indent=2) if parsed.json else drafts_text(rows))
-    return ALL_WELL if all(one.same for one in found) else WORTH_A_LOOK
-
-
-def run_kernels(parsed: argparse.Namespace) -> int:
-    """Milliseconds of one product in each way."""
-    torch.set_num_threads(max(1, parsed.threads))
-    found = time_products(ROWS)
-    rows = [one.to_json() for one in found]
-    print(json.dumps(rows, indent=2) if parsed.json else products_text(found))
     return ALL_WELL
 
 
@@ -198,7 +186,7 @@ def keep(found: dict[str, Any], folder: Path) -> Path:
 
 
 def say(text: str) -> None:
-    """Progress, on stderr."""
+    """Print progress, on stderr."""
     print(text, file=sys.stderr, flush=True)
 
 

@@ -1,4 +1,4 @@
-"""What was promised, and whether this run kept it.
+"""The promised numbers, each judged met or missed by this run.
 
 In: the session's JSON. Out: one row per promise: what, the bar, what was found, met or missed, or
 "not measured" where the run did not look.
@@ -41,12 +41,12 @@ class Bar:
     verdict: str
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON types."""
+        """Return plain JSON types."""
         return asdict(self)
 
 
 def judge(found: Found) -> list[Bar]:
-    """Every promise, in the order they were made."""
+    """Judge every promise, in the order they were made."""
     shapes = {shape["name"]: shape for shape in found["shapes"]}
     extras, quality = found.get("extras", {}), found.get("quality", {})
     rows = [_tokens(found["shapes"])]
@@ -101,7 +101,7 @@ def judge(found: Found) -> list[Bar]:
 
 
 def bandwidth(found: Found, shape: Found | None) -> float | None:
-    """What decode reads in float32 over what could be read: of the engine that comes nearer."""
+    """Compute what decode reads in float32 over what could be read, of the better engine."""
     if shape is None:
         return None
     shares = [share_of_reachable(found, shape, BASE_S, name) for name in (EAGER, COMPILE)]
@@ -135,7 +135,7 @@ def _start(shape: Found | None, ours: str, theirs: str) -> float | None:
 
 
 def _per_token(shape: Found | None, floats: tuple[str, ...], int8: tuple[str, ...]) -> float | None:
-    """The best of each kind against the best of the other."""
+    """Compare the best of each kind."""
     if shape is None or BASE_S not in shape["lengths"]:
         return None
     row = shape["lengths"][BASE_S]

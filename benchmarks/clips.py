@@ -13,6 +13,7 @@ from torch import Tensor
 from core.audio.decode import load_audio
 from core.audio.waveform import SAMPLE_RATE
 from core.checkpoint.catalog import ASSETS
+from core.errors import UserError
 from profiling.measure.length_table import tiled
 
 EXAMPLES = ASSETS / "examples"
@@ -21,23 +22,26 @@ SHIFT_S = 0.37  # between the clips of a batch, so that no two are alike
 
 
 def clip_of(seconds: float) -> Tensor:
-    """The bundled recording, again and again, cut to ``seconds``."""
+    """Repeat the bundled recording and cut it to ``seconds``."""
     return tiled(load_audio(CLIP), seconds)
 
 
 def batch_of(seconds: float, rows: int) -> list[Tensor]:
-    """``rows`` different clips of ``seconds``."""
+    """Make ``rows`` different clips of ``seconds``."""
     clip = clip_of(seconds)
     return [torch.roll(clip, -round(row * SHIFT_S * SAMPLE_RATE)) for row in range(rows)]
 
 
 def recordings_in(folder: Path) -> list[Path]:
-    """The recordings of a folder, in the order of their names.
+    """List the recordings of a folder, in the order of their names.
+
+    Returns:
+        Their paths.
 
     Raises:
-        ValueError: there are none.
+        UserError: there are none.
     """
     found = sorted(p for p in folder.glob("*") if p.suffix.lower() in (".flac", ".wav", ".mp3"))
     if not found:
-        raise ValueError(f"{folder} holds no flac, wav or mp3 files; expected recordings")
+        raise UserError(f"{folder} holds no flac, wav or mp3 files; expected recordings")
     return found

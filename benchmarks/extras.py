@@ -1,4 +1,4 @@
-"""What one clip at a time does not show: batches, many lengths, packages, recordings, long files.
+"""Beyond one clip at a time: batches, many lengths, packages, recordings, long files.
 
 In: a :class:`SessionPlan` and the shapes' work. Out: plain JSON types, one entry per question; a
 question whose shape was not asked for is left out.
@@ -34,7 +34,7 @@ SHORTEST_S, STEPS = 0.8, 30
 
 
 def measure_extras(plan: SessionPlan, failures: list[str], say: Say) -> dict[str, Any]:
-    """Answers to the questions that the plan's shapes allow, by name."""
+    """Answer the questions that the plan's shapes allow, by name."""
     works = [work_of(plan, shape) for shape in plan.shapes]
     trained = next((work for work in works if work.shape.trained), None)
     small = next((w for w in works if w.shape.together and not w.shape.trained), None)
@@ -57,7 +57,17 @@ def measure_extras(plan: SessionPlan, failures: list[str], say: Say) -> dict[str
 
 
 def batch(plan: SessionPlan, work: Work, system: str, say: Say) -> dict[str, Any]:
-    """Sixteen clips at once against the same clips one by one."""
+    """Time sixteen clips at once against the same clips one by one.
+
+    Args:
+        plan: the session's.
+        work: the shape's.
+        system: which one.
+        say: takes progress.
+
+    Returns:
+        Milliseconds of both, their ratio, and where tokens differ.
+    """
     seconds = min(BATCH_S, max(work.seconds))
     say(f"{work.shape.name}: {ROWS} clips at once and one by one, {system}")
     request: dict[str, Any] = {"seconds": seconds, "rows": ROWS, "num_tokens": work.num_tokens}
@@ -82,7 +92,7 @@ def batch(plan: SessionPlan, work: Work, system: str, say: Say) -> dict[str, Any
 
 
 def many_lengths(plan: SessionPlan, work: Work, say: Say) -> dict[str, Any]:
-    """Graphs compiled by the warm-up, and by thirty lengths after it, the adapter on and off."""
+    """Count graphs compiled by the warm-up, and by thirty lengths after it, LoRA on and off."""
     say(f"{work.shape.name}: warming up, then {STEPS} lengths")
     with WorkerProcess(COMPILE, work.folder, plan.threads) as worker:
         warm = worker.ask("warm_up")
@@ -98,12 +108,12 @@ def many_lengths(plan: SessionPlan, work: Work, say: Say) -> dict[str, Any]:
 
 
 def from_package(plan: SessionPlan, work: Work, say: Say) -> dict[str, Any]:
-    """Seconds until every graph of single clips has run, loading included, imports not.
+    """Time until every graph of single clips has run, loading included, imports not.
 
     The package is built first, by the command that users have; an earlier one may be stale.
 
-    Raises:
-        Failed: it could not be built; the message says why.
+    Returns:
+        Seconds of building, loading and until ready; graphs that were still compiled.
     """
     say(f"{work.shape.name}: building its package")
     packages, begin = plan.root / "packages", time.perf_counter()
@@ -125,7 +135,7 @@ def from_package(plan: SessionPlan, work: Work, say: Say) -> dict[str, Any]:
 
 
 def real_recordings(plan: SessionPlan, work: Work, say: Say) -> dict[str, Any]:
-    """Every bundled recording to its own end, with and without drafts."""
+    """Transcribe every bundled recording to its own end, with and without drafts."""
     files = recordings_in(EXAMPLES)
     names = [n for n in ON_RECORDINGS if COMPILE in plan.systems or COMPILE not in n]
     say(f"{work.shape.name}: {len(files)} recordings, with and without drafts")
@@ -175,7 +185,7 @@ def _all_of(worker: WorkerProcess, files: Sequence[Path]) -> Answer:
 
 
 def long_files(plan: SessionPlan, work: Work, say: Say) -> list[dict[str, Any]]:
-    """Peak memory of files of several lengths, each in a process of its own."""
+    """Measure peak memory of files of several lengths, each in a process of its own."""
     rows = []
     for minutes in plan.minutes:
         say(f"{work.shape.name}: a recording of {minutes:g} minutes")
@@ -197,7 +207,7 @@ def long_files(plan: SessionPlan, work: Work, say: Say) -> list[dict[str, Any]]:
 
 
 def write_long(file: Path, minutes: float) -> None:
-    """The bundled recording with pauses of a second, again and again, as a flac file."""
+    """Write the bundled recording again and again, with pauses of a second, as a FLAC file."""
     once = np.concatenate([load_audio(CLIP).numpy(), np.zeros(SAMPLE_RATE, np.float32)])
     left = round(60 * minutes * SAMPLE_RATE)
     with soundfile.SoundFile(file, "w", SAMPLE_RATE, 1, format="FLAC") as out:

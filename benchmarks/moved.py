@@ -24,7 +24,7 @@ Found = Mapping[str, Any]
 
 
 def bytes_per_token(shape: Found, seconds: float, *, int8: bool) -> float | None:
-    """Mean over the steps of one answer; None where there are no steps."""
+    """Compute bytes read a token, the mean of one answer's steps; None where it has none."""
     config = parse_config(shape["config"], source=shape["name"])
     frames, part = round(seconds * FRAMES_A_SECOND), config.projector
     audio = num_audio_tokens(frames, window=part.window_size, downsample=part.downsample_rate)
@@ -37,7 +37,7 @@ def bytes_per_token(shape: Found, seconds: float, *, int8: bool) -> float | None
 
 
 def bytes_per_second(shape: Found, seconds: str, system: str) -> float | None:
-    """What the system's decode steps read in a second; None if it was not measured."""
+    """Compute the bytes that decode steps read in a second; None if not measured."""
     row = shape["lengths"].get(seconds, {}).get(system)
     if row is None or not row["ms_per_token"]:
         return None
@@ -47,14 +47,24 @@ def bytes_per_second(shape: Found, seconds: str, system: str) -> float | None:
 
 
 def reachable(ceilings: Found) -> float:
-    """Bytes a second at which this machine reads float32 weights, sums or copies: the most."""
+    """Return the most bytes a second at which this machine multiplies, reads or copies."""
     float32 = next(entry for entry in ceilings["dtypes"] if entry["dtype"] == "float32")
     read = ceilings.get("read_bytes_per_s") or 0.0
     return float(max(ceilings["copy_bytes_per_s"], float32["gemv_bytes_per_s"], read))
 
 
 def share_of_reachable(found: Found, shape: Found, seconds: str, system: str) -> float | None:
-    """What decode steps read, over what could be read around them; None if it was not measured."""
+    """Compute what decode steps read over what could be read at the time; None if not measured.
+
+    Args:
+        found: the session.
+        shape: one of its shapes.
+        seconds: the clip's length, as the session names it.
+        system: which one.
+
+    Returns:
+        The share, from 0; 1 is all that can be read.
+    """
     rate = bytes_per_second(shape, seconds, system)
     if rate is None:
         return None

@@ -26,34 +26,34 @@ CPU = torch.device("cpu")
 
 
 def graphs_so_far() -> int:
-    """Graphs this process has compiled."""
+    """Count the graphs that this process has compiled."""
     return int(dynamo.counters["stats"]["unique_graphs"])
 
 
 class Ours:
-    """A loaded checkpoint in one way of running it, on the CPU in float32."""
+    """A loaded checkpoint run as one system, on the CPU in float32."""
 
     def __init__(self, folder: Path, system: System, threads: int) -> None:
         self._system, self._threads = system, threads
         self._lab = core.load(folder, device="cpu", dtype="float32", quantize=system.quantize)
 
     def once(self, seconds: float, num_tokens: int) -> Answer:
-        """Exactly ``num_tokens`` new tokens for a clip of ``seconds``."""
+        """Generate exactly ``num_tokens`` new tokens for a clip of ``seconds``."""
         (answer,) = self._run([clip_of(seconds)], self._forced(num_tokens))
         return answer
 
     def recording(self, file: Path, lora: bool | None = None) -> Answer:
-        """A real recording, to its own end."""
+        """Transcribe a real recording, to its own end."""
         options: OptionFields = {**self._plain(), "lora": lora}
         (answer,) = self._run([file], options)
         return answer
 
     def batch(self, seconds: float, rows: int, num_tokens: int) -> Answer:
-        """``rows`` clips at once; the answer's tokens are those of all rows, one after another."""
+        """Transcribe ``rows`` clips at once; the tokens are those of all rows, in turn."""
         return self._together(batch_of(seconds, rows), num_tokens)
 
     def one_by_one(self, seconds: float, rows: int, num_tokens: int) -> Answer:
-        """The same clips, each alone."""
+        """Transcribe the same clips, each alone."""
         found = [self._together([clip], num_tokens) for clip in batch_of(seconds, rows)]
         return Answer(
             end_to_end_ms=sum(one.end_to_end_ms for one in found),
@@ -64,14 +64,14 @@ class Ours:
         )
 
     def warm_up(self) -> Answer:
-        """Every graph that single clips meet."""
+        """Compile every graph that single clips need."""
         before, begin = graphs_so_far(), time.perf_counter()
         self._lab.warm_up()
         spent_ms = 1000 * (time.perf_counter() - begin)
         return Answer(spent_ms, {}, (), graphs_so_far() - before, peak_memory_bytes(CPU))
 
     def lengths(self, shortest_s: float, longest_s: float, steps: int) -> Answer:
-        """Clips of ``steps`` lengths, the adapter on and off where there is one."""
+        """Transcribe clips of ``steps`` lengths, LoRA on and off where there is an adapter."""
         before, begin = graphs_so_far(), time.perf_counter()
         states = (True, False) if self._lab.has_adapter else (None,)
         for step in range(steps):
@@ -83,7 +83,7 @@ class Ours:
         return Answer(spent_ms, {}, (), graphs_so_far() - before, peak_memory_bytes(CPU))
 
     def long(self, file: Path) -> Answer:
-        """A long recording, span by span; its first and last words are kept."""
+        """Transcribe a long recording, segment by segment."""
         (answer,) = self._run([file], {**self._plain(), "batch_size": 8})
         return answer
 

@@ -45,7 +45,7 @@ class Stopwatch(LogitsProcessor):
         self.times: list[float] = []
 
     def __call__(self, ids: Tensor, scores: Tensor) -> Tensor:
-        """Called by ``generate`` once a step."""
+        """Note the time of a step; ``generate`` calls it once a step."""
         self.times.append(time.perf_counter())
         return scores
 
@@ -76,19 +76,19 @@ class Peer:
 
     @torch.inference_mode()
     def once(self, seconds: float, num_tokens: int) -> Answer:
-        """Exactly ``num_tokens`` new tokens for a clip of ``seconds``."""
+        """Generate exactly ``num_tokens`` new tokens for a clip of ``seconds``."""
         clip, before, watch, audio = clip_of(seconds), graphs_so_far(), Stopwatch(), [0.0, 0.0]
         with undisturbed(self._threads), self._audio_timed(audio):
             begin = time.perf_counter()
-            heard = self._extractor(clip)
-            places = int(heard["audio_embed_sizes"][0])
-            ids = torch.tensor([self._prompts.speech(TranscribeOptions().request(), places)])
+            inputs = self._extractor(clip)
+            num_audio = int(inputs["audio_embed_sizes"][0])
+            ids = torch.tensor([self._prompts.speech(TranscribeOptions().request(), num_audio)])
             features = time.perf_counter()
             out = self._model.generate(
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
-                input_features=heard["input_features"],
-                input_features_mask=heard["input_features_mask"],
+                input_features=inputs["input_features"],
+                input_features_mask=inputs["input_features_mask"],
                 max_new_tokens=num_tokens,
                 do_sample=False,
                 num_beams=1,

@@ -22,7 +22,7 @@ from core.engine.aot_load import ENVIRONMENT, OFF
 ROOT = ASSETS.parent
 
 
-class WorkerFailed(ValueError):
+class WorkerFailed(RuntimeError):
     """A system could not do what it was asked; the message says why, on one line."""
 
 
@@ -30,7 +30,7 @@ def run_command(command: list[str], *, threads: int) -> None:
     """Run a command of this project to its end.
 
     Raises:
-        Failed: it did not end well; the message has its last line.
+        WorkerFailed: it did not end well; the message has its last line.
     """
     with tempfile.TemporaryDirectory(prefix="bench-cache-") as cache:
         done = subprocess.run(
@@ -86,10 +86,17 @@ class WorkerProcess:
         self.import_s, self.load_s = ready["import_s"], ready["load_s"]
 
     def ask(self, do: str, **arguments: Any) -> Answer:
-        """The answer to one request.
+        """Ask for one answer.
+
+        Args:
+            do: the name of a method of the runner.
+            arguments: of it; paths go as text.
+
+        Returns:
+            The answer.
 
         Raises:
-            Failed: the system could not do it, or its process died.
+            WorkerFailed: the system could not do it, or its process died.
         """
         assert self._process.stdin is not None
         paths = {name: str(v) if isinstance(v, Path) else v for name, v in arguments.items()}

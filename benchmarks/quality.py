@@ -1,7 +1,7 @@
-"""What a quicker way of decoding costs in words: its error rate against exact decoding's.
+"""The word errors of quicker decoding (int8, faster drafts) beside those of exact decoding.
 
-In: recordings with their transcripts, and the name of a way. Out: both word error rates, their
-difference with a 95 % interval (whole recordings are resampled, and both ways always together),
+In: recordings with their transcripts, and the name of a system. Out: both word error rates, their
+difference with a 95 % interval (whole recordings are resampled, always for both systems),
 and for other weights the cosine of the logits along the exact tokens.
 """
 
@@ -19,22 +19,23 @@ import torch.nn.functional as F
 import core
 from benchmarks.clips import recordings_in
 from core.audio.decode import load_audio
+from core.errors import UserError
 from core.lab import Lab
 from core.model.quantize import MODES
 from core.transcription.options import OptionFields
 from profiling.statistics.text_agreement import word_errors
 
 FAST = "fast-draft"
-WAYS = (*MODES, FAST)
+QUICKER = (*MODES, FAST)
 TRANSCRIPTS = "transcripts.json"
 RESAMPLES = 10_000
 
 
 @dataclass(frozen=True)
 class Quality:
-    """One way beside exact decoding. Rates are errors over words; difference: way minus exact."""
+    """One system beside exact decoding. Rates: errors over words; difference: it minus exact."""
 
-    way: str
+    system: str
     num_recordings: int
     num_words: int
     exact_rate: float
@@ -46,74 +47,77 @@ class Quality:
     cosine: float | None
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON types."""
+        """Return plain JSON types."""
         return asdict(self)
 
 
 def references_of(folder: Path) -> dict[Path, str]:
-    """Recording -> what is said in it, from ``transcripts.json`` beside the recordings.
+    """Read what is said in each recording from ``transcripts.json`` beside them.
+
+    Returns:
+        Text by recording.
 
     Raises:
-        ValueError: no such file, or a recording it does not know.
+        UserError: no such file, or a recording it does not know.
     """
     file = folder / TRANSCRIPTS
     if not file.is_file():
-        raise ValueError(f"{folder} has no {TRANSCRIPTS}; expected an object of file name to text")
+        raise UserError(f"{folder} has no {TRANSCRIPTS}; expected an object of file name to text")
     texts = json.loads(file.read_text(encoding="utf-8"))
     known = {path: texts[path.name] for path in recordings_in(folder) if path.name in texts}
     if not known:
-        raise ValueError(f"{file} names none of the recordings beside it")
+        raise UserError(f"{file} names none of the recordings beside it")
     return known
 
 
-def compare_ways(
+def compare_systems(
     model: str,
     references: dict[Path, str],
-    ways: Sequence[str],
+    systems: Sequence[str],
     *,
     engine: str = "eager",
     say: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Quality]:
-    """Way -> what it costs.
+    """Measure what each system costs in words.
 
     Args:
         model: a name, repository id or folder, as for ``core.load``.
         references: recording -> what is said in it.
-        ways: some of :data:`WAYS`.
+        systems: some of :data:`QUICKER`.
         engine: "eager" or "compile".
-        say: told what is being done.
+        say: takes progress.
 
-    Raises:
-        ValueError: an unknown way.
+    Returns:
+        The cost by name of the system.
     """
-    unknown = [way for way in ways if way not in WAYS]
-    if unknown:
-        raise ValueError(f"{unknown[0]!r} is no way to compare; expected some of {', '.join(WAYS)}")
     files = list(references)
     lab = core.load(model, device="cpu", dtype="float32")
     say(f"exact: {len(files)} recordings")
     exact = [lab.transcribe(file, engine=engine) for file in files]
     found = {}
-    for way in ways:
-        say(f"{way}: {len(files)} recordings")
-        other = (
-            lab if way == FAST else core.load(model, dtype="float32", device="cpu", quantize=way)
-        )
+    for name in systems:
+        say(f"{name}: {len(files)} recordings")
         options: OptionFields = {"engine": engine}
-        if way == FAST:
-            options["decoding"] = FAST
+        if name == FAST:
+            other, options["decoding"] = lab, FAST
+        else:
+            other = core.load(model, dtype="float32", device="cpu", quantize=name)
         texts = [other.transcribe(file, **options).text for file in files]
         cosine = None
         if other is not lab:
             ids = [list(one.token_ids) for one in exact]
             cosine = logits_cosine(lab, other, files, ids, engine=engine)
         said = list(references.values())
-        found[way] = _judge(way, said, [one.text for one in exact], texts, cosine)
+        found[name] = _judge(name, said, [one.text for one in exact], texts, cosine)
     return found
 
 
 def _judge(
-    way: str, said: Sequence[str], exact: Sequence[str], texts: Sequence[str], cosine: float | None
+    system: str,
+    said: Sequence[str],
+    exact: Sequence[str],
+    texts: Sequence[str],
+    cosine: float | None,
 ) -> Quality:
     before = np.array([word_errors(a, b) for a, b in zip(said, exact, strict=True)])  # [N, 2]
     after = np.array([word_errors(a, b) for a, b in zip(said, texts, strict=True)])
@@ -121,7 +125,7 @@ def _judge(
     low, high = difference_interval(after[:, 0] - before[:, 0], words)
     total = max(1, int(words.sum()))
     return Quality(
-        way=way,
+        system=system,
         num_recordings=len(said),
         num_words=int(words.sum()),
         exact_rate=float(before[:, 0].sum() / total),
@@ -137,12 +141,15 @@ def _judge(
 def difference_interval(
     more_errors: np.ndarray[Any, Any], words: np.ndarray[Any, Any], *, seed: int = 0
 ) -> tuple[float, float]:
-    """95 % interval of the difference of two rates: recordings are drawn again, with replacement.
+    """Bootstrap the 95 % interval of the difference of two rates, over recordings.
 
     Args:
-        more_errors: [N] errors of one way minus errors of the other, by recording.
+        more_errors: [N] errors of one system minus those of the other, by recording.
         words: [N] words that are said in each.
         seed: of the draws.
+
+    Returns:
+        Its ends.
     """
     draws = np.random.default_rng(seed).integers(0, len(words), (RESAMPLES, len(words)))
     rates = more_errors[draws].sum(axis=1) / np.maximum(1, words[draws].sum(axis=1))
@@ -153,7 +160,18 @@ def difference_interval(
 def logits_cosine(
     lab: Lab, other: Lab, files: Sequence[Path], ids: Sequence[list[int]], *, engine: str
 ) -> float:
-    """The least cosine, over all tokens, between two models' logits along the same tokens."""
+    """Compute the least cosine, over all tokens, of two models' logits along the same tokens.
+
+    Args:
+        lab: one model.
+        other: the other.
+        files: recordings.
+        ids: the tokens of each.
+        engine: of both.
+
+    Returns:
+        The cosine of the token where they differ most.
+    """
     least = 1.0
     for file, tokens in zip(files, ids, strict=True):
         waveform = load_audio(file)

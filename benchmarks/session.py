@@ -1,4 +1,4 @@
-"""One session: every shape, every system, taking turns; everything that was seen, as JSON.
+"""One session: every shape, every system, taking turns; everything measured, as JSON.
 
 In: a :class:`SessionPlan`. Out: a plain dict (see :func:`measure`), which :mod:`benchmarks.bars`
 judges and :mod:`benchmarks.table` prints. A system that fails is reported with its reason and left
@@ -93,7 +93,7 @@ def measure(plan: SessionPlan, say: Say) -> dict[str, Any]:
 
 
 def work_of(plan: SessionPlan, shape: BenchmarkShape) -> Work:
-    """The shape's checkpoint and the part of the plan that applies to it."""
+    """Prepare the shape's checkpoint and the part of the plan that applies to it."""
     return Work(
         shape,
         folder_of(shape, plan.root),
@@ -141,7 +141,7 @@ def _measure_shape(plan: SessionPlan, work: Work, failures: list[str], say: Say)
 def _running(
     names: Sequence[str], work: Work, threads: int, failures: list[str], say: Say
 ) -> Iterator[list[WorkerProcess]]:
-    """The workers that could be started."""
+    """Start workers; those that could not be are left out."""
     with ExitStack() as stack:
         workers = []
         for name in names:
@@ -152,7 +152,7 @@ def _running(
 
 
 def _start_up(worker: WorkerProcess, work: Work, say: Say) -> dict[str, Any]:
-    """The first request of all, then the first at each length: what being cold costs."""
+    """Time the first request of all, then the first at each length: the cost of a cold start."""
     say(f"{work.shape.name}: first requests of {worker.system.title}")
     base = max(work.seconds, key=lambda s: s == 10)  # 10 s where it is asked for
     order = [base, *(s for s in work.seconds if s != base)]
@@ -191,5 +191,5 @@ def _take_turns(
 
 
 def readable_now() -> float:
-    """Bytes a second that can be read at this moment: on a shared machine it drifts by half."""
+    """Measure bytes read a second at this moment: on a shared machine it drifts by half."""
     return reachable(asdict(measure_ceilings(CPU, ("float32",), seconds=0.2)))

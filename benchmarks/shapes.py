@@ -50,7 +50,7 @@ class BenchmarkShape:
 
     @property
     def trained(self) -> bool:
-        """Whether the weights were trained."""
+        """Say whether the weights were trained."""
         return self.raw is None
 
 
@@ -127,7 +127,7 @@ def _random(width: int, layers: int, vocabulary: int) -> dict[str, Any]:
 
 
 def _granite_4_0_1b() -> dict[str, Any]:
-    """The dimensions of ibm-granite/granite-4.0-1b-speech."""
+    """Return the dimensions of ibm-granite/granite-4.0-1b-speech."""
     encoder = {
         "num_layers": 16,
         "hidden_dim": 1024,
@@ -163,9 +163,12 @@ SHAPES: dict[str, BenchmarkShape] = {
 
 
 def folder_of(shape: BenchmarkShape, root: Path) -> Path:
-    """The folder of the shape's checkpoint; a random one is made below ``root`` if it is not there.
+    """Find the shape's checkpoint; a random one is made below ``root`` if it is not there.
 
     Random weights follow from the shape alone, so a finished folder is used again.
+
+    Returns:
+        Its folder.
     """
     if shape.raw is None:
         return Path(CATALOG["tiny"].source)
@@ -179,7 +182,7 @@ def folder_of(shape: BenchmarkShape, root: Path) -> Path:
 
 @torch.no_grad()
 def write_random(folder: Path, raw: dict[str, Any], *, seed: int = 0) -> None:
-    """A checkpoint of random bfloat16 weights, in shards; the index, written last, completes it."""
+    """Write random bfloat16 weights in shards; the index, written last, completes them."""
     with torch.device("meta"):
         model = GraniteSpeech(parse_config(raw, source="benchmarks"))
     (folder / "config.json").write_text(json.dumps(raw, indent=2))
@@ -222,7 +225,7 @@ def _random_tensor(name: str, like: Tensor, generator: torch.Generator) -> Tenso
 
 
 def write_tokenizer(file: Path) -> None:
-    """A tokenizer of single bytes, the end token and the audio token: it takes any text."""
+    """Write a tokenizer of single bytes, the end token and the audio token."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     fast = FastTokenizer(BPE(vocab={byte: i for i, byte in enumerate(alphabet)}, merges=[]))
     fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

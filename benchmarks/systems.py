@@ -1,4 +1,4 @@
-"""What is compared: ways of running one checkpoint, by name, and what one run of them says.
+"""The systems that are compared, by name, and the answer that one run of them gives.
 
 In: a name. Out: a :class:`System`: how our engine is to be loaded and called, or that transformers
 is meant. Nothing is loaded here.
@@ -17,7 +17,7 @@ PEER_EAGER, PEER_COMPILE = "transformers", "transformers-compile"
 
 @dataclass(frozen=True)
 class System:
-    """One way of running a checkpoint. ours: False for transformers; exact: gives greedy tokens."""
+    """An engine with its options. ours: False for transformers; exact: gives greedy tokens."""
 
     name: str
     title: str
@@ -28,7 +28,7 @@ class System:
 
     @property
     def exact(self) -> bool:
-        """Whether its tokens must be those of float32 greedy decoding."""
+        """Say whether its tokens must be those of float32 greedy decoding."""
         return self.quantize is None
 
 
@@ -68,7 +68,7 @@ class Answer:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON types."""
+        """Return plain JSON types."""
         return asdict(self)
 
     @classmethod

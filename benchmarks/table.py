@@ -17,7 +17,7 @@ Found = Mapping[str, Any]
 
 
 def session_text(found: Found, bars: Sequence[Bar]) -> str:
-    """The whole page."""
+    """Write the whole page."""
     lines = [*_machine(found)]
     for shape in found["shapes"]:
         lines += ["", *_shape(found, shape)]
@@ -128,7 +128,7 @@ def _recordings(found: Found) -> Iterator[str]:
 
 
 def quality_text(quality: Found) -> str:
-    """Word error rates of ways of decoding, a line each."""
+    """Write the word error rates of quicker systems, a line each."""
     lines = []
     for name, row in quality.items():
         low, high = row["difference_low"], row["difference_high"]

@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def answer(runner: Any, request: dict[str, Any]) -> dict[str, Any]:
-    """The runner's answer as JSON, or what went wrong."""
+    """Return the runner's answer as JSON, or its error."""
     arguments = {
         name: Path(value) if name in PATHS else value
         for name, value in request.items()
@@ -56,7 +56,7 @@ def answer(runner: Any, request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _own_stdout() -> TextIO:
-    """The real stdout; whatever a library prints goes to stderr from now on."""
+    """Take the real stdout; whatever a library prints goes to stderr from now on."""
     own = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return own

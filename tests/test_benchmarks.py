@@ -13,18 +13,20 @@ import pytest
 import torch
 
 from benchmarks import process, worker
-from benchmarks.__main__ import main
+from benchmarks.__main__ import STUDIES, main
 from benchmarks.bars import MET, MISSED, NOT_MEASURED, judge
 from benchmarks.clips import SHIFT_S, batch_of, clip_of
-from benchmarks.drafts import DraftedClip, drafts_text, summary_of
-from benchmarks.kernels import products_text, time_products
 from benchmarks.numbers import equal_tokens, faster, summary
 from benchmarks.quality import difference_interval, references_of
 from benchmarks.session import SessionPlan, work_of
 from benchmarks.shapes import SHAPES, folder_of
+from benchmarks.studies.drafts import DraftedClip, drafts_text, summary_of
+from benchmarks.studies.kernels import products_text, time_products
 from benchmarks.systems import COMPILE, EAGER, INT8, PEER_COMPILE, PEER_EAGER, SYSTEMS, Answer
 from benchmarks.table import quality_text, session_text
 from core.checkpoint.hub import resolve
+
+ROOT = Path(process.__file__).parent
 
 
 def answer(
@@ -213,14 +215,15 @@ def test_quality_says_the_difference_and_its_interval():
     assert "cosine of logits 0.99910" in text
 
 
-def test_products_are_timed_in_every_way():
+def test_products_are_timed_by_every_kernel(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch, "compile", lambda function, **how: function)  # takes seconds
     found = time_products((1, 2), seconds=0.0, inputs=64, outputs=96, cache_bytes=0)
-    ways = {one.way for one in found}
-    assert len(found) == 2 * len(ways) == 12
+    kernels = {one.kernel for one in found}
+    assert len(found) == 2 * len(kernels) == 12
     assert all(one.ms > 0 for one in found)
     text = products_text(found)
-    assert all(way in text for way in ways)
-    read = {one.way: one.weight_bytes for one in found}
+    assert all(kernel in text for kernel in kernels)
+    read = {one.kernel: one.weight_bytes for one in found}
     assert read["float32"] == read["float32, compiled"] == 4 * read["int8"]
 
 
@@ -278,7 +281,9 @@ def test_lengths_beyond_what_a_shape_takes_are_left_out(tmp_path: Path):
         (["speed", "--systems", "ours"], "--systems is 'ours'"),
         (["speed", "--seconds", "x"], "--seconds is 'x'"),
         (["speed", "--repeats", "1"], "--repeats is 1"),
-        (["quality", "--ways", "int4"], "--ways is 'int4'"),
+        (["quality", "--systems", "int4"], "--systems is 'int4'"),
+        (["drafts", "--repeats", "0"], "--repeats is 0"),
+        (["resampled", "--blocks", "x"], "--blocks is 'x'"),
         (["quality", "--recordings", "nowhere"], "nowhere has no transcripts.json"),
     ],
 )
@@ -291,6 +296,30 @@ def test_mistakes_are_one_line_and_status_2(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_a_mistake_of_ours_is_logged_in_full_and_told_in_general_words(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+):
+    def broken(folder: Path) -> None:
+        raise ValueError("shapes do not match")
+
+    monkeypatch.setattr("benchmarks.__main__.references_of", broken)
+    assert main(["quality", "--recordings", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == "error: an unexpected problem; its details are above\n"
+    assert "shapes do not match" in caplog.text
+    assert "Traceback" in caplog.text
+
+
+def test_every_study_can_be_started_by_its_name(capsys: pytest.CaptureFixture[str]):
+    files = {file.stem for file in (ROOT / "studies").glob("[a-z]*.py")}
+    assert {name.replace("-", "_") for name in STUDIES} == files
+    with pytest.raises(SystemExit, match="0"):
+        main(["kernels", "--help"])
+    assert "usage: python -m benchmarks kernels" in capsys.readouterr().out
 
 
 def test_without_transformers_the_rest_can_be_measured(
@@ -328,13 +357,10 @@ def test_a_quick_session_measures_judges_and_keeps_everything(
     assert len(found["bars"]) == len(judge(found))
 
 
-def test_a_command_that_fails_says_why_in_its_last_line(tmp_path: Path):
-    with pytest.raises(
-        process.WorkerFailed, match=r"-m core package: ended with 2 \(error: .*nowhere"
-    ):
-        process.run_command(
-            [sys.executable, "-m", "core", "package", str(tmp_path / "nowhere")], threads=1
-        )
+def test_a_command_that_fails_says_why_in_its_last_line():
+    failing = "import sys; print('first', file=sys.stderr); sys.exit('error: no model')"
+    with pytest.raises(process.WorkerFailed, match=r"ended with 1 \(error: no model\)$"):
+        process.run_command([sys.executable, "-c", failing], threads=1)
 
 
 def test_a_worker_compiles_for_itself_unless_it_is_given_packages(

@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from benchmarks.resampled import dealt, judge
-from benchmarks.verdicts import slowed
+from benchmarks.studies.resampled import dealt, judge
+from benchmarks.studies.verdicts import slowed
 from core.engine.stages import eager_engine
 from profiling.measure.timing import END_TO_END, Arm, interleave
 from tiny_models import random_model, raw_config

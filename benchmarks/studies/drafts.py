@@ -1,23 +1,31 @@
-"""What exact drafts save on real recordings, by the length of what is said.
+"""``python -m benchmarks drafts``: what exact drafts save on real recordings, by their length.
 
 In: a model and a folder of recordings. Out: a row for every length of text, in tokens, and one for
 all: recordings whose tokens differ, passes of the decoder with and without drafts, milliseconds. A
-draft is verified together with the prompt, so a clip that was heard without a fault takes one pass;
+draft is verified together with the prompt, so a clip whose draft is right takes one pass;
 without drafts each token takes one, and the end.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import torch
+
 import core
+from benchmarks.clips import EXAMPLES, recordings_in
 from core.audio.decode import load_audio
+from core.errors import UserError
 from core.lab import Lab
 from core.text.transcript import Transcript
+from core.transcription.options import ENGINES
 from profiling.measure.quiet_process import undisturbed
 from profiling.statistics.intervals import paired_ratio
 
@@ -26,7 +34,7 @@ UP_TO = (3, 6, 10, 10_000)  # tokens of a text; the last is all the rest
 
 @dataclass(frozen=True)
 class DraftedClip:
-    """One recording, both ways. The milliseconds are medians of its runs."""
+    """One recording with drafts and without. The milliseconds are medians of its runs."""
 
     file: str
     num_tokens: int
@@ -36,7 +44,7 @@ class DraftedClip:
     draft_ms: float
 
 
-def hear_both_ways(
+def transcribe_both(
     model: str,
     files: Sequence[Path],
     *,
@@ -45,10 +53,18 @@ def hear_both_ways(
     repeats: int,
     say: Callable[[str], None],
 ) -> list[DraftedClip]:
-    """Every recording with drafts and without, in turns.
+    """Transcribe every recording with drafts and without, in turns.
 
-    Raises:
-        ValueError: the model or a recording cannot be read.
+    Args:
+        model: a name, repository id or folder, as for ``core.load``.
+        files: recordings.
+        engine: "eager" or "compile".
+        threads: of torch.
+        repeats: runs of each recording, with and without.
+        say: takes progress.
+
+    Returns:
+        One clip for each file.
     """
     lab = core.load(model, device="cpu", dtype="float32")
     say(f"{engine}: warming up")
@@ -68,11 +84,12 @@ def _one(lab: Lab, file: Path, engine: str, threads: int, repeats: int) -> Draft
     runs: dict[str, list[Transcript]] = {"greedy": [], "speculative": []}
     with undisturbed(threads):
         for turn in range(repeats):
-            for way in sorted(runs, reverse=turn % 2 == 1):
-                runs[way].append(lab.transcribe(waveform, engine=engine, decoding=way))
+            for name in sorted(runs, reverse=turn % 2 == 1):
+                runs[name].append(lab.transcribe(waveform, engine=engine, decoding=name))
     plain, draft = runs["greedy"][0], runs["speculative"][0]
     times = {
-        way: sorted(one.end_to_end_ms for one in many)[len(many) // 2] for way, many in runs.items()
+        name: sorted(one.end_to_end_ms for one in many)[len(many) // 2]
+        for name, many in runs.items()
     }
     return DraftedClip(
         file=file.name,
@@ -85,7 +102,7 @@ def _one(lab: Lab, file: Path, engine: str, threads: int, repeats: int) -> Draft
 
 
 def summary_of(found: Sequence[DraftedClip]) -> list[dict[str, Any]]:
-    """A row for each group of lengths that occurs, and one for all recordings, as plain JSON."""
+    """Summarise each group of lengths that occurs, and all recordings, as plain JSON."""
     rows, least = [], 1
     for most in UP_TO:
         group = [one for one in found if least <= one.num_tokens <= most]
@@ -113,7 +130,7 @@ def _row(tokens: str, group: Sequence[DraftedClip]) -> dict[str, Any]:
 
 
 def drafts_text(rows: Sequence[dict[str, Any]]) -> str:
-    """The rows as a table."""
+    """Write the rows as a table."""
     head = "tokens        clips  differ  passes: plain  drafts   fewer  in one    ms: plain  drafts"
     lines = [head + "  faster"]
     for row in rows:
@@ -125,3 +142,37 @@ def drafts_text(rows: Sequence[dict[str, Any]]) -> str:
             f"  {times['ratio']:.2f}x ({times['low']:.2f} to {times['high']:.2f})"
         )
     return "\n".join(lines)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the table.
+
+    Returns:
+        The exit status: 1 where tokens differ.
+
+    Raises:
+        UserError: no run at all was asked for.
+    """
+    parser = argparse.ArgumentParser(prog="python -m benchmarks drafts", description=__doc__)
+    add = parser.add_argument
+    add("--model", default="tiny", help="catalog name, Hub repository id, or folder")
+    add("--recordings", type=Path, default=EXAMPLES, help="a folder of flac, wav or mp3 files")
+    add("--limit", type=int, help="only so many of them")
+    add("--engine", choices=ENGINES, default="eager")
+    add("--repeats", type=int, default=3, help="runs of each recording, with and without")
+    add("--threads", type=int, default=torch.get_num_threads(), help="of torch")
+    add("--json", action="store_true", help="as JSON")
+    parsed = parser.parse_args(arguments)
+    if parsed.repeats < 1:
+        raise UserError(f"--repeats is {parsed.repeats}; expected 1 or more")
+    found = transcribe_both(
+        parsed.model,
+        recordings_in(parsed.recordings)[: parsed.limit],
+        engine=parsed.engine,
+        threads=parsed.threads,
+        repeats=parsed.repeats,
+        say=lambda text: print(text, file=sys.stderr, flush=True),
+    )
+    rows = summary_of(found)
+    print(json.dumps(rows, indent=2) if parsed.json else drafts_text(rows))
+    return 0 if all(one.same for one in found) else 1

@@ -1,4 +1,4 @@
-"""One matrix product in each of the ways a decoder can do it: what int8 gains before anything else.
+"""``python -m benchmarks kernels``: one matrix product by each kernel that a decoder can use.
 
 In: numbers of rows. Out: milliseconds a product, of the layer classes that the engine uses. The
 weights are several times the processor's cache, as a model's are, so each product reads memory.
@@ -6,10 +6,11 @@ weights are several times the processor's cache, as a model's are, so each produ
 
 from __future__ import annotations
 
+import argparse
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -29,25 +30,21 @@ CPU = torch.device("cpu")
 class Product:
     """Milliseconds of one product of ``rows`` rows; weight_bytes: as they are read."""
 
-    way: str
+    kernel: str
     rows: int
     ms: float
     weight_bytes: int
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        return asdict(self)
-
 
 class Widened(nn.Module):
-    """int8 weights turned to float32 for every product: what the other ways avoid."""
+    """int8 weights turned to float32 for every product: what the other kernels avoid."""
 
     def __init__(self, layer: Int8Linear) -> None:
         super().__init__()
         self.layer = layer
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [M, I] -> [M, O]."""
+        """Multiply x [M, I] to [M, O]."""
         return F.linear(x, self.layer.weight_int8.float()) * self.layer.scale
 
 
@@ -60,7 +57,7 @@ def time_products(
     outputs: int = OUT_FEATURES,
     cache_bytes: int | None = None,
 ) -> list[Product]:
-    """Every way for every number of rows.
+    """Time every kernel for every number of rows.
 
     Args:
         rows: how many rows a product has.
@@ -68,6 +65,9 @@ def time_products(
         inputs: features of a row.
         outputs: features of its product.
         cache_bytes: of the processor; the weights are four times as large.
+
+    Returns:
+        One product for each number of rows and kernel.
     """
     elements = inputs * outputs
     cache = last_cache_bytes() if cache_bytes is None else cache_bytes
@@ -78,7 +78,7 @@ def time_products(
     fused = torch.compile(linear, fullgraph=True, dynamic=False)  # a loop of its own for one row
     compiled = [partial(fused, weight=layer.weight) for layer in layers]
     library = [partial(F.linear, weight=layer.weight) for layer in layers]
-    ways: dict[str, tuple[Sequence[Callable[[Tensor], Tensor]], int]] = {
+    kernels: dict[str, tuple[Sequence[Callable[[Tensor], Tensor]], int]] = {
         "float32, torch's own": (library, 4 * elements),
         "float32": (layers, 4 * elements),
         "float32, compiled": (compiled, 4 * elements),
@@ -89,7 +89,7 @@ def time_products(
     found = []
     for count in rows:
         x = torch.randn(count, inputs)
-        for way, (modules, num_bytes) in ways.items():
+        for kernel, (modules, num_bytes) in kernels.items():
 
             def once(
                 modules: Sequence[Callable[[Tensor], Tensor]] = modules, x: Tensor = x
@@ -98,18 +98,31 @@ def time_products(
                     module(x)
 
             ms = 1000 * best_seconds(once, CPU, seconds) / copies
-            found.append(Product(way, count, ms, num_bytes))
+            found.append(Product(kernel, count, ms, num_bytes))
     return found
 
 
 def products_text(found: Sequence[Product]) -> str:
-    """A table: ways across, rows down."""
-    ways = list(dict.fromkeys(one.way for one in found))
+    """Write a table: kernels across, rows down."""
+    kernels = list(dict.fromkeys(one.kernel for one in found))
     rows = list(dict.fromkeys(one.rows for one in found))
-    ms = {(one.way, one.rows): one.ms for one in found}
+    ms = {(one.kernel, one.rows): one.ms for one in found}
     lines = [
         f"milliseconds of one product with {OUT_FEATURES} x {IN_FEATURES} weights",
-        "rows" + "".join(f"{way:>22}" for way in ways),
+        "rows" + "".join(f"{kernel:>22}" for kernel in kernels),
     ]
-    lines += [f"{n:>4}" + "".join(f"{ms[way, n]:>22.3f}" for way in ways) for n in rows]
+    lines += [f"{n:>4}" + "".join(f"{ms[kernel, n]:>22.3f}" for kernel in kernels) for n in rows]
     return "\n".join(lines)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the milliseconds; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks kernels", description=__doc__)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    parsed = parser.parse_args(arguments)
+    torch.set_num_threads(max(1, parsed.threads))
+    found = time_products(ROWS)
+    rows = [asdict(one) for one in found]
+    print(json.dumps(rows, indent=2) if parsed.json else products_text(found))
+    return 0

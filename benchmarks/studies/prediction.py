@@ -1,7 +1,7 @@
-"""How well the gain of compiling is foretold: ``python -m benchmarks.prediction``.
+"""How well the gain of compiling is predicted: ``python -m benchmarks prediction``.
 
 In: shapes of model. Out: for each phase what compiling leaves of the shadow model's time, what the
-phase took eager and compiled, and what was foretold for compiled; JSON on stdout, progress on
+phase took eager and compiled, and what was predicted for compiled; JSON on stdout, progress on
 stderr. The shares that :mod:`profiling.roofline.roofline` rests on are the ones called ``left``.
 """
 
@@ -22,6 +22,7 @@ import core
 from benchmarks.clips import CLIP
 from benchmarks.shapes import SHAPES, BenchmarkShape, folder_of
 from core.engine.compiling import CompileLedger, compiled_engine
+from core.errors import UserError
 from core.lab import Lab
 from profiling.measure.dispatch_overhead import dispatch_overhead_ms
 from profiling.measure.plan import workload_on
@@ -37,7 +38,7 @@ ROOT = Path("build") / "bench"
 
 
 def left_after_compiling(lab: Lab) -> dict[str, float]:
-    """Phase -> the share of the shadow's eager time that its compiled stage takes."""
+    """Measure the share of the shadow's eager time that its compiled stage takes, by phase."""
     eager = dispatch_overhead_ms(lab)
     compiled = dispatch_overhead_ms(
         lab, engine_of=lambda model: compiled_engine(model, CompileLedger())
@@ -46,7 +47,7 @@ def left_after_compiling(lab: Lab) -> dict[str, float]:
 
 
 def measured(lab: Lab, eager: Workload) -> dict[str, dict[str, float]]:
-    """Phase -> eager, compiled and foretold milliseconds."""
+    """Measure eager, compiled and predicted milliseconds, by phase."""
     content = Path(eager.clip.path).read_bytes()
     works = {"eager": eager, "compiled": replace(eager, engine="compile")}
 
@@ -65,11 +66,11 @@ def measured(lab: Lab, eager: Workload) -> dict[str, dict[str, float]]:
         for name, pairs in blocks.items()
     }
     rows = {phase: {name: middles[name][phase] for name in works} for phase in gains}
-    return {phase: {**row, "foretold": row["eager"] / gains[phase]} for phase, row in rows.items()}
+    return {phase: {**row, "predicted": row["eager"] / gains[phase]} for phase, row in rows.items()}
 
 
 def predict(shape: BenchmarkShape, root: Path) -> dict[str, Any]:
-    """One shape's phases, each with what compiling left, took and was foretold to take."""
+    """Measure a shape: what compiling left of each phase, took, and was predicted to take."""
     lab = core.load(str(folder_of(shape, root)), dtype="float32")
     work = workload_on(
         lab, ClipInfo.of(CLIP), model=shape.name, max_new_tokens=TOKENS, ignore_eos=True
@@ -80,27 +81,33 @@ def predict(shape: BenchmarkShape, root: Path) -> dict[str, Any]:
             "left": round(left[phase], 2),
             **{name: round(ms, 2) for name, ms in row.items()},
             "gain": round(row["eager"] / row["compiled"], 2),
-            "gain_foretold": round(row["eager"] / row["foretold"], 2),
+            "gain_predicted": round(row["eager"] / row["predicted"], 2),
         }
         for phase, row in phases.items()
     }
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Print what was found."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.prediction", description=__doc__)
+def main(arguments: Sequence[str]) -> int:
+    """Print what was found.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        UserError: an unknown shape.
+    """
+    parser = argparse.ArgumentParser(prog="python -m benchmarks prediction", description=__doc__)
     parser.add_argument("--shapes", default="tiny,small", help=f"some of {','.join(SHAPES)}")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--root", type=Path, default=ROOT, help="folder of the random checkpoints")
     parsed = parser.parse_args(arguments)
+    names = parsed.shapes.split(",")
+    if unknown := [name for name in names if name not in SHAPES]:
+        raise UserError(f"--shapes has {unknown[0]!r}; expected some of {', '.join(SHAPES)}")
     torch.set_num_threads(parsed.threads)
     found = {}
-    for name in parsed.shapes.split(","):
+    for name in names:
         found[name] = predict(SHAPES[name], parsed.root)
         print(name, found[name], file=sys.stderr, flush=True)
     print(json.dumps(found, indent=1))
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.first_visit``: from starting the app to the first transcript on its page.
+"""``python -m benchmarks first-visit``: from starting the app to the first transcript on its page.
 
 In: nothing but options; a Chromium on the path. Out: a table on stdout, one row a start; with
 ``--json`` its rows. Every start is a fresh process of ``python app.py`` with the bundled model and
@@ -19,19 +19,22 @@ import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from playwright.sync_api import Browser, sync_playwright
 
-ROOT = Path(__file__).resolve().parent.parent
+from benchmarks.process import ROOT
+from core.errors import UserError
+
 EXAMPLE = "three one eight"
 GIVE_UP_S = 240
 
 
 @dataclass(frozen=True)
 class Visit:
-    """ready_s: from the start of the process until the page can be used; text_s: from the press
-    on an example until its text is there; again_s: the same once more.
+    """One start of the app, in seconds.
+
+    ready_s: from the start of the process until the page can be used; text_s: from the press on an
+    example until its text is there; again_s: the same once more.
     """
 
     ready_s: float
@@ -42,8 +45,11 @@ class Visit:
 def measure(browser: Browser) -> Visit:
     """Start the app, open its page, press an example twice.
 
+    Returns:
+        The seconds of the visit.
+
     Raises:
-        RuntimeError: the app does not answer.
+        UserError: the app does not answer.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -88,19 +94,25 @@ def _wait(address: str, begun: float) -> None:
             return
         except (urllib.error.URLError, OSError):
             time.sleep(0.05)
-    raise RuntimeError(f"the app did not answer within {GIVE_UP_S} s")
+    raise UserError(f"the app did not answer within {GIVE_UP_S} s")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and print; returns the exit status: 0, or 2 where nothing could be done."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.first_visit")
+def main(arguments: Sequence[str]) -> int:
+    """Measure and print.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        UserError: there is no browser.
+    """
+    parser = argparse.ArgumentParser(prog="python -m benchmarks first-visit")
     parser.add_argument("--starts", type=int, default=5)
     parser.add_argument("--json", action="store_true")
     parsed = parser.parse_args(arguments)
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
-        print("error: no Chromium; apt-get install chromium", file=sys.stderr)
-        return 2
+        raise UserError("no Chromium is on the path; expected one: apt-get install chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         visits = [measure(browser) for _ in range(parsed.starts)]
@@ -112,7 +124,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for visit in visits:
         print(f"{visit.ready_s:12.2f} {visit.text_s:12.2f} {visit.again_s:8.2f}")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""Whether verdicts are right on real runs: ``python -m benchmarks.verdicts``.
+"""Whether verdicts are right on real runs: ``python -m benchmarks verdicts``.
 
 In: how many sessions, a recording, a phase. Out: how often two arms that are the same were told
 apart, and how often a slowdown put into the phase was found there, and in no other; JSON on stdout,
@@ -26,6 +26,7 @@ from typing import Any
 import torch
 
 import core
+from benchmarks.clips import EXAMPLES
 from core import phases
 from core.engine.stages import Engine
 from core.lab import Lab
@@ -45,12 +46,11 @@ STAGES = {
     phases.PREFILL: "prefill",
     phases.DECODE: "decode",
 }
-EXAMPLES = Path("assets/examples")
 Blocks = Sequence[tuple[Sample, Sample]]
 
 
 def slowed(engine: Engine, phase: str, extra_s: float) -> Engine:
-    """The same stages, each call of ``phase``'s followed by ``extra_s`` seconds of waiting."""
+    """Wait ``extra_s`` seconds after each call of the phase's stage; the others stay the same."""
     stage = getattr(engine, STAGES[phase])
 
     def longer(*arguments: Any) -> Any:
@@ -66,7 +66,7 @@ def slowed(engine: Engine, phase: str, extra_s: float) -> Engine:
 
 @contextmanager
 def using(lab: Lab, engine: Engine) -> Any:
-    """``lab`` answers with ``engine`` inside."""
+    """Let ``lab`` answer with ``engine`` inside."""
     whole = lab.engine
     lab.engine = lambda name: engine  # type: ignore[method-assign]
     try:
@@ -78,7 +78,18 @@ def using(lab: Lab, engine: Engine) -> Any:
 def session(
     lab: Lab, work: Workload, recording: bytes, blocks: int | None, phase: str
 ) -> dict[str, Comparison]:
-    """One session's comparisons: "same" and "slower", each against the baseline."""
+    """Measure one session.
+
+    Args:
+        lab: the model.
+        work: what each run does.
+        recording: the file's bytes.
+        blocks: None for as many as fit.
+        phase: the one that is slowed.
+
+    Returns:
+        Comparisons "same" and "slower", each against the baseline.
+    """
 
     def plain() -> Sample:
         return time_once(lab, work, recording)
@@ -101,7 +112,7 @@ def session(
 
 
 def _call_ms(sample: Sample, phase: str) -> float:
-    """What one call of the phase's stage took."""
+    """Read what one call of the phase's stage took."""
     return median(sample.step_ms) if phase == phases.DECODE else sample.phases_ms[phase]
 
 
@@ -110,7 +121,7 @@ def _run(name: str, blocks: Blocks) -> dict[str, Any]:
 
 
 def count(sessions: Sequence[Mapping[str, Comparison]], phase: str) -> dict[str, Any]:
-    """How often each verdict was right, and which phases were blamed wrongly."""
+    """Count how often each verdict was right, and which phases were blamed wrongly."""
     same = [one["same"] for one in sessions]
     slower = [{row.name: row for row in one["slower"].phases} for one in sessions]
     found = [rows[phase] for rows in slower]
@@ -134,7 +145,7 @@ def count(sessions: Sequence[Mapping[str, Comparison]], phase: str) -> dict[str,
 
 
 def run_sessions(parsed: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
-    """All sessions on the bundled model and one recording."""
+    """Run all sessions on the bundled model and one recording."""
     work = Workload(
         clip=ClipInfo.of(parsed.clip),
         model="tiny",
@@ -162,9 +173,9 @@ def run_sessions(parsed: argparse.Namespace, say: Callable[[str], None]) -> dict
     return count(sessions, parsed.phase)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Print the counts; 1 where too few verdicts were right."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.verdicts", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks verdicts", description=__doc__)
     add = parser.add_argument
     add("--times", type=int, default=20, help="sessions")
     add("--blocks", type=int, help="of each (default: as python -m profiling run)")
@@ -179,7 +190,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
     right = found["same: no difference shown end to end"] / found["sessions"]
     seen = found[f"{SLOWER_BY:.0%} slower {parsed.phase}: found there"] / found["sessions"]
     return 0 if right >= RIGHT_AT_LEAST and seen >= FOUND_AT_LEAST else 1
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

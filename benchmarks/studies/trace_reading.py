@@ -1,4 +1,4 @@
-"""How long a large trace takes from file to figures: ``python -m benchmarks.trace_reading``.
+"""How long a large trace takes from file to figures: ``python -m benchmarks trace-reading``.
 
 In: a number of events. Out: seconds for reading, tabulating and drawing, the median over several
 runs, beside the bar of 2 s for 200,000 events. The trace is made up, in the shape that
@@ -12,7 +12,7 @@ import gzip
 import json
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from profiling.figures.memory_curves import memory_over_time
@@ -28,7 +28,7 @@ PER_PHASE = 900
 
 
 def made_up_trace(num_events: int) -> bytes:
-    """A gzipped Chrome trace of ``num_events`` events: prefill, then decode passes."""
+    """Make a gzipped Chrome trace of ``num_events`` events: prefill, then decode passes."""
     events = list(_events(num_events))
     return gzip.compress(json.dumps({"traceEvents": events}).encode(), compresslevel=1)
 
@@ -82,7 +82,7 @@ def _allocation(at: float, in_use: int, size: int) -> dict[str, Any]:
 
 
 def measure(source: bytes) -> dict[str, float]:
-    """Seconds of the three steps, once."""
+    """Time the three steps, once, in seconds."""
     began = time.perf_counter()
     trace = read_trace(source)
     read = time.perf_counter()
@@ -111,12 +111,12 @@ def measure(source: bytes) -> dict[str, float]:
     }
 
 
-def main() -> int:
+def main(arguments: Sequence[str]) -> int:
     """Print the medians; 1 where the bar is missed."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.trace_reading", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks trace-reading", description=__doc__)
     parser.add_argument("--events", type=int, default=200_000)
     parser.add_argument("--runs", type=int, default=5)
-    parsed = parser.parse_args()
+    parsed = parser.parse_args(arguments)
     source = made_up_trace(parsed.events)
     runs = [measure(source) for _ in range(parsed.runs)]
     middle = {name: round(statistics.median(run[name] for run in runs), 3) for name in runs[0]}
@@ -124,7 +124,3 @@ def main() -> int:
     print(json.dumps(middle))
     print(f"bar: {BAR_S} s for 200,000 events: {'met' if met else 'missed'}")
     return 0 if met else 1
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""Experiments that answered one question each; `python -m benchmarks NAME` runs one again."""
