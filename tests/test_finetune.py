@@ -181,7 +181,7 @@ def test_saving_memory_gives_the_same_gradients(speech_folder: Path, data: Path)
 
 
 def test_a_stopped_run_goes_on_exactly(speech_folder: Path, data: Path, tmp_path: Path):
-    whole = run(speech_folder, data, tmp_path / "whole", steps=6)
+    whole = run(speech_folder, data, tmp_path / "whole", steps=4)
     out = tmp_path / "stopped"
 
     def stop(line: str) -> None:
@@ -191,15 +191,15 @@ def test_a_stopped_run_goes_on_exactly(speech_folder: Path, data: Path, tmp_path
 
     work_is_over: list[str] = []
     with pytest.raises(KeyboardInterrupt):
-        finetune(options(speech_folder, data, out, steps=6), stop)
+        finetune(options(speech_folder, data, out, steps=4), stop)
     assert work_is_over
     with pytest.raises(ValueError, match="holds a run already; give --resume"):
-        run(speech_folder, data, out, steps=6)
+        run(speech_folder, data, out, steps=4)
     other = TrainablePlan(ALL.parts, 8, 4.0, ALL.modules, 1)
     with pytest.raises(ValueError, match="was started with --rank 4, now it is 8"):
-        run(speech_folder, data, out, steps=6, plan=other, resume=True)
+        run(speech_folder, data, out, steps=4, plan=other, resume=True)
     lines: list[str] = []
-    finetune(options(speech_folder, data, out, steps=6, resume=True), lines.append)
+    finetune(options(speech_folder, data, out, steps=4, resume=True), lines.append)
     assert "going on from step 2" in lines
     assert same(load_file(out / "adapter_model.safetensors"), whole)
 

@@ -112,32 +112,32 @@ def test_a_recording_that_cannot_be_used_names_its_row(
     (tmp_path / "text.wav").write_text("this is no sound")
     rows = read_manifest(manifest(tmp_path, row(), row(audio=name)))
     with pytest.raises(ManifestError, match=rf"row 2: .*{told}") as caught:
-        check_rows(rows, lab, spelt=False, max_seconds=1.0)
+        check_rows(rows, lab, check_ctc=False, max_seconds=1.0)
     assert "\n" not in str(caught.value)
 
 
 def test_start_and_end_cut_the_recording(tmp_path: Path, lab: core.Lab):
     tone(tmp_path / "a.wav", 3.0)
     rows = read_manifest(manifest(tmp_path, row(start=0.5, end=1.25), row(start=2.5)))
-    assert check_rows(rows, lab, spelt=False, max_seconds=1.0) == [0.75, 0.5]
+    assert check_rows(rows, lab, check_ctc=False, max_seconds=1.0) == [0.75, 0.5]
     late = read_manifest(manifest(tmp_path, row(start=3.5)))
     with pytest.raises(ManifestError, match=r"0\.00 s of sound between start and end, of 3\.00"):
-        check_rows(late, lab, spelt=False, max_seconds=1.0)
+        check_rows(late, lab, check_ctc=False, max_seconds=1.0)
     wide = read_manifest(manifest(tmp_path, row(start=0.5, end=2.5)))
     with pytest.raises(ManifestError, match=r"2\.0 s between start and end; expected at most 1 s"):
-        check_rows(wide, lab, spelt=False, max_seconds=1.0)
+        check_rows(wide, lab, check_ctc=False, max_seconds=1.0)
 
 
 def test_characters_the_model_cannot_write_name_the_row(tmp_path: Path, lab: core.Lab):
     def text(said: str) -> ManifestRow:
         return read_manifest(manifest(tmp_path, row(text=said)))[0]
 
-    check_text(text("one, two"), lab, spelt=False)
+    check_text(text("one, two"), lab, check_ctc=False)
     with pytest.raises(ManifestError, match=r"row 1: the text contains '<\|audio\|>'"):
-        check_text(text("one <|audio|>"), lab, spelt=False)
-    check_text(text("naïve"), lab, spelt=False)  # byte-level: any text
+        check_text(text("one <|audio|>"), lab, check_ctc=False)
+    check_text(text("naïve"), lab, check_ctc=False)  # byte-level: any text
     with pytest.raises(ManifestError, match="row 1: the character 'n' is outside the alphabet"):
-        check_text(text("nn"), lab, spelt=True)  # this model's CTC head has 42 labels
+        check_text(text("nn"), lab, check_ctc=True)  # this model's CTC head has 42 labels
 
 
 def test_checking_lists_every_problem_and_the_counts(

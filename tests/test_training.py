@@ -15,11 +15,20 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 import core
 from core.model.features import FeatureConfig, LogMel
+from training.__main__ import main
 from training.corpus import text
 from training.corpus.corpus import RATE, CorpusClip, read_manifest, write_manifest, write_wav
 from training.corpus.synthesis import VOICES
 from training.corpus.vocabulary import CHAT_TEMPLATE, Vocabulary, chat_prompt, train_tokenizer
-from training.stages import align_stage, decoder_stage, encoder_stage, joint_stage, mels, pack
+from training.stages import (
+    align_stage,
+    decoder_stage,
+    encoder_stage,
+    grow_encoder,
+    joint_stage,
+    mels,
+    pack,
+)
 from training.stages.augment import augment, mel_centres, stretch, telephone
 from training.stages.batches import MIXED, Composer
 from training.stages.wer import edit_counts, error_rate
@@ -169,7 +178,7 @@ def test_joined_strings_are_of_one_voice_and_longer(corpus: Path) -> None:
 
 
 def test_a_voice_with_few_clips_has_as_many_turns_as_its_weight_says() -> None:
-    one = mels.Spoken(torch.zeros(60, mels.NUM_MELS).half(), "few", "kokoro-mixes")
+    one = mels.MelClip(torch.zeros(60, mels.NUM_MELS).half(), "few", "kokoro-mixes")
     many = [replace(one, speaker="piper-joe", text="many")] * 99
     composer = Composer([one, *many], real_share=0.0, seed=3, joined=True)
     batches = composer.pool(0, 0.0, num_batches=16, frames=300)
@@ -178,6 +187,33 @@ def test_a_voice_with_few_clips_has_as_many_turns_as_its_weight_says() -> None:
     mixed = MIXED * weights["kokoro-mixes"]  # every clip of it is another speaker
     expected = mixed / (mixed + weights["piper-joe"])
     assert heard["few"] / heard.total() == pytest.approx(expected, abs=0.2)
+
+
+def test_a_mistake_of_ours_is_logged_in_full_and_told_in_general_words(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def broken(source: Path, target: Path) -> None:
+        raise ValueError("shapes do not match")
+
+    monkeypatch.setattr(grow_encoder, "run", broken)
+    assert main(["grow-encoder", "--from", str(tmp_path)]) == 2
+    assert "error: an unexpected problem; its details are above" in capsys.readouterr().err
+    assert "shapes do not match" in caplog.text
+    assert "Traceback" in caplog.text
+
+
+def test_what_the_caller_left_out_is_told_word_for_word(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = ["--corpus", str(corpus), "--checkpoints", str(tmp_path)]
+    assert main([*folders, "align", "--smoke"]) == 2
+    assert "tokenizer.json is not there; the decoder stage makes it" in capsys.readouterr().err
+    train_tokenizer(0, num_exchanges=100).save(str(tmp_path / "tokenizer.json"))
+    assert main([*folders, "align", "--smoke"]) == 2
+    assert "encoder.pt cannot be read (FileNotFoundError); expected" in capsys.readouterr().err
 
 
 def test_chat_prompts_equal_the_template() -> None:
@@ -201,6 +237,7 @@ def test_every_stage_runs_resumes_and_packs_a_loadable_folder(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(decoder_stage, "NUM_CHECKS", 1)
+    train_tokenizer(0, num_exchanges=300).save(str(tmp_path / "tokenizer.json"))
 
     def steps(name: str) -> list[int]:
         lines = (tmp_path / f"{name}_log.jsonl").read_text().splitlines()
@@ -256,7 +293,7 @@ def joint_options(steps: int) -> joint_stage.JointOptions:
         frames_per_batch=200,
         learning_rate=1e-3,
         warmup=2,
-        deaf_share=0.3,
+        lora_off_share=0.3,
         save_every_s=0.0,
         seed=0,
     )
@@ -271,7 +308,7 @@ def align_options(steps: int) -> align_stage.AlignOptions:
         strength=0.5,
         learning_rate=1e-3,
         warmup=2,
-        deaf_share=0.3,
+        lora_off_share=0.3,
         save_every_s=0.0,
         seed=0,
     )

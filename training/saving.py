@@ -60,20 +60,18 @@ def read_state(file: Path, needs: Sequence[str]) -> Mapping[str, Any]:
     """What ``write_state`` kept.
 
     Raises:
-        ValueError: it cannot be read, or lacks one of ``needs``.
+        UserError: it cannot be read, or lacks one of ``needs``.
     """
     try:
         state = torch.load(file, weights_only=True, map_location="cpu")
-    except OSError:
-        raise
     except Exception as error:  # a damaged file raises anything
-        raise ValueError(
-            f"{file} cannot be read ({type(error).__name__}); expected a stage's checkpoint: "
-            "delete it to begin that stage anew"
+        raise UserError(
+            f"{file} cannot be read ({type(error).__name__}); expected what training kept: "
+            "delete it to begin anew"
         ) from error
     if lacking := [name for name in needs if name not in state]:
-        raise ValueError(
+        raise UserError(
             f"{file} holds no {' and no '.join(lacking)}, so that its stage cannot go on from it; "
-            "expected the file that the stage itself keeps (one of `deepen` goes on with joint)"
+            "expected what that stage kept (what `grow-encoder` wrote goes on with joint)"
         )
     return state

@@ -24,6 +24,7 @@ import librosa
 import numpy as np
 import soundfile
 
+from core.errors import UserError
 from training.corpus import synthesis
 from training.corpus.domains import DOMAINS
 from training.corpus.everyday import everyday_line
@@ -125,7 +126,7 @@ def script_of(part: str, domain: str) -> Script:
     """The script of a part of the corpus, one of :data:`PARTS`.
 
     Raises:
-        ValueError: the domain has no lines for its rare words.
+        UserError: the domain has no lines for its rare words.
     """
     if part == "synthetic":
         return Script(part, DOMAINS[domain].line)
@@ -136,7 +137,7 @@ def script_of(part: str, domain: str) -> Script:
     line = DOMAINS[domain].word_line
     if line is None:
         able = ", ".join(name for name, one in DOMAINS.items() if one.word_line is not None)
-        raise ValueError(f"the domain {domain!r} has no rare words to read; one of {able} has")
+        raise UserError(f"the domain {domain!r} has no rare words to read; one of {able} has")
     return Script(part, line, tested=False)
 
 
@@ -194,13 +195,13 @@ def make_synthetic(
         The number of clips in ``PART.jsonl``. Voices that are not installed are logged.
 
     Raises:
-        ValueError: an unknown engine, or a domain without rare words.
+        UserError: an unknown engine, or a domain without rare words.
     """
     script = script_of(part, domain)
     known = {voice.engine for voice in synthesis.VOICES}
     if not known.issuperset(engines):
         wrong = ", ".join(sorted(set(engines) - known))
-        raise ValueError(f"no voice has the engine {wrong}; expected some of {sorted(known)}")
+        raise UserError(f"no voice has the engine {wrong}; expected some of {sorted(known)}")
     able = [
         voice
         for voice in synthesis.VOICES

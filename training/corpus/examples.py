@@ -11,6 +11,7 @@ from pathlib import Path
 
 import soundfile
 
+from core.errors import UserError
 from training.corpus.corpus import RATE, CorpusClip, read_manifest, read_wav
 
 SINGLE = ("zero", "three", "five", "seven", "nine", "oh")
@@ -45,7 +46,7 @@ def choose(corpus: Path) -> dict[str, CorpusClip]:
     """File name -> clip: single digits, a string of each length, phrases, one that is outside.
 
     Raises:
-        ValueError: the corpus lacks one of them.
+        UserError: the corpus lacks one of them.
     """
     chosen = {
         f"digit_{clip.text}.flac": clip
@@ -68,7 +69,7 @@ def choose(corpus: Path) -> dict[str, CorpusClip]:
         said = {clip.text for clip in chosen.values()}
         lacking += [repr(text) for text in wanted if text not in said]
     if lacking:
-        raise ValueError(
+        raise UserError(
             f"{corpus} has no recording of {', '.join(lacking)}; "
             "run `python -m training corpus --parts recordings` where the prompts are installed"
         )

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
+from training.saving import write_whole
 
 REQUIRED = ("audio", "text", "language", "speaker", "licence")
 OPTIONAL = ("start", "end", "split")
@@ -173,21 +174,6 @@ def as_json(row: ManifestRow, folder: Path) -> str:
 def write_manifest(file: Path, rows: Iterable[ManifestRow]) -> int:
     """Write rows, whole or not at all; returns how many."""
     lines = [as_json(row, file.parent) for row in rows]
-    write_text(file, "".join(f"{line}\n" for line in lines))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(file, "".join(f"{line}\n" for line in lines).encode())
     return len(lines)
-
-
-def write_text(file: Path, text: str) -> None:
-    """Write a text file, whole or not at all.
-
-    Raises:
-        ValueError: it cannot be written; what was there before still is.
-    """
-    new = file.with_name(f".{file.name}.new")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        new.write_text(text, encoding="utf-8")
-        new.replace(file)
-    except OSError as error:
-        new.unlink(missing_ok=True)
-        raise ValueError(f"{file} could not be written ({error.strerror}); make room") from error

@@ -57,7 +57,9 @@ def _read(file: Path) -> tuple[np.ndarray, int]:
     return samples.mean(1), rate
 
 
-def make_others(folder: Path, pocketsphinx: Path = POCKETSPHINX, alsa: Path = ALSA) -> int:
+def make_public_test_sets(
+    folder: Path, pocketsphinx: Path = POCKETSPHINX, alsa: Path = ALSA
+) -> int:
     """Write what is installed here; returns how many recordings there are."""
     clips = []
     for file, text, licence, split in _found(pocketsphinx, alsa):

@@ -1,4 +1,4 @@
-"""Recordings of people: the Free Spoken Digit Dataset and the Asterisk English prompts.
+"""Recordings of people: the Free MelClip Digit Dataset and the Asterisk English prompts.
 
 In: a folder of ``{digit}_{speaker}_{index}.wav`` files; the G.722 prompts and texts that the Debian
 packages ``asterisk-core-sounds-en-g722`` and ``asterisk-core-sounds-en`` install. Out: 16 kHz WAV
@@ -19,7 +19,7 @@ from training.corpus import prompt_texts, text
 from training.corpus.corpus import RATE, CorpusClip, resample, seeded, write_manifest, write_wav
 
 FSDD_HELD_OUT = "theo"
-FSDD_LICENCE = "CC-BY-SA-4.0 (Free Spoken Digit Dataset)"
+FSDD_LICENCE = "CC-BY-SA-4.0 (Free MelClip Digit Dataset)"
 ASTERISK_LICENCE = "CC-BY-SA-3.0 (Asterisk core sounds, Allison Smith)"
 ASTERISK_SOUNDS = Path("/usr/share/asterisk/sounds/en_US_f_Allison")
 

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from core.errors import UserError
 from training.corpus import synthesis
 from training.corpus.corpus import resample, seeded, write_wav
 from training.corpus.manifest import DEV, TRAIN, ManifestRow, write_manifest
@@ -55,7 +56,7 @@ def voices_here() -> tuple[list[synthesis.Voice], list[synthesis.Voice]]:
     """Installed voices for training and for the test; the test has at least one of its own.
 
     Raises:
-        ValueError: fewer than two voices are installed.
+        UserError: fewer than two voices are installed.
     """
     here = [
         voice
@@ -67,7 +68,7 @@ def voices_here() -> tuple[list[synthesis.Voice], list[synthesis.Voice]]:
     if not test and len(train) > 1:
         test = [train.pop(0)]
     if not train or not test:
-        raise ValueError(
+        raise UserError(
             f"{len(here)} voices are installed; expected at least two: install espeak-ng and "
             "flite, or the packages of requirements-training.txt"
         )
@@ -77,7 +78,7 @@ def voices_here() -> tuple[list[synthesis.Voice], list[synthesis.Voice]]:
 def speak(folder: Path, options: SpeakOptions) -> dict[str, int]:
     """Make the recordings and the three manifests; returns rows by manifest."""
     if not options.words:
-        raise ValueError("no words came; expected at least one")
+        raise UserError("no words came; expected at least one")
     train, test = voices_here()
     LOG.info("trained on: %s", ", ".join(voice.name for voice in train))
     LOG.info("test: %s", ", ".join(voice.name for voice in test))

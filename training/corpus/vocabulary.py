@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
+from core.errors import UserError
 from training.corpus.domains import DOMAINS
 from training.corpus.text import TRANSCRIBE, Exchange
 
@@ -69,7 +70,16 @@ class Vocabulary:
 
     @classmethod
     def read(cls, file: Path) -> Vocabulary:
-        """From a ``tokenizer.json``."""
+        """Read a ``tokenizer.json``.
+
+        Returns:
+            Its vocabulary.
+
+        Raises:
+            UserError: it is not there.
+        """
+        if not file.is_file():
+            raise UserError(f"{file} is not there; the decoder stage makes it: run that first")
         return cls(Tokenizer.from_file(str(file)))
 
     @property

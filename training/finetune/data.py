@@ -21,6 +21,7 @@ from torch import Tensor
 
 from core.audio.decode import load_audio
 from core.audio.waveform import SAMPLE_RATE
+from core.errors import UserError
 from core.lab import Lab
 from core.model.ctc import label_of
 from core.model.encoder import padded_length
@@ -89,7 +90,7 @@ def waveform_of(row: ManifestRow, max_seconds: float = MAX_SECONDS) -> Tensor:
     try:
         # A whole clip that is too long is refused by its header, before it is decoded.
         samples = load_audio(row.audio, max_seconds=max_seconds if whole else None)
-    except (ValueError, OSError) as error:
+    except (UserError, OSError) as error:
         raise row.error(str(error)) from error
     begin = round((row.start or 0.0) * SAMPLE_RATE)
     end = None if row.end is None else round(row.end * SAMPLE_RATE)
@@ -160,11 +161,11 @@ class Batcher:
         """[T, F] of one draw."""
         power = self._recordings.power(draw.row)
         if self.strength > 0:
-            power = changed(power, self.strength, draw.seed)
+            power = augmented(power, self.strength, draw.seed)
         return stack_frames(log_compress(power))
 
 
-def changed(power: Tensor, strength: float, seed: str) -> Tensor:
+def augmented(power: Tensor, strength: float, seed: str) -> Tensor:
     """A power mel [M, mels] augmented, its tempo included, as ``seed`` decides."""
     rng = random.Random(seed)
     tempo = 1.0 + TEMPO * strength * rng.uniform(-1.0, 1.0)

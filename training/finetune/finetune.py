@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 import core
 from core.checkpoint.peft_format import AdapterWeights
+from core.errors import UserError
 from core.lab import Lab
 from core.memory import run_within_memory
 from training.finetune import trainable as tuned
@@ -87,7 +88,7 @@ class FinetuneRun:
             totals[0] += found.words.item() / num_tokens
             totals[1] += found.characters.item() / num_characters
         if not all(map(_finite, totals)):
-            raise ValueError(
+            raise UserError(
                 f"the loss of step {number + 1} is not a number; expected a smaller "
                 "--learning-rate, or recordings without damage"
             )
@@ -150,7 +151,7 @@ def finetune(options: FinetuneOptions, say: Say = print) -> FinetuneResult:
     Raises:
         ManifestError: a row that cannot be trained on.
         SaveError: the folder cannot be written to; what it held is whole.
-        ValueError: options, model or state that do not fit.
+        UserError: options, model or state that do not fit.
     """
     run = prepare(options, say)
     with run.lab.adapters.using(NAME):
@@ -180,7 +181,7 @@ def _train(run: FinetuneRun) -> None:
 def prepare(options: FinetuneOptions, say: Say = print) -> FinetuneRun:
     """Everything up to the first step: the model, the checked rows, what is trained, the state."""
     if (options.out / STATE).exists() and not options.resume:
-        raise ValueError(
+        raise UserError(
             f"{options.out} holds a run already; give --resume to go on with it, or another folder"
         )
     state = load_state(options.out, options.settings()) if options.resume else None
@@ -189,7 +190,7 @@ def prepare(options: FinetuneOptions, say: Say = print) -> FinetuneRun:
         options.model, device=options.device, dtype="float32", revision=options.revision
     )
     if options.bf16 and lab.device.type != "cuda":
-        raise ValueError(f"--bf16 came with {lab.device}; expected CUDA: leave it out here")
+        raise UserError(f"--bf16 came with {lab.device}; expected CUDA: leave it out here")
     material = gather(lab, options)
     say(material.summary())
     before = state.progress.before if state else material.score(lab, None)
@@ -200,7 +201,7 @@ def prepare(options: FinetuneOptions, say: Say = print) -> FinetuneRun:
     lab.adapters.add(NAME, AdapterWeights(tuned.new_lora(lab.model, options.plan, options.seed)))
     learning = _put_in(lab, options)
     if not learning:
-        raise ValueError("nothing would be trained; give --train lora, projector or encoder")
+        raise UserError("nothing would be trained; give --train lora, projector or encoder")
     say(f"training {sum(p.numel() for p in learning.values()):,} of the model's parameters")
     optimiser = FinetuneOptimiser(learning)
     progress = TrainingProgress(0, None, 0, before, {})

@@ -50,13 +50,13 @@ class Report:
                 yield f"  and {len(found) - SHOWN} more"
 
 
-def check_text(row: ManifestRow, lab: Lab, *, spelt: bool) -> None:
+def check_text(row: ManifestRow, lab: Lab, *, check_ctc: bool) -> None:
     """See that a model can write a row's text.
 
     Args:
         row: the row.
         lab: the model.
-        spelt: whether the encoder's CTC head has to spell it too.
+        check_ctc: whether the encoder's CTC head has to spell it too.
 
     Raises:
         ManifestError: characters that its tokenizer or its CTC head does not have.
@@ -74,7 +74,7 @@ def check_text(row: ManifestRow, lab: Lab, *, spelt: bool) -> None:
             f"the tokenizer of {lab.model_info.name} has no {lost[0]!r}; "
             "expected a text it can write"
         )
-    if spelt:
+    if check_ctc:
         lacking = characters_without_label(row.text, lab.config.encoder.output_dim)
         if lacking:
             raise row.error(
@@ -90,7 +90,7 @@ def characters_without_label(text: str, num_labels: int) -> list[str]:
 
 
 def check_rows(
-    rows: Sequence[ManifestRow], lab: Lab, *, spelt: bool, max_seconds: float
+    rows: Sequence[ManifestRow], lab: Lab, *, check_ctc: bool, max_seconds: float
 ) -> list[float]:
     """Seconds of every row.
 
@@ -99,7 +99,7 @@ def check_rows(
     """
     seconds = []
     for row in rows:
-        check_text(row, lab, spelt=spelt)
+        check_text(row, lab, check_ctc=check_ctc)
         seconds.append(waveform_of(row, max_seconds).shape[0] / SAMPLE_RATE)
     return seconds
 
@@ -117,7 +117,7 @@ def inspect(file: Path, lab: Lab | None = None, max_seconds: float = MAX_SECONDS
         try:
             samples = waveform_of(row, max_seconds)
             if lab is not None:
-                check_text(row, lab, spelt=False)
+                check_text(row, lab, check_ctc=False)
         except ManifestError as error:
             problems.append(error)
             continue

@@ -22,7 +22,7 @@ def plain_words(text: str) -> str:
     return " ".join(_NOT_A_WORD.sub(" ", text.lower()).split())
 
 
-def hear(
+def transcribe_rows(
     lab: Lab,
     rows: Sequence[ManifestRow],
     adapter: str | None = None,

@@ -21,7 +21,7 @@ from training.corpus.manifest import (
 )
 from training.finetune.data import waveform_of
 from training.finetune.manifest_check import check_rows
-from training.finetune.manifest_score import hear
+from training.finetune.manifest_score import transcribe_rows
 from training.finetune.options import FinetuneOptions
 from training.finetune.row_schedule import Schedule, Source
 from training.stages.wer import error_rate
@@ -53,7 +53,9 @@ class Material:
     def score(self, lab: Lab, adapter: str | None) -> dict[str, float]:
         """Word error rates in percent of the dev rows, by name."""
         return {
-            name: error_rate(hear(lab, rows, adapter, max_seconds=self.max_seconds)).percent
+            name: error_rate(
+                transcribe_rows(lab, rows, adapter, max_seconds=self.max_seconds)
+            ).percent
             for name, rows in self.dev.items()
             if rows
         }
@@ -83,17 +85,17 @@ def gather(lab: Lab, options: FinetuneOptions) -> Material:
         train, dev = [*train, *dev], _of_split(read_manifest(options.dev), DEV)
     if not train:
         raise ManifestError(f"{options.data} has no rows to train on; expected at least two")
-    spelt = "encoder" in options.plan.parts and options.characters > 0
+    check_ctc = "encoder" in options.plan.parts and options.characters > 0
     limit = min(options.max_seconds, lab.max_audio_s)
-    new = Source(train, check_rows(train, lab, spelt=spelt, max_seconds=limit))
+    new = Source(train, check_rows(train, lab, check_ctc=check_ctc, max_seconds=limit))
     dev = dev[: options.dev_limit]
-    check_rows(dev, lab, spelt=False, max_seconds=limit)
+    check_rows(dev, lab, check_ctc=False, max_seconds=limit)
     keep, named = None, {NEW: dev}
     if options.keep is not None:
         old, old_dev = divide(read_manifest(options.keep))
-        keep = Source(old, check_rows(old, lab, spelt=spelt, max_seconds=limit))
+        keep = Source(old, check_rows(old, lab, check_ctc=check_ctc, max_seconds=limit))
         named[OLD] = old_dev[: options.dev_limit]
-        check_rows(named[OLD], lab, spelt=False, max_seconds=limit)
+        check_rows(named[OLD], lab, check_ctc=False, max_seconds=limit)
     return Material(new, keep, named, limit)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from core.errors import UserError
 from training.corpus.manifest import MAX_SECONDS
 from training.finetune.row_schedule import Size
 from training.finetune.trainable import TrainablePlan
@@ -54,7 +55,7 @@ class FinetuneOptions:
 
     def __post_init__(self) -> None:
         if self.steps is not None and self.epochs is not None:
-            raise ValueError("--steps and --epochs came together; give one of them")
+            raise UserError("--steps and --epochs came together; give one of them")
         for name, value, least in (
             ("--steps", self.steps, 1),
             ("--epochs", self.epochs, 0.01),
@@ -64,13 +65,13 @@ class FinetuneOptions:
             ("--dev-limit", self.dev_limit, 1),
         ):
             if value is not None and value < least:
-                raise ValueError(f"{name} is {value}; expected at least {least}")
+                raise UserError(f"{name} is {value}; expected at least {least}")
         if not 0.0 < self.learning_rate < 1.0:
-            raise ValueError(f"--learning-rate is {self.learning_rate}; expected between 0 and 1")
+            raise UserError(f"--learning-rate is {self.learning_rate}; expected between 0 and 1")
         if not 0.0 <= self.strength <= 1.0:
-            raise ValueError(f"--augment is {self.strength}; expected 0 to 1")
+            raise UserError(f"--augment is {self.strength}; expected 0 to 1")
         if not 0.0 <= self.keep_share < 1.0:
-            raise ValueError(f"--keep-share is {self.keep_share}; expected 0 to less than 1")
+            raise UserError(f"--keep-share is {self.keep_share}; expected 0 to less than 1")
 
     def settings(self) -> dict[str, Any]:
         """What decides the weights after each step; a resumed run must share all of it."""

@@ -29,8 +29,10 @@ import torchaudio
 from torch import Tensor
 
 from core.audio.waveform import SAMPLE_RATE
-from training.corpus.manifest import ManifestRow, read_manifest, write_text
-from training.finetune.data import changed, waveform_of
+from core.errors import UserError
+from training.corpus.manifest import ManifestRow, read_manifest
+from training.finetune.data import augmented, waveform_of
+from training.saving import write_whole
 from training.stages.mels import HOP, NUM_MELS, power_mel
 
 PIXELS = 2  # of a mel and of a frame
@@ -56,10 +58,10 @@ def write_page(
 
     Raises:
         ManifestError: the manifest or one of the recordings cannot be used.
-        ValueError: numbers that make no page.
+        UserError: numbers that make no page.
     """
     if clips < 1 or versions < 1 or not 0.0 <= strength <= 1.0:
-        raise ValueError(
+        raise UserError(
             f"{clips} clips in {versions} versions at strength {strength:g}; expected at least one "
             "of each, and a strength from 0 to 1"
         )
@@ -74,7 +76,8 @@ def write_page(
         "white. Sounds marked as rebuilt are guessed from the picture beside them, and rough for "
         "that reason alone.</p>\n" + "\n".join(parts) + "\n</html>\n"
     )
-    write_text(out, page)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(out, page.encode())
     return out
 
 
@@ -93,7 +96,7 @@ def _section(row: ManifestRow, versions: int, strength: float, seed: str) -> str
     power = power_mel(samples)  # [M, 80]
     figures = [_figure("as recorded", power, samples), _figure("the same, rebuilt", power, None)]
     for number in range(1, versions + 1):
-        version = changed(power, strength, f"{seed}/{number}")
+        version = augmented(power, strength, f"{seed}/{number}")
         figures.append(_figure(f"augmented {number}, rebuilt", version, None))
     seconds = samples.shape[0] / SAMPLE_RATE
     told = f"{row.speaker}, {row.language}, {seconds:.1f} s, row {row.number}"

@@ -10,6 +10,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from core.errors import UserError
 from training.corpus.manifest import ManifestRow
 
 
@@ -22,7 +23,7 @@ class Size:
 
     def __post_init__(self) -> None:
         if self.clips < 1 or not self.seconds > 0:
-            raise ValueError(
+            raise UserError(
                 f"a batch of {self.clips} clips and {self.seconds:g} s; expected at least 1 clip"
             )
 
@@ -71,8 +72,6 @@ class Schedule:
     def __init__(
         self, new: Source, keep: Source | None, *, size: Size, keep_share: float, seed: int
     ) -> None:
-        if not 0.0 <= keep_share < 1.0:
-            raise ValueError(f"--keep-share is {keep_share}; expected 0 to less than 1")
         self._new, self._keep, self._size, self._seed = new, keep, size, seed
         self._share = keep_share if keep is not None else 0.0
         self._epochs: dict[str, tuple[list[list[list[int]]], int]] = {}
@@ -87,11 +86,6 @@ class Schedule:
         return [
             Draw(rows[row], f"{self._seed}/{number}/{place}") for place, row in enumerate(group)
         ]
-
-    def epochs(self, batches: int) -> float:
-        """How often ``batches`` batches go through the new rows."""
-        per_epoch = len(order(self._new.seconds, self._size, random.Random(0)))
-        return (batches - int(batches * self._share)) / per_epoch
 
     def batches_of(self, epochs: float) -> int:
         """How many batches, old rows' included, go ``epochs`` times through the new rows."""

@@ -14,10 +14,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from training.saving import write_state
+from core.errors import UserError
+from training.saving import read_state, write_state
 
 STATE = Path("training") / "state.pt"
 LOG = Path("training") / "log.jsonl"
@@ -65,24 +65,18 @@ def load_state(folder: Path, settings: Mapping[str, Any]) -> State | None:
     """The state a run in ``folder`` left, None where there is none.
 
     Raises:
-        ValueError: it belongs to a run with other settings, or cannot be read.
+        UserError: it belongs to a run with other settings, or cannot be read.
     """
     file = folder / STATE
     if not file.exists():
         return None
-    try:
-        raw = torch.load(file, weights_only=True, map_location="cpu")
-        state = State(
-            TrainingProgress(**raw["progress"]), raw["settings"], raw["weights"], raw["optimiser"]
-        )
-    except Exception as error:  # a damaged file raises anything
-        raise ValueError(
-            f"{file} cannot be read ({type(error).__name__}); delete it to begin anew"
-        ) from error
+    raw = read_state(file, ("progress", "settings", "weights", "optimiser"))
+    progress = TrainingProgress(**raw["progress"])
+    state = State(progress, raw["settings"], raw["weights"], raw["optimiser"])
     for key, value in settings.items():
         was = state.settings.get(key)
         if was != value:
-            raise ValueError(
+            raise UserError(
                 f"the run in {folder} was started with {key} {was}, now it is {value}; give the "
                 "same, or another folder"
             )

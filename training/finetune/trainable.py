@@ -22,14 +22,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from core.errors import UserError
 from core.lab import Lab
+from core.model.ctc import BLANK
 from core.model.granite_speech import GraniteSpeech
 from core.model.lora import AdaptableLinear, LoRAWeights, switch
 from training.finetune.data import SpeechBatch
 from training.stages.decoder_stage import IGNORE
 
 PARTS = ("lora", "projector", "encoder", "embeddings")
-BLANK = 0  # the CTC head's label; the others are code points
 
 
 @dataclass(frozen=True)
@@ -51,20 +52,20 @@ class TrainablePlan:
         wrong = [part for part in self.parts if part not in PARTS]
         if wrong or not self.parts:
             came = repr(wrong[0]) if wrong else "nothing"
-            raise ValueError(f"--train has {came}; expected some of {', '.join(PARTS)}")
+            raise UserError(f"--train has {came}; expected some of {', '.join(PARTS)}")
         if self.rank < 0 or ("lora" in self.parts and self.rank < 1):
-            raise ValueError(f"--rank is {self.rank}; expected at least 1")
+            raise UserError(f"--rank is {self.rank}; expected at least 1")
         if not self.alpha > 0:
-            raise ValueError(f"--alpha is {self.alpha}; expected more than 0")
+            raise UserError(f"--alpha is {self.alpha}; expected more than 0")
         if self.encoder_layers is not None and self.encoder_layers < 1:
-            raise ValueError(f"--encoder-layers is {self.encoder_layers}; expected at least 1")
+            raise UserError(f"--encoder-layers is {self.encoder_layers}; expected at least 1")
 
 
 def new_lora(model: GraniteSpeech, plan: TrainablePlan, seed: int) -> dict[str, LoRAWeights]:
     """The adapter that training begins with, by layer: the model's own, and new columns.
 
     Raises:
-        ValueError: no layer of the decoder has one of the names.
+        UserError: no layer of the decoder has one of the names.
     """
     generator = torch.Generator().manual_seed(seed)
     found: dict[str, LoRAWeights] = {}
@@ -87,7 +88,7 @@ def new_lora(model: GraniteSpeech, plan: TrainablePlan, seed: int) -> dict[str, 
                 if isinstance(layer, AdaptableLinear)
             }
         )
-        raise ValueError(
+        raise UserError(
             f"--modules has {missing[0]!r}, which the decoder lacks; it has {', '.join(here)}"
         )
     return found

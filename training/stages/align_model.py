@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core.checkpoint.config_file import parse_config
+from core.errors import UserError
 from core.model.encoder import padded_length
 from core.model.granite_speech import GraniteSpeech
 from core.model.lora import AdaptableLinear, LoRAWeights, switch
@@ -34,7 +35,7 @@ from training.stages import mels
 from training.stages.batches import Batch
 from training.stages.decoder_stage import pad_rows, token_loss
 from training.stages.encoder_stage import character_loss
-from training.stages.mels import Spoken
+from training.stages.mels import MelClip
 from training.stages.wer import error_rate
 
 TRAINED_LAYERS = 2  # of the encoder, the last ones; after its self-conditioning
@@ -50,7 +51,7 @@ class EncodedBatch:
 
 
 @torch.no_grad()
-def listen(model: GraniteSpeech, batch: Batch) -> EncodedBatch:
+def encode_frozen(model: GraniteSpeech, batch: Batch) -> EncodedBatch:
     """Run the layers that stay as they are."""
     kept: list[Tensor] = []
 
@@ -66,7 +67,7 @@ def listen(model: GraniteSpeech, batch: Batch) -> EncodedBatch:
     return EncodedBatch(kept[0].half(), batch.texts)
 
 
-def finish(model: GraniteSpeech, hidden: Tensor) -> Tensor:
+def encode_trained(model: GraniteSpeech, hidden: Tensor) -> Tensor:
     """The encoder's last layers over clips without padding: [B, T, D] -> frames [B, T, D]."""
     batch, length, _ = hidden.shape
     block = min(length, model.config.encoder.context_size)
@@ -100,22 +101,22 @@ def build(checkpoints: Path) -> tuple[GraniteSpeech, Vocabulary]:
     return model, vocabulary
 
 
-def take_over(
+def load_trained(
     model: GraniteSpeech, weights: Mapping[str, Tensor], wanted: Iterable[str], file: Path
 ) -> None:
     """Load ``weights`` of ``file`` into a model; statistics of norms may be among them or not.
 
     Raises:
-        ValueError: one of the ``wanted`` is not there, or the model has no place for one.
+        UserError: one of the ``wanted`` is not there, or the model has no place for one.
     """
     lacking = set(wanted) - weights.keys()
     unknown = weights.keys() - model.state_dict().keys()
     if lacking or unknown:
         odd = sorted(lacking or unknown)
-        raise ValueError(
+        raise UserError(
             f"{file} {'lacks' if lacking else 'has'} {odd[0]}{' and others' * (len(odd) > 1)}; "
             "expected a model of the depth that training/architecture.py says: "
-            "`python -m training deepen` makes one of a shallower one"
+            "`python -m training grow-encoder` makes one of a shallower one"
         )
     model.load_state_dict(weights, strict=False)
 
@@ -140,15 +141,15 @@ def trainable(model: GraniteSpeech) -> dict[str, nn.Parameter]:
 def speech_loss(
     model: GraniteSpeech,
     vocabulary: Vocabulary,
-    heard: EncodedBatch,
+    encoded: EncodedBatch,
     *,
     lora: bool,
     word_weight: float = 0.0,
 ) -> Tensor:
     """Cross-entropy of the transcripts given the audio; adapter off, of "i cannot hear"."""
-    frames = finish(model, heard.hidden.float())  # [B, T, D]
+    frames = encode_trained(model, encoded.hidden.float())  # [B, T, D]
     audio = model.projector(frames)  # [B, A, E]
-    answers = heard.texts if lora else [CANNOT_HEAR] * len(heard.texts)
+    answers = encoded.texts if lora else [CANNOT_HEAR] * len(encoded.texts)
     pairs = [vocabulary.speech(audio.shape[1], answer) for answer in answers]
     ids, targets = pad_rows(pairs)
     embeddings = model.splice(ids, audio)
@@ -156,9 +157,9 @@ def speech_loss(
     if not lora:
         return loss
     lengths = torch.full((len(pairs),), frames.shape[1])  # the head stays true to the frames
-    characters = character_loss(model.encoder.out(frames), heard.texts, lengths)
+    characters = character_loss(model.encoder.out(frames), encoded.texts, lengths)
     loss = loss + CHARACTER_WEIGHT * characters
-    return loss + word_weight * word_loss(model, vocabulary, audio, heard.texts)
+    return loss + word_weight * word_loss(model, vocabulary, audio, encoded.texts)
 
 
 def word_loss(
@@ -173,7 +174,7 @@ def word_loss(
     table = model.decoder.embed_tokens.weight
     far = torch.cdist(audio.flatten(0, 1), table).square()  # [B*A, V]
     scores = -4.0 * far.unflatten(0, audio.shape[:2])
-    tokens = [vocabulary.encode(f" {said}") if said else [] for said in texts]
+    tokens = [vocabulary.encode(f" {text}") if text else [] for text in texts]
     sizes = torch.tensor([len(ids) for ids in tokens])
     joined = torch.tensor([one for ids in tokens for one in ids], dtype=torch.long)
     blank = vocabulary.encode(f" {HESITATIONS[0]}")[0]
@@ -213,7 +214,7 @@ def transcribe(
 
 
 def word_error(
-    model: GraniteSpeech, vocabulary: Vocabulary, dev: list[Spoken], *, lora: bool
+    model: GraniteSpeech, vocabulary: Vocabulary, dev: list[MelClip], *, lora: bool
 ) -> float:
     """Word error rate in percent over clips as recorded."""
     model.eval()

@@ -27,9 +27,9 @@ from training.stages import mels
 from training.stages.align_model import (
     EncodedBatch,
     build,
-    listen,
+    encode_frozen,
+    load_trained,
     speech_loss,
-    take_over,
     trainable,
     word_error,
 )
@@ -51,7 +51,7 @@ class AlignOptions:
     strength: float
     learning_rate: float
     warmup: int
-    deaf_share: float
+    lora_off_share: float
     save_every_s: float
     seed: int
     restart_from: Path | None = None  # weights of an earlier round
@@ -66,7 +66,7 @@ def read_pool(
         folder.mkdir(parents=True, exist_ok=True)
         size, frames = options.batches_per_pool, options.frames_per_batch
         pool_of_batches = composer.pool(pool, options.strength, num_batches=size, frames=frames)
-        heard = [listen(model, batch) for batch in pool_of_batches]
+        heard = [encode_frozen(model, batch) for batch in pool_of_batches]
         stored = [(one.hidden, list(one.texts)) for one in heard]
         write_state(file, stored)
     kept = torch.load(file, weights_only=True)
@@ -86,13 +86,13 @@ def run(corpus: Path, checkpoints: Path, options: AlignOptions) -> Path:
     file, step, epoch = checkpoints / "align.pt", 0, 0
     if file.exists():
         saved = read_state(file, ("weights", "optimiser", "step", "epoch"))
-        take_over(model, saved["weights"], learning, file)
+        load_trained(model, saved["weights"], learning, file)
         optimiser.load_state_dict(saved["optimiser"])
         step, epoch = saved["step"], saved["epoch"]
         LOG.info("align: going on from step %d", step)
     elif options.restart_from is not None:
         weights = read_state(options.restart_from, ("weights",))["weights"]
-        take_over(model, weights, learning, options.restart_from)
+        load_trained(model, weights, learning, options.restart_from)
         LOG.info("align: a new round from the weights of %s", options.restart_from)
     saved_at = time.monotonic()
     with (checkpoints / "align_log.jsonl").open("a") as log:
@@ -104,7 +104,7 @@ def run(corpus: Path, checkpoints: Path, options: AlignOptions) -> Path:
             model.projector.train()
             for batch in heard:
                 rate = cosine(step, options.steps, options.warmup, options.learning_rate)
-                hears = rng.random() >= options.deaf_share
+                hears = rng.random() >= options.lora_off_share
                 # Words first find their places; then the places may carry more than words.
                 words = 0.3 if step < options.steps // 3 else 0.02
                 loss = speech_loss(model, vocabulary, batch, lora=hears, word_weight=words)

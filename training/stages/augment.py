@@ -29,7 +29,7 @@ def uniform(low: float, high: float, rng: Generator) -> float:
     return low + (high - low) * float(torch.rand((), generator=rng))
 
 
-def chance(probability: float, rng: Generator) -> bool:
+def bernoulli(probability: float, rng: Generator) -> bool:
     """True with the given probability."""
     return float(torch.rand((), generator=rng)) < probability
 
@@ -131,24 +131,24 @@ def augment(power: Tensor, strength: float, rng: Generator) -> Tensor:
     Returns:
         [M, 80], at least ``FLOOR`` everywhere.
     """
-    if chance(0.2 + 0.5 * strength, rng):
+    if bernoulli(0.2 + 0.5 * strength, rng):
         factor = uniform(1.0 - 0.16 * strength, 1.0 + 0.18 * strength, rng)
         power = warp(power, factor, wave(uniform(0.0, 0.05, rng) * strength, rng))
     tilt = uniform(-14.0, 14.0, rng) * strength
     power = equalise(power, tilt, uniform(0.0, 4.0, rng) * strength, rng)
-    if chance(0.35 * strength, rng):
+    if bernoulli(0.35 * strength, rng):
         power = reverberate(power, uniform(0.1, 0.6, rng), uniform(0.05, 0.5, rng), rng)
-    line_first = chance(0.5, rng)
-    on_line = chance(0.4 * strength + 0.05, rng)
+    line_first = bernoulli(0.5, rng)
+    on_line = bernoulli(0.4 * strength + 0.05, rng)
     line = (uniform(0.0, 320.0, rng) + 1.0, uniform(3300.0, 4000.0, rng), uniform(25.0, 80.0, rng))
     if on_line and line_first:
         power = telephone(power, *line)
-    if chance(0.3 + 0.5 * strength, rng):
+    if bernoulli(0.3 + 0.5 * strength, rng):
         snr = uniform(40.0 - 32.0 * strength, 42.0, rng)
         power = add_noise(power, snr, uniform(-0.5, 2.0, rng), rng)
     if on_line and not line_first:
         power = telephone(power, *line)
-    if chance(0.5 * strength, rng):
+    if bernoulli(0.5 * strength, rng):
         power = mask_mels(mask_mels(power, 8, rng), 8, rng)
     gain_db = uniform(-25.0, 8.0, rng) * (0.3 + 0.7 * strength)
     return (power * 10.0 ** (gain_db / 10.0)).clamp(min=FLOOR)

@@ -1,6 +1,6 @@
 """Training batches of speech: clips composed, augmented, grouped by length.
 
-In: the corpus as power mels (``Spoken``). Out: batches in which every clip has exactly the same
+In: the corpus as power mels (``MelClip``). Out: batches in which every clip has exactly the same
 number of frames, filled up with quiet of its own kind *before* augmentation, so that no padding
 reaches the encoder (whose batch norm would count it).
 
@@ -19,10 +19,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from core.errors import UserError
 from training.corpus.synthesis import VOICES
 from training.corpus.text import OH
 from training.stages.augment import add_noise, augment, stretch
-from training.stages.mels import FLOOR, NUM_MELS, Spoken, features
+from training.stages.mels import FLOOR, NUM_MELS, MelClip, features
 
 MIXED = 3  # turns of a voice that is many speakers, for one of another
 # How often a voice reads lines of the domain, strings of digits, lines of words in any order. Many
@@ -46,29 +47,29 @@ class Batch:
         return torch.full((self.features.shape[0],), self.features.shape[1])
 
 
-class Chance(NamedTuple):
-    """The two sources of chance of a pool: for choices, and for tensors."""
+class RandomSources(NamedTuple):
+    """The two sources of rngs of a pool: for choices, and for tensors."""
 
     python: random.Random
     torch: torch.Generator
 
 
-def quiet(frames: int, like: Tensor, chance: Chance) -> Tensor:
+def quiet(frames: int, like: Tensor, rngs: RandomSources) -> Tensor:
     """Power mel [frames, 80] of a pause: digital silence, or noise as quiet as ``like``'s floor."""
-    if chance.python.random() < 0.4:
+    if rngs.python.random() < 0.4:
         return torch.full((frames, NUM_MELS), FLOOR)
     floor = like.kthvalue(max(1, like.shape[0] // 10), dim=0).values
-    rough = torch.rand((2, frames, NUM_MELS), generator=chance.torch).clamp(min=1e-6).log().neg()
+    rough = torch.rand((2, frames, NUM_MELS), generator=rngs.torch).clamp(min=1e-6).log().neg()
     return (floor * rough.mean(0)).clamp(min=FLOOR)
 
 
-def silence(frames: int, chance: Chance) -> Tensor:
+def silence(frames: int, rngs: RandomSources) -> Tensor:
     """Power mel [frames, 80] with no speech in it: nothing at all, or noise of some colour."""
     nothing = torch.full((frames, NUM_MELS), FLOOR)
-    if chance.python.random() < 0.3:
+    if rngs.python.random() < 0.3:
         return nothing
-    level, colour = chance.python.uniform(-90.0, 0.0), chance.python.uniform(-0.5, 2.0)
-    return add_noise(nothing, level, colour, chance.torch)
+    level, colour = rngs.python.uniform(-90.0, 0.0), rngs.python.uniform(-0.5, 2.0)
+    return add_noise(nothing, level, colour, rngs.torch)
 
 
 def tighten(power: Tensor, rng: random.Random) -> Tensor:
@@ -83,19 +84,19 @@ class Composer:
     """Draws clips: synthetic strings as they are, real digits joined to strings, and silence."""
 
     def __init__(
-        self, spoken: Sequence[Spoken], *, real_share: float, seed: int, joined: bool = False
+        self, spoken: Sequence[MelClip], *, real_share: float, seed: int, joined: bool = False
     ) -> None:
         """joined: also several strings of one synthetic voice in a clip, for longer texts."""
         self.synthetic = [s for s in spoken if not s.speaker.startswith("fsdd-")]
-        self.real: dict[str, list[Spoken]] = defaultdict(list)
+        self.real: dict[str, list[MelClip]] = defaultdict(list)
         for one in spoken:
             if one.speaker.startswith("fsdd-"):
                 self.real[one.speaker].append(one)
         # The real speakers never say "oh": alone, it would be heard far less often than any digit.
         self.synthetic += 4 * [s for s in self.synthetic if s.text == OH]
         if not self.synthetic and not self.real:
-            raise ValueError("the corpus has no training clips; run `python -m training corpus`")
-        self.voices: dict[str, dict[str, list[Spoken]]] = defaultdict(lambda: defaultdict(list))
+            raise UserError("the corpus has no training clips; run `python -m training corpus`")
+        self.voices: dict[str, dict[str, list[MelClip]]] = defaultdict(lambda: defaultdict(list))
         for one in self.synthetic if joined else ():
             self.voices[one.speaker][one.part].append(one)
         # A slow engine's voice has fewer clips, not fewer turns; one that is many speakers has
@@ -106,11 +107,11 @@ class Composer:
         self.real_share = real_share if self.real and self.synthetic else float(bool(self.real))
         self.seed = seed
 
-    def compose(self, strength: float, room: int, chance: Chance) -> tuple[Tensor, str]:
+    def compose(self, strength: float, room: int, rngs: RandomSources) -> tuple[Tensor, str]:
         """One clip: power mel [M, 80] with M <= ``room``, and its text (empty for silence)."""
-        rng = chance.python
+        rng = rngs.python
         if rng.random() < 0.03:
-            return silence(rng.randint(20, min(300, room)), chance), ""
+            return silence(rng.randint(20, min(300, room)), rngs), ""
         if rng.random() < self.real_share:
             speaker = self.real[rng.choice(sorted(self.real))]
             wanted, pace = (
@@ -124,16 +125,16 @@ class Composer:
         tempo = 1.0
         if rng.random() < 0.3 + 0.5 * strength:
             tempo = rng.uniform(1.0 - 0.16 * strength, 1.0 + 0.2 * strength)
-        parts, texts = self._join(speaker, wanted, pace, tempo, room - 80, chance)
+        parts, texts = self._join(speaker, wanted, pace, tempo, room - 80, rngs)
         if rng.random() < 0.6:
             spare = room - 40 - sum(part.shape[0] for part in parts)
             longest = max(40, spare) if rng.random() < LATE_SHORT else 40
-            parts.insert(0, quiet(rng.randint(1, longest), parts[0], chance))
+            parts.insert(0, quiet(rng.randint(1, longest), parts[0], rngs))
         if rng.random() < 0.6:
-            parts.append(quiet(rng.randint(1, 40), parts[-1], chance))
+            parts.append(quiet(rng.randint(1, 40), parts[-1], rngs))
         return torch.cat(parts), " ".join(texts)
 
-    def _voice(self, rng: random.Random) -> tuple[list[Spoken], int, int]:
+    def _voice(self, rng: random.Random) -> tuple[list[MelClip], int, int]:
         """Strings to draw from, how many of them to join, and the longest pause between them."""
         if not self.voices:
             return self.synthetic, 1, 40
@@ -144,17 +145,17 @@ class Composer:
 
     def _join(
         self,
-        pool: Sequence[Spoken],
+        pool: Sequence[MelClip],
         wanted: int,
         pace: int,
         tempo: float,
         room: int,
-        chance: Chance,
+        rngs: RandomSources,
     ) -> tuple[list[Tensor], list[str]]:
         """``wanted`` clips of a pool, or as many as fit in ``room``, with pauses up to ``pace``."""
         parts: list[Tensor] = []
         texts: list[str] = []
-        rng, misses = chance.python, 0
+        rng, misses = rngs.python, 0
         while len(texts) < wanted and misses < 20:
             one = rng.choice(pool)
             gap = rng.randint(0, pace) if texts else 0
@@ -165,12 +166,12 @@ class Composer:
             if rng.random() < 0.5:
                 power = tighten(power, rng)
             if gap:
-                parts.append(quiet(gap, power, chance))
+                parts.append(quiet(gap, power, rngs))
             parts.append(power)
             texts.append(one.text)
             room -= power.shape[0] + gap
         if not parts:  # nothing fitted: silence has an empty text, so the pair is still true
-            parts.append(silence(24, chance))
+            parts.append(silence(24, rngs))
         return parts, texts
 
     def pool(
@@ -181,17 +182,17 @@ class Composer:
         An eighth of them are long clips of two attention blocks; the others fit into one block.
         """
         rng = random.Random(f"{self.seed}/{index}")
-        chance = Chance(rng, torch.Generator().manual_seed(rng.randrange(2**62)))
+        rngs = RandomSources(rng, torch.Generator().manual_seed(rng.randrange(2**62)))
         num_long = max(1, num_batches // 8)
         groups = []
         for _ in range(num_long):
             count = max(2, frames // BLOCK)
-            long = [self.compose(strength, 2 * BLOCK, chance) for _ in range(count)]
+            long = [self.compose(strength, 2 * BLOCK, rngs) for _ in range(count)]
             groups.append((long, 2 * BLOCK))
         clips: list[tuple[Tensor, str]] = []
         total = 2 * frames * (num_batches - num_long)
         while total > 0:
-            clips.append(self.compose(strength, BLOCK, chance))
+            clips.append(self.compose(strength, BLOCK, rngs))
             total -= clips[-1][0].shape[0]
         clips.sort(key=lambda clip: clip[0].shape[0])
         while clips:
@@ -200,16 +201,18 @@ class Composer:
             groups.append((group, max(24, group[-1][0].shape[0])))
         rng.shuffle(groups)
         for group, room in groups:
-            yield _finish(group, room, strength, chance)
+            yield _finish(group, room, strength, rngs)
 
 
-def _finish(group: list[tuple[Tensor, str]], room: int, strength: float, chance: Chance) -> Batch:
+def _finish(
+    group: list[tuple[Tensor, str]], room: int, strength: float, rngs: RandomSources
+) -> Batch:
     """Bring every clip of a group to ``room`` mel frames with quiet, augment it, make features."""
     rows = []
     for power, _ in group:
         spare = room - power.shape[0]
-        front = chance.python.randint(0, spare)
-        ends = quiet(front, power, chance), quiet(spare - front, power, chance)
+        front = rngs.python.randint(0, spare)
+        ends = quiet(front, power, rngs), quiet(spare - front, power, rngs)
         filled = torch.cat([ends[0], power, ends[1]])
-        rows.append(features(augment(filled, strength, chance.torch)))
+        rows.append(features(augment(filled, strength, rngs.torch)))
     return Batch(torch.stack(rows), tuple(said for _, said in group))

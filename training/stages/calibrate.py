@@ -24,6 +24,7 @@ import core
 from core.checkpoint.catalog import DESCRIPTION_FILE
 from core.checkpoint.catalog import OUTSIDE as KEY
 from core.encoder_view import ctc_of
+from core.errors import UserError
 from core.lab import Lab
 from core.transcription.out_of_domain import OutOfDomainScale, uncertainty_features
 from training.corpus.corpus import CorpusClip, read_manifest
@@ -87,12 +88,12 @@ def fit(judged: Sequence[Judged], false_alarms: float = FALSE_ALARMS) -> OutOfDo
     """A logistic scale over the signs: clips heard right, and clips outside, weighing the same.
 
     Raises:
-        ValueError: clips of one kind only.
+        UserError: clips of one kind only.
     """
     judged = [one for one in judged if one.outside or one.right]
     kinds = torch.tensor([one.outside for one in judged], dtype=torch.double)
     if not 0 < int(kinds.sum()) < len(judged):
-        raise ValueError(
+        raise UserError(
             f"{int(kinds.sum())} of {len(judged)} clips are outside, the others heard right; "
             "expected some of either kind"
         )
@@ -154,7 +155,7 @@ def run(
     judged: list[Judged] = []
     for (corpus, splits), words, kind in ((inside, None, False), (outside, domain, True)):
         if not clips_of(corpus, splits, words):
-            raise ValueError(
+            raise UserError(
                 f"{corpus} has no recordings {'outside' if kind else 'inside'} the domain in the "
                 f"splits {', '.join(splits)}; make them with `python -m training corpus`, or name "
                 "other splits"

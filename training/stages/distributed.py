@@ -20,6 +20,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from core.errors import UserError
+
 PATIENCE = timedelta(hours=12)  # a training that was suspended goes on when it is woken
 
 
@@ -31,11 +33,11 @@ class ProcessGroup:
     size: int = 1
 
     @property
-    def leads(self) -> bool:
+    def is_leader(self) -> bool:
         """Whether this process logs and saves."""
         return self.rank == 0
 
-    def share(self, pool: int) -> int:
+    def pool_for(self, pool: int) -> int:
         """The number of the pool of batches that this process reads when all are at ``pool``."""
         return pool * self.size + self.rank
 
@@ -54,20 +56,20 @@ class ProcessGroup:
         for one, mean in zip(gradients, parts, strict=True):
             one.copy_(mean.view_as(one))
 
-    def begin_alike(self, values: Sequence[Tensor]) -> None:
-        """Give every process the values of the one that leads."""
+    def broadcast_values(self, values: Sequence[Tensor]) -> None:
+        """Give every process the values of the one that is_leader."""
         for value in values if self.size > 1 else ():
             dist.broadcast(value, src=0)
 
     @contextmanager
-    def after_the_leader(self) -> Iterator[None]:
+    def leader_first(self) -> Iterator[None]:
         """What the leader does first, and the others when it is done or has failed."""
-        if self.size > 1 and not self.leads:
+        if self.size > 1 and not self.is_leader:
             dist.barrier()
         try:
             yield
         finally:
-            if self.size > 1 and self.leads:
+            if self.size > 1 and self.is_leader:
                 dist.barrier()
 
 
@@ -76,10 +78,10 @@ ALONE = ProcessGroup()
 
 @contextmanager
 def join_process_group() -> Iterator[ProcessGroup]:
-    """The team that the environment speaks of; alone where it speaks of none.
+    """The processes that the environment speaks of; alone where it speaks of none.
 
     Raises:
-        ValueError: WORLD_SIZE is set and what belongs to it is not.
+        UserError: WORLD_SIZE is set and what belongs to it is not.
     """
     size = os.environ.get("WORLD_SIZE", "1")
     if size == "1":
@@ -87,7 +89,7 @@ def join_process_group() -> Iterator[ProcessGroup]:
         return
     lacking = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
     if lacking or not size.isdecimal():
-        raise ValueError(
+        raise UserError(
             f"WORLD_SIZE is {size!r}, and {', '.join(lacking) or 'it is no number'}"
             f"{' not set' if lacking else ''}; start with torchrun --nproc-per-node N -m training, "
             "or unset WORLD_SIZE"

@@ -26,19 +26,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core.checkpoint.config_file import parse_config
+from core.model.ctc import BLANK, read_greedily
 from core.model.encoder import ConformerBlock, ConformerEncoder, padded_length
 from training.architecture import as_deep, raw_config
 from training.corpus.corpus import TRAIN_SPLITS, read_manifest
 from training.saving import read_state, write_state
 from training.stages import mels
 from training.stages.batches import Batch, Composer
-from training.stages.mels import Spoken
+from training.stages.mels import MelClip
 from training.stages.optimiser import Optimiser
-from training.stages.schedule import cosine, hardness
+from training.stages.schedule import augmentation_strength, cosine
 from training.stages.wer import error_rate
 
 LOG = logging.getLogger(__name__)
-BLANK = 0
 
 
 @dataclass(frozen=True)
@@ -114,14 +114,8 @@ def character_loss(logits: Tensor, texts: Sequence[str], lengths: Tensor) -> Ten
     return losses / max(1, int(sizes.sum()))
 
 
-def spell(logits: Tensor) -> str:
-    """Greedy CTC: logits [T, V] -> text."""
-    best = torch.unique_consecutive(logits.argmax(-1))
-    return "".join(chr(label) for label in best.tolist() if label != BLANK)
-
-
 @torch.inference_mode()
-def transcribe(encoder: ConformerEncoder, spoken: Sequence[Spoken]) -> list[tuple[str, str]]:
+def transcribe(encoder: ConformerEncoder, spoken: Sequence[MelClip]) -> list[tuple[str, str]]:
     """(reference, greedy CTC text) of clips, one at a time, without augmentation."""
     encoder.eval()
     pairs = []
@@ -130,7 +124,7 @@ def transcribe(encoder: ConformerEncoder, spoken: Sequence[Spoken]) -> list[tupl
         length = frames.shape[0]
         padded = F.pad(frames, (0, 0, 0, padded_length(length, 200) - length))
         logits = encoder(padded[None], torch.tensor([length])).ctc_logits[0, :length]
-        pairs.append((one.text, spell(logits)))
+        pairs.append((one.text, read_greedily(logits)))
     encoder.train()
     return pairs
 
@@ -161,7 +155,7 @@ def run(corpus: Path, checkpoints: Path, options: EncoderOptions) -> Path:
     with (checkpoints / "encoder_log.jsonl").open("a") as log:
         while step < options.steps:
             least = 0.5 if options.restart_from is not None else 0.0
-            strength = max(least, hardness(step, options.steps))
+            strength = max(least, augmentation_strength(step, options.steps))
             for batch in composer.pool(
                 pool, strength, num_batches=32, frames=options.frames_per_batch
             ):

@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from core.errors import UserError
 from training.architecture import ENCODER_LAYERS
 from training.saving import read_state, write_state
 
@@ -30,11 +31,11 @@ def plan(old: int, new: int) -> list[tuple[int, bool]]:
     """For each new layer, counted from 0: the old one it comes from, and whether it is that one.
 
     Raises:
-        ValueError: a half would have no layer or fewer layers, so that the middle would move.
+        UserError: a half would have no layer or fewer layers, so that the middle would move.
     """
     halves = ((0, old // 2, new // 2), (old // 2, old - old // 2, new - new // 2))
     if any(more < count or not count for _, count, more in halves):
-        raise ValueError(f"an encoder of {old} layers; expected at least 2 and at most {new}")
+        raise UserError(f"an encoder of {old} layers; expected at least 2 and at most {new}")
     out: list[tuple[int, bool]] = []
     for first, count, more in halves:
         # Copies stand as far from both ends of their half as they can, at most one behind another
@@ -48,11 +49,11 @@ def plan(old: int, new: int) -> list[tuple[int, bool]]:
     return out
 
 
-def deepen(encoder: Mapping[str, Tensor], layers: int = ENCODER_LAYERS) -> dict[str, Tensor]:
+def grow(encoder: Mapping[str, Tensor], layers: int = ENCODER_LAYERS) -> dict[str, Tensor]:
     """An encoder's weights, by names as "layers.0.ff1...", for ``layers`` layers.
 
     Raises:
-        ValueError: see ``plan``.
+        UserError: see ``plan``.
     """
     by_layer: dict[int, dict[str, Tensor]] = {}
     out: dict[str, Tensor] = {}
@@ -63,12 +64,12 @@ def deepen(encoder: Mapping[str, Tensor], layers: int = ENCODER_LAYERS) -> dict[
         else:
             out[name] = value
     for index, (source, same) in enumerate(plan(len(by_layer), layers)):
-        weights = by_layer[source] if same else passing(by_layer[source])
+        weights = by_layer[source] if same else identity_layer(by_layer[source])
         out |= {f"layers.{index}.{name}": value.clone() for name, value in weights.items()}
     return out
 
 
-def passing(layer: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def identity_layer(layer: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A layer's weights changed so that what that layer gives passes through nearly as it is."""
     out = dict(layer)
     for name in ENDS:
@@ -83,24 +84,24 @@ def passing(layer: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def run(source: Path, target: Path) -> Path:
-    """Write the deeper model's checkpoints to ``target``; returns its ``align.pt``.
+    """Write the grown model's checkpoints to ``target``; returns its ``align.pt``.
 
     Raises:
         SaveError: a file cannot be written.
-        ValueError: ``target`` has checkpoints of its own, or ``source`` no trained model.
+        UserError: ``target`` has checkpoints of its own, or ``source`` no trained model.
     """
     if there := sorted(file.name for file in target.glob("*.pt")):
-        raise ValueError(f"{target} holds {', '.join(there)} already; give an empty folder")
+        raise UserError(f"{target} holds {', '.join(there)} already; give an empty folder")
     if not (source / "joint.pt").exists():
-        raise ValueError(f"{source} has no joint.pt; train a model with `joint` first")
+        raise UserError(f"{source} has no joint.pt; train a model with `joint` first")
     weights = read_state(source / "joint.pt", ("weights",))["weights"]
     inside = {name: value for name, value in weights.items() if name.startswith("encoder.")}
-    encoder = deepen({name.removeprefix("encoder."): value for name, value in inside.items()})
+    encoder = grow({name.removeprefix("encoder."): value for name, value in inside.items()})
     others = {name: value for name, value in weights.items() if name not in inside}
     target.mkdir(parents=True, exist_ok=True)
     for name in ("tokenizer.json", "decoder.pt"):
         shutil.copyfile(source / name, target / name)
     write_state(target / "encoder.pt", {"encoder": encoder})
-    deeper = others | {f"encoder.{name}": value for name, value in encoder.items()}
-    write_state(target / "align.pt", {"weights": deeper})
+    grown = others | {f"encoder.{name}": value for name, value in encoder.items()}
+    write_state(target / "align.pt", {"weights": grown})
     return target / "align.pt"

@@ -33,7 +33,7 @@ from training.corpus.text import CANNOT_HEAR
 from training.corpus.vocabulary import Vocabulary
 from training.saving import read_state, write_state
 from training.stages import mels
-from training.stages.align_model import build, take_over, trainable, word_error, word_loss
+from training.stages.align_model import build, load_trained, trainable, word_error, word_loss
 from training.stages.batches import Batch, Composer
 from training.stages.decoder_stage import pad_rows, token_loss
 from training.stages.distributed import ProcessGroup, join_process_group
@@ -51,13 +51,13 @@ SLOW = (("projector.linear", 0.15), ("encoder.", 0.4))
 
 @dataclass(frozen=True)
 class JointOptions:
-    """How long and how fast to train. deaf_share: of the batches read with the adapter off."""
+    """How long and how fast to train. lora_off_share: of the batches read with the adapter off."""
 
     steps: int
     frames_per_batch: int
     learning_rate: float
     warmup: int
-    deaf_share: float
+    lora_off_share: float
     save_every_s: float
     seed: int
     placing: int = 0  # steps in which words first find their places
@@ -101,16 +101,16 @@ def joint_loss(
 
 def run(corpus: Path, checkpoints: Path, options: JointOptions) -> Path:
     """Train from where ``joint.pt`` (or else ``align.pt``) stands; returns ``joint.pt``."""
-    with join_process_group() as team:
-        return _run(corpus, checkpoints, options, team)
+    with join_process_group() as processes:
+        return _run(corpus, checkpoints, options, processes)
 
 
-def _run(corpus: Path, checkpoints: Path, options: JointOptions, team: ProcessGroup) -> Path:
-    composer, dev = _material(corpus, options, team)
+def _run(corpus: Path, checkpoints: Path, options: JointOptions, processes: ProcessGroup) -> Path:
+    composer, dev = _material(corpus, options, processes)
     torch.manual_seed(options.seed)
     model, vocabulary = build(checkpoints)
     aligned = checkpoints / "align.pt"
-    take_over(model, read_state(aligned, ("weights",))["weights"], trainable(model), aligned)
+    load_trained(model, read_state(aligned, ("weights",))["weights"], trainable(model), aligned)
     learning = learned(model)
     for parameter in learning.values():
         parameter.requires_grad_(True)
@@ -118,39 +118,41 @@ def _run(corpus: Path, checkpoints: Path, options: JointOptions, team: ProcessGr
     optimiser = Optimiser(learning.items(), SLOW)
     file = checkpoints / "joint.pt"
     step, pool = _resume(file, model, optimiser)
-    team.begin_alike([value.data for value in learning.values()])
-    torch.manual_seed(options.seed + team.rank)  # dropout of its own
+    processes.broadcast_values([value.data for value in learning.values()])
+    torch.manual_seed(options.seed + processes.rank)  # dropout of its own
     saved_at = time.monotonic()
-    log_file = checkpoints / "joint_log.jsonl" if team.leads else os.devnull
+    log_file = checkpoints / "joint_log.jsonl" if processes.is_leader else os.devnull
     with open(log_file, "a") as log:
         while step < options.steps:
             # What all processes do alike follows from the pool's number.
             rng = random.Random(f"{options.seed}/{pool}")
             strength, frames = rng.uniform(0.6, 1.0), options.frames_per_batch
-            _listen(model)
-            batches = composer.pool(team.share(pool), strength, num_batches=POOL, frames=frames)
+            _train_mode(model)
+            batches = composer.pool(
+                processes.pool_for(pool), strength, num_batches=POOL, frames=frames
+            )
             for batch in islice(batches, POOL):
                 rate = cosine(step, options.steps, options.warmup, options.learning_rate)
-                hears = rng.random() >= options.deaf_share
+                lora = rng.random() >= options.lora_off_share
                 words = WORDS_FIRST if step < options.placing else WORDS
                 losses = joint_loss(
-                    model, vocabulary, batch, lora=hears, word_weight=words, bf16=options.bf16
+                    model, vocabulary, batch, lora=lora, word_weight=words, bf16=options.bf16
                 )
-                optimiser.step(losses["total"], rate, team)
+                optimiser.step(losses["total"], rate, processes)
                 step += 1
-                line = {"step": step, "lr": round(rate, 7), "lora": hears}
+                line = {"step": step, "lr": round(rate, 7), "lora": lora}
                 line |= {name: round(loss.item(), 4) for name, loss in losses.items()}
-                if team.leads and dev and (step % 300 == 0 or step == options.steps):
+                if processes.is_leader and dev and (step % 300 == 0 or step == options.steps):
                     line["dev_wer"] = round(word_error(model, vocabulary, dev, lora=True), 2)
                     LOG.info("joint: %s", line)
-                    _listen(model)
+                    _train_mode(model)
                 log.write(json.dumps(line) + "\n")
                 log.flush()
                 if step >= options.steps:
                     break
             pool += 1
             late = time.monotonic() - saved_at > options.save_every_s
-            if team.leads and (step >= options.steps or late):
+            if processes.is_leader and (step >= options.steps or late):
                 state = {"weights": _weights(model, learning), "optimiser": optimiser.state_dict()}
                 write_state(file, state | {"step": step, "pool": pool})
                 saved_at = time.monotonic()
@@ -158,11 +160,11 @@ def _run(corpus: Path, checkpoints: Path, options: JointOptions, team: ProcessGr
 
 
 def _material(
-    corpus: Path, options: JointOptions, team: ProcessGroup
-) -> tuple[Composer, list[mels.Spoken]]:
+    corpus: Path, options: JointOptions, processes: ProcessGroup
+) -> tuple[Composer, list[mels.MelClip]]:
     """What draws batches, and the clips that progress is measured by."""
     cache = corpus / "mels.pt"
-    with team.after_the_leader():
+    with processes.leader_first():
         train = mels.load(corpus, read_manifest(corpus, TRAIN_SPLITS), cache)
         dev = mels.load(corpus, read_manifest(corpus, ["dev"]), cache)[:NUM_DEV]
     share, seed = options.real_share, options.seed + 2000
@@ -174,13 +176,13 @@ def _resume(file: Path, model: GraniteSpeech, optimiser: Optimiser) -> tuple[int
     if not file.exists():
         return 0, 0
     saved = read_state(file, ("weights", "optimiser", "step", "pool"))
-    take_over(model, saved["weights"], learned(model), file)
+    load_trained(model, saved["weights"], learned(model), file)
     optimiser.load_state_dict(saved["optimiser"])
     LOG.info("joint: going on from step %d", saved["step"])
     return saved["step"], saved["pool"]
 
 
-def _listen(model: GraniteSpeech) -> None:
+def _train_mode(model: GraniteSpeech) -> None:
     model.encoder.train()
     model.projector.train()
 

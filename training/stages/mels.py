@@ -29,7 +29,7 @@ HOP = 160
 
 
 @dataclass(frozen=True)
-class Spoken:
+class MelClip:
     """A clip ready for training: log10 power mel [M, 80] float16, text, speaker.
 
     part: of the corpus (``training.corpus.corpus.part_of``).
@@ -67,7 +67,9 @@ def features(power: Tensor) -> Tensor:
     return stack_frames(log_compress(power))
 
 
-def load(folder: Path, clips: Sequence[CorpusClip], cache_file: Path | None = None) -> list[Spoken]:
+def load(
+    folder: Path, clips: Sequence[CorpusClip], cache_file: Path | None = None
+) -> list[MelClip]:
     """The power mels of clips, in their order; read from ``cache_file`` where it holds them.
 
     Only clips that the cache lacks are computed; the cache is then written anew.
@@ -82,4 +84,4 @@ def load(folder: Path, clips: Sequence[CorpusClip], cache_file: Path | None = No
     if missing and cache_file is not None:
         LOG.info("power mels: %d computed, %d kept in %s", len(missing), len(known), cache_file)
         torch.save(known, cache_file)
-    return [Spoken(known[clip.audio], clip.text, clip.speaker, part_of(clip)) for clip in clips]
+    return [MelClip(known[clip.audio], clip.text, clip.speaker, part_of(clip)) for clip in clips]

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from core.errors import UserError
 from training.stages.distributed import ALONE, ProcessGroup
 
 _MUON: dict[str, Any] = {"lr": 1e-3, "adjust_lr_fn": "match_rms_adamw"}
@@ -48,10 +49,10 @@ class Optimiser:
             adamw = torch.optim.AdamW(_groups(others), betas=(0.9, 0.98), weight_decay=0.01)
             self._parts.append(adamw)
 
-    def step(self, loss: torch.Tensor, rate: float, team: ProcessGroup = ALONE) -> None:
-        """Backward, mean of the team's gradients, their norm cut to 1, update at ``rate``."""
+    def step(self, loss: torch.Tensor, rate: float, processes: ProcessGroup = ALONE) -> None:
+        """Backward, mean of the processes's gradients, their norm cut to 1, update at ``rate``."""
         loss.backward()
-        team.average_gradients(self._all)
+        processes.average_gradients(self._all)
         nn.utils.clip_grad_norm_(self._all, 1.0)
         for part in self._parts:
             for group in part.param_groups:
@@ -67,10 +68,10 @@ class Optimiser:
         """Go on from a state of ``state_dict``.
 
         Raises:
-            ValueError: the state is of another optimiser.
+            UserError: the state is of another optimiser.
         """
         if "parts" not in state or len(state["parts"]) != len(self._parts):
-            raise ValueError(
+            raise UserError(
                 "the checkpoint's optimiser state is of another kind; expected Muon and AdamW: "
                 "give its weights with --restart-from and train into an empty folder"
             )

