@@ -55,7 +55,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
         speaker = ("voice-a", "voice-b", "fsdd-someone")[index % 3]
         name = f"audio/{index:02d}.wav"
         write_wav(folder / name, tone(word, 0.5 + 0.05 * index, index))
-        split = "dev" if index >= 14 else "train"
+        split = "dev" if index == 15 else "train"
         clips.append(CorpusClip(name, word, "en", speaker, "none", split))
     write_manifest(folder, "tones", clips)
     return folder
@@ -243,14 +243,14 @@ def test_every_stage_runs_resumes_and_packs_a_loadable_folder(
         lines = (tmp_path / f"{name}_log.jsonl").read_text().splitlines()
         return [json.loads(line)["step"] for line in lines]
 
-    for wanted in (2, 4):
+    for wanted in (1, 2):
         encoder_stage.run(corpus, tmp_path, encoder_options(wanted))
         decoder_stage.run(tmp_path, decoder_options(wanted))
-    assert steps("encoder") == steps("decoder") == [1, 2, 3, 4]
+    assert steps("encoder") == steps("decoder") == [1, 2]
     before = torch.load(tmp_path / "decoder.pt", weights_only=True)["decoder"]
-    for wanted in (2, 3):
+    for wanted in (1, 2):
         align_stage.run(corpus, tmp_path, align_options(wanted))
-    assert steps("align") == [1, 2, 3]
+    assert steps("align") == [1, 2]
     for wanted in (1, 2):
         joint_stage.run(corpus, tmp_path, joint_options(wanted))
     assert steps("joint") == [1, 2]
