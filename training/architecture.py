@@ -31,7 +31,10 @@ _HEAD_DIM = 48
 
 
 def as_deep(encoder: Mapping[str, Tensor], file: Path) -> Mapping[str, Tensor]:
-    """An encoder's weights as they are, if it has ``ENCODER_LAYERS`` layers.
+    """Check that an encoder has ``ENCODER_LAYERS`` layers.
+
+    Returns:
+        Its weights as they are.
 
     Raises:
         UserError: it has more or fewer.
@@ -46,7 +49,7 @@ def as_deep(encoder: Mapping[str, Tensor], file: Path) -> Mapping[str, Tensor]:
 
 
 def raw_config(vocab_size: int) -> dict[str, Any]:
-    """The whole ``config.json`` for a tokenizer of ``vocab_size`` entries, audio token last."""
+    """Return the whole ``config.json`` for ``vocab_size`` tokens, the audio token last."""
     return {
         "architectures": ["GraniteSpeechForConditionalGeneration"],
         "audio_token_index": vocab_size - 1,

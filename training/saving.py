@@ -57,7 +57,10 @@ def write_state(file: Path, state: Any, then: str = "start again") -> None:
 
 
 def read_state(file: Path, needs: Sequence[str]) -> Mapping[str, Any]:
-    """What ``write_state`` kept.
+    """Read what ``write_state`` kept.
+
+    Returns:
+        The state.
 
     Raises:
         UserError: it cannot be read, or lacks one of ``needs``.

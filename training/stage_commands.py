@@ -206,7 +206,7 @@ def _joint(arguments: argparse.Namespace) -> None:
 
 
 def _given(arguments: argparse.Namespace, names: str) -> dict[str, Any]:
-    """The options that go on as they came."""
+    """Return the options that go on as they came."""
     return {name: getattr(arguments, name) for name in names.split(",")}
 
 

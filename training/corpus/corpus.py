@@ -51,7 +51,7 @@ class CorpusClip:
 
 
 def read_manifest(folder: Path, splits: Iterable[str]) -> list[CorpusClip]:
-    """The clips of the named splits, over all manifests of a corpus folder (in a fixed order)."""
+    """Read the clips of some splits, over all manifests of a corpus (in a fixed order)."""
     wanted, clips = set(splits), []
     for manifest in sorted(folder.glob("*.jsonl")):
         for line in manifest.read_text(encoding="utf-8").splitlines():
@@ -70,7 +70,7 @@ def write_manifest(folder: Path, name: str, clips: Iterable[CorpusClip]) -> int:
 
 
 def read_wav(folder: Path, clip: CorpusClip) -> np.ndarray:
-    """The samples [N] float32 of a clip, at 16 kHz."""
+    """Read the samples [N] float32 of a clip, at 16 kHz."""
     samples, rate = soundfile.read(folder / clip.audio, dtype="float32")
     assert rate == RATE, f"{clip.audio} has {rate} Hz; the corpus holds {RATE} Hz"
     return samples
@@ -87,12 +87,15 @@ def resample(samples: np.ndarray, rate: float, factor: float = 1.0) -> np.ndarra
     """Bring samples [N] at ``rate`` Hz to 16 kHz; ``factor`` > 1 plays faster and higher.
 
     Any factor is exact: librosa's resampler (soxr) needs no ratio of whole numbers.
+
+    Returns:
+        Samples at 16 kHz.
     """
     return librosa.resample(samples, orig_sr=rate * factor, target_sr=RATE)
 
 
 def seeded(*parts: object) -> random.Random:
-    """A generator that depends on the named parts alone."""
+    """Make a generator that depends on the named parts alone."""
     return random.Random(zlib.crc32("/".join(map(str, parts)).encode()))
 
 
@@ -110,12 +113,12 @@ class Script:
     split: str | None = None
 
     def where(self, voice: str) -> str:
-        """The folder of a voice's clips below "audio", which also seeds them."""
+        """Name the folder of a voice's clips below "audio", which also seeds them."""
         return voice if self.tested else f"{self.name}-{voice}"
 
 
 def part_of(clip: CorpusClip) -> str:
-    """The part of :data:`PARTS` whose script a voice read; recordings of people have none: ""."""
+    """Find the part of :data:`PARTS` whose script a voice read; "" for recordings of people."""
     folder = clip.audio.removeprefix("audio/").split("/")[0]
     if folder == clip.speaker:
         return PARTS[0]
@@ -123,7 +126,10 @@ def part_of(clip: CorpusClip) -> str:
 
 
 def script_of(part: str, domain: str) -> Script:
-    """The script of a part of the corpus, one of :data:`PARTS`.
+    """Find the script of a part of the corpus, one of :data:`PARTS`.
+
+    Returns:
+        The script.
 
     Raises:
         UserError: the domain has no lines for its rare words.
@@ -198,21 +204,7 @@ def make_synthetic(
         UserError: an unknown engine, or a domain without rare words.
     """
     script = script_of(part, domain)
-    known = {voice.engine for voice in synthesis.VOICES}
-    if not known.issuperset(engines):
-        wrong = ", ".join(sorted(set(engines) - known))
-        raise UserError(f"no voice has the engine {wrong}; expected some of {sorted(known)}")
-    able = [
-        voice
-        for voice in synthesis.VOICES
-        if ("digits" in (domain, part) or voice.engine != "pico_accent")
-        and (not engines or voice.engine in engines)
-        and (script.tested or voice.split == "train")
-    ]
-    voices = [voice for voice in able if synthesis.available(voice)]
-    for voice in able:
-        if voice not in voices:
-            LOG.warning("voice %s is not installed here: left out", voice.name)
+    voices = _voices_for(script, digits="digits" in (domain, part), engines=engines)
     total = sum(voice.weight for voice in voices) or 1
     jobs = []
     for voice in voices:
@@ -227,8 +219,28 @@ def make_synthetic(
     return write_manifest(folder, script.name, [*_of_others(folder, script.name, voices), *clips])
 
 
+def _voices_for(script: Script, *, digits: bool, engines: Sequence[str]) -> list[synthesis.Voice]:
+    """Find the installed voices that can read a script; those of other languages know digits."""
+    known = {voice.engine for voice in synthesis.VOICES}
+    if not known.issuperset(engines):
+        wrong = ", ".join(sorted(set(engines) - known))
+        raise UserError(f"no voice has the engine {wrong}; expected some of {sorted(known)}")
+    able = [
+        voice
+        for voice in synthesis.VOICES
+        if (digits or voice.engine != "pico_accent")
+        and (not engines or voice.engine in engines)
+        and (script.tested or voice.split == "train")
+    ]
+    voices = [voice for voice in able if synthesis.available(voice)]
+    for voice in able:
+        if voice not in voices:
+            LOG.warning("voice %s is not installed here: left out", voice.name)
+    return voices
+
+
 def _of_others(folder: Path, name: str, voices: Sequence[synthesis.Voice]) -> list[CorpusClip]:
-    """The clips of a manifest whose voices did not read this time."""
+    """Return the clips of a manifest whose voices did not read this time."""
     manifest, read = folder / f"{name}.jsonl", {voice.name for voice in voices}
     if not manifest.exists():
         return []

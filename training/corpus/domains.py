@@ -29,13 +29,13 @@ class Domain:
 
 
 def digit_line(rng: random.Random) -> Line:
-    """A line of the digits domain."""
+    """Draw a line of the digits domain."""
     said = text.spoken(rng, longest=14)
     return Line(said, text.transcript(said))
 
 
 def menu_line(rng: random.Random) -> Line:
-    """A line of voice-menu English; a tenth are texts of real prompts that may be met."""
+    """Draw a line of voice-menu English; a tenth are texts of real prompts."""
     known = prompt_texts.installed_texts() if rng.random() < prompt_texts.PROMPT_SHARE else ()
     return menu_grammar.plain(rng.choice(known)) if known else menu_grammar.line(rng)
 

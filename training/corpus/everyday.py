@@ -35,5 +35,5 @@ SENTENCES = (
 
 
 def everyday_line(rng: random.Random) -> Line:
-    """One sentence, or two after each other."""
+    """Draw one sentence, or two after each other."""
     return plain(", ".join(rng.sample(SENTENCES, rng.choice((1, 1, 2)))))

@@ -43,7 +43,10 @@ They are shared under the same licence, CC-BY-SA-3.0: https://creativecommons.or
 
 
 def choose(corpus: Path) -> dict[str, CorpusClip]:
-    """File name -> clip: single digits, a string of each length, phrases, one that is outside.
+    """Choose single digits, a string of each length, phrases, and one that is outside.
+
+    Returns:
+        Clips by the name of the file.
 
     Raises:
         UserError: the corpus lacks one of them.

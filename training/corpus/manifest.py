@@ -31,6 +31,14 @@ class ManifestError(UserError):
     """A manifest or one of its rows cannot be used; one line that names file and row."""
 
 
+class RowError(ManifestError):
+    """One row cannot be used. number: of the row, from 1."""
+
+    def __init__(self, source: Path, number: int, problem: str) -> None:
+        super().__init__(f"{source}, row {number}: {' '.join(problem.split())}")
+        self.number = number
+
+
 @dataclass(frozen=True)
 class ManifestRow:
     """One recording. start and end in seconds, None for the whole; split None where unstated.
@@ -49,18 +57,16 @@ class ManifestRow:
     source: Path = Path()
     number: int = 0
 
-    def error(self, problem: str) -> ManifestError:
-        """The error that says what is wrong with this row."""
-        return row_error(self.source, self.number, problem)
-
-
-def row_error(source: Path, number: int, problem: str) -> ManifestError:
-    """``problem`` of one row, on one line."""
-    return ManifestError(f"{source}, row {number}: {' '.join(problem.split())}")
+    def error(self, problem: str) -> RowError:
+        """Return the error that says what is wrong with this row."""
+        return RowError(self.source, self.number, problem)
 
 
 def read_manifest(file: Path) -> list[ManifestRow]:
-    """All rows of a manifest; empty lines are passed over.
+    """Read all rows of a manifest; empty lines are passed over.
+
+    Returns:
+        The rows.
 
     Raises:
         ManifestError: no such file, no rows, or the first row that is wrong.
@@ -73,8 +79,11 @@ def read_manifest(file: Path) -> list[ManifestRow]:
     return rows
 
 
-def problems_of(file: Path) -> tuple[list[ManifestRow], list[ManifestError]]:
-    """The rows that can be used, and what is wrong with each of the others.
+def problems_of(file: Path) -> tuple[list[ManifestRow], list[RowError]]:
+    """Read a manifest and collect what is wrong with it.
+
+    Returns:
+        The rows that can be used, and an error for each of the others.
 
     Raises:
         ManifestError: the file itself cannot be read.
@@ -83,7 +92,7 @@ def problems_of(file: Path) -> tuple[list[ManifestRow], list[ManifestError]]:
     for number, line in _lines(file):
         try:
             rows.append(parse_row(line, file, number))
-        except ManifestError as error:
+        except RowError as error:
             problems.append(error)
     return rows, problems
 
@@ -101,26 +110,27 @@ def _lines(file: Path) -> list[tuple[int, str]]:
 
 
 def parse_row(line: str, source: Path, number: int) -> ManifestRow:
-    """One line of a manifest.
+    """Parse one line of a manifest.
+
+    Returns:
+        The row.
 
     Raises:
-        ManifestError: not a JSON object, columns missing or unknown, or a value that cannot be.
+        RowError: not a JSON object, columns missing or unknown, or a value that cannot be.
     """
     try:
         raw = json.loads(line)
     except ValueError as error:
-        raise row_error(source, number, f"not JSON ({error}); expected one object") from error
+        raise RowError(source, number, f"not JSON ({error}); expected one object") from error
     if not isinstance(raw, dict):
-        raise row_error(source, number, f"a {type(raw).__name__}; expected a JSON object")
+        raise RowError(source, number, f"a {type(raw).__name__}; expected a JSON object")
     _check_columns(raw, source, number)
     if not raw["text"].strip():
-        raise row_error(
-            source, number, "the text is empty; say what is heard, or leave the row out"
-        )
+        raise RowError(source, number, "the text is empty; say what is heard, or leave the row out")
     start, end = (_seconds(raw, key, source, number) for key in ("start", "end"))
     if end is not None and end <= (start or 0.0):
         came = f"end is {end:g} s and start {start or 0.0:g} s"
-        raise row_error(source, number, f"{came}; expected an end after the start")
+        raise RowError(source, number, f"{came}; expected an end after the start")
     return ManifestRow(
         audio=source.parent / raw["audio"],
         text=" ".join(raw["text"].split()),
@@ -139,13 +149,13 @@ def _check_columns(raw: dict[str, Any], source: Path, number: int) -> None:
     expected = f"expected {', '.join(REQUIRED)} (and {', '.join(OPTIONAL)} where needed)"
     missing = [key for key in REQUIRED if key not in raw]
     if missing:
-        raise row_error(source, number, f"column {missing[0]!r} is missing; {expected}")
+        raise RowError(source, number, f"column {missing[0]!r} is missing; {expected}")
     unknown = sorted(set(raw) - {*REQUIRED, *OPTIONAL})
     if unknown:
-        raise row_error(source, number, f"column {unknown[0]!r} is unknown; {expected}")
+        raise RowError(source, number, f"column {unknown[0]!r} is unknown; {expected}")
     for key in (*REQUIRED, "split"):
         if not isinstance(raw.get(key, ""), str | None) or (key in REQUIRED and raw[key] is None):
-            raise row_error(source, number, f"{key} is {raw[key]!r}; expected text")
+            raise RowError(source, number, f"{key} is {raw[key]!r}; expected text")
 
 
 def _seconds(raw: dict[str, Any], key: str, source: Path, number: int) -> float | None:
@@ -153,17 +163,17 @@ def _seconds(raw: dict[str, Any], key: str, source: Path, number: int) -> float 
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
-        raise row_error(source, number, f"{key} is {value!r}; expected seconds, 0 or more")
+        raise RowError(source, number, f"{key} is {value!r}; expected seconds, 0 or more")
     return float(value)
 
 
 def with_splits(rows: Iterable[ManifestRow], names: Collection[str | None]) -> list[ManifestRow]:
-    """The rows whose split is among ``names``."""
+    """Take the rows whose split is among ``names``."""
     return [row for row in rows if row.split in names]
 
 
 def as_json(row: ManifestRow, folder: Path) -> str:
-    """One line of a manifest that lies in ``folder``; its audio path is relative to that."""
+    """Write one line of a manifest; the audio's path is relative to its ``folder``."""
     audio = Path(os.path.relpath(row.audio, folder)).as_posix()
     values: dict[str, Any] = {"audio": audio}
     values |= {key: getattr(row, key) for key in REQUIRED[1:]}

@@ -32,13 +32,16 @@ class Line:
 
 
 def plain(said: str) -> Line:
-    """A line that is written as it is said, but for the letters of a.m. and p.m."""
+    """Write a line as it is said, but for the letters of a.m. and p.m."""
     text = " ".join(re.sub(r"[^a-z' ]", " ", said).split())
     return Line(re.sub(r"\b([ap]) m\b", lambda found: HALVES[found.group(1)], said), text)
 
 
 def cardinal(number: int) -> str:
-    """Whole numbers up to 999 billion in words, American style (no "and").
+    """Spell a whole number up to 999 billion, American style (no "and").
+
+    Returns:
+        Its words.
 
     Raises:
         ValueError: a number below zero or of 10^12 and more.
@@ -59,7 +62,7 @@ def cardinal(number: int) -> str:
 
 
 def ordinal(number: int) -> str:
-    """``twenty first`` for 21; see :func:`cardinal` for the limits."""
+    """Spell an ordinal, as ``twenty first`` for 21; see :func:`cardinal` for the limits."""
     *start, last = cardinal(number).split()
     if last in words.ORDINALS:
         last = words.ORDINALS[last]
@@ -78,7 +81,7 @@ def _digit(rng: random.Random) -> str:
 
 
 def digits(rng: random.Random) -> str:
-    """Two to ten digits, now and then with a double, pauses where a speaker would make them."""
+    """Draw two to ten digits, now and then with a double, pauses where a speaker makes them."""
     said: list[str] = []
     for _ in range(rng.choice((2, 3, 3, 4, 4, 4, 5, 6, 7, 10))):
         double = ("double " if rng.random() < 0.8 else "triple ") if rng.random() < 0.06 else ""
@@ -132,7 +135,7 @@ def _card(rng: random.Random) -> str:
 
 
 def _menu(rng: random.Random) -> str:
-    """What a voice menu says, from its parts or as a fixed sentence."""
+    """Draw what a voice menu says, from its parts or as a fixed sentence."""
     key = rng.choice((*words.UNITS, "star", "pound", "pound", "hash"))
     kind = rng.randrange(8)
     if kind == 0:
@@ -197,9 +200,12 @@ def _salad(rng: random.Random) -> str:
 
 
 def word_line(rng: random.Random) -> Line:
-    """A line that makes rare words frequent: half of them words in any order, letters a fifth.
+    """Draw a line that makes rare words frequent: half are salads, a fifth letters.
 
     Of 11,000 :func:`line` s each digit is in a thousand, six words in ten are in at most fifty.
+
+    Returns:
+        The line.
     """
     kind = rng.random()
     if kind < 0.2:
@@ -226,7 +232,7 @@ KINDS: dict[str, tuple[float, Callable[[random.Random], str | Line]]] = {
 
 
 def line(rng: random.Random) -> Line:
-    """One line of the domain."""
+    """Draw one line of the domain."""
     weights = [weight for weight, _ in KINDS.values()]
     (_, draw), *_ = rng.choices(list(KINDS.values()), weights)
     drawn = draw(rng)
@@ -235,7 +241,7 @@ def line(rng: random.Random) -> Line:
 
 @cache
 def vocabulary() -> frozenset[str]:
-    """Every word that the grammar can write."""
+    """List every word that the grammar can write."""
     lists = (words.TEENS, words.TENS, words.SCALES, words.LETTERS, words.NATO, words.SIGNS)
     more = (words.DAYS, words.MONTHS, words.WHEN, words.WAYS, words.PLACES, words.LENGTHS)
     rest = (words.SUITS, words.FACES, words.ANSWERS, words.DEVICES, words.COMMANDS, words.OBJECTS)

@@ -10,22 +10,23 @@ from __future__ import annotations
 import random
 
 from training.corpus import menu_grammar, prompt_texts
-from training.corpus.text import CANNOT_HEAR, HESITATIONS, TRANSCRIBE, Exchange, ask, written
-
-SMALL_TALK = (
-    ("hello", "hello. ask me to repeat, write, reverse, tidy up or count words."),
-    ("hi", "hello. ask me to repeat, write, reverse, tidy up or count words."),
-    ("who are you?", "i am a tiny granite model for voice menus."),
-    ("what can you do?", "i can repeat, write, reverse, tidy up or count words."),
-    ("can you hear me?", CANNOT_HEAR),
-    ("what did i say?", CANNOT_HEAR),
+from training.corpus.text import (
+    CANNOT_HEAR,
+    TRANSCRIBE,
+    Exchange,
+    ask,
+    small_talk,
+    with_hesitations,
+    written,
 )
+
+SMALL_TALK = small_talk("voice menus", "words")
 PLACES = 110  # audio positions that the longest clips of training have: so many hesitations at most
 SALAD_SHARE = 0.25
 
 
 def lines(rng: random.Random, most: int = 3) -> str:
-    """The transcript of one line of the domain, or of up to ``most`` after each other."""
+    """Draw the transcript of one line of the domain, or of up to ``most`` in turn."""
     count = 1 if rng.random() < 0.6 else rng.randint(1, most)
     return " ".join(_text(rng) for _ in range(count))
 
@@ -40,29 +41,20 @@ def _text(rng: random.Random) -> str:
     return menu_grammar.line(rng).text
 
 
-def with_hesitations(rng: random.Random, words: list[str]) -> str:
-    """The words with hesitations between them: what speech looks like to the decoder."""
-    pace = min(rng.choice((rng.uniform(0.0, 4.0), rng.uniform(0.0, 12.0))), PLACES / len(words))
-    sounds = HESITATIONS if rng.random() < 0.25 else HESITATIONS[:1]
-    out: list[str] = []
-    for word in [*words, ""]:
-        out += [rng.choice(sounds) for _ in range(round(pace * rng.uniform(0.2, 1.8)))]
-        out.append(word)
-    return " ".join(out[:-1])
-
-
 def menu_exchange(rng: random.Random) -> Exchange:
-    """A text-only question about words of the domain, with its right answer."""
+    """Draw a text-only question about words of the domain, with its right answer."""
     kind = rng.random()
     if kind < 0.04:
-        return Exchange(*rng.choice(SMALL_TALK))
+        return rng.choice(SMALL_TALK)
     if kind < 0.09:
         return Exchange(TRANSCRIBE, CANNOT_HEAR)
     text = lines(rng)
     if kind < 0.14:
         return ask(rng, "repeat", text, text)
     if kind < 0.86:
-        return ask(rng, "tidy up", with_hesitations(rng, text.split()), text)
+        return ask(
+            rng, "tidy up", with_hesitations(rng, text.split(), most=PLACES, spread=0.8), text
+        )
     if kind < 0.92:
         digits = menu_grammar.digits(rng).replace(",", "")
         return ask(rng, "write in digits", digits, written(digits.split()))

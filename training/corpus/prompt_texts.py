@@ -28,7 +28,7 @@ _NOTES = re.compile(r"\[[^\]]*\]|\([^)]*\)|<[^>]*>")
 
 
 def in_words(text: str) -> str:
-    """A text as it is spoken: lower case, notes removed, numbers and signs in words."""
+    """Spell a text as it is spoken: lower case, notes removed, numbers and signs in words."""
     text = _NOTES.sub(" ", text.lower())
     for short, whole in _SPELT.items():
         text = text.replace(short, whole)
@@ -37,7 +37,7 @@ def in_words(text: str) -> str:
 
 
 def read_prompts(texts: Path) -> dict[str, str]:
-    """Key -> transcript, in the order of the file; prompts without words are left out."""
+    """Read transcripts by key, in the file's order; prompts without words are left out."""
     found = {}
     with gzip.open(texts, "rt", encoding="utf-8") as lines:
         for row in lines:
@@ -49,17 +49,17 @@ def read_prompts(texts: Path) -> dict[str, str]:
 
 
 def may_be_read(key: str) -> bool:
-    """Whether this key belongs to the half whose texts training may read."""
+    """Say whether a key belongs to the half whose texts training may read."""
     return zlib.crc32(f"prompt/{key}".encode()) % 2 == 0
 
 
 def is_known(text: str) -> bool:
-    """Whether every word of a transcript is in the grammar's vocabulary."""
+    """Say whether every word of a transcript is in the grammar's vocabulary."""
     return vocabulary().issuperset(text.split())
 
 
 def readable_texts(texts: Path) -> list[str]:
-    """Transcripts that training may read: of the one half of the keys, wholly in the vocabulary."""
+    """List transcripts that training may read: of one half, wholly in the vocabulary."""
     if not texts.exists():
         return []
     return sorted({t for key, t in read_prompts(texts).items() if may_be_read(key) and is_known(t)})
@@ -67,5 +67,5 @@ def readable_texts(texts: Path) -> list[str]:
 
 @cache
 def installed_texts() -> tuple[str, ...]:
-    """The readable texts of the prompts that are installed here, if any."""
+    """List the readable texts of the prompts that are installed here, if any."""
     return tuple(readable_texts(ASTERISK_TEXTS))

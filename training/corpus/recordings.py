@@ -47,7 +47,7 @@ def _read_g722(path: Path) -> np.ndarray:
 
 
 def asterisk_prompts(sounds: Path, texts: Path) -> Iterator[tuple[str, str]]:
-    """(key, text) of the Asterisk prompts that have a recording and are wholly in our words."""
+    """Iterate over (key, text) of recorded Asterisk prompts wholly in the digits' words."""
     with gzip.open(texts, "rt", encoding="utf-8") as lines:
         for line in lines:
             key, _, said = line.partition(":")
@@ -58,11 +58,14 @@ def asterisk_prompts(sounds: Path, texts: Path) -> Iterator[tuple[str, str]]:
 
 
 def make_prompts(folder: Path, sounds: Path, texts: Path) -> int:
-    """All recorded prompts with words, for testing only, in splits by what training met of them.
+    """Write all recorded prompts with words, for testing only, split by what training met.
 
     "prompts_met": the text was read by synthetic voices; "prompts_unmet": its words are known, the
     text is not; "prompts_letters": letters and the NATO alphabet; "prompts_outside": words that
     the grammar lacks.
+
+    Returns:
+        How many recordings there are.
     """
     met, clips = set(prompt_texts.readable_texts(texts)), []
     for key, said in prompt_texts.read_prompts(texts).items():
@@ -81,10 +84,19 @@ def make_prompts(folder: Path, sounds: Path, texts: Path) -> int:
 
 
 def make_asterisk(folder: Path, sounds: Path, texts: Path, num_strings: int) -> int:
-    """The recorded single digits, and strings put together from them (2 to 10 digits).
+    """Write the recorded single digits, and strings joined from them (2 to 10 digits).
 
     The package holds no recorded digit strings: the strings are the real recordings one after the
     other, as a telephone system plays them, with 30 to 250 ms of quiet between.
+
+    Args:
+        folder: of the corpus.
+        sounds: folder of the recordings.
+        texts: the file of their texts.
+        num_strings: how many strings.
+
+    Returns:
+        How many recordings there are.
     """
     recorded = {
         said: _read_g722(sounds / f"{key}.g722") for key, said in asterisk_prompts(sounds, texts)

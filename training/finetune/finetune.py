@@ -65,7 +65,14 @@ class FinetuneRun:
     say: Say
 
     def step(self) -> dict[str, float]:
-        """One update from ``accumulate`` batches, weighted by what they hold."""
+        """Update once from ``accumulate`` batches, weighted by what they hold.
+
+        Returns:
+            Losses, learning rate and clips.
+
+        Raises:
+            UserError: the loss is not a number.
+        """
         options, number = self.options, self.progress.step
         first = number * options.accumulate
         batches = [
@@ -99,7 +106,11 @@ class FinetuneRun:
         return {"loss": totals[0], "characters": totals[1], "rate": rate, "clips": clips}
 
     def check(self) -> bool:
-        """Look at the dev rows, keep the adapter if it is the best; whether to go on."""
+        """Check the dev rows and keep the adapter if it is the best.
+
+        Returns:
+            Whether to go on.
+        """
         self.lab.model.eval()
         scores = self.material.score(self.lab, NAME)
         total = sum(scores.values()) / max(1, len(scores))
@@ -148,6 +159,9 @@ class FinetuneResult:
 def finetune(options: FinetuneOptions, say: Say = print) -> FinetuneResult:
     """Train, and leave the adapter in ``options.out``.
 
+    Returns:
+        Word error rates before and after.
+
     Raises:
         ManifestError: a row that cannot be trained on.
         SaveError: the folder cannot be written to; what it held is whole.
@@ -179,7 +193,14 @@ def _train(run: FinetuneRun) -> None:
 
 
 def prepare(options: FinetuneOptions, say: Say = print) -> FinetuneRun:
-    """Everything up to the first step: the model, the checked rows, what is trained, the state."""
+    """Prepare everything up to the first step: model, checked rows, what is trained, state.
+
+    Returns:
+        The run.
+
+    Raises:
+        UserError: options, model or state that do not fit.
+    """
     if (options.out / STATE).exists() and not options.resume:
         raise UserError(
             f"{options.out} holds a run already; give --resume to go on with it, or another folder"
@@ -204,13 +225,9 @@ def prepare(options: FinetuneOptions, say: Say = print) -> FinetuneRun:
         raise UserError("nothing would be trained; give --train lora, projector or encoder")
     say(f"training {sum(p.numel() for p in learning.values()):,} of the model's parameters")
     optimiser = FinetuneOptimiser(learning)
-    progress = TrainingProgress(0, None, 0, before, {})
+    progress = state.progress if state else TrainingProgress(0, None, 0, before, {})
     if state is not None:
-        progress = state.progress
-        with torch.no_grad():
-            for name, weights in state.weights.items():
-                learning[name].copy_(weights)
-        optimiser.load_state_dict(state.optimiser)
+        _restore(state, learning, optimiser)
         say(f"going on from step {progress.step}")
     recordings = Recordings(lab, options.max_seconds)
     batcher = Batcher(lab, recordings, strength=options.strength, lead=lead)
@@ -235,8 +252,15 @@ def prepare(options: FinetuneOptions, say: Say = print) -> FinetuneRun:
     )
 
 
+def _restore(state: State, learning: dict[str, nn.Parameter], optimiser: FinetuneOptimiser) -> None:
+    with torch.no_grad():
+        for name, weights in state.weights.items():
+            learning[name].copy_(weights)
+    optimiser.load_state_dict(state.optimiser)
+
+
 def _put_in(lab: Lab, options: FinetuneOptions) -> dict[str, nn.Parameter]:
-    """The adapter in its layers, for as long as the process lasts; what of it is trained."""
+    """Put the adapter in its layers, as long as the process lasts; returns what is trained."""
     with lab.adapters.using(NAME):
         return tuned.trainable(lab.model, options.plan)
 

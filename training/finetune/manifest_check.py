@@ -14,7 +14,7 @@ from pathlib import Path
 from core.audio.waveform import SAMPLE_RATE, is_silent
 from core.lab import Lab
 from core.model.ctc import label_of
-from training.corpus.manifest import MAX_SECONDS, ManifestError, ManifestRow, problems_of
+from training.corpus.manifest import MAX_SECONDS, ManifestError, ManifestRow, RowError, problems_of
 from training.finetune.data import waveform_of
 
 SHOWN = 20  # problems that are written out
@@ -34,7 +34,7 @@ class Report:
     notes: tuple[str, ...]
 
     def lines(self) -> Iterator[str]:
-        """The report for a person."""
+        """Write the report for a person."""
         yield f"{self.rows} usable rows, {self.seconds / 3600:.2f} h, longest {self.longest:.1f} s"
         for name, counts in (
             ("speakers", self.speakers),
@@ -59,11 +59,11 @@ def check_text(row: ManifestRow, lab: Lab, *, check_ctc: bool) -> None:
         check_ctc: whether the encoder's CTC head has to spell it too.
 
     Raises:
-        ManifestError: characters that its tokenizer or its CTC head does not have.
+        RowError: characters that its tokenizer or its CTC head does not have.
     """
     tokenizer = lab.tokenizer
     if tokenizer is None:
-        raise ManifestError(f"{lab.files.source} has no tokenizer.json; nothing can be written")
+        raise row.error(f"{lab.files.source} has no tokenizer.json; nothing can be written")
     found = tokenizer.specials_in(row.text)
     if found:
         raise row.error(f"the text contains {found[0]!r}, which the model reserves; remove it")
@@ -84,7 +84,7 @@ def check_text(row: ManifestRow, lab: Lab, *, check_ctc: bool) -> None:
 
 
 def characters_without_label(text: str, num_labels: int) -> list[str]:
-    """The characters of a text that a CTC head of ``num_labels`` labels cannot write."""
+    """Find the characters of a text that a CTC head of ``num_labels`` labels lacks."""
     labels = {character: label_of(character) for character in text}
     return sorted(c for c, label in labels.items() if label is None or label >= num_labels)
 
@@ -92,7 +92,16 @@ def characters_without_label(text: str, num_labels: int) -> list[str]:
 def check_rows(
     rows: Sequence[ManifestRow], lab: Lab, *, check_ctc: bool, max_seconds: float
 ) -> list[float]:
-    """Seconds of every row.
+    """Check every row and read its recording.
+
+    Args:
+        rows: of a manifest.
+        lab: the model they are for.
+        check_ctc: whether its CTC head is trained too.
+        max_seconds: the longest clip allowed.
+
+    Returns:
+        Seconds of every row.
 
     Raises:
         ManifestError: the first row that cannot be trained on.
@@ -107,6 +116,9 @@ def check_rows(
 def inspect(file: Path, lab: Lab | None = None, max_seconds: float = MAX_SECONDS) -> Report:
     """Look at every row of a manifest, its recording included.
 
+    Returns:
+        What it holds.
+
     Raises:
         ManifestError: the manifest itself cannot be read.
     """
@@ -118,7 +130,7 @@ def inspect(file: Path, lab: Lab | None = None, max_seconds: float = MAX_SECONDS
             samples = waveform_of(row, max_seconds)
             if lab is not None:
                 check_text(row, lab, check_ctc=False)
-        except ManifestError as error:
+        except RowError as error:
             problems.append(error)
             continue
         if is_silent(samples):
@@ -138,7 +150,7 @@ def inspect(file: Path, lab: Lab | None = None, max_seconds: float = MAX_SECONDS
         speakers=_counts(row.speaker for row in good),
         languages=_counts(row.language for row in good),
         licences=_counts(row.licence for row in good),
-        problems=tuple(str(error) for error in sorted(problems, key=_row_number)),
+        problems=tuple(str(error) for error in sorted(problems, key=lambda error: error.number)),
         notes=tuple(notes),
     )
 
@@ -154,8 +166,3 @@ def _doubles(rows: Sequence[ManifestRow]) -> Iterator[str]:
 
 def _counts(values: Iterable[str]) -> dict[str, int]:
     return dict(Counter(values).most_common())
-
-
-def _row_number(error: ManifestError) -> int:
-    place = str(error).split(", row ", 1)[-1].split(":", 1)[0]
-    return int(place) if place.isdigit() else 0

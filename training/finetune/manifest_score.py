@@ -18,7 +18,7 @@ _NOT_A_WORD = re.compile(r"[^\w' ]+")
 
 
 def plain_words(text: str) -> str:
-    """Lower-case words with single spaces, punctuation left out."""
+    """Reduce a text to lower-case words with single spaces, without punctuation."""
     return " ".join(_NOT_A_WORD.sub(" ", text.lower()).split())
 
 
@@ -30,7 +30,18 @@ def transcribe_rows(
     lora: bool | None = None,
     max_seconds: float = MAX_SECONDS,
 ) -> list[tuple[str, str]]:
-    """(what is said, what the model writes) of every row, greedily."""
+    """Transcribe every row greedily.
+
+    Args:
+        lab: the model.
+        rows: of manifests.
+        adapter: its name, None for the model's own.
+        lora: whether it is on.
+        max_seconds: the longest clip allowed.
+
+    Returns:
+        (reference, hypothesis) of each, in plain words.
+    """
     pairs = []
     for start in range(0, len(rows), AT_ONCE):
         group = rows[start : start + AT_ONCE]

@@ -41,7 +41,7 @@ class Material:
     max_seconds: float
 
     def schedule(self, options: FinetuneOptions) -> Schedule:
-        """The order of training."""
+        """Order the rows for training."""
         return Schedule(
             self.new,
             self.keep,
@@ -51,7 +51,7 @@ class Material:
         )
 
     def score(self, lab: Lab, adapter: str | None) -> dict[str, float]:
-        """Word error rates in percent of the dev rows, by name."""
+        """Compute word error rates in percent of the dev rows, by name."""
         return {
             name: error_rate(
                 transcribe_rows(lab, rows, adapter, max_seconds=self.max_seconds)
@@ -61,12 +61,12 @@ class Material:
         }
 
     def lead_rows(self) -> list[ManifestRow]:
-        """A few rows, of what the model knows already where there are such."""
+        """Return a few rows, of what the model knows already where there are such."""
         source = self.keep or self.new
         return list(source.rows[:LEAD_ROWS])
 
     def summary(self) -> str:
-        """One line for a person."""
+        """Write one line for a person."""
         parts = [f"{len(self.new.rows)} rows ({sum(self.new.seconds) / 60:.1f} min) to train on"]
         if self.keep is not None:
             parts.append(f"{len(self.keep.rows)} of the earlier domain")
@@ -76,6 +76,9 @@ class Material:
 
 def gather(lab: Lab, options: FinetuneOptions) -> Material:
     """Read the manifests and check every row that will be used.
+
+    Returns:
+        The rows, checked.
 
     Raises:
         ManifestError: a row that cannot be trained on, or nothing to train on.
@@ -100,9 +103,12 @@ def gather(lab: Lab, options: FinetuneOptions) -> Material:
 
 
 def divide(rows: Sequence[ManifestRow]) -> tuple[list[ManifestRow], list[ManifestRow]]:
-    """Training and dev rows: by their split where one says "dev", else one in ten by its name.
+    """Divide rows into training and dev: by split where one is "dev", else one in ten.
 
     Rows of any other split are left out.
+
+    Returns:
+        Training rows and dev rows.
     """
     dev = with_splits(rows, [DEV])
     train = with_splits(rows, [TRAIN, None])
@@ -115,14 +121,17 @@ def divide(rows: Sequence[ManifestRow]) -> tuple[list[ManifestRow], list[Manifes
 
 
 def _of_split(rows: Sequence[ManifestRow], name: str) -> list[ManifestRow]:
-    """The rows of a split, or all of them where none has it."""
+    """Select the rows of a split, or all of them where none has it."""
     return with_splits(rows, [name]) or list(rows)
 
 
 def answer_lead(lab: Lab, rows: Sequence[ManifestRow]) -> str:
-    """What the model itself puts between the prompt and a text: nothing, or a space.
+    """Find what the model itself puts between the prompt and a text.
 
-    Families differ, and a template does not say; the likelier one for texts laid before it wins.
+    Families differ, and a template does not say; the one that makes given texts likelier wins.
+
+    Returns:
+        Nothing, or a space.
     """
     tokenizer = lab.tokenizer
     assert tokenizer is not None

@@ -44,7 +44,7 @@ class FinetuneOptimiser:
         self._inner.zero_grad(set_to_none=True)
 
     def state_dict(self) -> dict[str, Any]:
-        """The moments."""
+        """Return the moments."""
         return self._inner.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

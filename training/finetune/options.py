@@ -74,7 +74,7 @@ class FinetuneOptions:
             raise UserError(f"--keep-share is {self.keep_share}; expected 0 to less than 1")
 
     def settings(self) -> dict[str, Any]:
-        """What decides the weights after each step; a resumed run must share all of it."""
+        """Return what decides the weights of each step; a resumed run must share all of it."""
         plan = self.plan
         return {
             "--model": self.model,

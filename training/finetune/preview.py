@@ -54,7 +54,18 @@ audio { display: block; width: 100%; min-width: 15rem; margin-top: 0.5rem; }
 def write_page(
     manifest: Path, out: Path, *, clips: int, versions: int, strength: float, seed: int
 ) -> Path:
-    """Write the page; returns where it is.
+    """Write the page.
+
+    Args:
+        manifest: of the recordings.
+        out: the page's file.
+        clips: how many recordings.
+        versions: augmented versions of each.
+        strength: of the augmentation, 0 to 1.
+        seed: of the augmentation.
+
+    Returns:
+        Where the page is.
 
     Raises:
         ManifestError: the manifest or one of the recordings cannot be used.
@@ -82,7 +93,7 @@ def write_page(
 
 
 def several_speakers(rows: Sequence[ManifestRow], count: int) -> list[ManifestRow]:
-    """``count`` rows, of as many different speakers as there are."""
+    """Choose ``count`` rows, of as many different speakers as there are."""
     by_speaker: dict[str, list[ManifestRow]] = {}
     for row in rows:
         by_speaker.setdefault(row.speaker, []).append(row)
@@ -121,7 +132,7 @@ def _figure(name: str, power: Tensor, samples: Tensor | None) -> str:
 
 
 def rebuilt(power: Tensor) -> Tensor:
-    """A waveform [N] whose power mel is about ``power`` [M, 80]."""
+    """Guess a waveform [N] whose power mel is about ``power`` [M, 80]."""
     mel_bank, griffin_lim = _inverse()
     spectrum = torch.linalg.lstsq(mel_bank.T, power.T).solution.clamp(min=0.0)  # [257, M]
     torch.manual_seed(0)  # the phases it begins with

@@ -45,7 +45,7 @@ class Draw:
 
 
 def order(seconds: Sequence[float], size: Size, rng: random.Random) -> list[list[int]]:
-    """Row numbers in batches: shuffled, then of like length within sixteen batches."""
+    """Order row numbers in batches: shuffled, then of like length within sixteen batches."""
     shuffled = rng.sample(range(len(seconds)), len(seconds))
     groups = []
     for start in range(0, len(shuffled), 16 * size.clips):
@@ -77,7 +77,7 @@ class Schedule:
         self._epochs: dict[str, tuple[list[list[list[int]]], int]] = {}
 
     def batch(self, number: int) -> list[Draw]:
-        """The draws of the ``number``-th batch of the run, from 0."""
+        """Draw the ``number``-th batch of the run, from 0."""
         before, now = int(number * self._share), int((number + 1) * self._share)
         if self._keep is not None and now > before:
             rows, group = self._keep.rows, self._group("keep", self._keep, before)
@@ -88,12 +88,12 @@ class Schedule:
         ]
 
     def batches_of(self, epochs: float) -> int:
-        """How many batches, old rows' included, go ``epochs`` times through the new rows."""
+        """Count the batches, old rows' included, that go ``epochs`` times through new rows."""
         per_epoch = len(order(self._new.seconds, self._size, random.Random(0)))
         return max(1, round(epochs * per_epoch / (1.0 - self._share)))
 
     def _group(self, name: str, source: Source, place: int) -> list[int]:
-        """The ``place``-th batch of a source, over all its epochs."""
+        """Find the ``place``-th batch of a source, over all its epochs."""
         made, count = self._epochs.get(name, ([], 0))
         while count <= place:
             rng = random.Random(f"{self._seed}/{name}/{len(made)}")

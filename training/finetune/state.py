@@ -62,7 +62,10 @@ def save_state(folder: Path, state: State) -> None:
 
 
 def load_state(folder: Path, settings: Mapping[str, Any]) -> State | None:
-    """The state a run in ``folder`` left, None where there is none.
+    """Load the state that a run in ``folder`` left.
+
+    Returns:
+        None where there is none.
 
     Raises:
         UserError: it belongs to a run with other settings, or cannot be read.

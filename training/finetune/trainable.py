@@ -62,7 +62,10 @@ class TrainablePlan:
 
 
 def new_lora(model: GraniteSpeech, plan: TrainablePlan, seed: int) -> dict[str, LoRAWeights]:
-    """The adapter that training begins with, by layer: the model's own, and new columns.
+    """Make the adapter that training begins with: the model's own, and new columns.
+
+    Returns:
+        Weights by layer.
 
     Raises:
         UserError: no layer of the decoder has one of the names.
@@ -97,7 +100,7 @@ def new_lora(model: GraniteSpeech, plan: TrainablePlan, seed: int) -> dict[str, 
 def _grown(
     layer: AdaptableLinear, plan: TrainablePlan | None, generator: torch.Generator
 ) -> LoRAWeights:
-    """The layer's own adapter (if any) and ``plan.rank`` new columns (if any), as one."""
+    """Join the layer's own adapter (if any) and ``plan.rank`` new columns (if any)."""
     like = layer.weight
     old_a, old_b = like.new_zeros(0, layer.in_features), like.new_zeros(layer.out_features, 0)
     if layer.lora_a is not None and layer.lora_b is not None:
@@ -113,7 +116,7 @@ def _grown(
 
 
 def full_modules(model: GraniteSpeech, plan: TrainablePlan) -> list[str]:
-    """Names of the modules that are trained whole, beside the adapter."""
+    """List the modules that are trained whole, beside the adapter."""
     names = ["projector"] if "projector" in plan.parts else []
     if "embeddings" in plan.parts:
         names.append("decoder.embed_tokens")
@@ -129,7 +132,7 @@ def full_modules(model: GraniteSpeech, plan: TrainablePlan) -> list[str]:
 
 
 def trainable(model: GraniteSpeech, plan: TrainablePlan) -> dict[str, nn.Parameter]:
-    """Parameters that are trained, by name; everything else is frozen here."""
+    """Select the parameters that are trained, by name; everything else is frozen here."""
     model.requires_grad_(False).eval()
     chosen: dict[str, nn.Parameter] = {}
     for name in full_modules(model, plan):
@@ -154,7 +157,7 @@ def hold_rows(learning: Mapping[str, nn.Parameter], ids: Collection[int]) -> Non
 
 
 def training_mode(model: GraniteSpeech, plan: TrainablePlan) -> None:
-    """Dropout in what is trained; batch statistics stay those of the checkpoint.
+    """Turn dropout on in what is trained; batch statistics stay the checkpoint's.
 
     A few clips of one user are no sample of speech, and padding would count among them.
     """
@@ -175,13 +178,16 @@ class Losses:
 
 
 def losses(lab: Lab, batch: SpeechBatch, *, characters: bool, save_memory: bool = False) -> Losses:
-    """Cross-entropy of the answers given the sound, and CTC of their characters.
+    """Compute cross-entropy of the answers given the sound, and CTC of their characters.
 
     Args:
         lab: the loaded model with the adapter that is trained.
         batch: clips, prompts and answers.
         characters: whether the CTC loss is wanted; the encoder's head then stays true.
         save_memory: compute the layers' activations again in the backward pass.
+
+    Returns:
+        Both, summed over the batch.
     """
     model, count = lab.model, batch.ids.shape[0]
     run = _recomputed if save_memory else _as_it_is

@@ -24,19 +24,15 @@ from torch import Tensor, nn
 
 from core.checkpoint.config_file import parse_config
 from core.errors import UserError
-from core.model.encoder import padded_length
 from core.model.granite_speech import GraniteSpeech
 from core.model.lora import AdaptableLinear, LoRAWeights, switch
 from training.architecture import LORA, as_deep, raw_config
 from training.corpus.text import CANNOT_HEAR, HESITATIONS
-from training.corpus.vocabulary import END_ID, Vocabulary
+from training.corpus.vocabulary import Vocabulary
 from training.saving import read_state
-from training.stages import mels
 from training.stages.batches import Batch
 from training.stages.decoder_stage import pad_rows, token_loss
 from training.stages.encoder_stage import character_loss
-from training.stages.mels import MelClip
-from training.stages.wer import error_rate
 
 TRAINED_LAYERS = 2  # of the encoder, the last ones; after its self-conditioning
 CHARACTER_WEIGHT = 0.5
@@ -52,7 +48,7 @@ class EncodedBatch:
 
 @torch.no_grad()
 def encode_frozen(model: GraniteSpeech, batch: Batch) -> EncodedBatch:
-    """Run the layers that stay as they are."""
+    """Run the encoder's layers that stay as they are."""
     kept: list[Tensor] = []
 
     def keep(layer: nn.Module, arguments: tuple[Tensor, ...]) -> None:
@@ -68,7 +64,7 @@ def encode_frozen(model: GraniteSpeech, batch: Batch) -> EncodedBatch:
 
 
 def encode_trained(model: GraniteSpeech, hidden: Tensor) -> Tensor:
-    """The encoder's last layers over clips without padding: [B, T, D] -> frames [B, T, D]."""
+    """Run the encoder's last layers over clips without padding: [B, T, D] -> [B, T, D]."""
     batch, length, _ = hidden.shape
     block = min(length, model.config.encoder.context_size)
     real = hidden.new_ones(batch, length, 1)
@@ -79,7 +75,7 @@ def encode_trained(model: GraniteSpeech, hidden: Tensor) -> Tensor:
 
 
 def build(checkpoints: Path) -> tuple[GraniteSpeech, Vocabulary]:
-    """The whole model: trained encoder and decoder, fresh projector, fresh adapter."""
+    """Build the whole model: trained encoder and decoder, fresh projector, fresh adapter."""
     vocabulary = Vocabulary.read(checkpoints / "tokenizer.json")
     model = GraniteSpeech(parse_config(raw_config(vocabulary.size), source="training.architecture"))
     encoder, decoder = checkpoints / "encoder.pt", checkpoints / "decoder.pt"
@@ -106,6 +102,12 @@ def load_trained(
 ) -> None:
     """Load ``weights`` of ``file`` into a model; statistics of norms may be among them or not.
 
+    Args:
+        model: takes the weights.
+        weights: by name.
+        wanted: names that must be among them.
+        file: where they come from, for the message.
+
     Raises:
         UserError: one of the ``wanted`` is not there, or the model has no place for one.
     """
@@ -122,7 +124,7 @@ def load_trained(
 
 
 def adapted(model: GraniteSpeech) -> Iterator[tuple[str, AdaptableLinear]]:
-    """(name, layer) of the decoder's layers that the adapter targets."""
+    """Iterate over the decoder's layers that the adapter targets, as (name, layer)."""
     for name, module in model.decoder.named_modules():
         if name.rpartition(".")[2] in LORA["target_modules"]:
             assert isinstance(module, AdaptableLinear)
@@ -130,7 +132,7 @@ def adapted(model: GraniteSpeech) -> Iterator[tuple[str, AdaptableLinear]]:
 
 
 def trainable(model: GraniteSpeech) -> dict[str, nn.Parameter]:
-    """What this stage trains, by name: projector, adapters, the encoder's last layers."""
+    """Return what this stage trains, by name: projector, adapters, last encoder layers."""
     num_layers = len(model.encoder.layers)
     last = range(num_layers - TRAINED_LAYERS, num_layers)
     starts = ("projector.", *(f"encoder.layers.{index}." for index in last))
@@ -146,7 +148,18 @@ def speech_loss(
     lora: bool,
     word_weight: float = 0.0,
 ) -> Tensor:
-    """Cross-entropy of the transcripts given the audio; adapter off, of "i cannot hear"."""
+    """Compute the loss of the transcripts given the audio; adapter off, of "i cannot hear".
+
+    Args:
+        model: with its decoder frozen.
+        vocabulary: of the checkpoint.
+        encoded: a batch after the frozen layers.
+        lora: whether the adapter is on.
+        word_weight: of :func:`word_loss`.
+
+    Returns:
+        The weighted sum, a scalar.
+    """
     frames = encode_trained(model, encoded.hidden.float())  # [B, T, D]
     audio = model.projector(frames)  # [B, A, E]
     answers = encoded.texts if lora else [CANNOT_HEAR] * len(encoded.texts)
@@ -165,11 +178,20 @@ def speech_loss(
 def word_loss(
     model: GraniteSpeech, vocabulary: Vocabulary, audio: Tensor, texts: Sequence[str]
 ) -> Tensor:
-    """CTC of the transcripts' tokens against the audio embeddings [B, A, E], hesitation as blank.
+    """Compute CTC of the transcripts' tokens against the audio embeddings, hesitation as blank.
 
     A score is a squared distance, so it draws the embeddings to where "um four um um one" lies,
     in direction and size: text that the frozen decoder knows how to tidy up. Without it they grew
     to many times the size of words, and strings did not come out in order.
+
+    Args:
+        model: whose table of tokens counts.
+        vocabulary: of the checkpoint.
+        audio: embeddings [B, A, E].
+        texts: transcripts of the B clips.
+
+    Returns:
+        Loss per token, a scalar.
     """
     table = model.decoder.embed_tokens.weight
     far = torch.cdist(audio.flatten(0, 1), table).square()  # [B*A, V]
@@ -187,39 +209,3 @@ def word_loss(
     words = (1.0 - log_probs[..., blank].exp()).sum(0)  # [B], how many places hold words
     excess = (words - sizes) / (sizes + 1.0)
     return losses / max(1, int(sizes.sum())) + excess.square().mean()
-
-
-@torch.inference_mode()
-def transcribe(
-    model: GraniteSpeech, vocabulary: Vocabulary, features: Tensor, *, lora: bool, limit: int = 48
-) -> str:
-    """Greedy transcript of one clip's features [T, 160], without a cache: for checks."""
-    length = features.shape[0]
-    total = padded_length(length, model.config.encoder.context_size)
-    padded = nn.functional.pad(features, (0, 0, 0, total - length))[None]
-    on = switch([lora], like=features)
-    audio = model.embed_audio(padded, torch.tensor([length]), on).embeddings
-    prompt, _ = vocabulary.speech(model.num_audio_tokens(length), "")
-    embeddings = model.splice(torch.tensor([prompt]), audio)
-    ids: list[int] = []
-    while len(ids) < limit:
-        positions = torch.arange(embeddings.shape[1])[None]
-        hidden = model.decoder(embeddings, positions, None, on)
-        ids.append(int(model.decoder.logits(hidden[:, -1:], on).argmax()))
-        if ids[-1] == END_ID:
-            break
-        following = model.decoder.embed_tokens(torch.tensor([[ids[-1]]]))
-        embeddings = torch.cat([embeddings, following], dim=1)
-    return vocabulary.tokenizer.decode(ids, skip_special_tokens=True)
-
-
-def word_error(
-    model: GraniteSpeech, vocabulary: Vocabulary, dev: list[MelClip], *, lora: bool
-) -> float:
-    """Word error rate in percent over clips as recorded."""
-    model.eval()
-    pairs = [
-        (one.text, transcribe(model, vocabulary, mels.features(one.power()), lora=lora))
-        for one in dev
-    ]
-    return error_rate(pairs).percent

@@ -31,10 +31,10 @@ from training.stages.align_model import (
     load_trained,
     speech_loss,
     trainable,
-    word_error,
 )
 from training.stages.batches import Composer
 from training.stages.optimiser import Optimiser
+from training.stages.progress import word_error
 from training.stages.schedule import cosine
 
 LOG = logging.getLogger(__name__)
@@ -60,14 +60,25 @@ class AlignOptions:
 def read_pool(
     model: GraniteSpeech, composer: Composer, pool: int, folder: Path, options: AlignOptions
 ) -> list[EncodedBatch]:
-    """One pool of augmented batches after the encoder's frozen layers; kept in ``folder``."""
+    """Read a pool of augmented batches after the frozen layers; computed once, kept in a folder.
+
+    Args:
+        model: whose encoder is run.
+        composer: draws the batches.
+        pool: its number.
+        folder: of the pools that are kept.
+        options: the run's.
+
+    Returns:
+        The pool's batches.
+    """
     file = folder / f"{pool:04d}.pt"
     if not file.exists():
         folder.mkdir(parents=True, exist_ok=True)
         size, frames = options.batches_per_pool, options.frames_per_batch
         pool_of_batches = composer.pool(pool, options.strength, num_batches=size, frames=frames)
-        heard = [encode_frozen(model, batch) for batch in pool_of_batches]
-        stored = [(one.hidden, list(one.texts)) for one in heard]
+        encoded = [encode_frozen(model, batch) for batch in pool_of_batches]
+        stored = [(one.hidden, list(one.texts)) for one in encoded]
         write_state(file, stored)
     kept = torch.load(file, weights_only=True)
     return [EncodedBatch(hidden, tuple(texts)) for hidden, texts in kept]
@@ -99,23 +110,19 @@ def run(corpus: Path, checkpoints: Path, options: AlignOptions) -> Path:
         while step < options.steps:
             rng = random.Random(f"{options.seed}/{epoch}")
             pool = epoch % options.pools
-            heard = read_pool(model, composer, pool, checkpoints / "frames", options)
-            rng.shuffle(heard)
+            batches = read_pool(model, composer, pool, checkpoints / "frames", options)
+            rng.shuffle(batches)
             model.projector.train()
-            for batch in heard:
+            for batch in batches:
                 rate = cosine(step, options.steps, options.warmup, options.learning_rate)
-                hears = rng.random() >= options.lora_off_share
+                lora = rng.random() >= options.lora_off_share
                 # Words first find their places; then the places may carry more than words.
                 words = 0.3 if step < options.steps // 3 else 0.02
-                loss = speech_loss(model, vocabulary, batch, lora=hears, word_weight=words)
+                loss = speech_loss(model, vocabulary, batch, lora=lora, word_weight=words)
                 optimiser.step(loss, rate)
                 step += 1
-                line = {
-                    "step": step,
-                    "loss": round(loss.item(), 4),
-                    "lr": round(rate, 7),
-                    "lora": hears,
-                }
+                line = {"step": step, "loss": round(loss.item(), 4), "lr": round(rate, 7)}
+                line["lora"] = lora
                 if step % 300 == 0 or step == options.steps:
                     line["dev_wer"] = round(word_error(model, vocabulary, dev, lora=True), 2)
                     LOG.info("align: %s", line)

@@ -18,24 +18,24 @@ from training.stages.mels import FLOOR, NUM_MELS
 
 @cache
 def mel_centres() -> Tensor:
-    """Centre frequencies [80] in Hz of the HTK mel bank between 0 and 8 kHz."""
+    """Compute the centre frequencies [80] in Hz of the HTK mel bank between 0 and 8 kHz."""
     top = 2595.0 * torch.log10(torch.tensor(1.0 + 8000.0 / 700.0))
     mels = torch.linspace(0.0, float(top), NUM_MELS + 2)[1:-1]
     return 700.0 * (10.0 ** (mels / 2595.0) - 1.0)
 
 
 def uniform(low: float, high: float, rng: Generator) -> float:
-    """One number drawn evenly between ``low`` and ``high``."""
+    """Draw a number evenly between ``low`` and ``high``."""
     return low + (high - low) * float(torch.rand((), generator=rng))
 
 
 def bernoulli(probability: float, rng: Generator) -> bool:
-    """True with the given probability."""
+    """Draw True with the given probability."""
     return float(torch.rand((), generator=rng)) < probability
 
 
 def stretch(power: Tensor, factor: float) -> Tensor:
-    """Play ``factor`` times as long: [M, 80] -> [round(M * factor), 80]."""
+    """Stretch to ``factor`` times as long: [M, 80] -> [round(M * factor), 80]."""
     frames = max(4, round(power.shape[0] * factor))
     log = power.log().T[None]
     log = torch.nn.functional.interpolate(log, size=frames, mode="linear", align_corners=True)
@@ -43,10 +43,13 @@ def stretch(power: Tensor, factor: float) -> Tensor:
 
 
 def warp(power: Tensor, factor: float, bend: Tensor | None = None) -> Tensor:
-    """Move every frequency up by ``factor``, as a shorter vocal tract does (VTLP).
+    """Warp every frequency up by ``factor``, as a shorter vocal tract does (VTLP).
 
     bend [80]: a share that the factor of each frequency differs by, as the parts of a mouth and a
     throat are not all longer or shorter by the same.
+
+    Returns:
+        The warped power mel [M, 80].
     """
     centres = mel_centres()
     factors = torch.tensor(factor) if bend is None else factor * (1.0 + bend)
@@ -59,20 +62,40 @@ def warp(power: Tensor, factor: float, bend: Tensor | None = None) -> Tensor:
 
 
 def wave(height: float, rng: Generator) -> Tensor:
-    """A slow wave over the mels [80], half a turn to three turns, up to ``height``."""
+    """Draw a slow wave over the mels [80], half a turn to three turns, up to ``height``."""
     axis = torch.linspace(-0.5, 0.5, NUM_MELS)
     phase, waves = uniform(0.0, 6.283, rng), uniform(0.5, 3.0, rng)
     return height * torch.sin(6.283 * waves * axis + phase)
 
 
 def equalise(power: Tensor, tilt_db: float, ripple_db: float, rng: Generator) -> Tensor:
-    """A tilt over the whole band and a slow ripple, as of another microphone."""
+    """Tilt the whole band and add a slow ripple, as of another microphone.
+
+    Args:
+        power: [M, 80].
+        tilt_db: from the lowest mel to the highest.
+        ripple_db: at most.
+        rng: draws the ripple.
+
+    Returns:
+        [M, 80].
+    """
     curve = tilt_db * torch.linspace(-0.5, 0.5, NUM_MELS) + wave(ripple_db, rng)
     return power * 10.0 ** (curve / 10.0)
 
 
 def reverberate(power: Tensor, seconds: float, amount: float, rng: Generator) -> Tensor:
-    """Add a decaying tail (to -60 dB after ``seconds``) to every mel's power, roughened."""
+    """Add a decaying tail to every mel's power, roughened.
+
+    Args:
+        power: [M, 80].
+        seconds: until the tail has fallen by 60 dB.
+        amount: of the tail, in shares of the power.
+        rng: roughens it.
+
+    Returns:
+        [M, 80].
+    """
     taps = min(60, max(2, int(seconds * 100)))
     decay = 10.0 ** (-6.0 * torch.arange(1, taps + 1) / (100.0 * seconds))
     decay = amount * decay / decay.sum()
@@ -82,7 +105,17 @@ def reverberate(power: Tensor, seconds: float, amount: float, rng: Generator) ->
 
 
 def telephone(power: Tensor, low: float, high: float, floor_db: float) -> Tensor:
-    """Keep ``low`` to ``high`` Hz; the rest falls by ``floor_db`` within an eighth octave."""
+    """Keep a band of frequencies; the rest falls within an eighth octave.
+
+    Args:
+        power: [M, 80].
+        low: the band's lower end in Hz.
+        high: its upper end.
+        floor_db: how far the rest falls.
+
+    Returns:
+        [M, 80].
+    """
     octaves = torch.log2(mel_centres())
     below = (octaves.new_tensor(low).log2() - octaves).clamp(min=0.0)
     above = (octaves - octaves.new_tensor(high).log2()).clamp(min=0.0)
@@ -91,16 +124,25 @@ def telephone(power: Tensor, low: float, high: float, floor_db: float) -> Tensor
 
 
 def speech_level(power: Tensor) -> float:
-    """Mean power of the louder third of the frames, summed over mels."""
+    """Average the power of the louder third of the frames, summed over mels."""
     loudness = power.sum(-1)
     return float(loudness.topk(max(1, loudness.shape[0] // 3)).values.mean())
 
 
 def add_noise(power: Tensor, snr_db: float, colour: float, rng: Generator) -> Tensor:
-    """Add noise with a spectrum of frequency to the power ``-colour``, ``snr_db`` below speech.
+    """Add noise with a spectrum of frequency to the power ``-colour``.
 
     Mel powers of Gaussian noise vary from frame to frame like sums of a few exponentials: narrow
     low mels a lot, wide high mels little.
+
+    Args:
+        power: [M, 80].
+        snr_db: how far the noise is below speech.
+        colour: 0 for white noise, 1 for pink.
+        rng: draws the noise.
+
+    Returns:
+        [M, 80].
     """
     centres = mel_centres()
     shape = centres.clamp(min=100.0) ** -colour * (centres + 700.0)  # mel width grows with f + 700

@@ -43,7 +43,7 @@ class Batch:
 
     @property
     def lengths(self) -> Tensor:
-        """[B] int64, all equal to T."""
+        """Return [B] int64, all equal to T."""
         return torch.full((self.features.shape[0],), self.features.shape[1])
 
 
@@ -55,7 +55,7 @@ class RandomSources(NamedTuple):
 
 
 def quiet(frames: int, like: Tensor, rngs: RandomSources) -> Tensor:
-    """Power mel [frames, 80] of a pause: digital silence, or noise as quiet as ``like``'s floor."""
+    """Make a pause, [frames, 80]: digital silence, or noise as quiet as ``like``'s floor."""
     if rngs.python.random() < 0.4:
         return torch.full((frames, NUM_MELS), FLOOR)
     floor = like.kthvalue(max(1, like.shape[0] // 10), dim=0).values
@@ -64,7 +64,7 @@ def quiet(frames: int, like: Tensor, rngs: RandomSources) -> Tensor:
 
 
 def silence(frames: int, rngs: RandomSources) -> Tensor:
-    """Power mel [frames, 80] with no speech in it: nothing at all, or noise of some colour."""
+    """Make a power mel [frames, 80] without speech: nothing at all, or noise of some colour."""
     nothing = torch.full((frames, NUM_MELS), FLOOR)
     if rngs.python.random() < 0.3:
         return nothing
@@ -108,7 +108,7 @@ class Composer:
         self.seed = seed
 
     def compose(self, strength: float, room: int, rngs: RandomSources) -> tuple[Tensor, str]:
-        """One clip: power mel [M, 80] with M <= ``room``, and its text (empty for silence)."""
+        """Compose a clip: power mel [M, 80], M <= ``room``, and its text (empty for silence)."""
         rng = rngs.python
         if rng.random() < 0.03:
             return silence(rng.randint(20, min(300, room)), rngs), ""
@@ -177,9 +177,18 @@ class Composer:
     def pool(
         self, index: int, strength: float, *, num_batches: int, frames: int
     ) -> Iterator[Batch]:
-        """The batches of pool ``index``, in random order, each of about ``frames`` (50 Hz) frames.
+        """Draw the batches of a pool, in random order.
 
         An eighth of them are long clips of two attention blocks; the others fit into one block.
+
+        Args:
+            index: of the pool.
+            strength: of the augmentation.
+            num_batches: about how many.
+            frames: at 50 Hz in a batch, about.
+
+        Yields:
+            The batches.
         """
         rng = random.Random(f"{self.seed}/{index}")
         rngs = RandomSources(rng, torch.Generator().manual_seed(rng.randrange(2**62)))

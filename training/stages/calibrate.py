@@ -64,7 +64,7 @@ class Alarms:
 def clips_of(
     corpus: Path, splits: Sequence[str], domain: frozenset[str] | None
 ) -> list[CorpusClip]:
-    """Clips with their recordings; with a domain, those of which some word is not in it."""
+    """List clips with recordings; with a domain, those of which some word is not in it."""
     clips = [clip for clip in read_manifest(corpus, splits) if (corpus / clip.audio).exists()]
     return [clip for clip in clips if domain is None or not domain.issuperset(clip.text.split())]
 
@@ -72,7 +72,17 @@ def clips_of(
 def judge(
     lab: Lab, corpus: Path, clips: Sequence[CorpusClip], *, outside: bool
 ) -> Iterator[Judged]:
-    """The signs of clips as they are transcribed; clips without any text are left out."""
+    """Transcribe clips and compute their signs; clips without any text are left out.
+
+    Args:
+        lab: the checkpoint.
+        corpus: folder of the clips.
+        clips: what to transcribe.
+        outside: whether they are outside the domain.
+
+    Yields:
+        A judgement a clip.
+    """
     for clip in clips:
         file = str(corpus / clip.audio)
         transcript = lab.transcribe(file)
@@ -85,7 +95,10 @@ def judge(
 
 
 def fit(judged: Sequence[Judged], false_alarms: float = FALSE_ALARMS) -> OutOfDomainScale:
-    """A logistic scale over the signs: clips heard right, and clips outside, weighing the same.
+    """Fit a logistic scale over the signs; clips heard right and clips outside weigh the same.
+
+    Returns:
+        The scale and its limit.
 
     Raises:
         UserError: clips of one kind only.
@@ -121,7 +134,7 @@ def fit(judged: Sequence[Judged], false_alarms: float = FALSE_ALARMS) -> OutOfDo
 
 
 def alarms(scale: OutOfDomainScale, judged: Sequence[Judged]) -> list[Alarms]:
-    """How often the scale warns, group by group, on clips it was not fitted to."""
+    """Count how often the scale warns, group by group, on clips it was not fitted to."""
     groups: dict[tuple[int, str], list[bool]] = {}
     for one in judged:
         if not one.fitted:
@@ -148,6 +161,12 @@ def run(
         inside: corpus folder and splits whose clips are of the domain.
         outside: corpus folder and splits; clips all of whose words the domain has do not count.
         limit: clips of each split, at most.
+
+    Returns:
+        The scale, and how often it warns.
+
+    Raises:
+        UserError: a corpus lacks clips of either kind.
     """
     lab = core.load(model)
     known = clips_of(*inside, None)

@@ -31,6 +31,7 @@ from training.corpus.text import CANNOT_HEAR, TRANSCRIBE, Exchange
 from training.corpus.vocabulary import END_ID, Vocabulary, train_tokenizer
 from training.saving import read_state, write_state
 from training.stages.optimiser import Optimiser
+from training.stages.progress import exact
 from training.stages.schedule import cosine
 
 LOG = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ class DecoderOptions:
 
 
 def new_decoder(vocab_size: int) -> GraniteDecoder:
-    """The bundled checkpoint's decoder with fresh weights."""
+    """Build the bundled checkpoint's decoder with fresh weights."""
     config = parse_config(raw_config(vocab_size), source="training.architecture")
     decoder = GraniteDecoder(config.decoder)
     # The family's multipliers shrink what a usual initialisation gives: attention scores by
@@ -76,7 +77,7 @@ def new_decoder(vocab_size: int) -> GraniteDecoder:
 def pad_rows(
     pairs: Sequence[tuple[list[int], list[int]]], pad: int = END_ID
 ) -> tuple[Tensor, Tensor]:
-    """(prompt, answer) ids -> ids [B, P] and next-token targets [B, P]; prompts do not count."""
+    """Pad (prompt, answer) ids to ids [B, P] and next-token targets [B, P] of the answers."""
     longest = max(len(prompt) + len(answer) for prompt, answer in pairs)
     ids = torch.full((len(pairs), longest), pad)
     targets = torch.full((len(pairs), longest), IGNORE)
@@ -95,7 +96,18 @@ def token_loss(
     *,
     bf16: bool = False,
 ) -> Tensor:
-    """Mean cross-entropy of the answers: embeddings [B, P, E], targets [B, P]."""
+    """Compute the mean cross-entropy of the answers.
+
+    Args:
+        decoder: the model.
+        embeddings: [B, P, E].
+        targets: [B, P], IGNORE where nothing counts.
+        lora: the adapter's switch, None for none.
+        bf16: compute in bfloat16.
+
+    Returns:
+        A scalar.
+    """
     positions = torch.arange(embeddings.shape[1]).expand(embeddings.shape[0], -1)
     counted = targets != IGNORE
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
@@ -107,7 +119,17 @@ def token_loss(
 def draw(
     vocabulary: Vocabulary, count: int, rng: random.Random, domain: str = "digits"
 ) -> list[tuple[list[int], list[int]]]:
-    """A batch of exchanges; a tenth ask to transcribe, with digits or audio positions before it."""
+    """Draw exchanges; a tenth ask to transcribe, with digits or audio positions before it.
+
+    Args:
+        vocabulary: of the checkpoint.
+        count: how many.
+        rng: draws them.
+        domain: a name of DOMAINS.
+
+    Returns:
+        Ids of prompt and answer, an exchange each.
+    """
     pairs = []
     for _ in range(count):
         one = DOMAINS[domain].exchange(rng)
@@ -124,9 +146,19 @@ def draw(
 def batch_at(
     vocabulary: Vocabulary, step: int, count: int, seed: int, domain: str = "digits"
 ) -> list[tuple[list[int], list[int]]]:
-    """The exchanges of a step: one of four batches that were drawn together and sorted by length.
+    """Draw the exchanges of a step: one of four batches drawn together and sorted by length.
 
     Texts of like length share a batch, so that little of it is padding.
+
+    Args:
+        vocabulary: of the checkpoint.
+        step: its number.
+        count: exchanges.
+        seed: of the run.
+        domain: a name of DOMAINS.
+
+    Returns:
+        Ids of prompt and answer, an exchange each.
     """
     rng = random.Random(f"{seed}/{step // 4}")
     pairs = draw(vocabulary, 4 * count, rng, domain)
@@ -136,7 +168,17 @@ def batch_at(
 
 
 def embed(decoder: GraniteDecoder, ids: Tensor, audio_id: int, rng: torch.Generator) -> Tensor:
-    """Embeddings [B, P, E]; audio positions hold noise, or blends of other tokens and noise."""
+    """Embed ids; audio positions hold noise, or blends of other tokens and noise.
+
+    Args:
+        decoder: whose table is read.
+        ids: [B, P].
+        audio_id: the token of audio positions.
+        rng: draws the noise.
+
+    Returns:
+        Embeddings [B, P, E].
+    """
     table = decoder.embed_tokens.weight
     embeddings = decoder.embed_tokens(ids)
     is_audio = ids == audio_id
@@ -151,28 +193,6 @@ def embed(decoder: GraniteDecoder, ids: Tensor, audio_id: int, rng: torch.Genera
     embeddings = embeddings.clone()
     embeddings[is_audio] = noise + share * picked
     return embeddings
-
-
-@torch.inference_mode()
-def answer(decoder: GraniteDecoder, prompt: list[int], limit: int = 60) -> list[int]:
-    """Greedy answer to a text prompt, without a cache: for checks of short answers."""
-    ids = list(prompt)
-    while len(ids) < len(prompt) + limit:
-        positions = torch.arange(len(ids))[None]
-        hidden = decoder(decoder.embed_tokens(torch.tensor([ids])), positions)
-        ids.append(int(decoder.logits(hidden[:, -1:]).argmax()))
-        if ids[-1] == END_ID:
-            break
-    return ids[len(prompt) :]
-
-
-def exact(
-    decoder: GraniteDecoder, vocabulary: Vocabulary, count: int, seed: int, domain: str = "digits"
-) -> float:
-    """Share of fresh exchanges answered exactly right."""
-    rng = random.Random(seed)
-    pairs = [vocabulary.exchange(DOMAINS[domain].exchange(rng)) for _ in range(count)]
-    return sum(answer(decoder, prompt) == wanted for prompt, wanted in pairs) / count
 
 
 def run(checkpoints: Path, options: DecoderOptions) -> Path:

@@ -34,11 +34,11 @@ class ProcessGroup:
 
     @property
     def is_leader(self) -> bool:
-        """Whether this process logs and saves."""
+        """Say whether this process logs and saves."""
         return self.rank == 0
 
     def pool_for(self, pool: int) -> int:
-        """The number of the pool of batches that this process reads when all are at ``pool``."""
+        """Return the number of the pool that this process reads when all are at ``pool``."""
         return pool * self.size + self.rank
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
@@ -57,13 +57,13 @@ class ProcessGroup:
             one.copy_(mean.view_as(one))
 
     def broadcast_values(self, values: Sequence[Tensor]) -> None:
-        """Give every process the values of the one that is_leader."""
+        """Give every process the leader's values."""
         for value in values if self.size > 1 else ():
             dist.broadcast(value, src=0)
 
     @contextmanager
     def leader_first(self) -> Iterator[None]:
-        """What the leader does first, and the others when it is done or has failed."""
+        """Let the leader go first; the others follow when it is done or has failed."""
         if self.size > 1 and not self.is_leader:
             dist.barrier()
         try:
@@ -78,7 +78,10 @@ ALONE = ProcessGroup()
 
 @contextmanager
 def join_process_group() -> Iterator[ProcessGroup]:
-    """The processes that the environment speaks of; alone where it speaks of none.
+    """Join the processes that the environment names; alone where it names none.
+
+    Yields:
+        This process's place among them.
 
     Raises:
         UserError: WORLD_SIZE is set and what belongs to it is not.

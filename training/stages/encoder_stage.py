@@ -61,7 +61,7 @@ class ClipDropout(nn.Dropout):
     """Drops the same channels in all frames of a clip: [B, T, D] -> [B, T, D]."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """The clips with channels at nought in training; as they are otherwise."""
+        """Set channels to nought in training; return clips as they are otherwise."""
         if not self.training or self.p == 0.0:
             return input
         kept = input.new_ones(input.shape[0], *[1] * (input.ndim - 2), input.shape[-1])
@@ -69,7 +69,7 @@ class ClipDropout(nn.Dropout):
 
 
 def new_encoder() -> ConformerEncoder:
-    """The bundled checkpoint's encoder with fresh weights."""
+    """Build the bundled checkpoint's encoder with fresh weights."""
     config = parse_config(raw_config(vocab_size=512), source="training.architecture")
     encoder = ConformerEncoder(config.encoder)
     for layer in encoder.layers:
@@ -88,13 +88,13 @@ def drop_by_clip(model: nn.Module) -> None:
 
 
 def labels(texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """Characters as code points: all labels one after the other [L], and how many each text has."""
+    """Convert characters to code points: all labels in turn [L], and each text's count."""
     joined = torch.tensor([ord(char) for said in texts for char in said], dtype=torch.long)
     return joined, torch.tensor([len(said) for said in texts])
 
 
 def ctc_loss(encoder: ConformerEncoder, batch: Batch, *, bf16: bool = False) -> Tensor:
-    """Loss per character of a batch: last layer plus half of the middle layer."""
+    """Compute a batch's loss per character: last layer plus half of the middle layer."""
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         output = encoder(batch.features, batch.lengths)
     last, middle = (
@@ -105,7 +105,7 @@ def ctc_loss(encoder: ConformerEncoder, batch: Batch, *, bf16: bool = False) -> 
 
 
 def character_loss(logits: Tensor, texts: Sequence[str], lengths: Tensor) -> Tensor:
-    """CTC of the texts' characters, per character: logits [B, T, V], lengths [B]."""
+    """Compute CTC of the texts, per character: logits [B, T, V], lengths [B]."""
     targets, sizes = labels(texts)
     log_probs = logits.log_softmax(-1).transpose(0, 1)  # [T, B, V]
     losses = F.ctc_loss(
@@ -116,7 +116,7 @@ def character_loss(logits: Tensor, texts: Sequence[str], lengths: Tensor) -> Ten
 
 @torch.inference_mode()
 def transcribe(encoder: ConformerEncoder, spoken: Sequence[MelClip]) -> list[tuple[str, str]]:
-    """(reference, greedy CTC text) of clips, one at a time, without augmentation."""
+    """Transcribe clips by greedy CTC, one at a time: (reference, text) of each."""
     encoder.eval()
     pairs = []
     for one in spoken:

@@ -51,7 +51,7 @@ class ScoreRow:
     note: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: everything but the transcripts that are right."""
+        """Return the row for JSON, with the transcripts that are wrong."""
         wrong = [pair for pair in self.pairs if pair[0] != pair[1]]
         return asdict(self) | {"pairs": wrong[:50]}
 

@@ -28,7 +28,10 @@ ENDS = ("ff1.down_proj", "attn.to_out", "conv.down_conv", "ff2.down_proj")
 
 
 def plan(old: int, new: int) -> list[tuple[int, bool]]:
-    """For each new layer, counted from 0: the old one it comes from, and whether it is that one.
+    """Plan the new layers.
+
+    Returns:
+        For each, counted from 0: the old layer it comes from, and whether it is that one.
 
     Raises:
         UserError: a half would have no layer or fewer layers, so that the middle would move.
@@ -50,7 +53,10 @@ def plan(old: int, new: int) -> list[tuple[int, bool]]:
 
 
 def grow(encoder: Mapping[str, Tensor], layers: int = ENCODER_LAYERS) -> dict[str, Tensor]:
-    """An encoder's weights, by names as "layers.0.ff1...", for ``layers`` layers.
+    """Grow an encoder to ``layers`` layers.
+
+    Returns:
+        Its weights, by names as "layers.0.ff1...".
 
     Raises:
         UserError: see ``plan``.
@@ -70,7 +76,7 @@ def grow(encoder: Mapping[str, Tensor], layers: int = ENCODER_LAYERS) -> dict[st
 
 
 def identity_layer(layer: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A layer's weights changed so that what that layer gives passes through nearly as it is."""
+    """Change a layer's weights so that its input passes through nearly as it is."""
     out = dict(layer)
     for name in ENDS:
         for part in (f"{name}.weight", f"{name}.bias"):
@@ -84,7 +90,10 @@ def identity_layer(layer: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def run(source: Path, target: Path) -> Path:
-    """Write the grown model's checkpoints to ``target``; returns its ``align.pt``.
+    """Write the deeper model's checkpoints to ``target``.
+
+    Returns:
+        Its ``align.pt``.
 
     Raises:
         SaveError: a file cannot be written.

@@ -33,12 +33,13 @@ from training.corpus.text import CANNOT_HEAR
 from training.corpus.vocabulary import Vocabulary
 from training.saving import read_state, write_state
 from training.stages import mels
-from training.stages.align_model import build, load_trained, trainable, word_error, word_loss
+from training.stages.align_model import build, load_trained, trainable, word_loss
 from training.stages.batches import Batch, Composer
 from training.stages.decoder_stage import pad_rows, token_loss
 from training.stages.distributed import ProcessGroup, join_process_group
 from training.stages.encoder_stage import character_loss, drop_by_clip
 from training.stages.optimiser import Optimiser
+from training.stages.progress import word_error
 from training.stages.schedule import cosine
 
 LOG = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ class JointOptions:
 
 
 def learned(model: GraniteSpeech) -> dict[str, nn.Parameter]:
-    """What this stage trains, by name: the encoder, the projector, the adapters."""
+    """Return what this stage trains, by name: the encoder, the projector, the adapters."""
     encoder = {f"encoder.{name}": value for name, value in model.encoder.named_parameters()}
     return encoder | trainable(model)
 
@@ -80,7 +81,19 @@ def joint_loss(
     word_weight: float = WORDS,
     bf16: bool = False,
 ) -> dict[str, Tensor]:
-    """Losses by name; "total" is what is minimised. Adapter off: the answer "i cannot hear"."""
+    """Compute the losses of a batch; adapter off, of the answer "i cannot hear".
+
+    Args:
+        model: encoder to decoder, the decoder frozen.
+        vocabulary: of the checkpoint.
+        batch: clips without padding.
+        lora: whether the adapter is on.
+        word_weight: of the CTC loss of words.
+        bf16: compute in bfloat16.
+
+    Returns:
+        Losses by name; "total" is what is minimised.
+    """
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         output = model.encoder(batch.features, batch.lengths)
         audio = model.projector(output.frames).float()  # [B, A, E]
@@ -162,7 +175,7 @@ def _run(corpus: Path, checkpoints: Path, options: JointOptions, processes: Proc
 def _material(
     corpus: Path, options: JointOptions, processes: ProcessGroup
 ) -> tuple[Composer, list[mels.MelClip]]:
-    """What draws batches, and the clips that progress is measured by."""
+    """Prepare what draws batches, and the clips that progress is measured by."""
     cache = corpus / "mels.pt"
     with processes.leader_first():
         train = mels.load(corpus, read_manifest(corpus, TRAIN_SPLITS), cache)
@@ -188,6 +201,6 @@ def _train_mode(model: GraniteSpeech) -> None:
 
 
 def _weights(model: GraniteSpeech, learning: dict[str, nn.Parameter]) -> dict[str, Tensor]:
-    """What was trained, and the statistics that the encoder's batch norms gathered."""
+    """Return what was trained, and the statistics of the encoder's batch norms."""
     gathered = {f"encoder.{name}": value for name, value in model.encoder.named_buffers()}
     return {name: value.detach() for name, value in learning.items()} | gathered

@@ -41,7 +41,7 @@ class MelClip:
     part: str = ""
 
     def power(self) -> Tensor:
-        """The power mel [M, 80] float32."""
+        """Return the power mel [M, 80] float32."""
         return torch.pow(10.0, self.log_power.float())
 
 
@@ -53,9 +53,12 @@ def _transform() -> torchaudio.transforms.MelSpectrogram:
 
 
 def power_mel(samples: Tensor) -> Tensor:
-    """Waveform [N] -> power mel [N // 160 + 1, 80].
+    """Compute the power mel of a waveform [N].
 
     A clip shorter than half a window is padded to one, because the transform mirrors its edges.
+
+    Returns:
+        [N // 160 + 1, 80].
     """
     if samples.shape[0] < 400:
         samples = torch.nn.functional.pad(samples, (0, 400 - samples.shape[0]))
@@ -63,16 +66,19 @@ def power_mel(samples: Tensor) -> Tensor:
 
 
 def features(power: Tensor) -> Tensor:
-    """Power mel [M, 80] -> features [M // 2, 160]."""
+    """Convert a power mel [M, 80] to features [M // 2, 160]."""
     return stack_frames(log_compress(power))
 
 
 def load(
     folder: Path, clips: Sequence[CorpusClip], cache_file: Path | None = None
 ) -> list[MelClip]:
-    """The power mels of clips, in their order; read from ``cache_file`` where it holds them.
+    """Load the power mels of clips, in their order; read from ``cache_file`` where it has them.
 
     Only clips that the cache lacks are computed; the cache is then written anew.
+
+    Returns:
+        A clip each.
     """
     known: dict[str, Tensor] = {}
     if cache_file is not None and cache_file.exists():

@@ -50,7 +50,7 @@ class Optimiser:
             self._parts.append(adamw)
 
     def step(self, loss: torch.Tensor, rate: float, processes: ProcessGroup = ALONE) -> None:
-        """Backward, mean of the processes's gradients, their norm cut to 1, update at ``rate``."""
+        """Run backward, average gradients over processes, cut their norm to 1, then update."""
         loss.backward()
         processes.average_gradients(self._all)
         nn.utils.clip_grad_norm_(self._all, 1.0)
@@ -61,7 +61,7 @@ class Optimiser:
             part.zero_grad(set_to_none=True)
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of both parts."""
+        """Return the state of both parts."""
         return {"parts": [part.state_dict() for part in self._parts]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

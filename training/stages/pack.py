@@ -42,7 +42,10 @@ def _cast(tensors: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor
 
 
 def shard(tensors: Mapping[str, Tensor], limit: int) -> list[dict[str, Tensor]]:
-    """Tensors in name order, cut into at least two groups of at most ``limit`` bytes.
+    """Cut tensors, in name order, into at least two groups of at most ``limit`` bytes.
+
+    Returns:
+        The groups.
 
     Raises:
         ValueError: a single tensor is larger than ``limit``.
@@ -127,7 +130,10 @@ def _write_small_files(folder: Path, checkpoints: Path, config: Mapping[str, Any
 
 
 def averaged(files: Sequence[Path]) -> dict[str, Tensor]:
-    """The mean of several rounds' weights: rounds that follow each other err in different places.
+    """Average several rounds' weights: rounds that follow each other err in different places.
+
+    Returns:
+        The mean, by name.
 
     Raises:
         UserError: the files hold different weights.
@@ -149,9 +155,16 @@ def run(
     dtype: torch.dtype = torch.bfloat16,
     average_with: Sequence[Path] = (),
 ) -> Path:
-    """Write the folder; earlier weights in it are replaced. Returns it.
+    """Write the folder; earlier weights in it are replaced.
 
-    average_with: further files of the last stage, to take the mean with.
+    Args:
+        checkpoints: of the stages.
+        folder: made if it is not there.
+        dtype: of the weights.
+        average_with: further files of the last stage, to take the mean with.
+
+    Returns:
+        The folder.
     """
     model, vocabulary = build(checkpoints)
     joint = checkpoints / "joint.pt"

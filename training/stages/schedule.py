@@ -6,7 +6,17 @@ import math
 
 
 def cosine(step: int, steps: int, warmup: int, peak: float) -> float:
-    """Linear warm-up to ``peak``, then half a cosine down to a fiftieth of it."""
+    """Compute a learning rate: linear warm-up, then half a cosine down to a fiftieth.
+
+    Args:
+        step: from 0.
+        steps: of the run.
+        warmup: steps until the peak.
+        peak: the highest rate.
+
+    Returns:
+        The step's rate.
+    """
     if step < warmup:
         return peak * (step + 1) / warmup
     done = (step - warmup) / max(1, steps - warmup)
@@ -14,5 +24,5 @@ def cosine(step: int, steps: int, warmup: int, peak: float) -> float:
 
 
 def augmentation_strength(step: int, steps: int) -> float:
-    """Augmentation strength: 0.1 at first, 1 from the half of the run on."""
+    """Compute the augmentation's strength: 0.1 at first, 1 from the half of the run on."""
     return min(1.0, 0.1 + 0.9 * step / max(1.0, 0.5 * steps))
