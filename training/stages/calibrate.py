@@ -5,7 +5,7 @@ In: a packed checkpoint, clips of its domain and clips of others. Out: the scale
 clips that it was not fitted to: clips are split in two halves by their names.
 
 A warning on a clip of the domain that was misheard is no false alarm: the scale is fitted to those
-heard right, and what it does on the others is told apart.
+heard right, and what it does on the others is reported apart.
 """
 
 from __future__ import annotations
