@@ -25,8 +25,6 @@ MACHINES = {
     "macOS": {"sys_platform": "darwin", "platform_system": "Darwin", "platform_machine": "arm64"},
     "Windows": {"sys_platform": "win32", "platform_system": "Windows", "platform_machine": "AMD64"},
 }
-# Required now, imported by what comes next: the first import removes the line.
-NOT_YET_IMPORTED: set[str] = set()
 
 
 def requirements(name: str) -> list[Requirement]:
@@ -68,18 +66,7 @@ def test_the_sdk_of_spaces_is_the_gradio_of_the_lock() -> None:
     assert found == locked("3.12", "Linux")["gradio"]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(
-            line.name,
-            marks=[pytest.mark.xfail(strict=True, reason="not used yet")]
-            if line.name in NOT_YET_IMPORTED
-            else [],
-        )
-        for line in requirements("requirements.txt")
-    ],
-)
+@pytest.mark.parametrize("name", [line.name for line in requirements("requirements.txt")])
 def test_every_run_time_package_is_imported(name: str) -> None:
     modules = {
         module
