@@ -1,7 +1,7 @@
 """Beyond one clip at a time: batches, many lengths, packages, recordings, long files.
 
 In: a :class:`SessionPlan` and the shapes' work. Out: plain JSON types, one entry per question; a
-question whose shape was not asked for is left out.
+question whose shape is not in the plan is left out.
 """
 
 from __future__ import annotations

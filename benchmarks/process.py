@@ -23,7 +23,7 @@ ROOT = ASSETS.parent
 
 
 class WorkerFailed(RuntimeError):
-    """A system could not do what it was asked; the message says why, on one line."""
+    """A system could not answer a request; the message says why, on one line."""
 
 
 def run_command(command: list[str], *, threads: int) -> None:

@@ -68,18 +68,7 @@ def test_the_sdk_of_spaces_is_the_gradio_of_the_lock() -> None:
     assert found == locked("3.12", "Linux")["gradio"]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(
-            line.name,
-            marks=[pytest.mark.xfail(strict=True, reason="not used yet")]
-            if line.name in NOT_YET_IMPORTED
-            else [],
-        )
-        for line in requirements("requirements.txt")
-    ],
-)
+@pytest.mark.parametrize("name", [line.name for line in requirements("requirements.txt")])
 def test_every_run_time_package_is_imported(name: str) -> None:
     modules = {
         module

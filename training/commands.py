@@ -182,8 +182,10 @@ def _score(arguments: argparse.Namespace) -> None:
                 f"{name or 'the model as it is'}: {rate.percent:.1f} % word errors "
                 f"({rate.low:.1f} to {rate.high:.1f}), {rate.num_exact} of {rate.num_clips} exact"
             )
-        for said, heard in [pair for pair in pairs if pair[0] != pair[1]][: arguments.errors]:
-            print(f"  said: {said}  heard: {heard}")
+        for reference, hypothesis in [pair for pair in pairs if pair[0] != pair[1]][
+            : arguments.errors
+        ]:
+            print(f"  reference: {reference}  hypothesis: {hypothesis}")
     if arguments.json:
         print(json.dumps({name: vars(rate) for name, rate in found.items()}, indent=1))
 

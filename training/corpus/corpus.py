@@ -61,6 +61,11 @@ def read_manifest(folder: Path, splits: Iterable[str]) -> list[CorpusClip]:
     return clips
 
 
+def recorded_clips(folder: Path, splits: Iterable[str]) -> list[CorpusClip]:
+    """Read the clips of some splits whose recordings are here."""
+    return [clip for clip in read_manifest(folder, splits) if (folder / clip.audio).exists()]
+
+
 def write_manifest(folder: Path, name: str, clips: Iterable[CorpusClip]) -> int:
     """Write ``name``.jsonl and return how many clips it holds."""
     lines = [json.dumps(asdict(clip)) for clip in clips]

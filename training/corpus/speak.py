@@ -86,11 +86,11 @@ def speak(folder: Path, options: SpeakOptions) -> dict[str, int]:
     LOG.info("trained on: %s", ", ".join(voice.name for voice in train))
     LOG.info("test: %s", ", ".join(voice.name for voice in test))
     rows = _read_by(folder, train, options, options.clips)
-    heard = [row for row in rows if row.split != DEV]
+    train_rows = [row for row in rows if row.split != DEV]
     dev = [row for row in rows if row.split == DEV]
     plain = SpeakOptions(options.words, (), 0, options.test_clips, options.seed + 1)
-    unheard = _read_by(folder, test, plain, options.test_clips, split=TEST)
-    parts = {"train": heard, "dev": dev, "test": unheard}
+    test_rows = _read_by(folder, test, plain, options.test_clips, split=TEST)
+    parts = {"train": train_rows, "dev": dev, "test": test_rows}
     return {name: write_manifest(folder / f"{name}.jsonl", part) for name, part in parts.items()}
 
 

@@ -136,17 +136,17 @@ class Batcher:
             for frames, text in zip(padded.lengths, texts, strict=True)
         ]
         ids, targets = pad_rows(pairs, lab.config.decoder.pad_token_id)
-        spelt = [ctc_labels(text, lab.config.encoder.output_dim) for text in texts]
+        labels = [ctc_labels(text, lab.config.encoder.output_dim) for text in texts]
         to = lab.device
         return SpeechBatch(
             features=padded.values.to(to),
             lengths=torch.tensor(padded.lengths, device=to),
             ids=ids.to(to),
             targets=targets.to(to),
-            labels=torch.tensor([one for each in spelt for one in each], device=to),
-            label_counts=torch.tensor([len(each) for each in spelt], device=to),
+            labels=torch.tensor([one for each in labels for one in each], device=to),
+            label_counts=torch.tensor([len(each) for each in labels], device=to),
             num_tokens=sum(len(answer) for _, answer in pairs),
-            num_characters=sum(len(each) for each in spelt),
+            num_characters=sum(len(each) for each in labels),
         )
 
     def answer(self, text: str) -> list[int]:

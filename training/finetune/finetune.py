@@ -81,16 +81,16 @@ class FinetuneRun:
         ]
         num_tokens = sum(batch.num_tokens for batch in batches)
         num_characters = max(1, sum(batch.num_characters for batch in batches))
-        spelt = options.characters if "encoder" in options.plan.parts else 0.0
+        ctc_weight = options.characters if "encoder" in options.plan.parts else 0.0
         tuned.training_mode(self.lab.model, options.plan)
         torch.manual_seed(options.seed * 1_000_003 + number)  # dropout: the step's own
         totals = [0.0, 0.0]
         for batch in batches:
             with self._precision():
                 found = tuned.losses(
-                    self.lab, batch, characters=spelt > 0, save_memory=options.save_memory
+                    self.lab, batch, characters=ctc_weight > 0, save_memory=options.save_memory
                 )
-            loss = found.words / num_tokens + spelt * found.characters / num_characters
+            loss = found.words / num_tokens + ctc_weight * found.characters / num_characters
             loss.backward()
             totals[0] += found.words.item() / num_tokens
             totals[1] += found.characters.item() / num_characters
@@ -218,7 +218,7 @@ def prepare(options: FinetuneOptions, say: Say = print) -> FinetuneRun:
     for name, value in before.items():
         say(f"before: word errors {name} {value:.1f} %")
     lead = answer_lead(lab, material.lead_rows())
-    # From here on no other adapter is asked for: it would take the place of what is trained.
+    # From here on no other adapter may be used: it would take the place of what is trained.
     lab.adapters.add(NAME, AdapterWeights(tuned.new_lora(lab.model, options.plan, options.seed)))
     learning = _put_in(lab, options)
     if not learning:

@@ -1,6 +1,6 @@
 """Word error rates of a model, and of an adapter on it, over the rows of manifests.
 
-In: a loaded checkpoint, rows. Out: pairs of what was said and what was heard, and their rate. Case
+In: a loaded checkpoint, rows. Out: pairs of reference and hypothesis. Case
 and punctuation do not count.
 """
 

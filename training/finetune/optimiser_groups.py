@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-# What hears already should change less than what is new.
+# What is trained already should change less than what is new.
 SHARES = (("encoder.", 0.25), ("projector.", 0.25))
 TABLES = ("decoder.embed_tokens.weight", "decoder.lm_head.weight")
 CLIP, DECAY = 1.0, 0.01

@@ -1,4 +1,4 @@
-"""What a fine-tuning run is asked to do: one frozen object, checked once.
+"""The options of a fine-tuning run: one frozen object, checked once.
 
 In: keyword options. Out: :class:`FinetuneOptions`; and of its fields those that a resumed run must
 share with the one it goes on from.

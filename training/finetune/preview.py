@@ -110,10 +110,10 @@ def _section(row: ManifestRow, versions: int, strength: float, seed: str) -> str
         version = augmented(power, strength, f"{seed}/{number}")
         figures.append(_figure(f"augmented {number}, rebuilt", version, None))
     seconds = samples.shape[0] / SAMPLE_RATE
-    told = f"{row.speaker}, {row.language}, {seconds:.1f} s, row {row.number}"
+    details = f"{row.speaker}, {row.language}, {seconds:.1f} s, row {row.number}"
     body = "\n".join(figures)
     return (
-        f"<section>\n<h2>{html.escape(row.text)}</h2>\n<p>{html.escape(told)}</p>\n"
+        f"<section>\n<h2>{html.escape(row.text)}</h2>\n<p>{html.escape(details)}</p>\n"
         f'<div class="row">\n{body}\n</div>\n</section>'
     )
 

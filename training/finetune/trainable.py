@@ -3,8 +3,8 @@
 In: a loaded checkpoint (float32), a :class:`TrainablePlan`, batches. Out: parameters by name,
 losses.
 
-The checkpoint's own adapter, where it has one, is what makes it listen: the new adapter begins as a
-copy of it, with ``rank`` more columns that begin at no effect. So the first step is taken from
+The checkpoint's own adapter, where it has one, is what makes it transcribe: the new adapter begins
+as a copy of it, with ``rank`` more columns that begin at no effect. So the first step is taken from
 the model as it is, and the result needs nothing but the base checkpoint.
 
 Shapes: B clips, T frames at 50 Hz, F features, P prompt and answer length, V vocabulary, r rank.
@@ -200,10 +200,10 @@ def losses(lab: Lab, batch: SpeechBatch, *, characters: bool, save_memory: bool 
     counted = batch.targets != IGNORE
     scores = model.decoder.logits(hidden[counted], None if _head_is_plain(model) else on[:1, 0])
     words = F.cross_entropy(scores, batch.targets[counted], reduction="sum")
-    spelt = words.new_zeros(())
+    ctc = words.new_zeros(())
     if characters:
         log_probs = encoded.ctc_logits.float().log_softmax(-1).transpose(0, 1)  # [T, B, V]
-        spelt = F.ctc_loss(
+        ctc = F.ctc_loss(
             log_probs,
             batch.labels,
             batch.lengths,
@@ -212,7 +212,7 @@ def losses(lab: Lab, batch: SpeechBatch, *, characters: bool, save_memory: bool 
             reduction="sum",
             zero_infinity=True,
         )
-    return Losses(words, spelt)
+    return Losses(words, ctc)
 
 
 def _head_is_plain(model: GraniteSpeech) -> bool:

@@ -27,7 +27,7 @@ from training.stages.mels import FLOOR, NUM_MELS, MelClip, features
 
 MIXED = 3  # turns of a voice that is many speakers, for one of another
 # How often a voice reads lines of the domain, strings of digits, lines of words in any order. Many
-# of the last teach rare words, and that "two" is as likely as "to" wherever it is heard.
+# of the last teach rare words, and that "two" is as likely as "to" wherever it sounds.
 SHARES = {"synthetic": 0.65, "digits": 0.17, "words": 0.18}
 BLOCK = 400  # mel frames of one attention block of 200 encoder frames (4 s)
 LATE = 0.3  # of the clips of two blocks, with few words somewhere: the first block may be empty
@@ -75,24 +75,24 @@ def silence(frames: int, rngs: RandomSources) -> Tensor:
 def tighten(power: Tensor, rng: random.Random) -> Tensor:
     """Cut the quiet ends, keeping up to 60 ms of them: many recordings begin in mid-sound."""
     loudness = power.sum(-1)
-    heard = (loudness > loudness.max() * 10.0 ** rng.uniform(-4.5, -3.0)).nonzero()[:, 0]
-    first = max(0, int(heard[0]) - rng.randint(0, 6))
-    return power[first : int(heard[-1]) + 1 + rng.randint(0, 6)]
+    loud = (loudness > loudness.max() * 10.0 ** rng.uniform(-4.5, -3.0)).nonzero()[:, 0]
+    first = max(0, int(loud[0]) - rng.randint(0, 6))
+    return power[first : int(loud[-1]) + 1 + rng.randint(0, 6)]
 
 
 class Composer:
     """Draws clips: synthetic strings as they are, real digits joined to strings, and silence."""
 
     def __init__(
-        self, spoken: Sequence[MelClip], *, real_share: float, seed: int, joined: bool = False
+        self, clips: Sequence[MelClip], *, real_share: float, seed: int, joined: bool = False
     ) -> None:
         """joined: also several strings of one synthetic voice in a clip, for longer texts."""
-        self.synthetic = [s for s in spoken if not s.speaker.startswith("fsdd-")]
+        self.synthetic = [s for s in clips if not s.speaker.startswith("fsdd-")]
         self.real: dict[str, list[MelClip]] = defaultdict(list)
-        for one in spoken:
+        for one in clips:
             if one.speaker.startswith("fsdd-"):
                 self.real[one.speaker].append(one)
-        # The real speakers never say "oh": alone, it would be heard far less often than any digit.
+        # The real speakers never say "oh": alone, it would be drawn far less often than any digit.
         self.synthetic += 4 * [s for s in self.synthetic if s.text == OH]
         if not self.synthetic and not self.real:
             raise UserError("the corpus has no training clips; run `python -m training corpus`")

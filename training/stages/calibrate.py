@@ -5,7 +5,7 @@ In: a packed checkpoint, clips of its domain and clips of others. Out: the scale
 clips that it was not fitted to: clips are split in two halves by their names.
 
 A warning on a clip of the domain that was misheard is no false alarm: the scale is fitted to those
-heard right, and what it does on the others is told apart.
+heard right, and what it does on the others is reported apart.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from core.encoder_view import ctc_of
 from core.errors import UserError
 from core.lab import Lab
 from core.transcription.out_of_domain import OutOfDomainScale, uncertainty_features
-from training.corpus.corpus import CorpusClip, read_manifest
+from training.corpus.corpus import CorpusClip, recorded_clips
 
 KINDS = ("inside", "misheard", "outside")
 FALSE_ALARMS = 0.02  # of the clips of the domain that the scale is fitted to
@@ -65,7 +65,7 @@ def clips_of(
     corpus: Path, splits: Sequence[str], domain: frozenset[str] | None
 ) -> list[CorpusClip]:
     """List clips with recordings; with a domain, those of which some word is not in it."""
-    clips = [clip for clip in read_manifest(corpus, splits) if (corpus / clip.audio).exists()]
+    clips = recorded_clips(corpus, splits)
     return [clip for clip in clips if domain is None or not domain.issuperset(clip.text.split())]
 
 

@@ -115,11 +115,11 @@ def character_loss(logits: Tensor, texts: Sequence[str], lengths: Tensor) -> Ten
 
 
 @torch.inference_mode()
-def transcribe(encoder: ConformerEncoder, spoken: Sequence[MelClip]) -> list[tuple[str, str]]:
+def transcribe(encoder: ConformerEncoder, clips: Sequence[MelClip]) -> list[tuple[str, str]]:
     """Transcribe clips by greedy CTC, one at a time: (reference, text) of each."""
     encoder.eval()
     pairs = []
-    for one in spoken:
+    for one in clips:
         frames = mels.features(one.power())
         length = frames.shape[0]
         padded = F.pad(frames, (0, 0, 0, padded_length(length, 200) - length))

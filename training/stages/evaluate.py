@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from training.corpus.corpus import CorpusClip, read_manifest
+from training.corpus.corpus import CorpusClip, recorded_clips
 from training.stages.systems import SystemOutput, system
 from training.stages.wer import ErrorRate, error_rate
 
@@ -56,13 +56,6 @@ class ScoreRow:
         return asdict(self) | {"pairs": wrong[:50]}
 
 
-def clips_of(corpus: Path, split: str, speaker: str | None) -> list[CorpusClip]:
-    """List the clips of a split whose recordings are here."""
-    clips = read_manifest(corpus, [split])
-    wanted = [clip for clip in clips if speaker is None or clip.speaker == speaker]
-    return [clip for clip in wanted if (corpus / clip.audio).exists()]
-
-
 def evaluate(
     corpus: Path,
     model: str,
@@ -85,7 +78,8 @@ def evaluate(
     """
     transcribers = {name: system(name, model) for name in systems}
     for name, split, speaker in SETS:
-        clips = clips_of(corpus, split, speaker)[:limit]
+        here = recorded_clips(corpus, [split])
+        clips = [clip for clip in here if speaker in (None, clip.speaker)][:limit]
         greedy: list[SystemOutput] = []
         for kind, transcribe in transcribers.items():
             used = clips[:lora_off_limit] if kind == "lora-off" else clips

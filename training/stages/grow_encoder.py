@@ -1,4 +1,4 @@
-"""A trained model with more encoder layers that hears what it heard before: the start of a round.
+"""A trained model with more encoder layers and nearly the same output: the start of a round.
 
 In: a folder of checkpoints that ``joint`` has trained. Out: another folder with ``encoder.pt``,
 ``align.pt``, ``decoder.pt`` and ``tokenizer.json`` for an encoder as deep as
