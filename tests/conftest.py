@@ -22,6 +22,8 @@ from torch import Tensor
 
 import core
 import tiny_models
+from core.audio.vad import NoSpeech
+from core.audio.waveform import is_silent
 from core.lab import Lab
 from core.text.tokenizer import Tokenizer
 
@@ -48,6 +50,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(autouse=True)
 def _same_random_numbers_every_time() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _noise_counts_as_speech(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Random models are given noise, which no detector takes for speech; its level alone counts.
+
+    A test of what is spoken asks for the real detector with the mark ``speech_gate``.
+    """
+    if request.node.get_closest_marker("speech_gate") is None:
+        monkeypatch.setattr("core.transcription.transcribe.why_no_speech", why_silent)
+
+
+def why_silent(waveform: Tensor, *, channels_cancel: bool) -> NoSpeech | None:
+    """What the level of a recording says of it."""
+    return NoSpeech.NO_SPEECH if is_silent(waveform) else None
 
 
 @pytest.fixture(autouse=True)

@@ -12,11 +12,12 @@ from torch import Tensor
 
 from core.__main__ import main
 from core.audio.segmentation import speech_spans
+from core.audio.vad import NoSpeech
 from core.lab import Lab
 from core.phases import PhaseClock
 from core.text.transcript import Transcript
 from core.transcription import long_form
-from core.transcription.clip import NO_SPEECH, STOPPED
+from core.transcription.clip import STOPPED
 from core.transcription.long_form import LongJob, shifted
 from core.transcription.options import Finished, PartialText, Progress, TranscribeOptions
 from core.transcription.resume import Journal, read_transcript
@@ -96,7 +97,7 @@ def test_silence_gives_an_empty_transcript_that_says_so(lab: Lab) -> None:
     _, whole = run(job(lab), torch.full((16_000 * 40,), QUIET))
     assert whole.text == ""
     assert whole.segments == ()
-    assert whole.warnings == (NO_SPEECH,)
+    assert whole.warnings == (NoSpeech.NO_SPEECH.value,)
 
 
 def test_stopping_keeps_what_came(lab: Lab, noise: Callable[..., Tensor]) -> None:

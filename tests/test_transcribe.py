@@ -19,12 +19,12 @@ import core
 import tiny_models
 from core import phases
 from core.audio.decode import load_audio
+from core.audio.vad import NoSpeech
 from core.checkpoint.catalog import CATALOG
 from core.lab import Lab
 from core.phases import PhaseClock
 from core.text.prompts import PromptBuilder
 from core.text.transcript import Transcript
-from core.transcription.clip import NO_SPEECH
 from core.transcription.options import Finished, PartialText, PhaseDone, PhaseStarted
 
 SHORT = {"max_new_tokens": 12}
@@ -102,7 +102,7 @@ def test_silence_and_near_silence_give_no_words_and_a_warning(
 ):
     found = lab.transcribe(noise(1.0) * 10 * level)
     assert (found.text, found.token_ids, found.words, found.segments) == ("", (), (), ())
-    assert found.warnings == (NO_SPEECH,)
+    assert found.warnings == (NoSpeech.NO_SPEECH.value,)
     assert found.time_to_first_token_ms is None
     assert found.new_tokens_per_s is None
     assert [phase.name for phase in found.phases] == ["decode_audio"]
@@ -130,7 +130,7 @@ def test_a_loud_recording_without_speech_is_stopped_by_the_ctc_head(
     deaf: Lab, noise: Callable[..., Tensor]
 ):
     found = deaf.transcribe(noise(1.0))
-    assert (found.text, found.warnings) == ("", (NO_SPEECH,))
+    assert (found.text, found.warnings) == ("", (NoSpeech.NO_SPEECH.value,))
     assert [phase.name for phase in found.phases] == ["decode_audio", "features", "encoder"]
     assert deaf.transcribe(noise(1.0), skip_silence=False, **SHORT).token_ids
 

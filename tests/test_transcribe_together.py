@@ -13,9 +13,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from core.audio.vad import NoSpeech
 from core.lab import Lab
 from core.text.transcript import Transcript
-from core.transcription.clip import NO_SPEECH, STOPPED
+from core.transcription.clip import STOPPED
 from core.transcription.options import Finished, PartialText
 
 SHORT = {"max_new_tokens": 12}
@@ -45,7 +46,7 @@ def test_a_batch_gives_each_clip_what_it_gets_alone(
     sources = [noise(seconds, seed=n) for n, seconds in enumerate((0.3, 1.1, 0.02, 1.7))]
     sources.insert(2, torch.zeros(8_000))
     together = lab.transcribe_batch(sources, **options, **SHORT)
-    assert together[2].warnings == (NO_SPEECH,)
+    assert together[2].warnings == (NoSpeech.NO_SPEECH.value,)
     for source, transcript in zip(sources, together, strict=True):
         assert comparable(transcript) == comparable(lab.transcribe(source, **options, **SHORT))
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from torch import Tensor
 
 from core.audio.container import Source
-from core.audio.decode import load_audio
+from core.audio.decode import decode_audio
+from core.audio.vad import NoSpeech
 from core.audio.waveform import SAMPLE_RATE, AudioError, from_samples
 from core.generation.greedy import CANCELLED, LENGTH, LOOP, Hypothesis
 from core.text.alignment import align_words
@@ -22,7 +23,6 @@ from core.text.words import split_words
 from core.transcription.options import TranscribeOptions
 from core.transcription.out_of_domain import OutOfDomainScale
 
-NO_SPEECH = "no speech was heard in this recording"
 CUT_SHORT = "the text was cut at {limit} tokens; allow more to see the rest"
 REPEATING = "the model began to repeat itself; the repetition was left out"
 STOPPED = "stopped before the end of the text"
@@ -45,6 +45,9 @@ class Clip:
         draft: how the draft fared.
         first_text_ms: when the first token was there, from the start of the request.
         out_of_domain: whether the text deserves a warning.
+        notes: what is worth knowing of how the recording was read.
+        channels_cancel: its channels are opposite to each other, so little of it is left.
+        no_speech: why nothing can be expected of it, once that was asked.
     """
 
     index: int
@@ -61,6 +64,9 @@ class Clip:
     decoder: StreamDecoder | None = None
     seen: int = 0
     out_of_domain: bool = False
+    notes: tuple[str, ...] = ()
+    channels_cancel: bool = False
+    no_speech: NoSpeech | None = None
 
     @property
     def seconds(self) -> float:
@@ -109,12 +115,14 @@ class Clip:
         if frame_s is not None and self.ctc_logits is not None:
             self.words = tuple(align_words(self.words, self.ctc_logits, frame_s))
         if scale is not None and self.ctc_logits is not None:
-            self.out_of_domain = scale.warns(self.ctc_logits, self.words)
+            wordless = bool(self.text) and not any(map(str.isalnum, self.text))
+            self.out_of_domain = wordless or scale.warns(self.ctc_logits, self.words)
 
     def warnings(self, options: TranscribeOptions, *, stopped: bool) -> tuple[str, ...]:
         """Return what the reader of the transcript should know."""
         if self.hypothesis is None:
-            return (STOPPED if stopped else NO_SPEECH,)
+            reason = self.no_speech or NoSpeech.NO_SPEECH
+            return (*self.notes, STOPPED if stopped else reason.value)
         told = {LOOP: REPEATING, CANCELLED: STOPPED}.get(self.hypothesis.stop or "")
         if self.hypothesis.stop == LENGTH and not options.ignore_eos:
             told = CUT_SHORT.format(limit=options.max_new_tokens)
@@ -133,8 +141,11 @@ def read_clip(index: int, source: Source | Tensor, longest_s: float) -> Clip:
         AudioError: no readable recording, or one longer than ``longest_s`` seconds.
     """
     if not isinstance(source, Tensor):
-        waveform = load_audio(source, max_seconds=longest_s)
-        return Clip(index, str(source) if isinstance(source, str | Path) else "", waveform)
+        read = decode_audio(source, max_seconds=longest_s)
+        name = str(source) if isinstance(source, str | Path) else ""
+        return Clip(
+            index, name, read.waveform, notes=read.warnings, channels_cancel=read.channels_cancel
+        )
     clip = Clip(index, "", from_samples(source, SAMPLE_RATE))
     if clip.seconds > longest_s:
         raise AudioError(

@@ -20,12 +20,12 @@ from core import phases
 from core.audio.container import Source
 from core.audio.decode import probe, stream_audio
 from core.audio.segmentation import SpeechSegment, speech_spans, whole_spans
-from core.audio.vad import SpeechDetector
+from core.audio.vad import NoSpeech, SpeechDetector
 from core.audio.waveform import SAMPLE_RATE, from_samples
 from core.memory import within_memory
 from core.phases import PhaseClock
 from core.text.transcript import DraftReport, Transcript
-from core.transcription.clip import NO_SPEECH, OUTSIDE, STOPPED
+from core.transcription.clip import OUTSIDE, STOPPED
 from core.transcription.options import Event, Finished, PartialText, Progress
 from core.transcription.recognizer import RecognitionRequest
 from core.transcription.results import Content, build_transcript
@@ -102,7 +102,7 @@ class LongJob:
         todo = [span for span, old in zip(batch, known, strict=True) if old is None]
         texts = dict.fromkeys(range(len(todo)), "")
         new: dict[Key, Transcript] = {}
-        job = TranscriptionBatch(self.request, self.cancelled, self.clock)
+        job = TranscriptionBatch(self.request, self.cancelled, self.clock, spoken=True)
         for event in job.run([span.waveform for span in todo]) if todo else ():
             if isinstance(event, PartialText):
                 if self.first_text_ms is None:
@@ -125,14 +125,15 @@ class LongJob:
     def _stitch(self, name: str, audio_s: float) -> Transcript:
         """The spans' transcripts as one."""
         done, elapsed_ms = self.finished, 1000 * self.clock.elapsed()
-        warnings = [w for t in done for w in t.warnings if w not in (NO_SPEECH, STOPPED, OUTSIDE)]
+        of_spans = {OUTSIDE, STOPPED, *(reason.value for reason in NoSpeech)}
+        warnings = [w for t in done for w in t.warnings if w not in of_spans]
         written = [t for t in done if t.text]
         if 2 * sum(OUTSIDE in t.warnings for t in written) > len(written):
             warnings.append(OUTSIDE)  # one odd span in an hour is no news
         if self.cancelled():
             warnings.append(STOPPED)
         elif not any(t.text for t in done):
-            warnings.append(NO_SPEECH)
+            warnings.append(NoSpeech.NO_SPEECH.value)
         drafts = [t.draft for t in done if t.draft is not None]
         content = Content(
             file=name,

@@ -4,8 +4,8 @@ In: recordings and a request. Out: events as they happen, one :class:`Finished` 
 Clips of one call go through the model as one batch; masks make each clip's text the one it would
 get alone. What differs between model families is behind :class:`Recognizer`.
 
-Silence is caught twice, before any word can be invented: by level, before the encoder runs, and by
-the CTC head, before anything is written. A request that is stopped ends after the phase it is in;
+What is no speech is caught twice, before any word can be invented: by a detector, before the
+encoder runs, and by the CTC head, before anything is written. A request that is stopped ends after the phase it is in;
 everything it allocated is its own and goes with it.
 """
 
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from core import phases
 from core.audio.container import Source
-from core.audio.waveform import is_silent
+from core.audio.vad import why_no_speech
 from core.memory import reset_peak_memory, within_memory
 from core.phases import PhaseClock
 from core.transcription.clip import Clip, read_clip
@@ -36,12 +36,14 @@ class TranscriptionBatch:
         request: who recognises, and how.
         cancelled: asked after every phase and token; True ends the work.
         clock: times the phases.
+        spoken: whether a detector has found speech in every clip already.
         stopped: whether the caller asked to stop before anything was written.
     """
 
     request: RecognitionRequest
     cancelled: Callable[[], bool]
     clock: PhaseClock
+    spoken: bool = False
     stopped: bool = False
 
     def run(self, sources: Sequence[Source | Tensor]) -> Iterator[Event]:
@@ -57,10 +59,11 @@ class TranscriptionBatch:
         reset_peak_memory(self.request.recognizer.checkpoint.device)
         clips = yield from self._decode_audio(sources)
         with self.clock.mark(phases.DECODE_AUDIO):
-            skipping = self.request.options.skip_silence
-            loud = [clip for clip in clips if not (skipping and is_silent(clip.waveform))]
-        if loud and not self._stop_asked():
-            yield from self._encode(loud)
+            for clip in clips if self.request.options.skip_silence and not self.spoken else ():
+                clip.no_speech = why_no_speech(clip.waveform, channels_cancel=clip.channels_cancel)
+            speaking = [clip for clip in clips if clip.no_speech is None]
+        if speaking and not self._stop_asked():
+            yield from self._encode(speaking)
         elapsed_ms = 1000 * self.clock.elapsed()
         for clip in clips:
             content = content_of(clip, self.request, stopped=self.stopped)
