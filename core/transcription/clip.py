@@ -126,9 +126,8 @@ class Clip:
         told = {LOOP: REPEATING, CANCELLED: STOPPED}.get(self.hypothesis.stop or "")
         if self.hypothesis.stop == LENGTH and not options.ignore_eos:
             told = CUT_SHORT.format(limit=options.max_new_tokens)
-        return tuple(
-            warning for warning in (told, OUTSIDE if self.out_of_domain else None) if warning
-        )
+        judged = (told, OUTSIDE if self.out_of_domain else None)
+        return (*self.notes, *(warning for warning in judged if warning))
 
 
 def read_clip(index: int, source: Source | Tensor, longest_s: float) -> Clip:

@@ -5,8 +5,8 @@ Clips of one call go through the model as one batch; masks make each clip's text
 get alone. What differs between model families is behind :class:`Recognizer`.
 
 What is no speech is caught twice, before any word can be invented: by a detector, before the
-encoder runs, and by the CTC head, before anything is written. A request that is stopped ends after the phase it is in;
-everything it allocated is its own and goes with it.
+encoder runs, and by the CTC head, before anything is written. A request that is stopped ends after
+the phase it is in; everything it allocated is its own and goes with it.
 """
 
 from __future__ import annotations
