@@ -34,7 +34,7 @@ def explain_stages(model: str, lora: bool | None) -> dict[str, Any]:
             config.decoder, batch=1, num_slots=16, dtype=lab.dtype, device=lab.device
         )
         features = like.new_zeros(1, frames, config.encoder.input_dim)
-        hidden = like.new_zeros(1, frames, config.encoder.hidden_dim)
+        hidden = like.new_zeros(1, frames, config.encoder.output_size)
         audio = like.new_zeros(1, 3, config.decoder.hidden_size)
         calls: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
             phases.ENCODER: (engine.encode, (features, torch.tensor([frames]), state)),
