@@ -200,7 +200,13 @@ def samples_of_frames(num_frames: int, extra: int = 0) -> int:
 def raw_plus_config(kept: list[int] | None = None, **parts: Any) -> dict[str, Any]:
     """A config.json of granite_speech_plus that keeps these states of four blocks."""
     kept = [1] if kept is None else kept
-    encoder = {"num_layers": 4, "num_heads": 2, "dim_head": 16, "context_size": 8, "output_dim": 42}
+    encoder = {
+        "num_layers": 4,
+        "num_heads": 2,
+        "dim_head": 16,
+        "context_size": 8,
+        "output_dim": 128,
+    }
     return raw_config(
         model_type="granite_speech_plus",
         has_lora_adapter=False,

@@ -80,7 +80,8 @@ class Transcript:
     @property
     def has_speakers(self) -> bool:
         """Return whether it is known who said any of it."""
-        return any(part.speaker is not None for part in (*self.segments, *self.words))
+        speakers = (*(s.speaker for s in self.segments), *(w.speaker for w in self.words))
+        return any(speaker is not None for speaker in speakers)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object: its keys are the fields, in this order.
