@@ -210,6 +210,15 @@ def test_the_plain_template_of_its_base_is_replaced_and_said(
     assert not caplog.text
 
 
+def test_its_description_may_not_name_another_family(tmp_path: Path) -> None:
+    description = write_folder(tmp_path) / "lab.json"
+    description.write_text(json.dumps({"family": "4.1"}))
+    with pytest.raises(UserError, match=r"family is '4\.1'; expected '4\.1-plus'"):
+        core.load(tmp_path, device="cpu")
+    description.write_text(json.dumps({"family": "4.1-plus", "title": "Mine"}))
+    assert core.load(tmp_path, device="cpu").model_info.title == "Mine"
+
+
 def test_speakers_become_turns_with_aligned_words(
     plus: Lab, writes: Callable[[str], None], noise: Callable[..., Tensor]
 ) -> None:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from core.errors import UserError
+
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 DESCRIPTION_FILE = "lab.json"  # optional, beside config.json: what a checkpoint says it can do
 OUTSIDE = "outside"  # its key for the scale that core.transcription.out_of_domain reads
@@ -177,6 +179,7 @@ _FAMILY_LIKE = {
     "4.0": CATALOG["granite-4.0-1b-speech"],
     "4.1": CATALOG["granite-speech-4.1-2b"],
     "4.1-plus": CATALOG["granite-speech-4.1-2b-plus"],
+    "5.0-ctc": CATALOG["granite-speech-5.0-470m-turboctc"],
     "tiny": CATALOG["tiny"],
 }
 
@@ -192,20 +195,30 @@ def describe(
     source: str,
     folder: Path,
     *,
-    has_lora_adapter: bool,
-    has_bpe_ctc_head: bool,
+    has_lora_adapter: bool = False,
+    has_bpe_ctc_head: bool = False,
     family: str | None = None,
 ) -> ModelInfo:
     """What the checkpoint in ``folder`` can do: the catalog, its own description, or its family.
 
     An undescribed checkpoint is judged by its name, else by its parts: an adapter means 3.3, a BPE
     CTC head means 4.1, neither means 4.0. ``family`` is for those whose config says it.
+
+    Raises:
+        UserError: its own description names another family than its config.
+        ValueError: its description cannot be read.
     """
     known = lookup(source) or lookup(str(folder.resolve()))
     if known is not None:
         return known
     if (folder / DESCRIPTION_FILE).is_file():
-        return _described(folder / DESCRIPTION_FILE, source)
+        described = _described(folder / DESCRIPTION_FILE, source)
+        if family not in (None, described.family):
+            raise UserError(
+                f"{DESCRIPTION_FILE}: family is {described.family!r}; expected {family!r}, as "
+                "config.json says"
+            )
+        return described
     names = ("3.2", "3.3", "4.0", "4.1")
     family = family or next((f for f in names if f in Path(source).name), None)
     if family is None:
@@ -219,7 +232,7 @@ def describe(
         licence="stated by its author",
         size_bytes=None,
         parameters=None,
-        notes=f"not in the catalog; prompts as for the {family} family",
+        notes=f"not in the catalog; taken for one of the {family} family",
     )
 
 

@@ -28,7 +28,6 @@ from core.transcription.clip import Clip
 from core.transcription.options import FAST_DRAFT, TranscribeOptions
 from core.transcription.recognizer import Checkpoint, RecognitionRequest
 
-FAMILY_NAME = "4.1-plus"
 # Tokens a second of an answer with marks, where four people talk without pause.
 TOKENS_PER_S = {"speakers": 9.7, "timestamps": 20.0}
 
@@ -110,13 +109,7 @@ class PlusRecognizer(AutoregressiveRecognizer):
 
 
 def _describe(files: CheckpointFiles, config: ModelConfig) -> ModelInfo:
-    return describe(
-        files.source,
-        files.folder,
-        has_lora_adapter=config.has_lora_adapter,
-        has_bpe_ctc_head=False,
-        family=FAMILY_NAME,
-    )
+    return describe(files.source, files.folder, family="4.1-plus")
 
 
 FAMILY = replace(
