@@ -29,7 +29,6 @@ from core.transcription.forced_scores import logits_along
 from core.transcription.generate_ids import continue_prompts
 from core.transcription.long_form import LongJob, seconds_of, stream_long
 from core.transcription.options import Event, Finished, OptionFields, TranscribeOptions
-from core.transcription.recognizer import RecognitionRequest
 from core.transcription.resume import open_journal
 from core.transcription.transcribe import stream
 
@@ -196,32 +195,31 @@ class Lab:
         timer = clock or PhaseClock(self.device)
         with timer.mark(phases.DECODE_AUDIO):  # reading a header is part of reading the recording
             lengths = [seconds_of(source) for source in sources]
-        longest_s = min(self.model_info.reliable_s, self.max_audio_s)
+        longest_s = request.recognizer.longest_pass_s(request.options)
         if all(length is not None and length <= longest_s for length in lengths):
             events = stream(sources, request, cancelled=cancelled, clock=timer)
         else:
-            events = self._stream_long(sources, request, cancelled, timer, resume)
+            events = self._stream_long(
+                sources, LongJob(request, cancelled, timer, longest_s), resume
+            )
         return self.adapters.over(adapter, events)
 
     def _stream_long(
         self,
         sources: Sequence[Source | Tensor],
-        request: RecognitionRequest,
-        cancelled: Callable[[], bool],
-        clock: PhaseClock,
+        job: LongJob,
         resume: Path | None,
     ) -> Iterator[Event]:
-        """Recordings that one pass is not trusted with, one after another."""
-        longest_s = min(self.model_info.reliable_s, self.max_audio_s)
+        """Recordings that one pass is not trusted with, one after another; ``job`` is the first."""
+        request = job.request
         identity = self.session.identity(request.lora, request.options.adapter)
         for index, source in enumerate(sources):
             journal = (
                 None if resume is None else open_journal(resume, source, identity, request.options)
             )
-            yield from stream_long(
-                LongJob(request, cancelled, clock, longest_s, journal), source, index
-            )
-            clock = PhaseClock(self.device)
+            clock = job.clock if index == 0 else PhaseClock(self.device)
+            one = LongJob(request, job.cancelled, clock, job.longest_s, journal)
+            yield from stream_long(one, source, index)
 
     def chat(
         self,

@@ -68,8 +68,9 @@ class ModelSession:
         """
         state = self.lora_state(options.lora, options.adapter)
         self.recognizer.check(options)
+        settled = self.recognizer.settle(options)
         return RecognitionRequest(
-            self.recognizer, self.recognizer.engine(options.engine), options, state
+            self.recognizer, self.recognizer.engine(options.engine), settled, state
         )
 
     def merge_adapter(self, adapter: str | None = None) -> None:

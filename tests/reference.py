@@ -1,4 +1,4 @@
-"""The reference: transformers' GraniteSpeechForConditionalGeneration, tiny and random, with peft.
+"""The reference: transformers' models of granite_speech and its plus, tiny and random, with peft.
 
 In: a config.json as a dict. Out: a :class:`Pair`: the reference, and the same weights loaded by
 ``core.load`` from the folder that transformers' ``save_pretrained`` wrote.
@@ -32,8 +32,10 @@ class Pair:
 
 
 def make_reference(raw: dict[str, Any], *, seed: int = 1) -> transformers.PreTrainedModel:
-    config = transformers.GraniteSpeechConfig(**raw)
-    reference = transformers.GraniteSpeechForConditionalGeneration(config)
+    kind = {"granite_speech": "", "granite_speech_plus": "Plus"}[raw["model_type"]]
+    config = getattr(transformers, f"GraniteSpeech{kind}Config")(**raw)
+    build = getattr(transformers, f"GraniteSpeech{kind}ForConditionalGeneration")
+    reference = build(config)
     reference.eval().requires_grad_(False)
     tiny_models.randomise(reference, seed)
     reference.tie_weights()

@@ -49,6 +49,19 @@ def test_words_put_in_stand_between_their_neighbours():
     assert apply_edit(HEARD, "oh three won ate five").words[0].end == 0.0
 
 
+def test_a_corrected_word_keeps_its_speaker():
+    first, *rest = HEARD.segments
+    words = [replace(w, speaker=1 + (w.text == "five")) for w in HEARD.words]
+    spoken = replace(
+        HEARD,
+        words=tuple(words),
+        segments=(replace(first, speaker=1), *(replace(s, speaker=2) for s in rest)),
+    )
+    fixed = apply_edit(spoken, "three one twenty five")
+    assert [word.speaker for word in fixed.words] == [1, 1, 1, 2]
+    assert [segment.speaker for segment in fixed.segments] == [1, 2]
+
+
 def test_white_space_is_no_edit_and_an_edit_is_told():
     assert apply_edit(HEARD, " three won\nate five ") is HEARD
     assert apply_edit(HEARD, "three").warnings == (BY_HAND,)

@@ -255,6 +255,6 @@ def test_a_lab_takes_the_long_way_for_long_recordings_only(
         for event in lab.stream(source, max_new_tokens=3, skip_silence=False):
             yield type(event).__name__
 
-    monkeypatch.setattr(lab, "model_info", replace(lab.model_info, reliable_s=3.0))
+    monkeypatch.setattr(lab.session.recognizer, "max_audio_s", 3.0)
     assert "Progress" not in list(names(2.0))
     assert "Progress" in list(names(6.0))

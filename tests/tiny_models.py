@@ -195,3 +195,22 @@ def samples_of_frames(num_frames: int, extra: int = 0) -> int:
     """The fewest samples that make ``num_frames`` frames, plus up to 319 that change nothing."""
     assert 0 <= extra < 320
     return (2 * num_frames - 1) * 160 + extra
+
+
+def raw_plus_config(kept: list[int] | None = None, **parts: Any) -> dict[str, Any]:
+    """A config.json of granite_speech_plus that keeps these states of four blocks."""
+    kept = [1] if kept is None else kept
+    encoder = {
+        "num_layers": 4,
+        "num_heads": 2,
+        "dim_head": 16,
+        "context_size": 8,
+        "output_dim": 128,
+    }
+    return raw_config(
+        model_type="granite_speech_plus",
+        has_lora_adapter=False,
+        encoder={**encoder, "cat_hidden_layers": kept},
+        projector={"encoder_hidden_size": 32 * (len(kept) + 1)},
+        **parts,
+    )

@@ -46,6 +46,8 @@ TASKS = {
     "transcribe": "Transcribe",
     "translate": "Translate",
     "instruct": "My own instruction",
+    "speakers": "Transcribe, and say who speaks",
+    "timestamps": "Transcribe, and time each word",
 }
 ENGINES = {"eager": "Eager", "compile": "Compiled"}
 ENGINE_NOTE = (

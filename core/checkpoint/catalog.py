@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from core.errors import UserError
+
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 DESCRIPTION_FILE = "lab.json"  # optional, beside config.json: what a checkpoint says it can do
 OUTSIDE = "outside"  # its key for the scale that core.transcription.out_of_domain reads
@@ -131,6 +133,19 @@ CATALOG: dict[str, ModelInfo] = {
             punctuation=True,
         ),
         ModelInfo(
+            name="granite-speech-4.1-2b-plus",
+            source="ibm-granite/granite-speech-4.1-2b-plus",
+            family="4.1-plus",
+            title="Granite Speech 4.1 2B Plus",
+            licence="Apache-2.0",
+            size_bytes=int(3.93 * _GB),
+            parameters=2_111_812_956,
+            tasks=("transcribe", "speakers", "timestamps"),
+            languages=_EU,
+            keywords=True,
+            notes="Says who speaks, or when each word ends; lower case, no translation",
+        ),
+        ModelInfo(
             name="granite-speech-5.0-470m-turboctc",
             source="ibm-granite/granite-speech-5.0-470m-turboctc",
             family="5.0-ctc",
@@ -163,6 +178,8 @@ _FAMILY_LIKE = {
     "3.3": CATALOG["granite-speech-3.3-2b"],
     "4.0": CATALOG["granite-4.0-1b-speech"],
     "4.1": CATALOG["granite-speech-4.1-2b"],
+    "4.1-plus": CATALOG["granite-speech-4.1-2b-plus"],
+    "5.0-ctc": CATALOG["granite-speech-5.0-470m-turboctc"],
     "tiny": CATALOG["tiny"],
 }
 
@@ -175,19 +192,35 @@ def lookup(name: str) -> ModelInfo | None:
 
 
 def describe(
-    source: str, folder: Path, *, has_lora_adapter: bool, has_bpe_ctc_head: bool
+    source: str,
+    folder: Path,
+    *,
+    has_lora_adapter: bool = False,
+    has_bpe_ctc_head: bool = False,
+    family: str | None = None,
 ) -> ModelInfo:
     """What the checkpoint in ``folder`` can do: the catalog, its own description, or its family.
 
     An undescribed checkpoint is judged by its name, else by its parts: an adapter means 3.3, a BPE
-    CTC head means 4.1, neither means 4.0.
+    CTC head means 4.1, neither means 4.0. ``family`` is for those whose config says it.
+
+    Raises:
+        UserError: its own description names another family than its config.
+        ValueError: its description cannot be read.
     """
     known = lookup(source) or lookup(str(folder.resolve()))
     if known is not None:
         return known
     if (folder / DESCRIPTION_FILE).is_file():
-        return _described(folder / DESCRIPTION_FILE, source)
-    family = next((f for f in ("3.2", "3.3", "4.0", "4.1") if f in Path(source).name), None)
+        described = _described(folder / DESCRIPTION_FILE, source)
+        if family not in (None, described.family):
+            raise UserError(
+                f"{DESCRIPTION_FILE}: family is {described.family!r}; expected {family!r}, as "
+                "config.json says"
+            )
+        return described
+    names = ("3.2", "3.3", "4.0", "4.1")
+    family = family or next((f for f in names if f in Path(source).name), None)
     if family is None:
         family = "3.3" if has_lora_adapter else ("4.1" if has_bpe_ctc_head else "4.0")
     like = _FAMILY_LIKE[family]
@@ -199,7 +232,7 @@ def describe(
         licence="stated by its author",
         size_bytes=None,
         parameters=None,
-        notes=f"not in the catalog; prompts as for the {family} family",
+        notes=f"not in the catalog; taken for one of the {family} family",
     )
 
 

@@ -1,8 +1,9 @@
 """config.json -> :class:`core.model.config.ModelConfig`.
 
-In: the parsed ``config.json`` of a ``granite_speech`` checkpoint. Out: its dimensions, checked to
-fit together. What a checkpoint does not state is an error, unless its file was written by
-transformers, where a missing key means the class's default (``core.checkpoint.hf_defaults``).
+In: the parsed ``config.json`` of a ``granite_speech`` or ``granite_speech_plus`` checkpoint. Out:
+its dimensions, checked to fit together. What a checkpoint does not state is an error, unless its
+file was written by transformers, where a missing key means the class's default
+(``core.checkpoint.hf_defaults``).
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ from core.model.config import (
 
 logger = logging.getLogger(__name__)
 
+PLUS = "granite_speech_plus"
+
 # Keys that change the architecture of relatives this code does not build.
 REFUSED = {
-    "encoder": ("cat_hidden_layers", "self_conditioning_layer", "subsample_layers"),
+    "encoder": ("self_conditioning_layer", "subsample_layers"),
     "decoder": ("num_local_experts", "layer_types"),
 }
 
@@ -41,7 +44,7 @@ def parse_config(raw: Mapping[str, Any], *, source: str) -> ModelConfig:
     encoder = _Section(model.take("encoder_config"), "encoder", source, believed)
     projector = _parse_projector(model, text.take("hidden_size"), source)
     config = ModelConfig(
-        encoder=_parse_encoder(encoder),
+        encoder=_parse_encoder(encoder, keeps_states=raw.get("model_type") == PLUS),
         projector=projector,
         decoder=_parse_decoder(text, raw.get("tie_word_embeddings")),
         audio_token_id=_audio_token(raw, source),
@@ -86,7 +89,7 @@ def _audio_token(raw: Mapping[str, Any], source: str) -> int:
     raise ConfigError(f"{source}: no 'audio_token_index'; expected the id of the <|audio|> token")
 
 
-def _parse_encoder(part: _Section) -> EncoderConfig:
+def _parse_encoder(part: _Section, *, keeps_states: bool) -> EncoderConfig:
     width, heads = part.take("hidden_dim"), part.take("num_heads")
     return EncoderConfig(
         input_dim=part.take("input_dim"),
@@ -101,7 +104,23 @@ def _parse_encoder(part: _Section) -> EncoderConfig:
         conv_kernel_size=part.take("conv_kernel_size"),
         conv_expansion_factor=part.take("conv_expansion_factor"),
         dropout=part.take("dropout"),
+        cat_hidden_layers=_kept_layers(part, keeps_states),
     )
+
+
+def _kept_layers(part: _Section, keeps_states: bool) -> tuple[int, ...]:
+    """Read ``cat_hidden_layers`` as the set that the reference takes it for."""
+    kept, last = set(part.raw.get("cat_hidden_layers") or ()), part.take("num_layers") - 1
+    if kept and not keeps_states:
+        raise ConfigError(
+            f"{part.source}: encoder has 'cat_hidden_layers', which the model_type does not "
+            f"support; expected {PLUS!r}"
+        )
+    if not kept <= set(range(last + 1)):
+        raise ConfigError(
+            f"{part.source}: cat_hidden_layers is {list(kept)}; expected numbers from 0 to {last}"
+        )
+    return tuple(sorted(kept))
 
 
 def _parse_projector(model: _Section, output_size: int, source: str) -> ProjectorConfig:
@@ -184,9 +203,9 @@ def _check(config: ModelConfig, source: str) -> None:
             f"{proj.num_attention_heads} heads",
         ),
         (
-            proj.encoder_hidden_size == enc.hidden_dim,
+            proj.encoder_hidden_size == enc.output_size,
             f"the projector expects frames of width {proj.encoder_hidden_size}, the encoder "
-            f"makes {enc.hidden_dim}",
+            f"makes {enc.output_size}",
         ),
         (
             proj.window_size % proj.downsample_rate == 0,

@@ -60,7 +60,8 @@ def ctc_draft(
     logits = encoded.ctc_logits[row, :num_frames]
     if head is None:
         return CTCDraft(" ".join(read_greedily(logits).split()), logits)
-    logits = head(encoded.frames[row, :num_frames], encoded.mid_ctc_logits[row, :num_frames])
+    last = encoded.frames[row, :num_frames, -head.weight.shape[1] :]  # behind states kept, if any
+    logits = head(last, encoded.mid_ctc_logits[row, :num_frames])
     return CTCDraft(tokenizer.decode(read_tokens(logits)).strip(), logits)
 
 

@@ -18,7 +18,10 @@ class ConfigError(UserError):
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """Conformer with block attention and a mid-layer character CTC head."""
+    """Conformer with block attention and a mid-layer character CTC head.
+
+    cat_hidden_layers: rising indices of states that stand before the last one in its output.
+    """
 
     input_dim: int
     num_layers: int
@@ -32,6 +35,12 @@ class EncoderConfig:
     conv_kernel_size: int
     conv_expansion_factor: int
     dropout: float
+    cat_hidden_layers: tuple[int, ...]
+
+    @property
+    def output_size(self) -> int:
+        """Return the width of a frame as the projector gets it."""
+        return self.hidden_dim * (len(self.cat_hidden_layers) + 1)
 
 
 @dataclass(frozen=True)
@@ -85,7 +94,7 @@ class DecoderConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A whole ``granite_speech`` checkpoint."""
+    """A whole ``granite_speech`` or ``granite_speech_plus`` checkpoint."""
 
     encoder: EncoderConfig
     projector: ProjectorConfig

@@ -1,14 +1,16 @@
 """Conformer encoder: stacked log-mel features -> encoder frames and character CTC logits.
 
 In: features of a batch and the real length of each clip. Out: frames (zero past each clip) and the
-CTC logits of the middle and of the last layer. Frames past a clip's end never reach a real frame:
+CTC logits of the middle and of the last layer. Where the config names hidden layers, a frame is
+their states and then the last one; index k is the state that layer k + 1 receives, 0 that of the
+first, so the middle's has its posteriors in it. Frames past a clip's end never reach a real frame:
 attention masks them as keys and the depthwise convolution reads zeros there, so a clip's result
 depends neither on its padding nor on its batch neighbours, and equals the reference (transformers
 ``GraniteSpeechCTCEncoder``) run on that clip alone. Only attention needs whole blocks, and fills up
 the last one by itself; everything else is computed for T frames.
 
-Shapes: B batch, T frames, D width, C frames of an attention block, N = B * ceil(T / C) blocks,
-H heads, d head width, V CTC labels.
+Shapes: B batch, T frames, D width, n states kept besides the last, C frames of an attention
+block, N = B * ceil(T / C) blocks, H heads, d head width, V CTC labels.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from core.model.shaw_attention import shaw_attention, split_blocks
 
 
 class EncoderOutput(NamedTuple):
-    """frames [B, T, D]; ctc_logits and mid_ctc_logits [B, T, V], before softmax."""
+    """frames [B, T, (n + 1) * D]; ctc_logits and mid_ctc_logits [B, T, V], before softmax."""
 
     frames: Tensor
     ctc_logits: Tensor
@@ -190,13 +192,17 @@ class ConformerEncoder(nn.Module):
         block = min(length, self.config.context_size) if block is None else block
         frame_is_real, key_is_padding = self._masks(length, block, lengths, features.dtype)
         x = self.input_linear(features, lora)
-        mid_logits = x.new_zeros(0)
+        mid_logits, kept = x.new_zeros(0), self.config.cat_hidden_layers
+        states = [x] if 0 in kept else []
         for index, layer in enumerate(self.layers, start=1):
             x = run_layer(layer, x, frame_is_real, key_is_padding, lora)
             if index == self.config.num_layers // 2:
                 mid_logits = self.out(x, lora)
                 x = x + self.out_mid(mid_logits.softmax(dim=-1), lora)
-        return EncoderOutput(x * frame_is_real, self.out(x, lora), mid_logits)
+            if index in kept:
+                states.append(x)
+        frames = torch.cat([*states, x], dim=-1) if states else x
+        return EncoderOutput(frames * frame_is_real, self.out(x, lora), mid_logits)
 
     def _masks(
         self, length: int, block: int, lengths: Tensor, dtype: torch.dtype

@@ -81,7 +81,7 @@ def _carried_over(old: Sequence[_Owned], wanted: Sequence[str]) -> list[_Owned]:
 def _replaced(old: Sequence[_Owned], begin: int, end: int, texts: Sequence[str]) -> list[_Owned]:
     """New words in the place of ``old[begin:end]``; where that is nothing, beside a neighbour."""
     here = old[begin:end] or old[max(0, begin - 1) : begin] or old[:1]
-    segment = here[0].segment if here else 0
+    segment, speaker = (here[0].segment, here[0].word.speaker) if here else (0, None)
     if begin < end:
         start, stop = old[begin].word.start, old[end - 1].word.end
     else:
@@ -89,9 +89,9 @@ def _replaced(old: Sequence[_Owned], begin: int, end: int, texts: Sequence[str])
         stop = old[begin].word.start if begin < len(old) else start
         start = stop if start is None else start
     if start is None or stop is None:
-        return [_Owned(Word(text, None, None, None), segment) for text in texts]
+        return [_Owned(Word(text, None, None, None, speaker), segment) for text in texts]
     step = (stop - start) / len(texts)
     return [
-        _Owned(Word(text, start + n * step, start + (n + 1) * step, None), segment)
+        _Owned(Word(text, start + n * step, start + (n + 1) * step, None, speaker), segment)
         for n, text in enumerate(texts)
     ]

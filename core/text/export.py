@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from core.text.transcript import Transcript
+from core.text.transcript import Segment, Transcript
 
 # A subtitle's text may hold neither the arrow that starts a cue's times nor VTT's markup.
 VTT_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
@@ -22,28 +22,31 @@ class _Cue:
     start_ms: int
     end_ms: int
     text: str
+    speaker: str  # "" for nobody
 
 
 def to_txt(transcript: Transcript) -> str:
-    """Write the words alone, one line."""
-    return _one_line(transcript.text) + "\n"
+    """Write the words alone on one line; where there are speakers, each turn on its own."""
+    if not transcript.has_speakers:
+        return _one_line(transcript.text) + "\n"
+    return "\n".join(map(_said, _cues(transcript))) + "\n"
 
 
 def to_srt(transcript: Transcript) -> str:
     """Write SubRip: numbered cues, times as ``00:00:01,000``."""
     blocks = [
         f"{number}\n{_clock(cue.start_ms, ',')} --> {_clock(cue.end_ms, ',')}\n"
-        f"{cue.text.replace('-->', '->')}\n"
+        f"{_said(cue).replace('-->', '->')}\n"
         for number, cue in enumerate(_cues(transcript), start=1)
     ]
     return "\n".join(blocks)
 
 
 def to_vtt(transcript: Transcript) -> str:
-    """Write WebVTT: times as ``00:00:01.000``, markup characters escaped."""
+    """Write WebVTT: times as ``00:00:01.000``, markup characters escaped, speakers as voices."""
     blocks = [
         f"{_clock(cue.start_ms, '.')} --> {_clock(cue.end_ms, '.')}\n"
-        f"{cue.text.translate(VTT_ESCAPES)}\n"
+        f"{f'<v {cue.speaker}>' if cue.speaker else ''}{cue.text.translate(VTT_ESCAPES)}\n"
         for cue in _cues(transcript)
     ]
     return "\n".join(["WEBVTT\n", *blocks])
@@ -71,18 +74,22 @@ EXPORTERS: dict[str, Callable[[Transcript], str]] = {
 
 def _cues(transcript: Transcript) -> list[_Cue]:
     """Return the segments that have words, in order of time."""
-    spans = [(segment.start, segment.end, segment.text) for segment in transcript.segments]
-    if not spans:
-        spans = [(0.0, transcript.audio_s, transcript.text)]
+    whole = Segment(0.0, transcript.audio_s, transcript.text, None)
     cues: list[_Cue] = []
     previous_ms = 0
-    for start, end, text in sorted(spans, key=lambda span: span[:2]):
-        line = _one_line(text)
+    for part in sorted(transcript.segments or (whole,), key=lambda part: (part.start, part.end)):
+        line = _one_line(part.text)
         if line:
-            start_ms = max(_milliseconds(start), previous_ms)
-            cues.append(_Cue(start_ms, max(_milliseconds(end), start_ms + 1), line))
+            start_ms = max(_milliseconds(part.start), previous_ms)
+            speaker = "" if part.speaker is None else f"Speaker {part.speaker}"
+            cues.append(_Cue(start_ms, max(_milliseconds(part.end), start_ms + 1), line, speaker))
             previous_ms = start_ms
     return cues
+
+
+def _said(cue: _Cue) -> str:
+    """Return the text behind its speaker, if there is one."""
+    return f"{cue.speaker}: {cue.text}" if cue.speaker else cue.text
 
 
 def _milliseconds(seconds: float) -> int:

@@ -9,6 +9,7 @@ model was trained on (model cards and the library of ibm-granite, read 2026-11).
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -18,12 +19,17 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from core.checkpoint.catalog import LANGUAGES, ModelInfo
 from core.checkpoint.hub import CheckpointFiles
+from core.errors import UserError
 from core.text.tokenizer import Tokenizer, read_special_names
 
-AUDIO = "<|audio|>"
-TASKS = ("transcribe", "translate", "instruct")
+logger = logging.getLogger(__name__)
+
+AUDIO, ROLE = "<|audio|>", "<|start_of_role|>"
+TASKS = ("transcribe", "translate", "instruct", "speakers", "timestamps")
 
 _RAW = "can you transcribe the speech into a written format?"
+_RAW_IN = "can you transcribe the {source} speech into a written format?"
+_KEYWORDS = " Keywords: {keywords}"
 _NEAT = " with proper punctuation and capitalization."
 
 # family -> situation -> instruction. {source} and {target} are languages, {keywords} a list.
@@ -44,14 +50,28 @@ INSTRUCTIONS: dict[str, dict[str, str]] = {
         "translate": "translate the speech to {target}" + _NEAT,
         "translate+keywords": "translate the speech to {target}. Keywords: {keywords}",
     },
+    "4.1-plus": {
+        "transcribe": _RAW,
+        "transcribe+language": _RAW_IN,
+        "transcribe+keywords": _RAW + _KEYWORDS,
+        "transcribe+language+keywords": _RAW_IN + _KEYWORDS,
+        "speakers": "Speaker attribution: Transcribe and denote who is speaking by adding "
+        "[Speaker 1]: and [Speaker 2]: tags before speaker turns.",
+        "timestamps": "Timestamps: Transcribe the speech. After each word, add a timestamp tag "
+        "showing the end time in centiseconds, e.g. hello [T:45] world [T:82]",
+    },
 }
 
-# The system message the 3.x cards use; a fixed date, since the template's own changes every day.
+# The system message the cards use; a fixed date, since the template's own changes every day.
 _GRANITE_SYSTEM = (
-    "Knowledge Cutoff Date: April 2024.\nToday's Date: April 9, 2025.\n"
+    "Knowledge Cutoff Date: April 2024.\nToday's Date: {date}.\n"
     "You are Granite, developed by IBM. You are a helpful AI assistant"
 )
-SYSTEM_MESSAGES = {"3.2": _GRANITE_SYSTEM, "3.3": _GRANITE_SYSTEM}
+SYSTEM_MESSAGES = {
+    "3.2": _GRANITE_SYSTEM.format(date="April 9, 2025"),
+    "3.3": _GRANITE_SYSTEM.format(date="April 9, 2025"),
+    "4.1-plus": _GRANITE_SYSTEM.format(date="December 19, 2024"),
+}
 
 _TURNS = (
     "{% for m in messages %}<|start_of_role|>{{ m['role'] }}<|end_of_role|>{{ m['content'] }}"
@@ -62,7 +82,12 @@ _PLAIN = (
     "{% for m in messages %}{% if m['role'] == 'user' %}USER: {{ m['content'] }}\n ASSISTANT:"
     "{% else %}{{ m['content'] }}{% endif %}{% endfor %}"
 )
-FALLBACK_TEMPLATES = {"3.2": _TURNS, "3.3": _TURNS, "tiny": _TURNS, "4.0": _PLAIN, "4.1": _PLAIN}
+FALLBACK_TEMPLATES = {
+    **{"3.2": _TURNS, "3.3": _TURNS, "tiny": _TURNS, "4.1-plus": _TURNS},
+    **{"4.0": _PLAIN, "4.1": _PLAIN},
+}
+ROLES_ONLY = ("4.1-plus",)  # with the plain template of its base it loops, or says nothing
+BEFORE_INSTRUCTION = {"4.1-plus": " "}  # between the audio and the text
 
 
 @dataclass(frozen=True)
@@ -105,19 +130,22 @@ def build_instruction(request: Request, model: ModelInfo) -> str:
             request.target_language, model.target_languages, model.title, "translates into"
         )
     elif request.target_language is not None:
-        raise ValueError("a target language came with task 'transcribe'; expected task 'translate'")
+        raise ValueError(
+            f"a target language came with task {request.task!r}; expected task 'translate'"
+        )
     if request.keywords and not model.keywords:
         raise ValueError(f"{model.title} takes no keywords; 4.0 and 4.1 models do")
-    return _fill(request, INSTRUCTIONS[model.family])
+    table = INSTRUCTIONS[model.family]
+    if request.keywords and f"{request.task}+keywords" not in table:
+        raise UserError(f"keywords came with task {request.task!r}; expected task 'transcribe'")
+    return _fill(request, table)
 
 
 def _fill(request: Request, table: Mapping[str, str]) -> str:
-    key = request.task
-    if request.keywords:
-        key += "+keywords"
-    elif request.language is not None and f"{key}+language" in table:
+    key, asked = request.task, "+keywords" if request.keywords else ""
+    if request.language is not None and f"{key}+language{asked}" in table:
         key += "+language"
-    return table[key].format(
+    return table[key + asked].format(
         source=LANGUAGES.get(request.language or "", ""),
         target=LANGUAGES.get(request.target_language or "", ""),
         keywords=", ".join(request.keywords),
@@ -143,7 +171,7 @@ class PromptBuilder:
         environment.filters["tojson"] = lambda value, **_: json.dumps(value, ensure_ascii=False)
         environment.globals["raise_exception"] = _raise_template_error
         environment.globals["strftime_now"] = lambda form: date.today().strftime(form)
-        source = read_template(files) or FALLBACK_TEMPLATES[model.family]
+        source = choose_template(files, model.family)
         try:
             self._template = environment.from_string(source)
         except TemplateError as error:
@@ -153,7 +181,8 @@ class PromptBuilder:
         """Prompt ids for a clip that makes ``num_audio_tokens`` audio embeddings."""
         instruction = build_instruction(request, self._model)
         self._refuse_specials(instruction)
-        messages = [{"role": "user", "content": AUDIO + instruction}]
+        between = BEFORE_INSTRUCTION.get(self._model.family, "")
+        messages = [{"role": "user", "content": AUDIO + between + instruction}]
         system = SYSTEM_MESSAGES.get(self._model.family)
         if system is not None:
             messages.insert(0, {"role": "system", "content": system})
@@ -191,6 +220,20 @@ class PromptBuilder:
         found = self._tokenizer.specials_in(text)
         if found:
             raise ValueError(f"the text contains {found[0]!r}, which the model reserves; remove it")
+
+
+def choose_template(files: CheckpointFiles, family: str) -> str:
+    """Return the checkpoint's chat template, or its family's where it has none that can work."""
+    found = read_template(files)
+    if found and family in ROLES_ONLY and ROLE not in found:
+        logger.warning(
+            "%s: its chat template has no %s, without which this model repeats itself; the one it "
+            "was trained with is used",
+            files.source,
+            ROLE,
+        )
+        found = None
+    return found or FALLBACK_TEMPLATES[family]
 
 
 def read_template(files: CheckpointFiles) -> str | None:

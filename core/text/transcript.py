@@ -12,22 +12,27 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Word:
-    """One word; times in seconds from the recording's start, None where none are known."""
+    """One word; times in seconds from the recording's start, None where none are known.
+
+    speaker: who said it, numbered from 1; None where nobody is known.
+    """
 
     text: str
     start: float | None
     end: float | None
     confidence: float | None
+    speaker: int | None = None
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of speech between two pauses; times in seconds from the recording's start."""
+    """A stretch of speech between two pauses, or one speaker's turn; times as of a word."""
 
     start: float
     end: float
     text: str
     confidence: float | None
+    speaker: int | None = None
 
 
 @dataclass(frozen=True)
@@ -72,17 +77,23 @@ class Transcript:
     draft: DraftReport | None
     warnings: tuple[str, ...]
 
+    @property
+    def has_speakers(self) -> bool:
+        """Return whether it is known who said any of it."""
+        speakers = (*(s.speaker for s in self.segments), *(w.speaker for w in self.words))
+        return any(speaker is not None for speaker in speakers)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object: its keys are the fields, in this order.
 
-        Numbers that JSON does not know (NaN, infinity) become None.
+        Numbers that JSON does not know (NaN, infinity) become None. Segments and words have a
+        speaker where the transcript has speakers.
         """
         plain: dict[str, Any] = _plain(self)
         # Words are published with their keys in the order that segments have.
-        plain["words"] = [
-            {key: word[key] for key in ("start", "end", "text", "confidence")}
-            for word in plain["words"]
-        ]
+        keys = ("start", "end", "text", "confidence", *(("speaker",) if self.has_speakers else ()))
+        for name in ("segments", "words"):
+            plain[name] = [{key: part[key] for key in keys} for part in plain[name]]
         return plain
 
 

@@ -28,6 +28,16 @@ def split_words(
     )
 
 
+def join_words(words: Sequence[Word]) -> tuple[str, list[int]]:
+    """Join words with spaces.
+
+    Returns:
+        The text, and for each of its characters the place of the word it belongs to.
+    """
+    owners = [place for place, word in enumerate(words) for _ in range(len(word.text) + 1)]
+    return " ".join(word.text for word in words), owners[:-1]
+
+
 def group_words(tokenizer: Tokenizer, ids: Sequence[int]) -> list[tuple[str, list[int]]]:
     """Words of the text of ``ids``, each with the places in ``ids`` of the tokens that spell it."""
     decoder = StreamDecoder(tokenizer)

@@ -18,7 +18,7 @@ from core.audio.waveform import SAMPLE_RATE, AudioError, from_samples
 from core.generation.greedy import CANCELLED, LENGTH, LOOP, Hypothesis
 from core.text.alignment import align_words
 from core.text.tokenizer import StreamDecoder, TextDecoder, Tokenizer
-from core.text.transcript import DraftReport, Word
+from core.text.transcript import DraftReport, Segment, Word
 from core.text.words import split_words
 from core.transcription.options import TranscribeOptions
 from core.transcription.out_of_domain import OutOfDomainScale
@@ -42,6 +42,7 @@ class Clip:
         frames: rows of ``ctc_logits`` that are real.
         ctc_logits: [T, V] of the encoder's CTC head.
         text, words: as they are by now.
+        segments: parts of it, where it has any.
         draft: how the draft fared.
         first_text_ms: when the first token was there, from the start of the request.
         out_of_domain: whether the text deserves a warning.
@@ -58,6 +59,7 @@ class Clip:
     frames: int = 0
     ctc_logits: Tensor | None = None
     words: tuple[Word, ...] = ()
+    segments: tuple[Segment, ...] = ()
     text: str = ""
     draft: DraftReport | None = None
     first_text_ms: float | None = None

@@ -10,15 +10,14 @@ Shapes: B clips, R feature rows, T rows of the head, V word pieces.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from core import phases
-from core.checkpoint.catalog import CATALOG, ModelInfo, lookup
+from core.checkpoint.catalog import ModelInfo, describe
 from core.checkpoint.config_granite_speech5_ctc import (
     MODEL_TYPE,
     parse_granite_speech5_ctc,
@@ -235,17 +234,7 @@ def _build(
 
 
 def _describe(files: CheckpointFiles, config: GraniteSpeech5Config) -> ModelInfo:
-    known = lookup(files.source) or lookup(str(files.folder.resolve()))
-    return known or replace(
-        CATALOG["granite-speech-5.0-470m-turboctc"],
-        name=files.source,
-        source=files.source,
-        title=Path(files.source).name,
-        licence="stated by its author",
-        size_bytes=None,
-        parameters=None,
-        notes="not in the catalog; English, lower case, no punctuation, as its family",
-    )
+    return describe(files.source, files.folder, family="5.0-ctc")
 
 
 FAMILY = Family(

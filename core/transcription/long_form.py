@@ -33,6 +33,7 @@ from core.transcription.resume import Journal, Key
 from core.transcription.transcribe import TranscriptionBatch
 
 CHUNK_S = 30.0
+NEW_NUMBERS = "longer than one pass: the speakers' numbers begin again in every part"
 
 
 def seconds_of(source: Source | Tensor) -> float | None:
@@ -134,6 +135,8 @@ class LongJob:
             warnings.append(STOPPED)
         elif not any(t.text for t in done):
             warnings.append(NoSpeech.NO_SPEECH.value)
+        if len(written) > 1 and any(t.has_speakers for t in written):
+            warnings.append(NEW_NUMBERS)
         drafts = [t.draft for t in done if t.draft is not None]
         content = Content(
             file=name,

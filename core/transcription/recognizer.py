@@ -149,6 +149,14 @@ class Recognizer(ABC):
                 f"{', '.join(self.decodings)}"
             )
 
+    def settle(self, options: TranscribeOptions) -> TranscribeOptions:
+        """Return the options, with what the family decides where the caller left a default."""
+        return options
+
+    def longest_pass_s(self, options: TranscribeOptions) -> float:
+        """Return how long a recording one pass is trusted with; longer ones are cut at pauses."""
+        return min(self.checkpoint.model_info.reliable_s, self.max_audio_s)
+
     @abstractmethod
     def engine(self, name: str) -> NamedEngine:
         """Return the stages called ``name``; compiled ones are made on first use.

@@ -47,12 +47,12 @@ def content_of(clip: Clip, request: RecognitionRequest, *, stopped: bool) -> Con
     """
     found = clip.hypothesis
     ids, logprobs = ([], []) if found is None else (found.ids, found.logprobs)
-    segment = Segment(0.0, clip.seconds, clip.text, confidence(logprobs))
+    whole = Segment(0.0, clip.seconds, clip.text, confidence(logprobs))
     return Content(
         file=clip.name,
         audio_s=clip.seconds,
         text=clip.text,
-        segments=(segment,) if clip.text else (),
+        segments=clip.segments or ((whole,) if clip.text else ()),
         words=clip.words,
         token_ids=tuple(ids),
         num_passes=1,

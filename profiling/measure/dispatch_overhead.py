@@ -53,7 +53,7 @@ def shadow_config(config: ModelConfig) -> ModelConfig:
             hidden_size=NARROW,
             num_attention_heads=2,
             intermediate_size=NARROW,
-            encoder_hidden_size=NARROW,
+            encoder_hidden_size=NARROW * (1 + len(config.encoder.cat_hidden_layers)),
             output_size=NARROW,
         ),
         decoder=replace(
