@@ -12,9 +12,9 @@ from typing import Any, cast
 
 import pytest
 
-from app.service.batching import BatchingQueue, BatchReport, Failed, QueuedClip, QueueFull
-from app.service.batching import QueueLimits as Limits
+from app.service.batching import BatchingQueue, BatchReport
 from app.service.settings import Settings
+from app.service.waiting_line import Failed, QueuedClip, QueueFull, QueueLimits
 from app_stubs import SETTINGS, TRANSCRIPT
 from bundled import EXAMPLES, inside
 from core import Lab, load
@@ -64,7 +64,7 @@ class Bench:
         self.queue = BatchingQueue(
             self.turns.append,
             lambda settings: cast(Lab, self.lab),
-            limits=Limits(**limits),
+            limits=QueueLimits(**limits),
             report=self.reports.append,
         )
         self.told: dict[str, list[Event | Failed]] = {}
