@@ -7,9 +7,11 @@ analytics, no run history in the visitor's browser, fonts and scripts from Gradi
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from importlib.util import find_spec
 
 import gradio as gr
+from starlette.routing import BaseRoute
 
 from app.service.deployment import Deployment
 from app.service.examples import FOLDER
@@ -35,6 +37,7 @@ def serve(
     share: bool = False,
     block: bool = True,
     deployment: Deployment | None = None,
+    routes: Sequence[BaseRoute] = (),
 ) -> str:
     """Start the server; returns its address, at once if ``block`` is False.
 
@@ -45,6 +48,7 @@ def serve(
         share: open a public tunnel through gradio.live.
         block: stay until the server is stopped.
         deployment: limits on uploads, and whether the API is also offered as MCP tools.
+        routes: of another app at the page's address; they come before the page's own.
 
     Raises:
         ValueError: MCP was asked for, but what it needs is not installed; the port is taken.
@@ -73,6 +77,7 @@ def serve(
         ssr_mode=False,
         pwa=False,
         mcp_server=where.mcp,
+        app_kwargs={"routes": list(routes)},
     )
     return local
 
