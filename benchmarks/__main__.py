@@ -1,4 +1,6 @@
-"""``python -m benchmarks speed | quality | drafts | kernels``; ``make bench`` runs the first.
+"""``python -m benchmarks speed | quality | drafts | kernels | endpoint``.
+
+``make bench`` runs the first.
 
 In: command-line arguments. Out: the page on stdout, progress on stderr, the whole session as JSON
 in a file. Exit status 0 all well, 1 a bar was missed or a system failed, 2 nothing could be done.
@@ -19,6 +21,7 @@ import torch
 from benchmarks.bars import MISSED, judge
 from benchmarks.clips import EXAMPLES, recordings_in
 from benchmarks.drafts import drafts_text, hear_both_ways, summary_of
+from benchmarks.endpoint import EndpointPlan, endpoint_bars, endpoint_text, measure_endpoint
 from benchmarks.extras import measure_extras
 from benchmarks.kernels import ROWS, products_text, time_products
 from benchmarks.quality import WAYS, compare_ways, references_of
@@ -84,6 +87,14 @@ def build_parser() -> argparse.ArgumentParser:
     kernels.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch")
     kernels.add_argument("--json", action="store_true", help="as JSON")
     kernels.set_defaults(run=run_kernels)
+    endpoint = commands.add_parser("endpoint", help="the speech API: its cost, and many callers")
+    add = endpoint.add_argument
+    add("--model", default="tiny", help="catalog name, Hub repository id, or folder")
+    add("--requests", type=int, default=200, help="of each crowd")
+    add("--callers", type=int, default=20, help="at once")
+    add("--threads", type=int, default=torch.get_num_threads(), help="of torch")
+    add("--json", action="store_true", help="as JSON")
+    endpoint.set_defaults(run=run_endpoint)
     return parser
 
 
@@ -188,6 +199,23 @@ def run_kernels(parsed: argparse.Namespace) -> int:
     rows = [one.to_json() for one in found]
     print(json.dumps(rows, indent=2) if parsed.json else products_text(found))
     return ALL_WELL
+
+
+def run_endpoint(parsed: argparse.Namespace) -> int:
+    """What a server of the speech API costs and gains; 1 where a bar was missed."""
+    if not (parsed.requests >= 4 and parsed.callers >= 1 and parsed.threads >= 1):
+        raise ValueError("expected 4 or more --requests, 1 or more --callers and --threads")
+    plan = EndpointPlan(
+        model=parsed.model,
+        requests=parsed.requests,
+        callers=parsed.callers,
+        threads=parsed.threads,
+    )
+    found = measure_endpoint(plan, say)
+    bars = endpoint_bars(found)
+    found["bars"] = [bar.to_json() for bar in bars]
+    print(json.dumps(found, indent=2) if parsed.json else endpoint_text(found, bars))
+    return WORTH_A_LOOK if any(bar.verdict == MISSED for bar in bars) else ALL_WELL
 
 
 def keep(found: dict[str, Any], folder: Path) -> Path:

@@ -107,14 +107,19 @@ def serve_api(api: FastAPI, *, host: str | None = None, port: int | None = None)
     Raises:
         UserError: the port is taken.
     """
+    where = (host or HOST, port or 0)
     try:
-        listener = socket.create_server((host or HOST, port or 0))
+        # With its protocol named: only then does asyncio send small answers without a delay.
+        family, kind, protocol, _, address = socket.getaddrinfo(*where, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen()
     except OSError as error:
         message = f"port {port} cannot be used ({error.strerror}); choose another with --port"
         raise UserError(message) from error
     with listener:
-        where = listener.getsockname()
-        print(f"* Running the API on http://{where[0]}:{where[1]}", flush=True)
+        print(f"* Running the API on http://{where[0]}:{listener.getsockname()[1]}", flush=True)
         server = uvicorn.Server(uvicorn.Config(api, log_level="warning"))
         server.run(sockets=[listener])
 
