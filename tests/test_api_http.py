@@ -32,7 +32,15 @@ from app.service.service import TranscriptionService
 from app.service.waiting_line import QueueLimits
 from app_stubs import TRANSCRIPT
 from core.checkpoint.catalog import CATALOG
-from core.transcription.options import Event, Finished, PartialText, PhaseStarted
+from core.transcription.options import (
+    DECODINGS,
+    ENGINES,
+    Event,
+    Finished,
+    PartialText,
+    PhaseStarted,
+    TranscribeOptions,
+)
 from recordings import clip, written
 
 KEY = "sesame"
@@ -52,6 +60,9 @@ class GatedLab:
         self.device, self.dtype, self.has_adapter = "cpu", "torch.float32", True
         self.gate, self.ended = Flag(), 0
         self.broken = ""
+
+    def check(self, **options: Any) -> None:
+        TranscribeOptions(**options)
 
     def stream_batch(
         self, sources: list[Any], *, cancelled: Callable[[], bool], **options: Any
@@ -350,6 +361,7 @@ def test_metrics_are_in_the_format_that_prometheus_reads(server: Server) -> None
 def test_the_document_of_the_api_names_every_field(server: Server) -> None:
     paths = server.http.get("/v1/openapi.json").json()["paths"]
     form = paths[ROUTE]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
-    assert {"file", "model", "response_format", "stream", "engine", "lora", "adapter"} <= set(
-        form["properties"]
-    )
+    fields = form["properties"]
+    assert {"file", "model", "response_format", "stream", "lora", "adapter"} <= set(fields)
+    assert tuple(fields["engine"]["enum"]) == ENGINES
+    assert tuple(fields["decoding"]["anyOf"][0]["enum"]) == DECODINGS

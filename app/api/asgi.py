@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.routing import BaseRoute, Route
 
-from app.api.errors import api_error
+from app.api.errors import ApiError
 from app.api.form import TranscriptionForm, TranslationForm
 from app.api.guard import Guard
 from app.api.metrics import CONTENT_TYPE, Metrics
@@ -47,7 +47,8 @@ def create_api(
     @api.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> JSONResponse:
         """Answer for a path or a method that is none of ours."""
-        return api_error(error).response()
+        message = f"{request.method} {request.url.path}: {error.detail}; see /v1/openapi.json"
+        return ApiError(error.status_code, message, headers=dict(error.headers or {})).response()
 
     @api.post("/v1/audio/transcriptions", openapi_extra=_body(TranscriptionForm))
     async def transcriptions(request: Request) -> Response:

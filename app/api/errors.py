@@ -10,7 +10,6 @@ import logging
 from typing import Any
 
 from fastapi.responses import JSONResponse
-from starlette.exceptions import HTTPException
 
 from app.service.waiting_line import QueueFull
 from app.wording import phrases
@@ -78,8 +77,6 @@ def api_error(error: BaseException) -> ApiError:
             status = 404
         param = "file" if status == 415 else "model" if status == 404 else None
         return ApiError(status, _first_line(error), param=param)
-    if isinstance(error, HTTPException):
-        return ApiError(error.status_code, str(error.detail), headers=dict(error.headers or {}))
     logger.error("a request failed", exc_info=error)
     return ApiError(500, phrases.failure(error))
 

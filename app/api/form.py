@@ -16,8 +16,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from app.api.errors import ApiError
 from app.service.settings import LORA_CHOICES, Settings, split_keywords
 from core.checkpoint.catalog import LANGUAGES, ModelInfo
-from core.text.prompts import build_instruction
-from core.transcription.options import TranscribeOptions
 
 LISTS = ("languages", "keywords", "timestamp_granularities", "include")
 CHUNKING = "chunking_strategy"
@@ -118,12 +116,12 @@ class TranscriptionForm(BaseModel):
             info: what the model can do, where that is known before it is loaded.
             translate: into English instead of writing what is said.
 
-        Raises:
-            ApiError: 400, the model cannot do it; says why.
+        Returns:
+            Settings, not yet checked against the model.
         """
         language = self.language or (self.languages[0] if len(self.languages) == 1 else None)
         biased = split_keywords(self.prompt) if info is not None and info.keywords else ()
-        settings = Settings(
+        return Settings(
             model=model,
             engine=self.engine,
             lora=LORA_CHOICES[self.lora],
@@ -135,12 +133,6 @@ class TranscriptionForm(BaseModel):
             decoding=self.decoding or ("sample" if self.temperature else "greedy"),
             temperature=self.temperature or Settings.temperature,
         )
-        if info is not None:
-            try:  # before the model is loaded and before anybody waits
-                build_instruction(TranscribeOptions(**settings.options()).request(), info)
-            except ValueError as error:
-                raise ApiError(400, str(error)) from error
-        return settings
 
     def unused(self, info: ModelInfo | None) -> list[str]:
         """Return the names of fields that are known but change nothing for this model."""

@@ -13,6 +13,7 @@ from typing import Any
 from app.api.errors import ApiError
 from app.service.model_cache import plain_name
 from app.service.service import TranscriptionService
+from app.service.settings import Settings
 from core.checkpoint.catalog import ModelInfo, lookup
 
 ALIASES = ("whisper-1", "gpt-4o-transcribe", "gpt-4o-mini-transcribe")
@@ -73,12 +74,20 @@ class ModelNames:
         labs = self._service.models.loaded(model)
         return labs[-1].model_info if labs else lookup(model)
 
-    def check_adapter(self, model: str, adapter: str) -> None:
-        """See that a model has an adapter of that name.
+    def check(self, settings: Settings) -> None:
+        """Check a request before anybody waits for it; a model that is loaded says what it can do.
 
         Raises:
-            ApiError: 400, it has none.
+            ApiError: 400, it is not done here.
         """
+        adapter, model = settings.adapter, settings.model
+        try:
+            self._service.limits.check(settings)
+            labs = self._service.models.loaded(model)
+            if labs and not adapter:
+                labs[-1].check(**settings.options())
+        except ValueError as error:
+            raise ApiError(400, str(error)) from error
         here = self._service.card(model).adapters if adapter else ()
         if adapter and adapter not in here:
             raise ApiError(

@@ -94,11 +94,7 @@ class Transcriptions:
             raise ApiError(400, message, param="response_format")
         translate = isinstance(form, TranslationForm)
         settings = form.settings(model, self._models.info(model), translate=translate)
-        try:
-            service.limits.check(settings)
-        except ValueError as error:
-            raise ApiError(400, str(error)) from error
-        self._models.check_adapter(model, settings.adapter)
+        self._models.check(settings)
         loop, events = asyncio.get_running_loop(), asyncio.Queue[Event | Failed]()
 
         def tell(event: Event | Failed) -> None:
