@@ -18,6 +18,7 @@ try:
 except ImportError:
     spaces = None
 
+from app.api.asgi import create_api, routes_into, serve_api
 from app.service.deployment import read_deployment
 from app.service.limits import Limits
 from app.service.service import TranscriptionService
@@ -32,6 +33,7 @@ parser.add_argument("--share", action="store_true", help="open a public tunnel")
 parser.add_argument("--model", help="name, repository id or folder (default: tiny)")
 parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the best there is)")
 parser.add_argument("--mcp", action="store_true", help="offer the API as MCP tools too")
+parser.add_argument("--api-only", action="store_true", help="only /v1/audio/..., no page")
 
 if __name__ == "__main__":
     chosen = parser.parse_args()
@@ -53,8 +55,18 @@ if __name__ == "__main__":
         borrow=spaces.GPU if here.zero_gpu and spaces is not None else None,
     )
     service.warm()
-    app = build_app(service, here)
+    api = create_api(service, here)
     try:
-        serve(app, host=chosen.host, port=chosen.port, share=chosen.share, deployment=here)
+        if chosen.api_only:
+            serve_api(api, host=chosen.host, port=chosen.port)
+        else:
+            serve(
+                build_app(service, here),
+                host=chosen.host,
+                port=chosen.port,
+                share=chosen.share,
+                deployment=here,
+                routes=() if here.zero_gpu else routes_into(api),  # a lent GPU takes no batches
+            )
     except UserError as error:
         parser.error(str(error))

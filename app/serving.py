@@ -7,9 +7,11 @@ analytics, no run history in the visitor's browser, fonts and scripts from Gradi
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from importlib.util import find_spec
 
 import gradio as gr
+from starlette.routing import BaseRoute
 
 from app.service.deployment import Deployment
 from app.service.examples import FOLDER
@@ -36,6 +38,7 @@ def serve(
     share: bool = False,
     block: bool = True,
     deployment: Deployment | None = None,
+    routes: Sequence[BaseRoute] = (),
 ) -> str:
     """Start the server.
 
@@ -46,6 +49,7 @@ def serve(
         share: open a public tunnel through gradio.live.
         block: wait until the server is stopped.
         deployment: limits on uploads, and whether the API is also offered as MCP tools.
+        routes: of another app at the page's address; they come before the page's own.
 
     Returns:
         The server's address.
@@ -77,6 +81,7 @@ def serve(
         ssr_mode=False,
         pwa=False,
         mcp_server=where.mcp,
+        app_kwargs={"routes": list(routes)},
     )
     return local
 

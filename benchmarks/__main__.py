@@ -1,4 +1,4 @@
-"""``python -m benchmarks speed | quality | STUDY``; ``make bench`` runs the first.
+"""``python -m benchmarks speed | quality | endpoint | STUDY``; ``make bench`` runs the first.
 
 In: command-line arguments. Out: the page on stdout, progress on stderr, the whole session as JSON
 in a file. Exit status 0 all well, 1 a bar was missed or a system failed, 2 nothing could be done.
@@ -20,6 +20,7 @@ import torch
 
 from benchmarks.bars import MISSED, judge
 from benchmarks.clips import EXAMPLES
+from benchmarks.endpoint import EndpointPlan, endpoint_bars, endpoint_text, measure_endpoint
 from benchmarks.extras import measure_extras
 from benchmarks.quality import QUICKER, compare_systems, references_of
 from benchmarks.session import SessionPlan, measure
@@ -95,6 +96,14 @@ def build_parser() -> argparse.ArgumentParser:
     add("--engine", choices=ENGINES, default="eager")
     add("--json", action="store_true", help="as JSON")
     quality.set_defaults(run=run_quality)
+    endpoint = commands.add_parser("endpoint", help="the speech API: its cost, and many callers")
+    add = endpoint.add_argument
+    add("--model", default="tiny", help="catalog name, Hub repository id, or folder")
+    add("--requests", type=int, default=200, help="of each crowd")
+    add("--callers", type=int, default=20, help="at once")
+    add("--threads", type=int, default=torch.get_num_threads(), help="of torch")
+    add("--json", action="store_true", help="as JSON")
+    endpoint.set_defaults(run=run_endpoint)
     return parser
 
 
@@ -176,6 +185,23 @@ def run_quality(parsed: argparse.Namespace) -> int:
     rows: dict[str, Any] = {name: one.to_json() for name, one in found.items()}
     print(json.dumps(rows, indent=2) if parsed.json else quality_text(rows))
     return ALL_WELL
+
+
+def run_endpoint(parsed: argparse.Namespace) -> int:
+    """Measure what a server of the speech API costs and gains; 1 where a bar was missed."""
+    if not (parsed.requests >= 4 and parsed.callers >= 1 and parsed.threads >= 1):
+        raise UserError("expected 4 or more --requests, 1 or more --callers and --threads")
+    plan = EndpointPlan(
+        model=parsed.model,
+        requests=parsed.requests,
+        callers=parsed.callers,
+        threads=parsed.threads,
+    )
+    found = measure_endpoint(plan, say)
+    bars = endpoint_bars(found)
+    found["bars"] = [bar.to_json() for bar in bars]
+    print(json.dumps(found, indent=2) if parsed.json else endpoint_text(found, bars))
+    return WORTH_A_LOOK if any(bar.verdict == MISSED for bar in bars) else ALL_WELL
 
 
 def keep(found: dict[str, Any], folder: Path) -> Path:

@@ -28,12 +28,27 @@ def running_app(model: str) -> Iterator[str]:
     Raises:
         RuntimeError: it ended, or did not answer in time; with what it wrote.
     """
+    with _running(["app.py"], model, {}) as address:
+        yield address
+
+
+@contextmanager
+def running_api(model: str, **environment: str) -> Iterator[str]:
+    """As :func:`running_app`, of the API without the page."""
+    with _running(["-m", "app.api"], model, environment, "/healthz") as address:
+        yield address
+
+
+@contextmanager
+def _running(
+    program: list[str], model: str, environment: dict[str, str], path: str = ""
+) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "app.py", "--model", model, "--port", str(port), "--device", "cpu"]
+    command = [sys.executable, *program, "--model", model, "--port", str(port), "--device", "cpu"]
     # One thread, as in conftest.py: the other core is Chromium's.
-    one_thread = {"OMP_NUM_THREADS": "1", **os.environ}
+    one_thread = {"OMP_NUM_THREADS": "1", **os.environ, **environment}
     process = subprocess.Popen(
         command,
         cwd=ROOT,
@@ -44,7 +59,7 @@ def running_app(model: str) -> Iterator[str]:
     )
     address = f"http://127.0.0.1:{port}"
     try:
-        _wait(process, address)
+        _wait(process, address + path)
         yield address
     finally:
         process.terminate()

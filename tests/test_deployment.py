@@ -49,6 +49,7 @@ class TestEnvironment:
                 "GSL_RUNS": "kept",
                 "GSL_MAX_AUDIO_S": "90",
                 "GSL_MAX_UPLOAD_MB": "10",
+                "GSL_API_KEY": " sesame ",
                 "GSL_MCP": "1",
             }
         )
@@ -61,7 +62,9 @@ class TestEnvironment:
             max_audio_s=90.0,
             max_upload_mb=10,
             mcp=True,
+            api_key="sesame",
         )
+        assert "sesame" not in repr(found)
 
     @pytest.mark.parametrize(
         ("name", "value"),

@@ -9,7 +9,7 @@ variables.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from core.errors import UserError
@@ -38,7 +38,8 @@ class Deployment:
     """Settings of the app.
 
     public: the page is open to anyone. runs: folder of recorded runs, None where each visitor has
-    only their own. max_audio_s: the longest recording that is taken, None for any length.
+    only their own. max_audio_s: the longest recording that is taken, None for any length. api_key:
+    the bearer token that the speech API asks for, None for none.
     """
 
     model: str = "tiny"
@@ -50,6 +51,7 @@ class Deployment:
     runs: Path | None = Path("runs")
     max_audio_s: float | None = None
     max_upload_mb: int = 200
+    api_key: str | None = field(default=None, repr=False)
 
     @property
     def no_live(self) -> str | None:
@@ -98,6 +100,7 @@ def read_deployment(environment: Mapping[str, str]) -> Deployment:
         runs=Path(runs) if runs else None,
         max_audio_s=longest or None,
         max_upload_mb=int(upload or 200),
+        api_key=environment.get("GSL_API_KEY", "").strip() or None,
     )
 
 
