@@ -11,8 +11,8 @@ from app.components.events import session_of
 from app.components.kept_settings import keep_settings
 from app.service.deployment import Deployment
 from app.service.measurement import MeasurementService
-from app.service.profile_library import ProfileLibrary
-from app.service.profile_reader import ProfileReader
+from app.service.profiles.library import ProfileLibrary
+from app.service.profiles.reader import ProfileReader
 from app.service.service import TranscriptionService
 from app.tabs.compare_tab import build_compare_tab
 from app.tabs.live_tab import TranscribeOutputs, build_live_tab

@@ -24,7 +24,7 @@ from app.service import measurement_job
 from app.service.measurement import MeasurementService
 from app.service.measurement_job import MeasurementOptions, MeasurementResult
 from app.service.model_actions import remove_adapter, unload_model
-from app.service.profile_library import ProfileLibrary
+from app.service.profiles.library import ProfileLibrary
 from app.service.service import TranscriptionService
 from app.service.settings import Settings
 from app.serving import serve

@@ -20,7 +20,7 @@ from app.service.measurement_job import (
     MeasurementProgress,
     MeasurementResult,
 )
-from app.service.profile_library import ProfileLibrary
+from app.service.profiles.library import ProfileLibrary
 from app.service.service import TranscriptionService
 from app.service.settings import Settings
 from app.service.updates import CancelledBeforeStart

@@ -17,9 +17,9 @@ import plotly.graph_objects as go
 import pytest
 
 from app.components.profile_sections import FIGURES, build_sections
-from app.service.profile_library import SHIPPED, ProfileLibrary, SelectedProfile
-from app.service.profile_reader import FILES, ProfileReader
-from app.service.profile_view import NO_TRACE, NOT_IN_TRACE, SECTIONS, ProfileView, view_of
+from app.service.profiles.library import SHIPPED, ProfileLibrary, SelectedProfile
+from app.service.profiles.reader import FILES, ProfileReader
+from app.service.profiles.view import NO_TRACE, NOT_IN_TRACE, SECTIONS, ProfileView, view_of
 from profiling.runs.store import RunStore
 from profiling.trace.trace_file import TraceError
 from recorded import RUN, TRACE, dropped, store_with

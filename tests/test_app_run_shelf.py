@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from app.service.profile_library import MOST_OWN, ProfileLibrary
+from app.service.profiles.library import MOST_OWN, ProfileLibrary
 from profiling.runs.archive import ArchiveError
 from profiling.runs.run_file import RunError
 from profiling.runs.store import RunStore

@@ -1,6 +1,6 @@
 """The open run on the Profile tab: its head, and a tab for each section.
 
-In: a :class:`app.service.profile_view.ProfileView`. Out: what each component shows, as Gradio
+In: a :class:`app.service.profiles.view.ProfileView`. Out: what each component shows, as Gradio
 updates. A section has slots for HTML and figures in turn; empty slots are hidden.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 import gradio as gr
 
 from app.components.failures import Updates
-from app.service.profile_view import SECTIONS, ProfileView
+from app.service.profiles.view import SECTIONS, ProfileView
 
 FIGURES = {"Phases": 3, "Timeline": 1, "Operators": 2, "Memory": 2, "Roofline": 1, "Compiling": 1}
 

@@ -16,7 +16,7 @@ from app.service.measurement_job import (
     MeasurementResult,
     MeasurementUpdate,
 )
-from app.service.profile_library import ProfileLibrary
+from app.service.profiles.library import ProfileLibrary
 from app.service.service import TranscriptionService
 from app.service.settings import Settings
 from app.service.updates import CancelledBeforeStart

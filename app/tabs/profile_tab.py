@@ -20,7 +20,7 @@ from app.components.profile_sections import Sections, build_sections
 from app.components.record_panel import RecordPanel, build_record
 from app.service.deployment import Deployment
 from app.service.measurement import MeasurementService
-from app.service.profile_reader import ProfileReader
+from app.service.profiles.reader import ProfileReader
 from app.service.user_errors import user_message
 from app.wording import phrases
 from core.errors import UserError

@@ -1,6 +1,6 @@
 """Views of runs for many visitors: read when nothing is being timed, the common ones kept.
 
-In: a session's name and a key of :class:`app.service.profile_library.ProfileLibrary`. Out: a run
+In: a session's name and a key of :class:`app.service.profiles.library.ProfileLibrary`. Out: a run
 laid open, and files to save. No Gradio.
 """
 
@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
 
-from app.service.profile_library import ProfileLibrary, SelectedProfile
-from app.service.profile_view import ProfileView, report_file, tables_file, trace_file, view_of
+from app.service.profiles.library import ProfileLibrary, SelectedProfile
+from app.service.profiles.view import ProfileView, report_file, tables_file, trace_file, view_of
 from profiling.trace.events import MAX_JSON_BYTES
 from profiling.trace.trace_file import TraceError
 

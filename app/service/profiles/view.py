@@ -16,7 +16,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from app.service.profile_library import SelectedProfile
+from app.service.profiles.library import SelectedProfile
 from core.errors import UserError
 from profiling.report import sections
 from profiling.report.page import Page
