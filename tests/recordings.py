@@ -5,7 +5,8 @@ In: samples. Out: the bytes of a file. Nothing here needs the network or an ffmp
 
 import io
 import wave
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from fractions import Fraction
 
 import av
 import numpy as np
@@ -47,6 +48,60 @@ def encode(
         fit = av.AudioResampler(stream.format, layout, rate, frame_size=frame_size)
         for part in [*fit.resample(frame), *fit.resample(None), None]:
             out.mux(stream.encode(part))
+    return file.getvalue()
+
+
+def timed_packets(
+    out: av.container.OutputContainer, codec: str, rate: int, pieces: Sequence[tuple[float, Floats]]
+) -> list[av.Packet]:
+    """Add a mono track to ``out`` and encode ``pieces``, each from its second on."""
+    stream = out.add_stream(codec, rate=rate)
+    stream.layout = "mono"
+    frame_size = stream.codec_context.frame_size or 1024
+    packets: list[av.Packet] = []
+    for start_s, samples in pieces:
+        fit = av.AudioResampler(stream.format, "mono", rate, frame_size=frame_size)
+        frame = av.AudioFrame.from_ndarray(samples[None], format="flt", layout="mono")
+        frame.sample_rate = rate
+        stamp = round(start_s * rate)
+        for part in fit.resample(frame):
+            if part.samples == frame_size:  # a shorter one may only come at the very end
+                part.pts, part.time_base = stamp, Fraction(1, rate)
+                stamp += part.samples
+                packets += stream.encode(part)
+    return packets + stream.encode(None)
+
+
+def picture_packets(out: av.container.OutputContainer, seconds: float) -> list[av.Packet]:
+    """Add a black picture of ``seconds`` to ``out``."""
+    stream = out.add_stream("mpeg4", rate=10)
+    stream.width = stream.height = 64
+    packets: list[av.Packet] = []
+    for number in range(round(10 * seconds)):
+        frame = av.VideoFrame(64, 64, "yuv420p")
+        frame.pts, frame.time_base = number, Fraction(1, 10)
+        packets += stream.encode(frame)
+    return packets + stream.encode(None)
+
+
+def muxed(out: av.container.OutputContainer, packets: list[av.Packet]) -> None:
+    for packet in sorted(packets, key=lambda packet: float((packet.dts or 0) * packet.time_base)):
+        out.mux(packet)
+
+
+def timed(
+    container: str,
+    codec: str,
+    pieces: Sequence[tuple[float, Floats]],
+    *,
+    rate: int = 48_000,
+    picture_s: float = 0.0,
+) -> bytes:
+    """Write pieces of sound, each from its second on, beside a picture if ``picture_s``."""
+    file = io.BytesIO()
+    with av.open(file, "w", format=container) as out:
+        packets = picture_packets(out, picture_s) if picture_s else []
+        muxed(out, packets + timed_packets(out, codec, rate, pieces))
     return file.getvalue()
 
 

@@ -115,10 +115,16 @@ def test_only_a_span_and_a_chunk_are_held() -> None:
     assert alive == 200
 
 
-def test_the_last_frame_is_filled_up() -> None:
+def test_the_last_frame_is_what_is_left() -> None:
     frames = list(whole_frames(iter([torch.ones(600)])))
-    assert [frame.shape[0] for frame in frames] == [FRAME, FRAME]
-    assert frames[1].sum() == 600 - FRAME
+    assert [frame.shape[0] for frame in frames] == [FRAME, 600 - FRAME]
+
+
+def test_no_span_ends_after_its_recording() -> None:
+    samples = torch.ones(20 * FRAME + 17)
+    (span,) = speech_spans(iter([samples]), lambda frame: 0.9, longest_s=30.0)
+    assert span.end_s == len(samples) / 16_000
+    assert torch.equal(span.waveform, samples)
 
 
 @pytest.mark.parametrize("chunk", [700, 16_000, 10**9])

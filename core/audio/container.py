@@ -1,32 +1,38 @@
 """A path, bytes or an open file -> an FFmpeg container that is safe to decode.
 
-In: what a caller names. Out: a :class:`AudioContainer`: the open container and what its header
-says. FFmpeg never sees a name or an address, only bytes, and may use only the formats listed here:
-play lists and scripts (m3u8, sdp, concat), which can open other files or hosts, are refused unread.
-Everything that goes wrong while a recording is open is told as one :class:`AudioError`.
+In: what a caller names. Out: an :class:`AudioContainer`: the open container, the sound track that
+is read, and what its header says. FFmpeg never sees a name or an address, only bytes, and may use
+only the formats listed here: play lists and scripts (m3u8, sdp, concat), which can open other files
+or hosts, are refused unread. Everything that goes wrong while a recording is open becomes one
+:class:`AudioError`.
 """
+
+from __future__ import annotations
 
 import io
 import logging
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import av
+from av.audio.stream import AudioStream
 from av.container import InputContainer
 
+from core.audio.joined import FilePart, JoinedFile, find_parts
+from core.audio.report import DecodeReport
+from core.audio.track import FORMATS, choose_track, stated_length
 from core.audio.waveform import AudioError, check_rate, refusal
 
 logger = logging.getLogger(__name__)
 
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 
-FORMATS = "wav, flac, mp3, ogg, opus, m4a, aac, webm or mp4"
 # FFmpeg's names for what may be opened. "mov" is also m4a and mp4, "matroska" also webm.
 DEMUXERS = "wav,w64,flac,mp3,ogg,mov,matroska,aac,aiff,au,caf,amr,g722"
 # These state no length; FFmpeg guesses one from the first frames, which can be far off.
@@ -49,23 +55,58 @@ class AudioInfo:
 
 @dataclass(frozen=True)
 class AudioContainer:
-    """An open container with its header's contents."""
+    """An open container, its track that is read, and what its header says.
+
+    claim_s: when the track ends on the file's clock, if it says so itself. later: recordings that
+    were joined to this one. continues: it is one of those.
+    """
 
     info: AudioInfo
     container: InputContainer
+    stream: AudioStream
+    claim_s: float | None
+    report: DecodeReport
+    later: tuple[BinaryIO, ...] = ()
+    continues: bool = False
+
+    def parts(self) -> Iterator[AudioContainer]:
+        """Yield this recording and then, opened one after another, those joined to it."""
+        yield self
+        for number, file in enumerate(self.later):
+            try:
+                container = _container(file, "")
+            except (av.error.FFmpegError, ValueError):
+                num_left = len(self.later) - number
+                self.report.warn(f"{num_left} joined recordings cannot be read: left out")
+                return
+            with closing(container):
+                part = _describe(self.info.name, container, self.report)
+                yield replace(part, continues=True)
 
 
 @contextmanager
-def opened(source: Source) -> Iterator[AudioContainer]:
+def opened(source: Source, report: DecodeReport | None = None) -> Iterator[AudioContainer]:
     """Open for decoding while the block runs.
+
+    Args:
+        source: path, bytes, or binary file object.
+        report: takes the warnings; they are logged where there is none.
+
+    Yields:
+        The open recording.
 
     Raises:
         AudioError: for whatever goes wrong, in opening as in decoding inside the block.
     """
     name, file, suffix = _binary_file(source)
+    kept = report or DecodeReport()
     try:
-        with _container(name, file, suffix) as container:
-            yield AudioContainer(_info(name, container), container)
+        joined = _look_into(name, file, kept)
+        first, *later = [file]
+        if len(joined.parts) > 1:
+            first, *later = [cast(BinaryIO, FilePart(file, part)) for part in joined.parts]
+        with closing(_container(first, suffix)) as container:
+            yield _describe(name, container, kept, tuple(later))
     except AudioError:
         raise
     except av.error.FFmpegError as error:
@@ -77,22 +118,44 @@ def opened(source: Source) -> Iterator[AudioContainer]:
     finally:
         if not hasattr(source, "read"):
             file.close()
+        if report is None:
+            for text in kept.warnings:
+                logger.warning("%s: %s", name, text)
 
 
-def _container(name: str, file: BinaryIO, suffix: str) -> InputContainer:
+def _look_into(name: str, file: BinaryIO, report: DecodeReport) -> JoinedFile:
+    """Refuse what is empty or text, note what is missing or left over, and find joined parts."""
+    if not (hasattr(file, "seekable") and file.seekable()):
+        return JoinedFile((), 0)
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    head = file.read(8)
+    if not head:
+        raise refusal(name, "empty (0 bytes)", FORMATS, "record or copy it again")
+    if isinstance(head, str):
+        raise refusal(name, "opened as text", "bytes", "open it with mode 'rb'")
+    # FFmpeg takes the end of a wav file for the end of its sound. Programs that write to a pipe
+    # put a placeholder of about 2 or 4 GB where the length belongs.
+    claim = int.from_bytes(head[4:8], "little") + 8
+    if head.startswith(b"RIFF") and size + 1024 < claim < 0x7FFF_0000:
+        report.warn(f"cut off? {size} bytes of the {claim} its header claims")
+    joined = find_parts(file, size)
+    if joined.unread_bytes:
+        report.warn(
+            f"{joined.unread_bytes} bytes after the recording's end, as its header states it, "
+            "were not read"
+        )
+    file.seek(0)
+    return joined
+
+
+def _container(file: BinaryIO, suffix: str) -> InputContainer:
     # Without a name FFmpeg judges by content alone, and a wrong extension does no harm.
     nameless, head = SimpleNamespace(read=file.read), b""
-    if hasattr(file, "seekable") and file.seekable():
+    if hasattr(file, "seekable") and (isinstance(file, FilePart) or file.seekable()):
         nameless = SimpleNamespace(read=file.read, seek=file.seek, tell=file.tell)
-        size = file.seek(0, os.SEEK_END)
-        file.seek(0)
         head = file.read(8)
         file.seek(0)
-        if not head:
-            raise refusal(name, "empty (0 bytes)", FORMATS, "record or copy it again")
-        if isinstance(head, str):
-            raise refusal(name, "opened as text", "bytes", "open it with mode 'rb'")
-        _warn_of_missing_end(name, head, size)
     headed = head.startswith((b"RIFF", b"fLaC", b"OggS", b"ID3", b"\x1aE\xdf\xa3"))
     container = av.open(
         nameless,
@@ -102,16 +165,6 @@ def _container(name: str, file: BinaryIO, suffix: str) -> InputContainer:
     )
     assert isinstance(container, InputContainer)  # what mode "r" gives
     return container
-
-
-def _warn_of_missing_end(name: str, head: bytes, size: int) -> None:
-    """Notice a wav file shorter than its header says; FFmpeg takes the end of the file for its end.
-
-    Programs that write to a pipe put a placeholder of about 2 or 4 GB where the length belongs.
-    """
-    claim = int.from_bytes(head[4:8], "little") + 8
-    if head.startswith(b"RIFF") and size + 1024 < claim < 0x7FFF_0000:
-        logger.warning("%s: cut off? %d bytes of the %d its header claims", name, size, claim)
 
 
 def _binary_file(source: Source) -> tuple[str, BinaryIO, str]:
@@ -146,22 +199,31 @@ def _binary_file(source: Source) -> tuple[str, BinaryIO, str]:
         raise refusal(name, f"cannot be opened ({error})", "a file", "check the path") from error
 
 
-def _info(name: str, container: InputContainer) -> AudioInfo:
-    if not container.streams.audio:
-        raise refusal(
-            name, f"{container.format.name} without sound", FORMATS, "choose a file with sound"
-        )
-    stream = container.streams.audio[0]
-    codec = stream.codec_context
+def _describe(
+    name: str,
+    container: InputContainer,
+    report: DecodeReport,
+    later: tuple[BinaryIO, ...] = (),
+) -> AudioContainer:
+    """Choose the track and read the header."""
+    stream = choose_track(name, container)
+    tracks, codec = list(container.streams.audio), stream.codec_context
     check_rate(name, codec.sample_rate)
-    duration_s: float | None = None
-    if stream.duration is not None and stream.time_base is not None:
-        duration_s = float(stream.duration * stream.time_base)
-    elif container.duration is not None:
-        duration_s = container.duration / av.time_base
+    if len(tracks) > 1:
+        number = tracks.index(stream) + 1
+        report.warn(f"of {len(tracks)} sound tracks number {number} was read")
+    duration_s = claim_s = stated_length(container, stream)
     size = container.size
+    if duration_s is None and container.duration is not None:
+        duration_s = container.duration / av.time_base
+        if len(container.streams) == 1:
+            claim_s = duration_s
     if duration_s is not None and 0 < size < duration_s * MIN_BYTES_PER_SECOND:
-        logger.warning("%s: header claims %.3g s in %d bytes: ignored", name, duration_s, size)
-        duration_s = None
+        report.warn(f"header claims {duration_s:.3g} s in {size} bytes: ignored")
+        duration_s = claim_s = None
+    if container.format.name in GUESSED_LENGTH:
+        claim_s = None
     shape = (codec.sample_rate, codec.channels)
-    return AudioInfo(name, duration_s, *shape, codec.name, container.format.name)
+    stated_s = None if later else duration_s  # the header speaks of the first recording only
+    info = AudioInfo(name, stated_s, *shape, codec.name, container.format.name)
+    return AudioContainer(info, container, stream, claim_s, report, later)

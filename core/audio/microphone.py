@@ -16,17 +16,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from core.audio.downmix import mean_of_channels
 from core.audio.segmentation import SpanCutter, SpeechSegment
 from core.audio.vad import FRAME, SpeechDetector
-from core.audio.waveform import RESAMPLER_OPTIONS, SAMPLE_RATE, check_rate, mean_of_channels
+from core.audio.waveform import RESAMPLER_OPTIONS, SAMPLE_RATE, check_rate, to_full_scale
 
 
 class Microphone:
-    """One recording while it is made. longest_s bounds its spans."""
+    """One recording while it is made."""
 
     def __init__(
         self, *, longest_s: float, probability: Callable[[Tensor], float] | None = None
     ) -> None:
+        """Begin a recording whose spans are at most ``longest_s`` seconds long."""
         self._probability = probability or SpeechDetector().probability
         self._cutter = SpanCutter(longest_s)
         self._resampler: av.AudioResampler | None = None
@@ -37,39 +39,44 @@ class Microphone:
 
     @property
     def heard_s(self) -> float:
-        """Seconds taken in so far."""
+        """Return the seconds taken in so far."""
         return self.num_samples / SAMPLE_RATE
 
     @property
     def open_span(self) -> SpeechSegment | None:
-        """The speech that goes on at the moment."""
+        """Return the speech that goes on at the moment."""
         return self._cutter.so_far()
 
     def push(self, samples: NDArray[Any], rate: int) -> list[SpeechSegment]:
-        """Take the next block, [n] or [n, channels]; returns the spans that ended in it.
+        """Take the next block, [n] or [n, channels].
+
+        Returns:
+            The spans that ended in it.
 
         Raises:
             AudioError: a rate or a type of samples that is no sound.
         """
         check_rate("microphone", rate)
         channels = samples[None] if samples.ndim == 1 else samples.T
-        mono = mean_of_channels("microphone", channels)
+        mono = mean_of_channels(to_full_scale("microphone", channels))
         return self._cut(self._resampled(np.ascontiguousarray(mono), rate))
 
     def finish(self) -> list[SpeechSegment]:
-        """The end of the recording; returns the spans it ended."""
+        """End the recording; returns the spans that ended with it."""
         spans = self._cut(self._resampled(np.zeros(0, np.float32), SAMPLE_RATE))
         if self._rest.size:
-            spans += self._cut(np.zeros(FRAME - self._rest.size, np.float32), real=False)
+            last_frame = torch.from_numpy(self._rest)
+            ended = self._cutter.push(last_frame, self._probability(last_frame))
+            spans += [] if ended is None else [ended]
         last = self._cutter.finish()
         return spans if last is None else [*spans, last]
 
     def recording(self) -> NDArray[np.int16]:
-        """Everything heard, [N] at 16 kHz."""
+        """Return everything heard, [N] at 16 kHz."""
         return np.concatenate(self._kept) if self._kept else np.zeros(0, np.int16)
 
-    def _cut(self, samples: NDArray[np.float32], *, real: bool = True) -> list[SpeechSegment]:
-        if real and samples.size:
+    def _cut(self, samples: NDArray[np.float32]) -> list[SpeechSegment]:
+        if samples.size:
             self.num_samples += samples.size
             self._kept.append((samples.clip(-1, 1) * 32767).astype(np.int16))
         waiting = np.concatenate((self._rest, samples))
@@ -80,7 +87,7 @@ class Microphone:
         return [span for span in ended if span is not None]
 
     def _resampled(self, mono: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
-        """The block at 16 kHz; a new rate first empties the old rate's filter."""
+        """Bring a block to 16 kHz; a new rate first empties the old rate's filter."""
         out: list[NDArray[np.float32]] = []
         if rate != self._rate:
             if self._resampler is not None:

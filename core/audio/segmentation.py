@@ -15,10 +15,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from core.audio.vad import FRAME, SAMPLE_RATE
+from core.audio.vad import FRAME, FRAME_S, SPEECH
+from core.audio.waveform import SAMPLE_RATE
 
-FRAME_S = FRAME / SAMPLE_RATE
-SPEECH = 0.5  # a frame at least this likely is speech
 MARGIN_S = 0.2  # kept before and after speech: quiet consonants, room
 PAUSE_S = 0.8  # a pause that always ends a span
 SHORT_PAUSE_S = 0.25  # one that ends a span already longer than half of what it may be
@@ -47,7 +46,7 @@ class SpanCutter:
     _seen: int = 0
 
     def push(self, frame: Tensor, probability: float) -> SpeechSegment | None:
-        """Take the next frame [512]; returns a span when one has ended."""
+        """Take the next frame [512], the last may be shorter; returns a span when one has ended."""
         number, self._seen = self._seen, self._seen + 1
         speech = probability >= SPEECH
         if not self._frames:
@@ -67,11 +66,11 @@ class SpanCutter:
         return None
 
     def so_far(self) -> SpeechSegment | None:
-        """The span that is still open, as far as it was heard; None between spans."""
+        """Return the span that is still open, as far as it was heard; None between spans."""
         return self._span(self._frames) if self._frames else None
 
     def finish(self) -> SpeechSegment | None:
-        """The span that the recording's end cut short, if there is one."""
+        """Return the span that the recording's end cut short, if there is one."""
         if not self._frames:
             return None
         return self._close(self._last_speech + 1 + _frames_of(MARGIN_S))
@@ -94,7 +93,7 @@ class SpanCutter:
         return pause >= PAUSE_S or (long_enough and pause >= SHORT_PAUSE_S)
 
     def _quietest(self) -> int:
-        """Where in the span's second half there is least speech: the place of a forced cut."""
+        """Find where in the span's second half there is least speech, to cut it there."""
         values = torch.tensor(self._probabilities)
         smooth = values.unfold(0, SMOOTH, 1).mean(dim=1)
         half = len(smooth) // 2
@@ -130,6 +129,9 @@ def speech_spans(
         chunks: [n] float32 at 16 kHz, in order, any sizes.
         probability: of speech in one frame [512] (``SpeechDetector.probability``).
         longest_s: no span is longer.
+
+    Yields:
+        Spans in order; the last ends where the recording does, or before.
     """
     cutter = SpanCutter(longest_s)
     for frame in whole_frames(chunks):
@@ -147,6 +149,9 @@ def whole_spans(chunks: Iterable[Tensor], *, longest_s: float) -> Iterator[Speec
     Args:
         chunks: [n] float32 at 16 kHz, in order, any sizes.
         longest_s: no span is longer.
+
+    Yields:
+        Spans that follow each other without a gap.
     """
     longest = max(2 * SMOOTH * FRAME, int(longest_s * SAMPLE_RATE))
     held, start = torch.zeros(0), 0
@@ -161,7 +166,7 @@ def whole_spans(chunks: Iterable[Tensor], *, longest_s: float) -> Iterator[Speec
 
 
 def _quietest_sample(waveform: Tensor) -> int:
-    """The middle of the quietest 160 ms of the second half of [N]."""
+    """Find the middle of the quietest 160 ms of the second half of [N]."""
     whole = waveform[: waveform.shape[0] // FRAME * FRAME].view(-1, FRAME)
     energy = whole.square().sum(dim=1).unfold(0, SMOOTH, 1).sum(dim=1)
     half = energy.shape[0] // 2
@@ -169,7 +174,7 @@ def _quietest_sample(waveform: Tensor) -> int:
 
 
 def whole_frames(chunks: Iterable[Tensor]) -> Iterator[Tensor]:
-    """Chunks of any size -> frames [512]; the last is filled with zeros."""
+    """Yield frames [512] from chunks of any size; the last frame is what is left, [1..512]."""
     rest = torch.zeros(0)
     for chunk in chunks:
         samples = torch.cat((rest, chunk))
@@ -178,7 +183,7 @@ def whole_frames(chunks: Iterable[Tensor]) -> Iterator[Tensor]:
             yield samples[start : start + FRAME]
         rest = samples[whole:]
     if rest.shape[0]:
-        yield torch.nn.functional.pad(rest, (0, FRAME - rest.shape[0]))
+        yield rest
 
 
 def _frames_of(seconds: float) -> int:

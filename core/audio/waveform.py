@@ -16,6 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from core.audio.downmix import Block, Samples, downmixed
+from core.audio.report import DecodeReport
 from core.errors import UserError
 
 SAMPLE_RATE = 16_000
@@ -30,8 +32,6 @@ SILENCE_DBFS = -60.0
 # 68 dB down, where the default already loses 3 % at 7 kHz.
 RESAMPLER_OPTIONS = {"filter_size": "64"}
 BLOCK = 65_536  # samples given to the resampler at once
-
-Samples = NDArray[np.float32]
 
 
 class AudioError(UserError):
@@ -76,13 +76,14 @@ def from_samples(samples: Tensor | NDArray[Any], sample_rate: int) -> Tensor:
     if channels.shape[0] > MAX_CHANNELS:
         came = f"an array of shape {list(samples.shape)}"
         raise refusal(name, came, f"at most {MAX_CHANNELS} channels", "give a waveform [N]")
-    mono = mean_of_channels(name, channels)
-    check_finite(name, count_not_finite(mono))
-    blocks = ((mono[i : i + BLOCK], sample_rate) for i in range(0, mono.size, BLOCK))
+    scaled = to_full_scale(name, channels)
+    check_finite(name, count_not_finite(scaled))
+    num_samples = scaled.shape[1]
+    blocks = ((scaled[:, i : i + BLOCK], sample_rate) for i in range(0, num_samples, BLOCK))
     # A copy even where nothing changed: the caller's array stays the caller's.
-    parts = [block.copy() for block in resampled(blocks)]
+    parts = [block.copy() for block in resampled(downmixed(blocks, DecodeReport()))]
     if not parts:
-        came = f"{mono.size} samples at {sample_rate} Hz"
+        came = f"{num_samples} samples at {sample_rate} Hz"
         raise refusal(name, came, "at least 5 ms", "record for longer")
     return torch.from_numpy(np.concatenate(parts))
 
@@ -134,23 +135,24 @@ def count_not_finite(samples: Samples) -> int:
     return samples.size - int(np.isfinite(samples).sum())
 
 
-def mean_of_channels(name: str, channels: NDArray[Any]) -> Samples:
-    """Scale [C, N] samples of any supported type to +-1.0 and average the channels: [N] float32."""
-    # NaN and infinity are counted by the caller, in words; numpy need not warn about them too.
-    with np.errstate(invalid="ignore", over="ignore"):
-        if channels.dtype == np.uint8:
-            scaled = (channels.astype(np.float32) - 128) / 128
-        elif channels.dtype in (np.int16, np.int32):
-            scaled = channels.astype(np.float32) / 2 ** (8 * channels.dtype.itemsize - 1)
-        elif channels.dtype.kind == "f":
-            scaled = channels.astype(np.float32, copy=False)
-        else:
-            expected = "int16, int32, uint8 or floating point"
-            raise refusal(name, f"{channels.dtype} samples", expected, "convert them")
-        return scaled[0] if len(scaled) == 1 else scaled.mean(axis=0, dtype=np.float32)
+def to_full_scale(name: str, channels: NDArray[Any]) -> Samples:
+    """Bring samples [C, N] of any supported type to float32 at full scale +-1.0.
+
+    Raises:
+        AudioError: a type that is no sound.
+    """
+    if channels.dtype == np.uint8:
+        return (channels.astype(np.float32) - np.float32(128)) / np.float32(128)
+    if channels.dtype in (np.int16, np.int32):
+        scale = 2 ** (8 * channels.dtype.itemsize - 1)
+        return channels.astype(np.float32) / np.float32(scale)
+    if channels.dtype.kind == "f":
+        return channels.astype(np.float32, copy=False)
+    expected = "int16, int32, uint8 or floating point"
+    raise refusal(name, f"{channels.dtype} samples", expected, "convert them")
 
 
-def resampled(blocks: Iterable[tuple[Samples, int]]) -> Iterator[Samples]:
+def resampled(blocks: Iterable[Block]) -> Iterator[Samples]:
     """Bring consecutive mono blocks to 16 kHz, as if they were one.
 
     Args:
