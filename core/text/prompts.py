@@ -18,6 +18,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from core.checkpoint.catalog import LANGUAGES, ModelInfo
 from core.checkpoint.hub import CheckpointFiles
+from core.errors import UserError
 from core.text.tokenizer import Tokenizer, read_special_names
 
 AUDIO = "<|audio|>"
@@ -80,24 +81,24 @@ def build_instruction(request: Request, model: ModelInfo) -> str:
     """The text that follows the audio.
 
     Raises:
-        ValueError: the model has no such task, language or option; says what it has.
+        UserError: the model has no such task, language or option; says what it has.
     """
     if request.task not in model.tasks:
-        raise ValueError(
+        raise UserError(
             f"{model.title} has no task {request.task!r}; it has {', '.join(model.tasks)}"
         )
     if request.task == "instruct":
         if not (request.instruction or "").strip():
-            raise ValueError("task 'instruct' came without an instruction; say what to do")
+            raise UserError("task 'instruct' came without an instruction; say what to do")
         return str(request.instruction).strip()
     if request.instruction:
-        raise ValueError(
+        raise UserError(
             f"an instruction came with task {request.task!r}; expected task 'instruct' with it"
         )
     _check_language(request.language, model.languages, model.title, "transcribes")
     if request.task == "translate":
         if request.target_language is None:
-            raise ValueError(
+            raise UserError(
                 f"task 'translate' needs a target language; {model.title} has "
                 f"{', '.join(model.target_languages)}"
             )
@@ -105,9 +106,9 @@ def build_instruction(request: Request, model: ModelInfo) -> str:
             request.target_language, model.target_languages, model.title, "translates into"
         )
     elif request.target_language is not None:
-        raise ValueError("a target language came with task 'transcribe'; expected task 'translate'")
+        raise UserError("a target language came with task 'transcribe'; expected task 'translate'")
     if request.keywords and not model.keywords:
-        raise ValueError(f"{model.title} takes no keywords; 4.0 and 4.1 models do")
+        raise UserError(f"{model.title} takes no keywords; 4.0 and 4.1 models do")
     return _fill(request, INSTRUCTIONS[model.family])
 
 
@@ -126,7 +127,7 @@ def _fill(request: Request, table: Mapping[str, str]) -> str:
 
 def _check_language(code: str | None, known: Sequence[str], title: str, verb: str) -> None:
     if code is not None and code not in known:
-        raise ValueError(f"{title} {verb} {', '.join(known) or 'no language'}; got {code!r}")
+        raise UserError(f"{title} {verb} {', '.join(known) or 'no language'}; got {code!r}")
 
 
 class PromptBuilder:
@@ -147,7 +148,7 @@ class PromptBuilder:
         try:
             self._template = environment.from_string(source)
         except TemplateError as error:
-            raise ValueError(f"{files.source}: the chat template is broken ({error})") from error
+            raise UserError(f"{files.source}: the chat template is broken ({error})") from error
 
     def speech(self, request: Request, num_audio_tokens: int) -> list[int]:
         """Prompt ids for a clip that makes ``num_audio_tokens`` audio embeddings."""
@@ -159,7 +160,7 @@ class PromptBuilder:
             messages.insert(0, {"role": "system", "content": system})
         ids = self._tokenizer.encode(self.render(messages))
         if ids.count(self._audio_token_id) != 1:
-            raise ValueError(
+            raise UserError(
                 f"the prompt has {ids.count(self._audio_token_id)} audio tokens; expected one: "
                 "the chat template or the tokenizer does not belong to this checkpoint"
             )
@@ -169,10 +170,10 @@ class PromptBuilder:
     def chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
         """Prompt ids of a text-only conversation (the second pass of the two-pass design)."""
         if not messages:
-            raise ValueError("an empty conversation came; expected at least one user message")
+            raise UserError("an empty conversation came; expected at least one user message")
         for message in messages:
             if not message.get("content", "").strip():
-                raise ValueError("an empty message came; expected text")
+                raise UserError("an empty message came; expected text")
             self._refuse_specials(message["content"])
         return self._tokenizer.encode(self.render(messages))
 
@@ -184,13 +185,13 @@ class PromptBuilder:
             )
         # A template is a program from a file: what fails inside it is the file's fault, not ours.
         except (TemplateError, ArithmeticError, LookupError, TypeError, AttributeError) as error:
-            raise ValueError(f"the chat template refused the conversation: {error}") from error
+            raise UserError(f"the chat template refused the conversation: {error}") from error
 
     def _refuse_specials(self, text: str) -> None:
         # A special token in a person's text would end a turn or claim another audio place.
         found = self._tokenizer.specials_in(text)
         if found:
-            raise ValueError(f"the text contains {found[0]!r}, which the model reserves; remove it")
+            raise UserError(f"the text contains {found[0]!r}, which the model reserves; remove it")
 
 
 def read_template(files: CheckpointFiles) -> str | None:

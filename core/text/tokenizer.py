@@ -12,6 +12,8 @@ from typing import Protocol
 
 from tokenizers import Tokenizer as FastTokenizer
 
+from core.errors import UserError
+
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -20,11 +22,11 @@ class Tokenizer:
 
     def __init__(self, file: Path) -> None:
         if not file.is_file():
-            raise ValueError(f"{file} does not exist; expected the checkpoint's tokenizer.json")
+            raise UserError(f"{file} does not exist; expected the checkpoint's tokenizer.json")
         try:
             self._fast = FastTokenizer.from_file(str(file))
         except Exception as error:  # the library raises bare Exception
-            raise ValueError(f"{file.name} is not a tokenizer ({error})") from error
+            raise UserError(f"{file.name} is not a tokenizer ({error})") from error
         added = self._fast.get_added_tokens_decoder()
         self.special_tokens = {
             token.content: index for index, token in added.items() if token.special
