@@ -28,6 +28,9 @@ def unique_names(wanted: Sequence[str], endings: Sequence[str]) -> OutputNames:
     Args:
         wanted: names that the outputs would have, without ending; may repeat.
         endings: what is appended to each of them, such as ".srt".
+
+    Returns:
+        The names in the same order, and which of them differ from what was wanted.
     """
     room = MAX_NAME_BYTES - max(len(ending.encode()) for ending in endings)
     first_places: dict[str, int] = {}

@@ -78,7 +78,10 @@ class Request:
 
 
 def build_instruction(request: Request, model: ModelInfo) -> str:
-    """The text that follows the audio.
+    """Write the text that follows the audio.
+
+    Returns:
+        One sentence.
 
     Raises:
         UserError: the model has no such task, language or option; says what it has.
@@ -136,6 +139,7 @@ class PromptBuilder:
     def __init__(
         self, files: CheckpointFiles, tokenizer: Tokenizer, model: ModelInfo, audio_token_id: int
     ) -> None:
+        """Compile the template; ``audio_token_id`` marks the places of a clip's embeddings."""
         self._tokenizer = tokenizer
         self._model = model
         self._audio_token_id = audio_token_id
@@ -151,7 +155,7 @@ class PromptBuilder:
             raise UserError(f"{files.source}: the chat template is broken ({error})") from error
 
     def speech(self, request: Request, num_audio_tokens: int) -> list[int]:
-        """Prompt ids for a clip that makes ``num_audio_tokens`` audio embeddings."""
+        """Encode the prompt of a clip that makes ``num_audio_tokens`` audio embeddings."""
         instruction = build_instruction(request, self._model)
         self._refuse_specials(instruction)
         messages = [{"role": "user", "content": AUDIO + instruction}]
@@ -168,7 +172,7 @@ class PromptBuilder:
         return [*ids[:place], *[self._audio_token_id] * num_audio_tokens, *ids[place + 1 :]]
 
     def chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
-        """Prompt ids of a text-only conversation (the second pass of the two-pass design)."""
+        """Encode a text-only conversation (the second pass of the two-pass design)."""
         if not messages:
             raise UserError("an empty conversation came; expected at least one user message")
         for message in messages:
@@ -178,7 +182,7 @@ class PromptBuilder:
         return self._tokenizer.encode(self.render(messages))
 
     def render(self, messages: Sequence[Mapping[str, str]]) -> str:
-        """The conversation as one string, ready for the assistant's turn."""
+        """Write the conversation as one string, ready for the assistant's turn."""
         try:
             return self._template.render(
                 messages=list(messages), add_generation_prompt=True, tools=None, **self._names
@@ -195,7 +199,7 @@ class PromptBuilder:
 
 
 def read_template(files: CheckpointFiles) -> str | None:
-    """The checkpoint's chat template: its own file, else inside the tokenizer's settings."""
+    """Read the checkpoint's chat template: its own file, else inside the tokenizer's settings."""
     file = files.find("chat_template.jinja")
     if file is not None:
         return file.read_text(encoding="utf-8")
