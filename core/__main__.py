@@ -1,7 +1,7 @@
 """``python -m core transcribe | inspect | models | package``.
 
 In: command-line arguments. Out: results on stdout, progress and problems on stderr; exit status 0
-all well, 1 some files failed, 2 nothing could be done.
+all well, 1 some files failed, 2 nothing could be done, 130 stopped, 141 the output's reader went.
 """
 
 from __future__ import annotations
@@ -19,24 +19,52 @@ from huggingface_hub.utils import logging as hub_logging
 from core import load
 from core.checkpoint.catalog import CATALOG
 from core.checkpoint.hub import is_here
-from core.cli import ALL_WELL, NOTHING_DONE, add_transcribe, load_asked
+from core.cli import (
+    ALL_WELL,
+    NOTHING_DONE,
+    READER_GONE,
+    STOPPED,
+    add_transcribe,
+    load_asked,
+)
+from core.cli_output import escape_what_cannot_be_printed, give_up_stdout
 from core.engine.aot_build import build_package
+from core.errors import UserError
 from core.inspection import inspect
 from core.model.quantize import MODES
+
+logger = logging.getLogger("core")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     say = logging.StreamHandler(sys.stderr)
-    logging.getLogger("core").addHandler(say)
+    logger.addHandler(say)
     hub_logging.set_verbosity_error()  # its retries say nothing that our one line does not
-    parsed = build_parser().parse_args(arguments)
+    escape_what_cannot_be_printed()
+    asked = sys.argv[1:] if arguments is None else arguments
+    # A shell's * gives names that look like options.
+    words = [f"./{word}" if word[:1] == "-" and Path(word).is_file() else word for word in asked]
+    parsed = build_parser().parse_args(words)
     try:
-        return int(parsed.run(parsed))
-    except ValueError as error:
+        status = int(parsed.run(parsed))
+        sys.stdout.flush()
+    except UserError as error:
         print(f"error: {error}", file=sys.stderr)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
+        return STOPPED
+    except BrokenPipeError:
+        give_up_stdout()
+        return READER_GONE
+    except OSError as error:
+        give_up_stdout()
+        print(f"error: {error}", file=sys.stderr)
+    except Exception:
+        logger.exception("a fault of this program's own:")
+        print("error: this program failed; what happened is written above", file=sys.stderr)
+    else:
+        return status
     return NOTHING_DONE
 
 

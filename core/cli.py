@@ -1,22 +1,27 @@
 """``python -m core transcribe``: recordings to text.
 
-In: the command's arguments. Out: transcripts on stdout or in files, progress and problems on
-stderr, and the exit status: 0 all well, 1 some files failed, 2 nothing could be done.
+In: the command's arguments. Out: transcripts on stdout or in files as they are finished, progress
+and problems on stderr, one line each, and the exit status: 0 all well, 1 some files failed, 2
+nothing could be done, 130 stopped by Ctrl-C, 141 whoever read the output went away.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import logging
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Unpack
 
 from core import Lab, Transcript, load
-from core.batch import transcribe_files
 from core.checkpoint.catalog import LANGUAGES
+from core.cli_output import ResultWriter, give_up_stdout
+from core.errors import UserError
 from core.model.quantize import MODES
 from core.text.export import EXPORTERS
+from core.text.output_names import printable, unique_names
 from core.text.prompts import TASKS
 from core.transcription.options import (
     DECODINGS,
@@ -27,11 +32,13 @@ from core.transcription.options import (
     TranscribeOptions,
 )
 
-ALL_WELL, SOME_FAILED, NOTHING_DONE = 0, 1, 2
+logger = logging.getLogger(__name__)
+
+ALL_WELL, SOME_FAILED, NOTHING_DONE, STOPPED, READER_GONE = 0, 1, 2, 130, 141
 
 
 def load_asked(parsed: argparse.Namespace) -> Lab:
-    """The model that a command line names, in the form it asks for."""
+    """Load the model that a command line names, in the form it asks for."""
     return load(
         parsed.model,
         device=parsed.device,
@@ -73,6 +80,61 @@ def add_transcribe(parser: argparse.ArgumentParser) -> None:
 
 def run_transcribe(parsed: argparse.Namespace) -> int:
     """Transcribe every file; a file that fails is reported and the others go on."""
+    options, files = _options(parsed), parsed.files
+    several = len(files) > 1
+    if several and parsed.output_dir is None and parsed.format not in ("txt", "json"):
+        raise UserError(
+            f"{len(files)} files as {parsed.format} do not fit one output; expected "
+            "--output-dir, or --format txt or json"
+        )
+    outputs = unique_names([Path(file).name for file in files], [f".{parsed.format}"])
+    writer = ResultWriter(parsed.output_dir, parsed.format, as_array=several)
+    lab = load_asked(parsed)
+    if parsed.adapter is not None:
+        name = options["adapter"] = parsed.adapter.resolve().name
+        lab.add_adapter(name, parsed.adapter)
+    lab.check(**options)  # and what this model cannot do, once and not for every file
+    if parsed.output_dir is not None:
+        for old, new in outputs.renamed:
+            _tell(f"a result of {old} is named {new}.{parsed.format}")
+    results = _results(lab, files, parsed.batch_size, parsed.resume, options)
+    with writer:
+        num_done = _write_all(writer, outputs.names, results)
+    if not num_done:
+        return NOTHING_DONE
+    return ALL_WELL if num_done == len(files) else SOME_FAILED
+
+
+def _write_all(
+    writer: ResultWriter,
+    names: Sequence[str],
+    results: Iterator[tuple[str, Transcript | Exception]],
+) -> int:
+    """Write results as they come, and what went wrong; returns how many were written."""
+    num_done = 0
+    for name, (file, result) in zip(names, results, strict=True):
+        if isinstance(result, Exception):
+            _tell(f"error: {_told(file, result)}")
+            continue
+        for warning in result.warnings:
+            _tell(f"{file}: {warning}")
+        try:
+            writer.write(name, result)
+        except UserError as error:
+            _tell(f"error: {_told(file, error)}")
+        except BrokenPipeError:
+            raise
+        except OSError as error:  # what comes next has nowhere to go either
+            give_up_stdout()
+            _tell(f"error: {file}: stdout cannot be written to ({error.strerror})")
+            break
+        else:
+            num_done += 1
+    return num_done
+
+
+def _options(parsed: argparse.Namespace) -> OptionFields:
+    """Collect the request's options; a wrong one is refused before a model is loaded."""
     options: OptionFields = {
         "task": parsed.task,
         "language": parsed.language,
@@ -89,60 +151,83 @@ def run_transcribe(parsed: argparse.Namespace) -> int:
         "batch_size": max(parsed.batch_size, 4),
     }
     if parsed.batch_size < 1:
-        raise ValueError(f"--batch-size is {parsed.batch_size}; expected at least 1")
-    TranscribeOptions(**options)  # a wrong option is said before a model is loaded
-    several = len(parsed.files) > 1
-    if several and parsed.output_dir is None and parsed.format not in ("txt", "json"):
-        raise ValueError(
-            f"{len(parsed.files)} files as {parsed.format} do not fit one output; expected "
-            "--output-dir, or --format txt or json"
-        )
-    lab = load_asked(parsed)
-    if parsed.adapter is not None:
-        name = options["adapter"] = parsed.adapter.resolve().name
-        lab.add_adapter(name, parsed.adapter)
-    lab.check(**options)  # and what this model cannot do, once and not for every file
-    done: list[Transcript] = []
-    for file, result in _results(lab, parsed.files, parsed.batch_size, parsed.resume, options):
-        if isinstance(result, ValueError):
-            print(f"error: {result}", file=sys.stderr)
-            continue
-        done.append(result)
-        for warning in result.warnings:
-            print(f"{file}: {warning}", file=sys.stderr)
-        if parsed.output_dir is not None:
-            _write(parsed.output_dir, result, parsed.format)
-        elif parsed.format != "json":
-            print(EXPORTERS[parsed.format](result), end="", flush=True)
-    if parsed.format == "json" and parsed.output_dir is None and done:
-        objects = [transcript.to_dict() for transcript in done]
-        print(json.dumps(objects if several else objects[0], ensure_ascii=False, indent=2))
-    if not done:
-        return NOTHING_DONE
-    return ALL_WELL if len(done) == len(parsed.files) else SOME_FAILED
+        raise UserError(f"--batch-size is {parsed.batch_size}; expected at least 1")
+    TranscribeOptions(**options)
+    return options
 
 
 def _results(
     lab: Lab, files: Sequence[str], batch_size: int, resume: Path | None, options: OptionFields
-) -> Iterator[tuple[str, Transcript | ValueError]]:
-    """Every file's transcript or error; partial text on stderr while a person is watching."""
+) -> Iterator[tuple[str, Transcript | Exception]]:
+    """Yield every file's transcript or error; partial text on stderr while a person is watching."""
     if batch_size > 1 or not sys.stderr.isatty():
         yield from transcribe_files(lab, files, at_once=batch_size, resume=resume, **options)
         return
     for file in files:
+        result: Transcript | Exception
         try:
             for event in lab.stream(file, resume=resume, **options):
                 if isinstance(event, PartialText):
-                    print(f"\r\033[K{event.text[-100:]}", end="", file=sys.stderr, flush=True)
+                    shown = printable(event.text[-100:])
+                    print(f"\r\033[K{shown}", end="", file=sys.stderr, flush=True)
                 if isinstance(event, Finished):
                     print("\r\033[K", end="", file=sys.stderr)
-                    yield file, event.transcript
-        except ValueError as error:
-            yield file, error
+                    result = event.transcript
+        except Exception as error:
+            result = error
+        yield file, result
 
 
-def _write(folder: Path, transcript: Transcript, form: str) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"{Path(transcript.file).name}.{form}"
-    target.write_text(EXPORTERS[form](transcript), encoding="utf-8")
-    print(target)
+def transcribe_files(
+    lab: Lab,
+    files: Sequence[str],
+    *,
+    at_once: int,
+    resume: Path | None = None,
+    **options: Unpack[OptionFields],
+) -> Iterator[tuple[str, Transcript | Exception]]:
+    """Transcribe ``files`` in batches; a file that fails does not take others with it.
+
+    Each gets the text it would get alone. The phases of a batch's transcripts are the batch's.
+
+    Args:
+        lab: a loaded checkpoint.
+        files: paths.
+        at_once: how many make a batch.
+        resume: as for ``Lab.stream``.
+        options: as for ``Lab.stream``.
+
+    Yields:
+        Each file and its transcript or error, in the files' order.
+    """
+    for start in range(0, len(files), at_once):
+        group = list(files[start : start + at_once])
+        done: dict[int, Transcript] = {}
+        try:
+            for event in lab.stream_batch(group, resume=resume, **options):
+                if isinstance(event, Finished):
+                    done[event.index] = event.transcript
+        except Exception as error:
+            if len(group) == 1:
+                yield group[0], error
+                continue
+        for number, file in enumerate(group):
+            if number in done:
+                yield file, replace(done[number], file=file)
+            else:  # one of them is bad: find out which, and keep the others
+                yield from transcribe_files(lab, [file], at_once=1, resume=resume, **options)
+
+
+def _told(file: str, error: Exception) -> str:
+    """Say what went wrong with a file; what is no mistake of the caller's is logged in full."""
+    if isinstance(error, UserError):
+        # An error of the recording names it already, without its folder.
+        return f"{file}: {str(error).removeprefix(f'{Path(file).name}: ')}"
+    if isinstance(error, OSError):
+        return f"{file}: {error.strerror or error}"
+    logger.error("%s", printable(file), exc_info=error)
+    return f"{file}: an error of this program's own, written above; the other files go on"
+
+
+def _tell(text: str) -> None:
+    print(printable(text), file=sys.stderr)

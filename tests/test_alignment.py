@@ -77,6 +77,11 @@ def test_times_are_in_order_and_inside_the_recording() -> None:
     assert times[-1] <= 200 * STEP_S
 
 
+def test_no_word_ends_after_its_clip() -> None:
+    (found,) = align_words([word("one")], spoken("_one"), STEP_S, audio_s=3.5 * STEP_S)
+    assert found.end == 3.5 * STEP_S
+
+
 @pytest.mark.parametrize("character", ["a", "'", "é", "ア", "ン"])
 def test_labels_and_characters_are_inverse(character: str) -> None:
     label = label_of(character)

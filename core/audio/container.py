@@ -27,7 +27,7 @@ from av.container import InputContainer
 from core.audio.joined import FilePart, JoinedFile, find_parts
 from core.audio.report import DecodeReport
 from core.audio.track import FORMATS, choose_track, stated_length
-from core.audio.waveform import AudioError, check_rate, refusal
+from core.audio.waveform import AudioError, check_rate
 
 logger = logging.getLogger(__name__)
 
@@ -111,10 +111,10 @@ def opened(source: Source, report: DecodeReport | None = None) -> Iterator[Audio
         raise
     except av.error.FFmpegError as error:
         advice = "check that it is sound and whole, or convert it"
-        raise refusal(name, "not a recording that can be read", FORMATS, advice) from error
+        raise AudioError(name, "not a recording that can be read", FORMATS, advice) from error
     except (OSError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         advice = "check the file or the object it is read from"
-        raise refusal(name, f"cannot be read ({error})", FORMATS, advice) from error
+        raise AudioError(name, f"cannot be read ({error})", FORMATS, advice) from error
     finally:
         if not hasattr(source, "read"):
             file.close()
@@ -131,9 +131,9 @@ def _look_into(name: str, file: BinaryIO, report: DecodeReport) -> JoinedFile:
     file.seek(0)
     head = file.read(8)
     if not head:
-        raise refusal(name, "empty (0 bytes)", FORMATS, "record or copy it again")
+        raise AudioError(name, "empty (0 bytes)", FORMATS, "record or copy it again")
     if isinstance(head, str):
-        raise refusal(name, "opened as text", "bytes", "open it with mode 'rb'")
+        raise AudioError(name, "opened as text", "bytes", "open it with mode 'rb'")
     # FFmpeg takes the end of a wav file for the end of its sound. Programs that write to a pipe
     # put a placeholder of about 2 or 4 GB where the length belongs.
     claim = int.from_bytes(head[4:8], "little") + 8
@@ -174,29 +174,29 @@ def _binary_file(source: Source) -> tuple[str, BinaryIO, str]:
     if not isinstance(source, str | os.PathLike):
         if not hasattr(source, "read"):
             kind = type(source).__name__
-            raise refusal("recording", kind, "a path, bytes or an open file", "give one of them")
+            raise AudioError("recording", kind, "a path, bytes or an open file", "give one of them")
         named = Path(str(getattr(source, "name", "audio stream")))
         return named.name, source, named.suffix.lower()
     path = Path(source)
     name = path.name or str(path)
     if "://" in str(source):
-        raise refusal(name, "an address", "a file", "download it first and give its path")
+        raise AudioError(name, "an address", "a file", "download it first and give its path")
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
-            raise refusal(name, "a folder", "a sound file", "name one of its files")
+            raise AudioError(name, "a folder", "a sound file", "name one of its files")
         if not stat.S_ISREG(mode):
-            raise refusal(name, "a device or pipe", "a sound file", "save it to a file first")
+            raise AudioError(name, "a device or pipe", "a sound file", "save it to a file first")
         return name, path.open("rb"), path.suffix.lower()
     except FileNotFoundError as error:
-        raise refusal(name, "no such file", "a sound file", "check the path") from error
+        raise AudioError(name, "no such file", "a sound file", "check the path") from error
     except PermissionError as error:
         advice = "change the file's permissions"
-        raise refusal(name, "may not be read", "a readable file", advice) from error
+        raise AudioError(name, "may not be read", "a readable file", advice) from error
     except AudioError:
         raise
     except (OSError, ValueError) as error:
-        raise refusal(name, f"cannot be opened ({error})", "a file", "check the path") from error
+        raise AudioError(name, f"cannot be opened ({error})", "a file", "check the path") from error
 
 
 def _describe(

@@ -29,7 +29,6 @@ from core.audio.waveform import (
     AudioError,
     check_finite,
     count_not_finite,
-    refusal,
     resampled,
 )
 
@@ -81,8 +80,8 @@ def load_audio(source: Source, *, max_seconds: float | None = None) -> Tensor:
 def decode_audio(source: Source, *, max_seconds: float | None = None) -> DecodedAudio:
     """Decode a whole recording and keep the warnings; arguments and errors as :func:`load_audio`.
 
-    Raises:
-        AudioError: as :func:`load_audio`.
+    Returns:
+        Its waveform, and what is worth knowing of it.
     """
     report = DecodeReport()
     waveform = _decode(source, max_seconds, report)
@@ -95,6 +94,9 @@ def measure_seconds(source: Source, *, max_seconds: float | None = None) -> floa
     Args:
         source: path, bytes, or binary file object.
         max_seconds: stop at anything longer.
+
+    Returns:
+        Seconds.
 
     Raises:
         AudioError: as :func:`load_audio`.
@@ -141,7 +143,7 @@ def stream_audio(
         AudioError: as :func:`load_audio`, when the chunk that shows it is asked for.
     """
     if not 1 / SAMPLE_RATE <= chunk_s <= 3600:
-        raise refusal("chunk_s", f"{chunk_s}", "up to 3600 seconds", "give a length in between")
+        raise AudioError("chunk_s", f"{chunk_s}", "up to 3600 seconds", "give a length in between")
     size = round(chunk_s * SAMPLE_RATE)
     with opened(source, report) as recording:
         chunk, filled = np.empty(size, dtype=np.float32), 0
@@ -161,7 +163,7 @@ def stream_audio(
 def _limited(recording: AudioContainer, max_seconds: float | None) -> Iterator[Samples]:
     """Yield the waveform's blocks; refuse as soon as header or samples show it to be too long."""
     if max_seconds is not None and not max_seconds > 0:
-        raise refusal("max_seconds", f"{max_seconds}", "more than 0 seconds", "raise it")
+        raise AudioError("max_seconds", f"{max_seconds}", "more than 0 seconds", "raise it")
     limit = float("inf") if max_seconds is None else max_seconds
     info = recording.info
     claim = info.duration_s or 0.0
@@ -185,7 +187,7 @@ def _waveform(recording: AudioContainer) -> Iterator[Samples]:
         yield block
     if num_samples == 0:
         came = "a header without samples, or with under 5 ms"
-        raise refusal(name, came, "sound", "record or export it again")
+        raise AudioError(name, came, "sound", "record or export it again")
 
 
 def _finite(name: str, blocks: Iterator[Block]) -> Iterator[Block]:
@@ -200,4 +202,4 @@ def _finite(name: str, blocks: Iterator[Block]) -> Iterator[Block]:
 
 def _too_long(name: str, length: str, limit: float) -> AudioError:
     advice = "cut it into parts or raise the limit"
-    return refusal(name, length, f"at most {limit:g} s", advice)
+    return AudioError(name, length, f"at most {limit:g} s", advice)

@@ -43,6 +43,7 @@ class FilePart(io.RawIOBase):
     """A stretch of an open file, read as if it were all of it."""
 
     def __init__(self, file: BinaryIO, part: Part) -> None:
+        """Begin at the part's start."""
         self._file, self._part, self._at = file, part, 0
 
     def read(self, size: int = -1) -> bytes:

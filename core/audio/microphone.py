@@ -7,19 +7,18 @@ no span held no speech.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-import av
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from core.audio.downmix import mean_of_channels
+from core.audio.downmix import Samples, mean_of_channels
 from core.audio.segmentation import SpanCutter, SpeechSegment
 from core.audio.vad import FRAME, SpeechDetector
-from core.audio.waveform import RESAMPLER_OPTIONS, SAMPLE_RATE, check_rate, to_full_scale
+from core.audio.waveform import SAMPLE_RATE, Resampler, check_rate, to_full_scale
 
 
 class Microphone:
@@ -31,8 +30,7 @@ class Microphone:
         """Begin a recording whose spans are at most ``longest_s`` seconds long."""
         self._probability = probability or SpeechDetector().probability
         self._cutter = SpanCutter(longest_s)
-        self._resampler: av.AudioResampler | None = None
-        self._rate = SAMPLE_RATE
+        self._resampler = Resampler()
         self._rest = np.zeros(0, np.float32)  # less than a frame
         self._kept: list[NDArray[np.int16]] = []
         self.num_samples = 0  # at 16 kHz
@@ -59,11 +57,11 @@ class Microphone:
         check_rate("microphone", rate)
         channels = samples[None] if samples.ndim == 1 else samples.T
         mono = mean_of_channels(to_full_scale("microphone", channels))
-        return self._cut(self._resampled(np.ascontiguousarray(mono), rate))
+        return self._cut(self._resampler.push(np.ascontiguousarray(mono), rate))
 
     def finish(self) -> list[SpeechSegment]:
         """End the recording; returns the spans that ended with it."""
-        spans = self._cut(self._resampled(np.zeros(0, np.float32), SAMPLE_RATE))
+        spans = self._cut(self._resampler.finish())
         if self._rest.size:
             last_frame = torch.from_numpy(self._rest)
             ended = self._cutter.push(last_frame, self._probability(last_frame))
@@ -75,7 +73,8 @@ class Microphone:
         """Return everything heard, [N] at 16 kHz."""
         return np.concatenate(self._kept) if self._kept else np.zeros(0, np.int16)
 
-    def _cut(self, samples: NDArray[np.float32]) -> list[SpeechSegment]:
+    def _cut(self, blocks: Iterable[Samples]) -> list[SpeechSegment]:
+        samples = np.concatenate((np.zeros(0, np.float32), *blocks))
         if samples.size:
             self.num_samples += samples.size
             self._kept.append((samples.clip(-1, 1) * 32767).astype(np.int16))
@@ -85,19 +84,3 @@ class Microphone:
         frames = torch.from_numpy(waiting[:whole]).split(FRAME)
         ended = [self._cutter.push(f, self._probability(f)) for f in frames if f.shape[0]]
         return [span for span in ended if span is not None]
-
-    def _resampled(self, mono: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
-        """Bring a block to 16 kHz; a new rate first empties the old rate's filter."""
-        out: list[NDArray[np.float32]] = []
-        if rate != self._rate:
-            if self._resampler is not None:
-                out += [frame.to_ndarray()[0] for frame in self._resampler.resample(None)]
-            new = av.AudioResampler("flt", "mono", SAMPLE_RATE, options=RESAMPLER_OPTIONS)
-            self._resampler, self._rate = (None if rate == SAMPLE_RATE else new), rate
-        if self._resampler is None:
-            out.append(mono)
-        elif mono.size:
-            block = av.AudioFrame.from_ndarray(mono[None], format="flt", layout="mono")
-            block.sample_rate = rate
-            out += [frame.to_ndarray()[0] for frame in self._resampler.resample(block)]
-        return np.concatenate(out) if out else np.zeros(0, np.float32)

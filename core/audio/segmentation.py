@@ -115,9 +115,9 @@ class SpanCutter:
         return span
 
     def _span(self, frames: list[Tensor]) -> SpeechSegment:
-        start_s = self._first * FRAME_S
-        waveform = torch.cat(frames)
-        return SpeechSegment(start_s, start_s + waveform.shape[0] / SAMPLE_RATE, waveform)
+        start, waveform = self._first * FRAME, torch.cat(frames)
+        end = start + waveform.shape[0]
+        return SpeechSegment(start / SAMPLE_RATE, end / SAMPLE_RATE, waveform)
 
 
 def speech_spans(

@@ -16,7 +16,7 @@ import numpy as np
 from core.audio.container import MIN_BYTES_PER_SECOND, AudioContainer
 from core.audio.downmix import Block
 from core.audio.track import FORMATS
-from core.audio.waveform import refusal, to_full_scale
+from core.audio.waveform import AudioError, to_full_scale
 
 # Only these carry a time for every packet; elsewhere times are counted from the samples.
 TIMED = ("mov", "matroska", "ogg")
@@ -56,6 +56,9 @@ class _Clock:
 
 def placed_blocks(recording: AudioContainer) -> Iterator[Block]:
     """Decode the recording's track, with silence where its packets' times leave a gap.
+
+    Yields:
+        Channels [C, n] and their rate.
 
     Raises:
         AudioError: nothing in it decodes.
@@ -120,6 +123,9 @@ def _packed(
 
     PyAV 18 looks for the end of a frame's planes at a null pointer that is there only up to 7 of
     them; reading an 8-plane frame (7.1 AAC, Opus or Vorbis) ends the process.
+
+    Returns:
+        Frames with the same samples.
     """
     if not frame.format.is_planar or frame.layout.nb_channels < 8:
         return [frame]
@@ -146,6 +152,6 @@ def _frames(recording: AudioContainer) -> Iterator[av.AudioFrame]:
         yield from frames
     if num_damaged and not num_frames:
         came = f"{num_damaged} damaged packets and nothing that decodes"
-        raise refusal(recording.info.name, came, FORMATS, "get the recording again")
+        raise AudioError(recording.info.name, came, FORMATS, "get the recording again")
     if num_damaged:
         recording.report.warn(f"{num_damaged} damaged packets left out")

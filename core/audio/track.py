@@ -13,7 +13,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.stream import Disposition
 
-from core.audio.waveform import refusal
+from core.audio.waveform import AudioError
 
 FORMATS = "wav, flac, mp3, ogg, opus, m4a, aac, webm or mp4"
 
@@ -21,19 +21,22 @@ FORMATS = "wav, flac, mp3, ogg, opus, m4a, aac, webm or mp4"
 def choose_track(name: str, container: InputContainer) -> AudioStream:
     """Choose the sound track that a player would: the default one, else the first it can play.
 
+    Returns:
+        A track with a decoder.
+
     Raises:
         AudioError: there is no sound, or none that can be decoded.
     """
     streams = container.streams.audio
     if not streams:
-        raise refusal(
+        raise AudioError(
             name, f"{container.format.name} without sound", FORMATS, "choose a file with sound"
         )
     # Without a decoder for it a track has no codec context, whatever its type says.
     known = [s for s in streams if s.codec_context is not None and s.codec_context.sample_rate]
     if not known:
         came = f"sound in a codec that cannot be decoded here ({_codec_of(container)})"
-        raise refusal(name, came, FORMATS, "convert it")
+        raise AudioError(name, came, FORMATS, "convert it")
     flagged = [s for s in known if s.disposition & Disposition.default]
     return (flagged or known)[0]
 

@@ -142,6 +142,9 @@ def why_no_speech(waveform: Tensor, *, channels_cancel: bool = False) -> NoSpeec
     Args:
         waveform: [N] float32 at 16 kHz.
         channels_cancel: as :class:`core.audio.decode.DecodedAudio` says.
+
+    Returns:
+        The reason, or None.
     """
     if contains_speech(waveform):
         return None

@@ -35,14 +35,14 @@ BLOCK = 65_536  # samples given to the resampler at once
 
 
 class AudioError(UserError):
-    """A recording that cannot be used. One line: what came, what was expected, what to do."""
+    """A recording that cannot be used."""
 
-
-def refusal(name: str, came: str, expected: str, advice: str) -> AudioError:
-    """Make the error that says, on one line, what came, what was expected and what to do."""
-    short = name if len(name) <= 80 else f"{name[:60]}...{name[-17:]}"
-    text = f"{short}: {came}; expected {expected}; {advice}"
-    return AudioError(" ".join(text.splitlines()))
+    def __init__(self, text: str, came: str = "", expected: str = "", advice: str = "") -> None:
+        """Say so on one line: ``text``, or as the recording's name with what came and the rest."""
+        if came:
+            short = text if len(text) <= 80 else f"{text[:60]}...{text[-17:]}"
+            text = f"{short}: {came}; expected {expected}; {advice}"
+        super().__init__(" ".join(text.splitlines()))
 
 
 def from_samples(samples: Tensor | NDArray[Any], sample_rate: int) -> Tensor:
@@ -67,15 +67,15 @@ def from_samples(samples: Tensor | NDArray[Any], sample_rate: int) -> Tensor:
         samples = (samples.float() if samples.is_floating_point() else samples).numpy()
     if samples.ndim not in (1, 2):
         shape = f"an array of shape {list(samples.shape)}"
-        raise refusal(name, shape, "[N], [N, C] or [C, N]", "give one recording at a time")
+        raise AudioError(name, shape, "[N], [N, C] or [C, N]", "give one recording at a time")
     if samples.size == 0:
-        raise refusal(name, "no samples", "at least one", "record something first")
+        raise AudioError(name, "no samples", "at least one", "record something first")
     channels = np.atleast_2d(samples) if samples.ndim == 1 else samples
     if samples.ndim == 2 and samples.shape[0] >= samples.shape[1]:
         channels = samples.T
     if channels.shape[0] > MAX_CHANNELS:
         came = f"an array of shape {list(samples.shape)}"
-        raise refusal(name, came, f"at most {MAX_CHANNELS} channels", "give a waveform [N]")
+        raise AudioError(name, came, f"at most {MAX_CHANNELS} channels", "give a waveform [N]")
     scaled = to_full_scale(name, channels)
     check_finite(name, count_not_finite(scaled))
     num_samples = scaled.shape[1]
@@ -84,12 +84,12 @@ def from_samples(samples: Tensor | NDArray[Any], sample_rate: int) -> Tensor:
     parts = [block.copy() for block in resampled(downmixed(blocks, DecodeReport()))]
     if not parts:
         came = f"{num_samples} samples at {sample_rate} Hz"
-        raise refusal(name, came, "at least 5 ms", "record for longer")
+        raise AudioError(name, came, "at least 5 ms", "record for longer")
     return torch.from_numpy(np.concatenate(parts))
 
 
 def speech_level_dbfs(waveform: Tensor) -> float:
-    """Loudness of the loudest moment: RMS over 30 ms, stepped by 10 ms.
+    """Measure the loudest moment: RMS over 30 ms, stepped by 10 ms.
 
     Args:
         waveform: [N] float32 at 16 kHz; shorter than 30 ms is measured whole.
@@ -120,14 +120,14 @@ def check_rate(name: str, sample_rate: int) -> None:
     """Refuse sample rates no recorder has: resampling from 4 Hz would multiply memory by 4000."""
     if not MIN_RATE <= sample_rate <= MAX_RATE:
         expected = f"{MIN_RATE} to {MAX_RATE} Hz"
-        raise refusal(name, f"{sample_rate} samples a second", expected, "check its header")
+        raise AudioError(name, f"{sample_rate} samples a second", expected, "check its header")
 
 
 def check_finite(name: str, num_bad: int) -> None:
     """Refuse a recording in which ``num_bad`` samples are NaN or infinite."""
     if num_bad:
         came = f"{num_bad} NaN or infinite sample{'s' if num_bad > 1 else ''}"
-        raise refusal(name, came, "finite samples", "export the recording again")
+        raise AudioError(name, came, "finite samples", "export the recording again")
 
 
 def count_not_finite(samples: Samples) -> int:
@@ -136,7 +136,10 @@ def count_not_finite(samples: Samples) -> int:
 
 
 def to_full_scale(name: str, channels: NDArray[Any]) -> Samples:
-    """Bring samples [C, N] of any supported type to float32 at full scale +-1.0.
+    """Bring samples [C, N] of any supported type to full scale +-1.0.
+
+    Returns:
+        [C, N] float32.
 
     Raises:
         AudioError: a type that is no sound.
@@ -149,7 +152,37 @@ def to_full_scale(name: str, channels: NDArray[Any]) -> Samples:
     if channels.dtype.kind == "f":
         return channels.astype(np.float32, copy=False)
     expected = "int16, int32, uint8 or floating point"
-    raise refusal(name, f"{channels.dtype} samples", expected, "convert them")
+    raise AudioError(name, f"{channels.dtype} samples", expected, "convert them")
+
+
+class Resampler:
+    """Brings consecutive mono blocks to 16 kHz, as if they were one recording."""
+
+    def __init__(self) -> None:
+        """Begin with a recording that is at 16 kHz already."""
+        self._filter: av.AudioResampler | None = None
+        self._rate = SAMPLE_RATE
+
+    def push(self, samples: Samples, rate: int) -> Iterator[Samples]:
+        """Take [n] at ``rate`` Hz; yields what is ready. Another rate starts a new filter."""
+        if rate != self._rate:
+            yield from self.finish()
+            new = av.AudioResampler("flt", "mono", SAMPLE_RATE, options=RESAMPLER_OPTIONS)
+            self._filter, self._rate = (None if rate == SAMPLE_RATE else new), rate
+        if self._filter is None:
+            yield samples
+        elif samples.size:
+            frame = av.AudioFrame.from_ndarray(samples[None], format="flt", layout="mono")
+            frame.sample_rate = rate
+            for out in self._filter.resample(frame):
+                yield out.to_ndarray()[0]
+
+    def finish(self) -> Iterator[Samples]:
+        """Yield what the filter still holds."""
+        if self._filter is not None:
+            for out in self._filter.resample(None):
+                yield out.to_ndarray()[0]
+        self._filter, self._rate = None, SAMPLE_RATE
 
 
 def resampled(blocks: Iterable[Block]) -> Iterator[Samples]:
@@ -163,26 +196,7 @@ def resampled(blocks: Iterable[Block]) -> Iterator[Samples]:
         lengths is the input's duration to within a few samples: the filter is flushed at the end.
         Inputs of under 5 ms, shorter than the filter, give nothing where they are resampled.
     """
-    resampler: av.AudioResampler | None = None
-    current = SAMPLE_RATE
+    resampler = Resampler()
     for samples, rate in blocks:
-        if rate != current:
-            yield from _resample(resampler, None)
-            new = av.AudioResampler("flt", "mono", SAMPLE_RATE, options=RESAMPLER_OPTIONS)
-            resampler, current = (None if rate == SAMPLE_RATE else new), rate
-        if resampler is None:
-            yield samples
-        else:
-            frame = av.AudioFrame.from_ndarray(samples[None], format="flt", layout="mono")
-            frame.sample_rate = rate
-            yield from _resample(resampler, frame)
-    yield from _resample(resampler, None)
-
-
-def _resample(
-    resampler: av.AudioResampler | None, frame: av.AudioFrame | None
-) -> Iterator[Samples]:
-    """Push a frame (None: the end) and yield what comes out."""
-    if resampler is not None:
-        for out in resampler.resample(frame):
-            yield out.to_ndarray()[0]
+        yield from resampler.push(samples, rate)
+    yield from resampler.finish()

@@ -9,6 +9,7 @@ Shapes: T frames, V labels, L labels of the text.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -21,13 +22,20 @@ from core.model.ctc import BLANK, label_of
 from core.text.transcript import Word
 
 
-def align_words(words: Sequence[Word], ctc_logits: Tensor, seconds_per_frame: float) -> list[Word]:
-    """Words with their start and end in seconds.
+def align_words(
+    words: Sequence[Word],
+    ctc_logits: Tensor,
+    seconds_per_frame: float,
+    *,
+    audio_s: float = math.inf,
+) -> list[Word]:
+    """Give words their start and end in seconds.
 
     Args:
         words: in order; their text is matched without case or punctuation.
         ctc_logits: [T, V] of the clip the words were heard in.
         seconds_per_frame: what one row of ``ctc_logits`` stands for.
+        audio_s: length of the clip; its last frame reaches beyond it.
 
     Returns:
         The same words; those that cannot be placed keep None.
@@ -39,13 +47,14 @@ def align_words(words: Sequence[Word], ctc_logits: Tensor, seconds_per_frame: fl
     timed = list(words)
     for number in dict.fromkeys(owner for owner in owners if owner is not None):
         mine = [frames[i] for i, owner in enumerate(owners) if owner == number]
-        start, end = mine[0][0] * seconds_per_frame, mine[-1][1] * seconds_per_frame
+        frames_of_word = mine[0][0], mine[-1][1]
+        start, end = (min(frame * seconds_per_frame, audio_s) for frame in frames_of_word)
         timed[number] = replace(words[number], start=start, end=end)
     return timed
 
 
 def spell(words: Sequence[Word], num_labels: int) -> tuple[list[int], list[int | None]]:
-    """CTC labels of the words, spaces between, and the word each label belongs to (None: space)."""
+    """Spell words in CTC labels, spaces between; returns each label's word too (None: space)."""
     labels: list[int] = []
     owners: list[int | None] = []
     for number, word in enumerate(words):
@@ -60,11 +69,14 @@ def spell(words: Sequence[Word], num_labels: int) -> tuple[list[int], list[int |
 
 
 def best_frames(log_probs: Tensor, labels: Sequence[int]) -> list[tuple[int, int]] | None:
-    """First and one-past-last frame of each label on the best path; None if it does not fit.
+    """Find the first and one-past-last frame of each label on the best path.
 
     Args:
         log_probs: [T, V] float32 on the CPU.
         labels: L labels without blanks.
+
+    Returns:
+        A pair of frames a label; None if they do not fit.
     """
     repeats = sum(a == b for a, b in pairwise(labels))
     if not labels or log_probs.shape[0] < len(labels) + repeats:

@@ -36,7 +36,7 @@ def check_ctc_tokenizer(tokenizer: Tokenizer, vocab_size: int, source: str) -> N
 
 
 def decode_emitted(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
-    """Text of emitted ``ids``, without the space a SentencePiece text begins with."""
+    """Decode emitted ``ids``, without the space a SentencePiece text begins with."""
     text = tokenizer.decode(ids)
     is_sentencepiece = tokenizer.token_of(BLANK) == SENTENCEPIECE_BLANK
     return text.removeprefix(" ") if is_sentencepiece else text

@@ -25,7 +25,7 @@ class _Owned:
 
 
 def apply_edit(transcript: Transcript, text: str) -> Transcript:
-    """The transcript with ``text``; the transcript itself where only white space differs."""
+    """Give the transcript ``text``; where only white space differs it is returned itself."""
     wanted = text.split()
     if wanted == transcript.text.split():
         return transcript
@@ -50,7 +50,7 @@ def apply_edit(transcript: Transcript, text: str) -> Transcript:
 
 
 def _owned(transcript: Transcript) -> list[_Owned]:
-    """The transcript's words, each with its segment; without words, those of its text."""
+    """List the transcript's words, each with its segment; without words, those of its text."""
     counts = [len(segment.text.split()) for segment in transcript.segments]
     words = list(transcript.words)
     if not words:
@@ -79,7 +79,7 @@ def _carried_over(old: Sequence[_Owned], wanted: Sequence[str]) -> list[_Owned]:
 
 
 def _replaced(old: Sequence[_Owned], begin: int, end: int, texts: Sequence[str]) -> list[_Owned]:
-    """New words in the place of ``old[begin:end]``; where that is nothing, beside a neighbour."""
+    """Put new words in the place of ``old[begin:end]``; if that is nothing, by a neighbour."""
     here = old[begin:end] or old[max(0, begin - 1) : begin] or old[:1]
     segment, speaker = (here[0].segment, here[0].word.speaker) if here else (0, None)
     if begin < end:

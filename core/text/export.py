@@ -6,6 +6,8 @@ every cue lasts at least 1 ms, since players drop cues without a length. Segment
 left out; a transcript without segments but with text becomes one cue over the whole recording.
 """
 
+from __future__ import annotations
+
 import json
 import math
 from collections.abc import Callable

@@ -102,27 +102,30 @@ class Request:
 
 
 def build_instruction(request: Request, model: ModelInfo) -> str:
-    """The text that follows the audio.
+    """Write the text that follows the audio.
+
+    Returns:
+        One sentence.
 
     Raises:
-        ValueError: the model has no such task, language or option; says what it has.
+        UserError: the model has no such task, language or option; says what it has.
     """
     if request.task not in model.tasks:
-        raise ValueError(
+        raise UserError(
             f"{model.title} has no task {request.task!r}; it has {', '.join(model.tasks)}"
         )
     if request.task == "instruct":
         if not (request.instruction or "").strip():
-            raise ValueError("task 'instruct' came without an instruction; say what to do")
+            raise UserError("task 'instruct' came without an instruction; say what to do")
         return str(request.instruction).strip()
     if request.instruction:
-        raise ValueError(
+        raise UserError(
             f"an instruction came with task {request.task!r}; expected task 'instruct' with it"
         )
     _check_language(request.language, model.languages, model.title, "transcribes")
     if request.task == "translate":
         if request.target_language is None:
-            raise ValueError(
+            raise UserError(
                 f"task 'translate' needs a target language; {model.title} has "
                 f"{', '.join(model.target_languages)}"
             )
@@ -130,11 +133,11 @@ def build_instruction(request: Request, model: ModelInfo) -> str:
             request.target_language, model.target_languages, model.title, "translates into"
         )
     elif request.target_language is not None:
-        raise ValueError(
+        raise UserError(
             f"a target language came with task {request.task!r}; expected task 'translate'"
         )
     if request.keywords and not model.keywords:
-        raise ValueError(f"{model.title} takes no keywords; 4.0 and 4.1 models do")
+        raise UserError(f"{model.title} takes no keywords; 4.0 and 4.1 models do")
     table = INSTRUCTIONS[model.family]
     if request.keywords and f"{request.task}+keywords" not in table:
         raise UserError(f"keywords came with task {request.task!r}; expected task 'transcribe'")
@@ -154,7 +157,7 @@ def _fill(request: Request, table: Mapping[str, str]) -> str:
 
 def _check_language(code: str | None, known: Sequence[str], title: str, verb: str) -> None:
     if code is not None and code not in known:
-        raise ValueError(f"{title} {verb} {', '.join(known) or 'no language'}; got {code!r}")
+        raise UserError(f"{title} {verb} {', '.join(known) or 'no language'}; got {code!r}")
 
 
 class PromptBuilder:
@@ -163,6 +166,7 @@ class PromptBuilder:
     def __init__(
         self, files: CheckpointFiles, tokenizer: Tokenizer, model: ModelInfo, audio_token_id: int
     ) -> None:
+        """Compile the template; ``audio_token_id`` marks the places of a clip's embeddings."""
         self._tokenizer = tokenizer
         self._model = model
         self._audio_token_id = audio_token_id
@@ -175,10 +179,10 @@ class PromptBuilder:
         try:
             self._template = environment.from_string(source)
         except TemplateError as error:
-            raise ValueError(f"{files.source}: the chat template is broken ({error})") from error
+            raise UserError(f"{files.source}: the chat template is broken ({error})") from error
 
     def speech(self, request: Request, num_audio_tokens: int) -> list[int]:
-        """Prompt ids for a clip that makes ``num_audio_tokens`` audio embeddings."""
+        """Encode the prompt of a clip that makes ``num_audio_tokens`` audio embeddings."""
         instruction = build_instruction(request, self._model)
         self._refuse_specials(instruction)
         between = BEFORE_INSTRUCTION.get(self._model.family, "")
@@ -188,7 +192,7 @@ class PromptBuilder:
             messages.insert(0, {"role": "system", "content": system})
         ids = self._tokenizer.encode(self.render(messages))
         if ids.count(self._audio_token_id) != 1:
-            raise ValueError(
+            raise UserError(
                 f"the prompt has {ids.count(self._audio_token_id)} audio tokens; expected one: "
                 "the chat template or the tokenizer does not belong to this checkpoint"
             )
@@ -196,30 +200,30 @@ class PromptBuilder:
         return [*ids[:place], *[self._audio_token_id] * num_audio_tokens, *ids[place + 1 :]]
 
     def chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
-        """Prompt ids of a text-only conversation (the second pass of the two-pass design)."""
+        """Encode a text-only conversation (the second pass of the two-pass design)."""
         if not messages:
-            raise ValueError("an empty conversation came; expected at least one user message")
+            raise UserError("an empty conversation came; expected at least one user message")
         for message in messages:
             if not message.get("content", "").strip():
-                raise ValueError("an empty message came; expected text")
+                raise UserError("an empty message came; expected text")
             self._refuse_specials(message["content"])
         return self._tokenizer.encode(self.render(messages))
 
     def render(self, messages: Sequence[Mapping[str, str]]) -> str:
-        """The conversation as one string, ready for the assistant's turn."""
+        """Write the conversation as one string, ready for the assistant's turn."""
         try:
             return self._template.render(
                 messages=list(messages), add_generation_prompt=True, tools=None, **self._names
             )
         # A template is a program from a file: what fails inside it is the file's fault, not ours.
         except (TemplateError, ArithmeticError, LookupError, TypeError, AttributeError) as error:
-            raise ValueError(f"the chat template refused the conversation: {error}") from error
+            raise UserError(f"the chat template refused the conversation: {error}") from error
 
     def _refuse_specials(self, text: str) -> None:
         # A special token in a person's text would end a turn or claim another audio place.
         found = self._tokenizer.specials_in(text)
         if found:
-            raise ValueError(f"the text contains {found[0]!r}, which the model reserves; remove it")
+            raise UserError(f"the text contains {found[0]!r}, which the model reserves; remove it")
 
 
 def choose_template(files: CheckpointFiles, family: str) -> str:
@@ -237,7 +241,7 @@ def choose_template(files: CheckpointFiles, family: str) -> str:
 
 
 def read_template(files: CheckpointFiles) -> str | None:
-    """The checkpoint's chat template: its own file, else inside the tokenizer's settings."""
+    """Read the checkpoint's chat template: its own file, else inside the tokenizer's settings."""
     file = files.find("chat_template.jinja")
     if file is not None:
         return file.read_text(encoding="utf-8")

@@ -12,6 +12,8 @@ from typing import Protocol
 
 from tokenizers import Tokenizer as FastTokenizer
 
+from core.errors import UserError
+
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -19,12 +21,13 @@ class Tokenizer:
     """A thin face over the ``tokenizers`` library: special tokens by name, text without them."""
 
     def __init__(self, file: Path) -> None:
+        """Read ``file``, a checkpoint's tokenizer.json."""
         if not file.is_file():
-            raise ValueError(f"{file} does not exist; expected the checkpoint's tokenizer.json")
+            raise UserError(f"{file} does not exist; expected the checkpoint's tokenizer.json")
         try:
             self._fast = FastTokenizer.from_file(str(file))
         except Exception as error:  # the library raises bare Exception
-            raise ValueError(f"{file.name} is not a tokenizer ({error})") from error
+            raise UserError(f"{file.name} is not a tokenizer ({error})") from error
         added = self._fast.get_added_tokens_decoder()
         self.special_tokens = {
             token.content: index for index, token in added.items() if token.special
@@ -32,27 +35,27 @@ class Tokenizer:
 
     @property
     def vocab_size(self) -> int:
-        """Ids the tokenizer knows, special tokens included."""
+        """Count the ids the tokenizer knows, special tokens included."""
         return self._fast.get_vocab_size(with_added_tokens=True)
 
     def encode(self, text: str) -> list[int]:
-        """Ids of ``text``; special tokens written in it become their ids."""
+        """Encode ``text``; special tokens written in it become their ids."""
         return list(self._fast.encode(text, add_special_tokens=True).ids)
 
     def encode_continuation(self, text: str) -> list[int]:
-        """Ids of ``text`` as it would stand in the middle of something, nothing added around it."""
+        """Encode ``text`` as in the middle of something, with nothing added around it."""
         return list(self._fast.encode(text, add_special_tokens=False).ids)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Text of ``ids`` without special tokens."""
+        """Decode ``ids`` without special tokens."""
         return self._fast.decode(list(ids), skip_special_tokens=True)
 
     def token_of(self, token_id: int) -> str | None:
-        """The token with ``token_id`` as tokenizer.json spells it, None if there is none."""
+        """Return the token with ``token_id`` as tokenizer.json spells it, None if there is none."""
         return self._fast.id_to_token(token_id)
 
     def specials_in(self, text: str) -> list[str]:
-        """Special tokens that appear in ``text`` as words; a person's text should have none."""
+        """Find special tokens in ``text``; a person's text should have none."""
         return [token for token in self.special_tokens if token in text]
 
 
@@ -70,6 +73,7 @@ class StreamDecoder:
     _CONTEXT = 6
 
     def __init__(self, tokenizer: TextDecoder) -> None:
+        """Begin with no ids."""
         self._tokenizer = tokenizer
         self._ids: list[int] = []
         self._settled = 0
@@ -89,21 +93,21 @@ class StreamDecoder:
         return piece
 
     def finish(self) -> str:
-        """The rest, whatever it is."""
+        """Decode the rest, whatever it is."""
         whole = self._tokenizer.decode(self._ids)
         piece, self.text = whole[len(self.text) :], whole
         return piece
 
 
 def token_name(value: object) -> str | None:
-    """A special token's text, which ``tokenizer_config.json`` writes as a string or an object."""
+    """Read a special token's text, a string or an object in ``tokenizer_config.json``."""
     if isinstance(value, dict):
         value = value.get("content")
     return value if isinstance(value, str) else None
 
 
 def read_special_names(file: Path | None) -> dict[str, str]:
-    """bos_token, eos_token, ... from ``tokenizer_config.json``, for the chat template."""
+    """Read bos_token, eos_token, ... from ``tokenizer_config.json``, for the chat template."""
     if file is None or not file.is_file():
         return {}
     raw = json.loads(file.read_text(encoding="utf-8"))

@@ -98,7 +98,7 @@ class Transcript:
 
 
 def _plain(value: Any) -> Any:
-    """Dataclasses to dicts, tuples to lists, numbers unknown to JSON to None."""
+    """Turn dataclasses to dicts, tuples to lists, numbers unknown to JSON to None."""
     if hasattr(value, "__dataclass_fields__"):
         return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, tuple | list):

@@ -14,14 +14,14 @@ from core.text.transcript import Word
 
 
 def confidence(logprobs: Sequence[float]) -> float | None:
-    """Geometric mean of the tokens' probabilities; None where there are none."""
+    """Return the geometric mean of the tokens' probabilities; None where there are none."""
     return exp(sum(logprobs) / len(logprobs)) if logprobs else None
 
 
 def split_words(
     tokenizer: Tokenizer, ids: Sequence[int], logprobs: Sequence[float]
 ) -> tuple[Word, ...]:
-    """Words of the generated text, each with the confidence of the tokens that spell it."""
+    """Split the generated text into words, each with the confidence of the tokens that spell it."""
     return tuple(
         Word(text=text, start=None, end=None, confidence=confidence([logprobs[i] for i in places]))
         for text, places in group_words(tokenizer, ids)
@@ -39,7 +39,7 @@ def join_words(words: Sequence[Word]) -> tuple[str, list[int]]:
 
 
 def group_words(tokenizer: Tokenizer, ids: Sequence[int]) -> list[tuple[str, list[int]]]:
-    """Words of the text of ``ids``, each with the places in ``ids`` of the tokens that spell it."""
+    """Split the text of ``ids`` into words, each with the places of the tokens that spell it."""
     decoder = StreamDecoder(tokenizer)
     words: list[tuple[str, list[int]]] = []
     waiting: list[int] = []  # tokens whose text is not certain yet: parts of one character

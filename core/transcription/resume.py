@@ -89,12 +89,16 @@ class Journal:
 
     def _read(self) -> dict[Key, Transcript]:
         lines = []
-        if self._file.is_file():
-            for text in self._file.read_text(encoding="utf-8").splitlines():
-                try:
-                    lines.append(json.loads(text))
-                except json.JSONDecodeError:
+        data = self._file.read_bytes() if self._file.is_file() else b""
+        for text in data.removesuffix(b"\n").split(b"\n"):  # a text may hold other line ends
+            try:
+                lines.append(json.loads(text))
+            except ValueError:  # no JSON, or no UTF-8: cut inside a letter
+                if text:
                     logger.warning("%s: a line cut short was left out", self._file.name)
+        if data and not data.endswith(b"\n"):
+            with self._file.open("ab") as out:
+                out.write(b"\n")
         if lines and lines[0].get("purpose") == self._purpose:
             return {
                 (line["span"][0], line["span"][1]): read_transcript(line["transcript"])
