@@ -6,10 +6,13 @@ Dimensions never come from here, only from a checkpoint's own ``config.json``.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from core.checkpoint import schema
+from core.checkpoint.safetensors_io import CheckpointError, read_settings
+from core.checkpoint.schema import shorten
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 DESCRIPTION_FILE = "lab.json"  # optional, beside config.json: what a checkpoint says it can do
@@ -204,33 +207,31 @@ def describe(
 
 
 def read_description(file: Path) -> dict[str, Any]:
-    """``lab.json``: {"family": ..., any of CatalogEntry's fields, and what others read in it}.
+    """Read ``lab.json``: a family, any of ModelInfo's fields, and what others read in it.
 
     Raises:
-        ValueError: it is no JSON object.
+        CheckpointError: it is no JSON object.
     """
-    try:
-        raw = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file.name}: not valid JSON ({error})") from error
-    if not isinstance(raw, dict):
-        raise ValueError(f"{file.name}: not a JSON object; expected at least a family")
-    return raw
+    return read_settings(file)
 
 
 def _described(file: Path, source: str) -> ModelInfo:
-    raw = read_description(file)
+    raw = {key: value for key, value in read_settings(file).items() if key != OUTSIDE}
     family = raw.get("family")
-    if family not in _FAMILY_LIKE:
-        raise ValueError(
-            f"{file.name}: family {family!r} is unknown; expected one of {sorted(_FAMILY_LIKE)}"
+    if not isinstance(family, str) or family not in _FAMILY_LIKE:
+        raise CheckpointError(
+            f"{file.name}: family {shorten(family)} is unknown; expected one of "
+            f"{sorted(_FAMILY_LIKE)}"
         )
-    raw = {key: value for key, value in raw.items() if key != OUTSIDE}
     allowed = set(ModelInfo.__dataclass_fields__) - {"name", "source"}
     unknown = sorted(set(raw) - allowed)
     if unknown:
-        raise ValueError(f"{file.name}: unknown keys {unknown}; expected some of {sorted(allowed)}")
-    lists: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()
+        raise CheckpointError(
+            f"{file.name}: unknown keys {shorten(unknown)}; expected some of {sorted(allowed)}"
+        )
+    stated = schema.validate(schema.Description, raw, file.name, error=CheckpointError)
+    changes: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in stated.model_dump(exclude_unset=True).items()
     }
-    return replace(_FAMILY_LIKE[family], name=source, source=source, **lists)
+    return replace(_FAMILY_LIKE[family], name=source, source=source, **changes)

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-import httpx  # huggingface_hub's own client: a connection that breaks off raises its errors
 from huggingface_hub import constants
 from huggingface_hub.errors import (
     EntryNotFoundError,
@@ -26,7 +25,14 @@ from huggingface_hub.errors import (
 )
 
 from core.checkpoint.catalog import CATALOG
-from core.errors import UserError
+from core.checkpoint.safetensors_io import CheckpointError
+
+# The client of huggingface_hub is httpx in some releases and httpx2 in others: a connection that
+# breaks off raises its errors, whose base the Hub's own errors share.
+ClientError: type[Exception] = next(
+    kind for kind in HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError"
+)
+constants.HF_HUB_DISABLE_TELEMETRY = True  # whoever imports this: nothing is reported to anybody
 
 UNREACHABLE = (
     "{repo!r} is not in the local cache and the Hub cannot be reached; connect once to download "
@@ -34,7 +40,7 @@ UNREACHABLE = (
 )
 
 
-class CheckpointNotFound(UserError):
+class CheckpointNotFound(CheckpointError):
     """No usable checkpoint under that name; the message says what was looked for."""
 
 
@@ -78,7 +84,7 @@ def hub_errors(
         raise CheckpointNotFound(UNREACHABLE.format(repo=repo, instead=instead)) from error
     except EntryNotFoundError as error:
         raise CheckpointNotFound(f"{repo!r} has {lacks}") from error
-    except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
+    except (ClientError, OSError) as error:
         raise CheckpointNotFound(f"downloading {repo!r} failed: {_first_line(error)}") from error
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from core.checkpoint.key_map import POINTWISE, native_name, stored_name
-from core.checkpoint.safetensors_io import CheckpointError, open_safetensors
+from core.checkpoint.safetensors_io import CheckpointError, open_safetensors, refuse_non_finite
 from core.model.config import ModelConfig
 from core.model.granite_speech import GraniteSpeech
 
@@ -34,7 +34,6 @@ class LoadReport:
     """What loading used. unused: stored tensors that belong to nothing here, by name."""
 
     num_tensors: int
-    num_adapter_tensors: int
     unused: tuple[str, ...]
 
 
@@ -83,10 +82,18 @@ def load_into(
                 f"tensor {stored[name][0]!r} in {stored[name][1].name} has shape "
                 f"{tuple(tensor.shape)}; config.json asks for {tuple(wanted[name].shape)}"
             )
+        if tensor.is_floating_point() != wanted[name].is_floating_point():
+            raise CheckpointError(
+                f"tensor {stored[name][0]!r} in {stored[name][1].name} is {tensor.dtype}; expected "
+                "floating-point weights: convert the checkpoint to bfloat16 or float32"
+            )
         state[name] = tensor.to(device=device, dtype=wanted[name].dtype)
+    for file in set(shards.values()):
+        here = {key: state[name] for name, (key, where) in stored.items() if where == file}
+        refuse_non_finite(here, file.name)
     model.load_state_dict(state, strict=True, assign=True)
     model.requires_grad_(False).eval()
-    return model, LoadReport(len(state), 0, unused)
+    return model, LoadReport(len(state), unused)
 
 
 def _by_native_name(
