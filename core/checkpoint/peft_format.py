@@ -199,7 +199,7 @@ def _flat(half: Tensor) -> Tensor:
 def _tensor(file: Any, key: str, source: Path) -> Tensor:
     """Read one tensor: floating-point, finite."""
     tensor: Tensor = file.get_tensor(key)
-    if tensor.dtype not in _PRECISIONS:
+    if tensor.dtype not in _PRECISIONS and not key.endswith("num_batches_tracked"):
         raise CheckpointError(
             f"{source.name}: {key!r} is {tensor.dtype}; expected float32, bfloat16 or float16"
         )
