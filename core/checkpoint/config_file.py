@@ -12,7 +12,6 @@ from typing import Any
 
 from core.checkpoint import schema
 from core.checkpoint.hf_defaults import LEFT_OUT, WRITTEN_BY_TRANSFORMERS
-from core.checkpoint.schema import shorten
 from core.model.config import (
     ConfigError,
     DecoderConfig,
@@ -80,11 +79,7 @@ def _section(
 ) -> schema.Record:
     """Check one part of the config, filled up with what leaving a key out means."""
     key = SECTIONS.get(part)
-    own = raw if key is None else raw.get(key)
-    if own is None:
-        raise ConfigError(f"{source}: model has no {key!r}; expected a complete file")
-    if not isinstance(own, Mapping):
-        raise ConfigError(f"{source}: {key} is {shorten(own)}; expected an object")
+    own = raw if key is None else schema.part_of(raw, key, source)
     for refused in REFUSED.get(part, ()):
         if own.get(refused):
             raise ConfigError(

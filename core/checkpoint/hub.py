@@ -223,6 +223,8 @@ def _missing(repo: str, folder: Path) -> tuple[list[str], list[str]]:
     adapter = ADAPTER if ours and config.get("has_lora_adapter") is not False else ()
     lacks = [name for name in weights if not (folder / name).is_file()]
     lacks += absent("tokenizer.json", *adapter)
+    if not ours:
+        return lacks, absent("processor_config.json", "tokenizer_config.json")
     usual = ["generation_config.json", FRONT_END, "tokenizer_config.json"]
     if not any((folder / f"chat_template.{kind}").is_file() for kind in ("jinja", "json")):
         usual.append("chat_template.jinja")

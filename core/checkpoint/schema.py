@@ -24,6 +24,7 @@ from pydantic import (
 
 from core.errors import UserError
 from core.model.activations import ACTIVATIONS
+from core.model.config import ConfigError
 
 
 def _known_activation(name: str) -> str:
@@ -143,6 +144,34 @@ class Model(Section):
     audio_token_id: Token | None = None
 
 
+class CTCEncoder(Section):
+    """``encoder_config`` of the family ``granite_speech5_ctc``."""
+
+    num_mel_bins: Bins
+    num_hidden_layers: Layers
+    hidden_size: Width
+    num_attention_heads: Width
+    num_key_value_heads: Width | None = None
+    head_dim: Width | None = None
+    intermediate_size: Width
+    attention_bias: bool
+    hidden_act: Activation
+    vocab_size: Width
+    context_size: Frames
+    max_position_embeddings: Width
+    conv_kernel_size: Frames
+    conv_expansion_factor: Width
+    subsample_layers: Annotated[list[Token], Field(max_length=8)]
+
+
+class CTCModel(Section):
+    """What the ``config.json`` of that family says beside its encoder."""
+
+    vocab_size: Width
+    pad_token_id: Token = 0
+    tie_word_embeddings: bool = True
+
+
 class Spectrogram(Section):
     """A mel spectrogram's settings; those of other front ends stay beside them."""
 
@@ -155,6 +184,8 @@ class Spectrogram(Section):
     hop_length: Annotated[int, Field(ge=40, le=512)] | None = None
     n_mels: Bins | None = None
     num_mel_bins: Bins | None = None
+    delta_win_length: Annotated[int, Field(ge=3, le=99)] | None = None
+    logmel_floor_db: float | None = None
     feature_size: Width | None = None
 
 
@@ -235,6 +266,20 @@ _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 2, 60, 60
 def shorten(value: object) -> str:
     """Return the ``repr`` of any value, cut to fit a message of one line."""
     return _SHORT.repr(value)
+
+
+def part_of(raw: Mapping[str, Any], key: str, source: str) -> Mapping[str, Any]:
+    """Return the object under ``key`` of a config.json.
+
+    Raises:
+        ConfigError: it is absent or no object.
+    """
+    part = raw.get(key)
+    if part is None:
+        raise ConfigError(f"{source}: model has no {key!r}; expected a complete file")
+    if not isinstance(part, Mapping):
+        raise ConfigError(f"{source}: {key} is {shorten(part)}; expected an object")
+    return part
 
 
 def validate(
