@@ -33,7 +33,8 @@ def parse_granite_speech5_ctc(raw: Mapping[str, Any], source: str) -> GraniteSpe
     """
     if raw.get("model_type") != MODEL_TYPE:
         raise ConfigError(
-            f"{source}: model_type is {schema.shorten(raw.get('model_type'))}; expected {MODEL_TYPE!r}"
+            f"{source}: model_type is {schema.shorten(raw.get('model_type'))}; expected "
+            f"{MODEL_TYPE!r}"
         )
     stated = schema.part_of(raw, "encoder_config", source)
     model = schema.validate(schema.CTCModel, raw, f"{source}: model", error=ConfigError)

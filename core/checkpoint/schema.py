@@ -23,8 +23,8 @@ from pydantic import (
 )
 
 from core.errors import UserError
-from core.model.activations import ACTIVATIONS
 from core.model.config import ConfigError
+from core.model.linear import ACTIVATIONS
 
 
 def _known_activation(name: str) -> str:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from core.checkpoint.key_map import POINTWISE, native_name, stored_name
 from core.checkpoint.safetensors_io import CheckpointError, open_safetensors, refuse_non_finite
 from core.model.config import ModelConfig
+from core.model.ctc import BpeHead
 from core.model.granite_speech import GraniteSpeech
 
 _DROPPED = re.compile(r"(rotary_emb\.inv_freq|attention_dists|position_ids)$")
@@ -157,3 +158,26 @@ def _read(stored: Mapping[str, tuple[str, Path]]) -> Iterator[tuple[str, Tensor]
                         "expected a complete download: delete the file and load again"
                     )
                 yield name, handle.get_tensor(key)
+
+
+def load_bpe_head(
+    file: Path, config: ModelConfig, *, dtype: torch.dtype, device: torch.device
+) -> BpeHead:
+    """The BPE CTC head of ``out_llm.safetensors``.
+
+    Raises:
+        CheckpointError: not a head for this model.
+    """
+    with open_safetensors(file) as handle:
+        stored = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118
+    shape = (config.encoder.hidden_dim,)
+    weight, bias = stored.get("weight"), stored.get("bias")
+    if set(stored) != {"weight", "bias"} or weight is None or bias is None:
+        raise CheckpointError(f"{file.name} holds {sorted(stored)}; expected weight and bias")
+    if weight.shape[1:] != shape or bias.shape != weight.shape[:1]:
+        raise CheckpointError(
+            f"{file.name}: weight {tuple(weight.shape)} and bias {tuple(bias.shape)}; expected "
+            f"[labels, {shape[0]}] and [labels]"
+        )
+    refuse_non_finite(stored, file.name)
+    return BpeHead(weight.to(device, dtype), bias.to(device, dtype))

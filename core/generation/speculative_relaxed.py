@@ -20,9 +20,8 @@ from math import log
 import torch
 from torch import Tensor
 
-from core.generation.bpe_head import BpeHead, read_tokens
 from core.generation.greedy import EOS, Hypothesis
-from core.model.ctc import least_sure, mean_logprob, read_greedily
+from core.model.ctc import BpeHead, least_sure, mean_logprob, read_greedily, read_tokens
 from core.model.encoder import EncoderOutput
 from core.text.tokenizer import Tokenizer
 

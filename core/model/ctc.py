@@ -1,19 +1,25 @@
-"""What the encoder heard: reading the CTC head.
+"""Greedy reading of CTC heads: characters of the encoder's own, tokens of the BPE head of 4.1.
 
-In: CTC logits of one clip. Out: whether there is speech in it at all, and the characters a greedy
-reading gives. Label 0 is blank; any other label is a character's code point (3.3, and the bundled
-model), for 4.x with Katakana above 255.
+In: CTC logits of one clip. Out: the characters or token ids of the best labels, whether there is
+speech at all, and how sure the head was. Label 0 is blank. Any other label of a character head is a
+code point (3.3, and the bundled model), for 4.x with Katakana above 255; label i of a BPE head is
+token i - 1. That head pools frames four at a time first, each weighted by how likely it is no
+blank. Source: self-speculative decoding with CTC drafts (arXiv 2603.11243).
 
-Shapes: T frames, V labels.
+Shapes: T frames, V labels, W windows, D encoder width, C character labels.
 """
 
 from __future__ import annotations
 
 from itertools import groupby
 
-from torch import Tensor
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 BLANK = 0
+WINDOW = 4  # frames that a BPE head pools
+_NEVER_ZERO = 1e-8
 _KATAKANA_FIRST_LABEL, _KATAKANA_FIRST_CODE = 256, 0x30A1
 _LABELS_WITH_KATAKANA = 348
 
@@ -62,3 +68,33 @@ def mean_logprob(ctc_logits: Tensor) -> float:
     best = ctc_logits.float().log_softmax(dim=-1).max(dim=-1)
     written = best.values[best.indices != BLANK]
     return float(written.mean()) if written.numel() else 0.0
+
+
+class BpeHead(nn.Module):
+    """A linear layer over pooled frames; row 0 is blank."""
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight, requires_grad=False)
+        self.bias = nn.Parameter(bias, requires_grad=False)
+
+    def forward(self, frames: Tensor, mid_logits: Tensor) -> Tensor:
+        """One clip's frames [T, D] and middle character logits [T, C] -> logits [W, V + 1]."""
+        return F.linear(
+            pool(frames, 1 - mid_logits.softmax(dim=-1)[:, BLANK]), self.weight, self.bias
+        )
+
+
+def pool(frames: Tensor, importance: Tensor) -> Tensor:
+    """Means [W, D] of every four frames of [T, D], weighted by ``importance`` [T]."""
+    short = -frames.shape[0] % WINDOW
+    windows = F.pad(frames, (0, 0, 0, short)).unflatten(0, (-1, WINDOW))  # [W, 4, D]
+    weights = F.pad(importance, (0, short)).unflatten(0, (-1, WINDOW))  # [W, 4]
+    weights = weights / (weights.sum(dim=-1, keepdim=True) + _NEVER_ZERO)
+    return torch.einsum("wfd,wf->wd", windows, weights)
+
+
+def read_tokens(logits: Tensor) -> list[int]:
+    """The best label of each window [W, V + 1], repeats merged, blanks dropped, as token ids."""
+    labels = logits.argmax(dim=-1).tolist()
+    return [label - 1 for label, _ in groupby(labels) if label != BLANK]

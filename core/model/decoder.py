@@ -16,10 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.model.activations import activation
 from core.model.cache import KVCache
 from core.model.config import DecoderConfig
-from core.model.linear import linear
+from core.model.linear import ACTIVATIONS, linear
 from core.model.lora import AdaptableLinear
 
 
@@ -106,7 +105,7 @@ class MLP(nn.Module):
         self.gate_proj = AdaptableLinear(width, inner, bias=bias)
         self.up_proj = AdaptableLinear(width, inner, bias=bias)
         self.down_proj = AdaptableLinear(inner, width, bias=bias)
-        self.act = activation(config.hidden_act)
+        self.act = ACTIVATIONS[config.hidden_act]
 
     def forward(self, x: Tensor, lora: Tensor | None) -> Tensor:
         """x [B, T, E] -> [B, T, E]."""

@@ -22,8 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.model.activations import activation
-from core.model.linear import Linear
+from core.model.linear import ACTIVATIONS, Linear
 from core.model.shaw_attention import shaw_attention, split_blocks
 
 
@@ -98,7 +97,7 @@ class MacaronFeedForward(nn.Module):
         width, inner, bias = config.hidden_dim, config.feedforward_dim, config.feedforward_bias
         self.linear1 = Linear(width, inner, bias=bias)
         self.linear2 = Linear(inner, width, bias=bias)
-        self.activation: Callable[[Tensor], Tensor] = activation(config.hidden_act)
+        self.activation: Callable[[Tensor], Tensor] = ACTIVATIONS[config.hidden_act]
 
     def forward(self, x: Tensor) -> Tensor:
         """x [B, T, D] -> [B, T, D]."""

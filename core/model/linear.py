@@ -1,18 +1,21 @@
-"""Matrix products, each by the quickest of the ways a CPU has.
+"""Matrix products, each by the fastest kernel a CPU has for it, and the activations between them.
 
 In: activations and a weight. Out: ``F.linear`` of them. torch multiplies float32 matrices with MKL,
-which uses half of what some processors can do and one thread for a row. Two other ways are at hand
-(``docs/findings.md`` has the numbers, ``python -m benchmarks kernels`` takes them again):
+which uses half of what some processors can do and one thread for a row. There are two alternatives
+(``docs/findings.md`` has the numbers, ``python -m benchmarks kernels`` measures them again):
 
 - oneDNN, which torch brings along for convolutions: twice as fast for many rows, and a row is read
   by all threads. It prepares itself for every new number of rows, so it serves large weights only.
 - for a row in a compiled step the compiler's own loop, a product and a sum fused, which reads at
-  nine tenths of what memory gives. Eager Python would store the products first.
+  nine tenths of the memory bandwidth. Eager Python would store the products first.
 
 Shapes: I in, O out.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +23,16 @@ from torch import Tensor, nn
 
 HAS_ONEDNN = torch.backends.mkldnn.is_available()
 LARGE = 2**17  # weights; below, preparing for a new number of rows costs what it saves
+
+# By the names config.json uses; only those of the Granite Speech family and its relatives.
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "gelu_new": partial(F.gelu, approximate="tanh"),
+    "gelu_pytorch_tanh": partial(F.gelu, approximate="tanh"),
+    "relu": F.relu,
+    "silu": F.silu,
+    "swish": F.silu,
+}
 
 
 def linear(

@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.model.activations import activation
 from core.model.config import ProjectorConfig
+from core.model.linear import ACTIVATIONS
 from core.model.lora import AdaptableLinear
 
 
@@ -68,7 +68,7 @@ class QFormerLayer(nn.Module):
         self.down = AdaptableLinear(config.intermediate_size, width)
         self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.dropout)
-        self.act = activation(config.hidden_act)
+        self.act = ACTIVATIONS[config.hidden_act]
 
     def forward(self, x: Tensor, window: Tensor, lora: Tensor | None) -> Tensor:
         """x [B*W, Q, P], window [B*W, F, D] -> [B*W, Q, P]."""
