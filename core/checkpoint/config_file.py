@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from core.checkpoint import schema
+from core.checkpoint import records, schema
 from core.checkpoint.hf_defaults import LEFT_OUT, WRITTEN_BY_TRANSFORMERS
 from core.model.config import (
     ConfigError,
@@ -38,13 +38,16 @@ REFUSED = {
 def parse_config(raw: Mapping[str, Any], *, source: str) -> ModelConfig:
     """Read a parsed ``config.json``; ``source`` names it in messages.
 
+    Returns:
+        The dimensions of the whole model.
+
     Raises:
         ConfigError: a missing key, or dimensions that do not fit together.
     """
-    model = _section(schema.Model, raw, "model", source)
-    encoder = _section(schema.Encoder, raw, "encoder", source)
-    projector = _section(schema.Projector, raw, "projector", source)
-    text = _section(schema.Decoder, raw, "decoder", source)
+    model = _section(records.Model, raw, "model", source)
+    encoder = _section(records.Encoder, raw, "encoder", source)
+    projector = _section(records.Projector, raw, "projector", source)
+    text = _section(records.Decoder, raw, "decoder", source)
     config = ModelConfig(
         encoder=_encoder(encoder),
         projector=_projector(projector, model, text.hidden_size),
@@ -93,20 +96,20 @@ def _section(
     return schema.validate(record, implied | stated, f"{source}: {part}", error=ConfigError)
 
 
-def _audio_token(model: schema.Model, source: str) -> int:
+def _audio_token(model: records.Model, source: str) -> int:
     for token in (model.audio_token_index, model.audio_token_id):
         if token is not None:
             return token
     raise ConfigError(f"{source}: no 'audio_token_index'; expected the id of the <|audio|> token")
 
 
-def _encoder(part: schema.Encoder) -> EncoderConfig:
+def _encoder(part: records.Encoder) -> EncoderConfig:
     values = part.model_dump()
     values["dim_head"] = part.dim_head or part.hidden_dim // part.num_heads
     return EncoderConfig(**values)
 
 
-def _projector(part: schema.Projector, model: schema.Model, output_size: int) -> ProjectorConfig:
+def _projector(part: records.Projector, model: records.Model, output_size: int) -> ProjectorConfig:
     values = part.model_dump(exclude={"model_type", "use_qformer_text_input"})
     return ProjectorConfig(
         dropout=values.pop("hidden_dropout_prob"),
@@ -117,7 +120,7 @@ def _projector(part: schema.Projector, model: schema.Model, output_size: int) ->
     )
 
 
-def _decoder(part: schema.Decoder, tied_at_top: bool | None, source: str) -> DecoderConfig:
+def _decoder(part: records.Decoder, tied_at_top: bool | None, source: str) -> DecoderConfig:
     width, heads, ends = part.hidden_size, part.num_attention_heads, tuple(part.eos_token_id)
     other = {"rope_theta", "rope_parameters", "rope_scaling", "eos_token_id", "pad_token_id"}
     values = part.model_dump(exclude=other)
@@ -135,7 +138,7 @@ def _decoder(part: schema.Decoder, tied_at_top: bool | None, source: str) -> Dec
     )
 
 
-def _rope_theta(part: schema.Decoder, source: str) -> float:
+def _rope_theta(part: records.Decoder, source: str) -> float:
     """Read both spellings: ``rope_parameters`` (transformers 5), or ``rope_theta``."""
     stated = part.rope_parameters.model_fields_set
     rope = part.rope_parameters if stated else part.rope_scaling

@@ -8,10 +8,14 @@ so a missing one is an error; keys that inference does not read are ignored.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from core.checkpoint import schema
 from core.checkpoint.hub import CheckpointFiles
+from core.checkpoint.records import Activation, Bins, Frames, Layers, Token, Width
+from core.checkpoint.schema import Section
 from core.model.config import ConfigError
 from core.model.ctc import BLANK
 from core.model.delta_features import VALUES_PER_BIN, DeltaFeatureConfig
@@ -25,8 +29,39 @@ EXTRACTOR = "GraniteSpeech5FeatureExtractor"
 STANDARD_FRONT_END = DeltaFeatureConfig(16_000, 512, 400, 160, 80, 3)
 
 
+class CTCEncoder(Section):
+    """``encoder_config`` of the family ``granite_speech5_ctc``."""
+
+    num_mel_bins: Bins
+    num_hidden_layers: Layers
+    hidden_size: Width
+    num_attention_heads: Width
+    num_key_value_heads: Width | None = None
+    head_dim: Width | None = None
+    intermediate_size: Width
+    attention_bias: bool
+    hidden_act: Activation
+    vocab_size: Width
+    context_size: Frames
+    max_position_embeddings: Width
+    conv_kernel_size: Frames
+    conv_expansion_factor: Width
+    subsample_layers: Annotated[list[Token], Field(max_length=8)]
+
+
+class CTCModel(Section):
+    """The ``config.json`` of that family beside its encoder."""
+
+    vocab_size: Width
+    pad_token_id: Token = 0
+    tie_word_embeddings: bool = True
+
+
 def parse_granite_speech5_ctc(raw: Mapping[str, Any], source: str) -> GraniteSpeech5Config:
     """Read a parsed ``config.json``; ``source`` names it in messages.
+
+    Returns:
+        The encoder's dimensions.
 
     Raises:
         ConfigError: another model type, a missing key, or values that do not fit together.
@@ -37,8 +72,8 @@ def parse_granite_speech5_ctc(raw: Mapping[str, Any], source: str) -> GraniteSpe
             f"{MODEL_TYPE!r}"
         )
     stated = schema.part_of(raw, "encoder_config", source)
-    model = schema.validate(schema.CTCModel, raw, f"{source}: model", error=ConfigError)
-    part = schema.validate(schema.CTCEncoder, stated, f"{source}: encoder", error=ConfigError)
+    model = schema.validate(CTCModel, raw, f"{source}: model", error=ConfigError)
+    part = schema.validate(CTCEncoder, stated, f"{source}: encoder", error=ConfigError)
     heads = part.num_attention_heads
     config = GraniteSpeech5Config(
         input_dim=VALUES_PER_BIN * part.num_mel_bins,
@@ -66,6 +101,9 @@ def read_delta_features(files: CheckpointFiles, config: GraniteSpeech5Config) ->
 
     ``preprocessor_config.json`` counts only if it is this family's: the published repository keeps
     one of an older program.
+
+    Returns:
+        The front end's settings.
 
     Raises:
         ConfigError: a front end that this code does not compute or that does not fit the encoder.
@@ -104,7 +142,7 @@ def read_delta_features(files: CheckpointFiles, config: GraniteSpeech5Config) ->
     return found
 
 
-def _check_head(model: schema.CTCModel, config: GraniteSpeech5Config, source: str) -> None:
+def _check_head(model: CTCModel, config: GraniteSpeech5Config, source: str) -> None:
     _require(
         source,
         (

@@ -16,21 +16,19 @@ from typing import Any
 from huggingface_hub import hf_hub_download, snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
-from core.checkpoint import schema
+from core.checkpoint import records, schema
 from core.checkpoint.catalog import CATALOG, DESCRIPTION_FILE, lookup
 from core.checkpoint.config_file import SUPPORTED, check_mel_bins
 from core.checkpoint.hub_errors import CheckpointNotFound, hub_errors, refuse_without_network
 from core.checkpoint.safetensors_io import (
     CheckpointError,
-    open_safetensors,
     read_settings,
     refuse_pointer,
 )
+from core.checkpoint.shards import INDEX, SINGLE, find_shards, read_index
 
 logger = logging.getLogger(__name__)
 
-INDEX = "model.safetensors.index.json"
-SINGLE = "model.safetensors"
 FRONT_END = "preprocessor_config.json"
 BPE_HEAD = "out_llm.safetensors"  # the BPE CTC head of 4.1
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
@@ -48,11 +46,10 @@ _BESIDE_WEIGHTS = (
     DESCRIPTION_FILE,
 )
 _SCHEMAS: dict[str, type[schema.Section]] = {
-    FRONT_END: schema.FrontEnd,
-    "processor_config.json": schema.Processor,
-    "generation_config.json": schema.Generation,
+    FRONT_END: records.FrontEnd,
+    "processor_config.json": records.Processor,
+    "generation_config.json": records.Generation,
 }
-_PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
 @dataclass(frozen=True)
@@ -64,11 +61,14 @@ class CheckpointFiles:
     shards: dict[str, Path]
 
     def find(self, *names: str) -> Path | None:
-        """The first of ``names`` that exists in the folder."""
+        """Return the first of ``names`` that exists in the folder."""
         return next((self.folder / n for n in names if (self.folder / n).is_file()), None)
 
     def json(self, name: str) -> dict[str, Any]:
-        """Read a JSON file of the folder, without its nulls; empty if it is absent.
+        """Read a JSON file of the folder, without its nulls.
+
+        Returns:
+            The object; empty if the file is absent.
 
         Raises:
             CheckpointError: the file is there but does not hold what belongs in it.
@@ -86,7 +86,7 @@ class CheckpointFiles:
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of the weight files."""
+        """Return the bytes of the weight files."""
         return sum(file.stat().st_size for file in set(self.shards.values()))
 
 
@@ -98,6 +98,9 @@ def resolve(name: str, *, revision: str | None = None, local_only: bool = False)
             folder.
         revision: branch, tag or commit of a repository.
         local_only: look in folders and the cache, never on the network.
+
+    Returns:
+        The paths of its files.
 
     Raises:
         CheckpointNotFound: nothing usable there; says what came and what to do.
@@ -159,43 +162,7 @@ def _from_folder(folder: Path, source: str) -> CheckpointFiles:
     for beside in (folder / name for name in _BESIDE_WEIGHTS):
         if beside.is_file():
             refuse_pointer(beside)
-    return CheckpointFiles(source=source, folder=folder, shards=_find_shards(folder))
-
-
-def _find_shards(folder: Path) -> dict[str, Path]:
-    """Tensor name -> file. Where there is an index it rules: other shards are orphans."""
-    index, single = folder / INDEX, folder / SINGLE
-    if index.is_file():
-        names = _read_index(index)
-        missing = sorted({n for n in names.values() if not (folder / n).is_file()})
-        if missing:
-            raise CheckpointNotFound(
-                f"{folder}: shard {missing[0]!r} is missing ({len(missing)} in all); expected "
-                "every file the index names: finish the download"
-            )
-        return {tensor: folder / file for tensor, file in names.items()}
-    if single.is_file():
-        with open_safetensors(single) as handle:
-            return dict.fromkeys(handle.keys(), single)
-    if any(next(folder.glob(pattern), None) for pattern in _PICKLES):
-        raise CheckpointNotFound(
-            f"{folder} holds only pickle weights, which can run code when opened; expected "
-            f"{SINGLE}: convert them with safetensors first"
-        )
-    raise CheckpointNotFound(f"{folder} has neither {INDEX} nor {SINGLE}")
-
-
-def _read_index(index: Path) -> dict[str, str]:
-    """Tensor name -> name of a safetensors file beside the index; nothing else may stand there."""
-    record = schema.validate(
-        schema.WeightIndex, read_settings(index), str(index), error=CheckpointError
-    )
-    for file in sorted(set(record.weight_map.values())):
-        if Path(file).name != file:
-            raise CheckpointError(f"{index}: {file!r} points outside the checkpoint's folder")
-        if not file.endswith(".safetensors"):
-            raise CheckpointError(f"{index}: {file!r}; expected safetensors files only")
-    return record.weight_map
+    return CheckpointFiles(source=source, folder=folder, shards=find_shards(folder))
 
 
 def _cached(repo: str, revision: str | None) -> Path | None:
@@ -218,7 +185,7 @@ def _missing(repo: str, folder: Path) -> tuple[list[str], list[str]]:
         return [name for name, at in found if not (folder / name).is_file() and at is None]
 
     index, config = folder / INDEX, read_settings(folder / "config.json")
-    weights = sorted(set(_read_index(index).values())) if index.is_file() else [SINGLE]
+    weights = sorted(set(read_index(index).values())) if index.is_file() else [SINGLE]
     ours = config.get("model_type") == SUPPORTED
     adapter = ADAPTER if ours and config.get("has_lora_adapter") is not False else ()
     lacks = [name for name in weights if not (folder / name).is_file()]
@@ -241,7 +208,7 @@ def _download(repo: str, revision: str | None) -> Path:
         hf_hub_download(repo, "config.json", revision=revision, local_files_only=False)
         try:
             index = Path(hf_hub_download(repo, INDEX, revision=revision, local_files_only=False))
-            wanted = [INDEX, *sorted(set(_read_index(index).values()))]
+            wanted = [INDEX, *sorted(set(read_index(index).values()))]
         except (EntryNotFoundError, LocalEntryNotFoundError):
             wanted = [SINGLE]
         folder = Path(

@@ -1,4 +1,4 @@
-"""What goes wrong between here and the Hugging Face Hub, in words.
+"""Errors of the Hugging Face Hub and its client, in words.
 
 In: errors of its client. Out: :class:`CheckpointNotFound`, which says what was looked for and what
 to do.
@@ -89,7 +89,7 @@ def hub_errors(
 
 
 def refuse_without_network(repo: str, instead: str = "or use the bundled model 'tiny'") -> None:
-    """Say at once what the client would say after half a minute of retries.
+    """Fail at once where the client would retry for half a minute.
 
     Raises:
         CheckpointNotFound: the Hub's name cannot be resolved.

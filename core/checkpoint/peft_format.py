@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from core.checkpoint import schema
+from core.checkpoint import records, schema
 from core.checkpoint.key_map import POINTWISE, native_name
 from core.checkpoint.name_patterns import NamePatterns
 from core.checkpoint.safetensors_io import (
@@ -45,7 +45,7 @@ _PRECISIONS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 _HARMLESS_INITS = ("gaussian", "orthogonal", "eva", "mica")
 # Settings of PEFT's that what is stored already reflects, or that only training reads. Any other
 # one that is set changes what an adapter computes, and is refused.
-_READ = frozenset(schema.Adapter.model_fields)
+_READ = frozenset(records.Adapter.model_fields)
 _HARMLESS = {
     *("auto_mapping", "base_model_name_or_path", "eva_config", "exclude_modules"),
     *("inference_mode", "layers_pattern", "layers_to_transform", "loftq_config", "lora_dropout"),
@@ -63,7 +63,10 @@ class AdapterWeights:
 
 
 def adapter_files(folder: Path) -> tuple[Path, Path]:
-    """The two files of an adapter folder.
+    """Find the two files of an adapter folder.
+
+    Returns:
+        Its config and its weights.
 
     Raises:
         CheckpointError: they are not both there.
@@ -78,7 +81,10 @@ def adapter_files(folder: Path) -> tuple[Path, Path]:
 
 
 def read_adapter(model: GraniteSpeech, config_file: Path, weights_file: Path) -> AdapterWeights:
-    """Read an adapter of ``model``, and check that it fits.
+    """Read an adapter of ``model`` and check that it fits and can be applied exactly.
+
+    Returns:
+        Its tensors by our names.
 
     Raises:
         CheckpointError: a variant of LoRA that is not supported, or parts that do not exist.
@@ -120,11 +126,11 @@ def read_adapter(model: GraniteSpeech, config_file: Path, weights_file: Path) ->
 
 def _updates(
     model: GraniteSpeech,
-    settings: schema.Adapter,
+    settings: records.Adapter,
     halves: Mapping[str, Mapping[str, Tensor]],
     source: Path,
 ) -> dict[str, LoRAWeights]:
-    """Low-rank updates by layer."""
+    """Collect the low-rank updates by layer."""
     modules, found = dict(model.named_modules()), {}
     alphas = NamePatterns(settings.alpha_pattern, "alpha_pattern")
     ranks = NamePatterns(settings.rank_pattern, "rank_pattern")
@@ -156,7 +162,7 @@ def _updates(
 
 
 def _fitting(model: GraniteSpeech, whole: Mapping[str, Tensor], source: Path) -> dict[str, Tensor]:
-    """Whole tensors in our layout, if the model has them in these shapes."""
+    """Convert whole tensors to our layout, if the model has them in these shapes."""
     own, found = model.state_dict(), {}
     whole = _without_tied_head(model, whole, source)
     for name, tensor in whole.items():
@@ -174,7 +180,7 @@ def _fitting(model: GraniteSpeech, whole: Mapping[str, Tensor], source: Path) ->
 def _without_tied_head(
     model: GraniteSpeech, whole: Mapping[str, Tensor], source: Path
 ) -> dict[str, Tensor]:
-    """The tensors without a head that is the table over again, where one table serves as both."""
+    """Drop a head that repeats the table, where one table serves as both."""
     table, head = f"{TABLE}weight", f"{HEAD}weight"
     if not model.config.decoder.tie_word_embeddings or not {table, head} & whole.keys():
         return dict(whole)
@@ -207,7 +213,7 @@ def _tensor(file: Any, key: str, source: Path) -> Tensor:
     return tensor
 
 
-def _modules_to_save(settings: schema.Adapter) -> dict[str, str]:
+def _modules_to_save(settings: records.Adapter) -> dict[str, str]:
     """Map modules the adapter brings whole, as it names them, to how their tensors begin here."""
     found = {}
     for said in settings.modules_to_save:
@@ -216,10 +222,10 @@ def _modules_to_save(settings: schema.Adapter) -> dict[str, str]:
     return found
 
 
-def _read_settings(file: Path) -> schema.Adapter:
+def _read_settings(file: Path) -> records.Adapter:
     """Read ``adapter_config.json``; refuse whatever would not be applied exactly."""
     raw = read_settings(file)
-    settings = schema.validate(schema.Adapter, raw, file.name, error=CheckpointError)
+    settings = schema.validate(records.Adapter, raw, file.name, error=CheckpointError)
     if settings.peft_type != "LORA":
         raise CheckpointError(
             f"{file.name}: peft_type {shorten(settings.peft_type)} is not supported; "

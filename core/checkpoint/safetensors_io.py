@@ -38,7 +38,10 @@ def refuse_pointer(file: Path) -> None:
 
 
 def open_safetensors(file: Path) -> Any:
-    """Open ``file`` memory-mapped; the handle is a context manager.
+    """Open ``file`` memory-mapped.
+
+    Returns:
+        A handle, which is a context manager.
 
     Raises:
         CheckpointError: it cannot be read.
@@ -56,6 +59,9 @@ def open_safetensors(file: Path) -> Any:
 
 def read_settings(file: Path) -> dict[str, Any]:
     """Read a JSON object.
+
+    Returns:
+        The object.
 
     Raises:
         CheckpointError: it is none, or too large or too deeply nested to be one of a checkpoint's.

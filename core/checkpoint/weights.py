@@ -32,7 +32,7 @@ Model = TypeVar("Model", bound=nn.Module)
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What loading used. unused: stored tensors that belong to nothing here, by name."""
+    """Tensors that loading used. unused: stored tensors that belong to nothing here, by name."""
 
     num_tensors: int
     unused: tuple[str, ...]
@@ -45,7 +45,16 @@ def load_model(
     dtype: torch.dtype,
     device: torch.device,
 ) -> tuple[GraniteSpeech, LoadReport]:
-    """Build on ``meta``, fill from ``shards`` (tensor name -> file), cast once, move once.
+    """Build on ``meta``, fill from ``shards``, cast once, move once.
+
+    Args:
+        config: the dimensions.
+        shards: stored tensor name -> file.
+        dtype: of the model's weights.
+        device: of the model.
+
+    Returns:
+        The model, and what loading used.
 
     Raises:
         CheckpointError: tensors missing, misshapen, surplus, or a file that cannot be read.
@@ -66,8 +75,18 @@ def load_into(
     A tensor gets the dtype that ``build().to(dtype)`` gives it, so a module that stays in float32
     is filled in float32.
 
+    Args:
+        build: makes the empty model.
+        shards: stored tensor name -> file.
+        dtype: of the model's weights.
+        device: of the model.
+
+    Returns:
+        The model, and what loading used.
+
     Raises:
-        CheckpointError: tensors missing, misshapen, surplus, or a file that cannot be read.
+        CheckpointError: tensors missing, misshapen, surplus or not finite, or a file that cannot be
+            read.
     """
     stored, unused = _by_native_name(shards)
     with torch.device("meta"):
@@ -100,7 +119,7 @@ def load_into(
 def _by_native_name(
     shards: Mapping[str, Path],
 ) -> tuple[dict[str, tuple[str, Path]], tuple[str, ...]]:
-    """Our name -> (stored name, file), and the stored names that are known to be of no use."""
+    """Map our names to (stored name, file); list the stored names known to be of no use."""
     stored: dict[str, tuple[str, Path]] = {}
     unused = []
     for key, file in shards.items():
@@ -120,7 +139,7 @@ def _by_native_name(
 
 
 def _settle_tying(config: ModelConfig, has_head: bool) -> ModelConfig:
-    """A stored head is used even where the config claims a tied one: the file is the truth."""
+    """Untie the head where one is stored, whatever the config claims: the file is the truth."""
     if has_head and config.decoder.tie_word_embeddings:
         return replace(config, decoder=replace(config.decoder, tie_word_embeddings=False))
     return config
@@ -144,7 +163,7 @@ def _compare_names(wanted: set[str], stored: set[str], shards: Mapping[str, Path
 
 
 def _read(stored: Mapping[str, tuple[str, Path]]) -> Iterator[tuple[str, Tensor]]:
-    """(our name, tensor), file by file so that each is opened once."""
+    """Yield (our name, tensor), file by file so that each is opened once."""
     by_file: dict[Path, list[tuple[str, str]]] = {}
     for name, (key, file) in stored.items():
         by_file.setdefault(file, []).append((name, key))
@@ -163,7 +182,16 @@ def _read(stored: Mapping[str, tuple[str, Path]]) -> Iterator[tuple[str, Tensor]
 def load_bpe_head(
     file: Path, config: ModelConfig, *, dtype: torch.dtype, device: torch.device
 ) -> BpeHead:
-    """The BPE CTC head of ``out_llm.safetensors``.
+    """Load the BPE CTC head of ``out_llm.safetensors``: weight [V + 1, D], bias [V + 1].
+
+    Args:
+        file: where it is.
+        config: the model it belongs to.
+        dtype: of its weights.
+        device: of its weights.
+
+    Returns:
+        The head.
 
     Raises:
         CheckpointError: not a head for this model.

@@ -25,14 +25,14 @@ _LABELS_WITH_KATAKANA = 348
 
 
 def label_character(label: int) -> str:
-    """The character a CTC label stands for."""
+    """Return the character a CTC label stands for."""
     if label >= _KATAKANA_FIRST_LABEL:
         return chr(_KATAKANA_FIRST_CODE + label - _KATAKANA_FIRST_LABEL)
     return chr(label)
 
 
 def label_of(character: str) -> int | None:
-    """The CTC label of a character, or None if no head of this family has one for it."""
+    """Return the CTC label of a character, or None if no head of this family has one for it."""
     code = ord(character)
     if 0 < code < _KATAKANA_FIRST_LABEL:
         return code
@@ -41,29 +41,30 @@ def label_of(character: str) -> int | None:
 
 
 def read_greedily(ctc_logits: Tensor) -> str:
-    """The best label of each frame [T, V], repeats merged, blanks dropped (Graves et al. 2006)."""
+    """Read the best label of each frame [T, V], repeats merged, blanks dropped (Graves 2006)."""
     labels = ctc_logits.argmax(dim=-1).tolist()
     merged = [label for label, _ in groupby(labels) if label != BLANK]
     return "".join(label_character(label) for label in merged)
 
 
 def contains_speech(ctc_logits: Tensor) -> bool:
-    """Whether any frame of [T, V] prefers a character other than a space to blank."""
+    """Check that any frame of [T, V] prefers a character other than a space to blank."""
     labels = ctc_logits.argmax(dim=-1)
     return bool(((labels != BLANK) & (labels != ord(" "))).any())
 
 
 def least_sure(ctc_logits: Tensor) -> float:
-    """The largest entropy, in nats, of any frame of [T, V]: 0 where every frame is certain."""
+    """Return the largest entropy, in nats, of any frame of [T, V]: 0 where all are certain."""
     scores = ctc_logits.float().log_softmax(dim=-1)
     entropies = -(scores.exp() * scores).sum(dim=-1)  # [T]
     return float(entropies.max())
 
 
 def mean_logprob(ctc_logits: Tensor) -> float:
-    """Mean log-probability of the best label of each frame of [T, V] that is no blank; 0 if none.
+    """Average the log-probabilities of the best labels of [T, V] that are no blank.
 
-    How sure the head was of what it wrote.
+    Returns:
+        How sure the head was of what it wrote; 0 if nothing.
     """
     best = ctc_logits.float().log_softmax(dim=-1).max(dim=-1)
     written = best.values[best.indices != BLANK]
@@ -79,14 +80,14 @@ class BpeHead(nn.Module):
         self.bias = nn.Parameter(bias, requires_grad=False)
 
     def forward(self, frames: Tensor, mid_logits: Tensor) -> Tensor:
-        """One clip's frames [T, D] and middle character logits [T, C] -> logits [W, V + 1]."""
+        """Score one clip: frames [T, D] and middle logits [T, C] -> logits [W, V + 1]."""
         return F.linear(
             pool(frames, 1 - mid_logits.softmax(dim=-1)[:, BLANK]), self.weight, self.bias
         )
 
 
 def pool(frames: Tensor, importance: Tensor) -> Tensor:
-    """Means [W, D] of every four frames of [T, D], weighted by ``importance`` [T]."""
+    """Average every four frames of [T, D], weighted by ``importance`` [T]: means [W, D]."""
     short = -frames.shape[0] % WINDOW
     windows = F.pad(frames, (0, 0, 0, short)).unflatten(0, (-1, WINDOW))  # [W, 4, D]
     weights = F.pad(importance, (0, short)).unflatten(0, (-1, WINDOW))  # [W, 4]
@@ -95,6 +96,6 @@ def pool(frames: Tensor, importance: Tensor) -> Tensor:
 
 
 def read_tokens(logits: Tensor) -> list[int]:
-    """The best label of each window [W, V + 1], repeats merged, blanks dropped, as token ids."""
+    """Read the best label of each window [W, V + 1] as token ids, without repeats and blanks."""
     labels = logits.argmax(dim=-1).tolist()
     return [label - 1 for label, _ in groupby(labels) if label != BLANK]

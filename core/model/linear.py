@@ -38,9 +38,16 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 def linear(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, *, few_sizes: bool = False
 ) -> Tensor:
-    """x [..., I], weight [O, I], bias [O] -> [..., O].
+    """Multiply by a weight and add a bias.
 
-    few_sizes: rows come in few numbers, so that preparing for each pays for small weights too.
+    Args:
+        x: [..., I].
+        weight: [O, I].
+        bias: [O], or None.
+        few_sizes: rows come in few numbers, so that preparing for each pays for small weights too.
+
+    Returns:
+        [..., O].
     """
     if x.device.type != "cpu":
         return F.linear(x, weight, bias)
@@ -56,7 +63,7 @@ class Linear(nn.Linear):
     """``nn.Linear`` by :func:`linear`, for models that take no adapters."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [..., I] -> [..., O]."""
+        """Multiply x [..., I] by the weight: [..., O]."""
         return linear(x, self.weight, self.bias)
 
 
@@ -74,9 +81,12 @@ def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 @torch.library.custom_op("granite_speech::linear", mutates_args=())
 def by_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """x [..., I], weight [O, I], bias [O] -> [..., O], as one step that compilers leave alone.
+    """Multiply x [..., I] by weight [O, I] in one step that compilers leave alone.
 
     They know oneDNN's product, but take it for weights only that are constants of the graph.
+
+    Returns:
+        [..., O].
     """
     return _onednn(x, weight, bias)
 
@@ -87,7 +97,7 @@ def _(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _suits_onednn(x: Tensor, weight: Tensor, least: int) -> bool:
-    """Whether oneDNN is there and is the quicker one. It knows no gradients and no autocast."""
+    """Check that oneDNN is there and is faster. It knows no gradients and no autocast."""
     return (
         HAS_ONEDNN
         and weight.numel() >= least
