@@ -57,7 +57,7 @@ def inspect(lab: Lab) -> dict[str, Any]:
 
 
 def count(part: nn.Module) -> dict[str, int]:
-    """Parameters (batch-norm statistics and adapters left out) and bytes of one part."""
+    """Count the parameters and bytes of one part, batch-norm statistics and adapters left out."""
     own = [t for name, t in part.named_parameters() if not name.endswith((".lora_a", ".lora_b"))]
     return {
         "parameters": sum(t.numel() for t in own),

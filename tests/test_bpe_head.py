@@ -14,8 +14,9 @@ from core.__main__ import main
 from core.checkpoint.config_file import parse_config
 from core.checkpoint.hub import _BESIDE_WEIGHTS
 from core.checkpoint.safetensors_io import CheckpointError
-from core.generation.bpe_head import WINDOW, BpeHead, load_bpe_head, pool, read_tokens
+from core.checkpoint.weights import load_bpe_head
 from core.inspection import inspect
+from core.model.ctc import WINDOW, BpeHead, pool, read_tokens
 
 WIDTH, LABELS = 32, tiny_models.VOCABULARY + 1
 

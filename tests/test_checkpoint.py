@@ -360,6 +360,30 @@ def test_a_damaged_shard_is_told_from_a_damaged_model(damage: str, tmp_path: Pat
         load(tmp_path)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_not_finite_are_refused(value: float, folder: Path):
+    def spoil(stored: dict[str, Tensor]) -> dict[str, Tensor]:
+        stored["encoder.out.bias"][3] = value
+        return stored
+
+    rewrite(folder, spoil)
+    with pytest.raises(CheckpointError, match=f"{WEIGHTS}: tensor 'encoder.out.bias' holds NaN"):
+        load(folder)
+
+
+def test_weights_that_a_precision_cannot_hold_are_refused(folder: Path):
+    rewrite(folder, lambda stored: stored | {"encoder.out.bias": torch.full((42,), 1e6)})
+    assert load(folder).encoder.out.bias[0] == 1e6
+    with pytest.raises(CheckpointError, match="'encoder.out.bias' holds NaN or infinity"):
+        load(folder, torch.float16)
+
+
+def test_integers_in_place_of_weights_are_refused(folder: Path):
+    rewrite(folder, lambda s: s | {"encoder.out.bias": torch.ones(42, dtype=torch.int16)})
+    with pytest.raises(CheckpointError, match="'encoder.out.bias'.*torch.int16; expected"):
+        load(folder)
+
+
 def test_names_of_the_first_release_are_recognised(folder: Path):
     rename(folder, ("encoder.input_linear", "encoder.rnn_tr.0"))
     with pytest.raises(CheckpointError, match="first 3.2 release"):

@@ -20,7 +20,6 @@ from torch._dynamo.testing import CompileCounter
 from torch.fx.experimental.symbolic_shapes import ConstraintViolationError
 
 import core
-from core.checkpoint.peft_format import attach_adapter
 from core.engine import compiling
 from core.engine.compiling import (
     CompileError,
@@ -48,7 +47,7 @@ from core.model.encoder import padded_length
 from core.model.granite_speech import GraniteSpeech
 from core.model.lora import switch
 from core.phases import PhaseClock
-from tiny_models import AUDIO_ID, random_model, raw_config, write_adapter
+from tiny_models import AUDIO_ID, attach_adapter, random_model, raw_config, write_adapter
 
 
 @pytest.fixture(autouse=True)
@@ -117,7 +116,7 @@ def test_lora_on_off_and_mixed_share_one_graph(tmp_path_factory: pytest.TempPath
     model = random_model()
     folder = tmp_path_factory.mktemp("adapter")
     write_adapter(folder, model)
-    attach_adapter(model, folder / "adapter_config.json", folder / "adapter_model.safetensors")
+    attach_adapter(model, folder)
     counter = CompileCounter()
     decode = torch.compile(prefill_stage(model), backend=counter, fullgraph=True, dynamic=False)
     cache = allocate_cache(

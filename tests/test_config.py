@@ -12,8 +12,8 @@ from core.checkpoint.config_file import parse_config
 from core.checkpoint.hf_defaults import LEFT_OUT
 from core.errors import UserError
 from core.families import family_of
-from core.model.activations import ACTIVATIONS, activation
 from core.model.config import ConfigError, ModelConfig
+from core.model.linear import ACTIVATIONS
 from core.transcription.autoregressive import with_end_tokens
 from oracle import transformers
 from tiny_models import random_model, raw_config
@@ -113,7 +113,7 @@ def test_architectures_this_code_does_not_build_are_refused(part: str, change: d
     ("changes", "numbers"),
     [
         ({"encoder": {"context_size": 33}}, "33.*32"),
-        ({"encoder": {"context_size": 0}}, "context_size 0"),
+        ({"encoder": {"context_size": 0}}, "context_size is 0; expected"),
         ({"projector": {"num_attention_heads": 5}}, "32.*5"),
         ({"projector": {"encoder_hidden_size": 48}}, "48.*32"),
         ({"downsample_rate": 4}, "15.*4"),
@@ -148,6 +148,28 @@ def test_the_outer_tying_flag_wins():
     assert tied(None, None) is True
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"encoder": {"num_layers": 1_000_000}}, "encoder: num_layers is 1000000; expected less"),
+        ({"encoder": {"num_layers": "2"}}, "encoder: num_layers is '2'; expected a valid integer"),
+        ({"encoder": {"num_layers": True}}, "num_layers is True; expected a valid integer"),
+        ({"encoder": {"num_heads": 64, "dim_head": None}}, "32 is too small for 64 heads"),
+        ({"decoder": {"rms_norm_eps": float("nan")}}, "rms_norm_eps is nan; expected a finite"),
+        ({"decoder": {"head_dim": 7}}, "head_dim 7 is not an even number"),
+        ({"decoder": {"pad_token_id": 9_999}}, "pad_token_id 9999 is outside the vocabulary"),
+        ({"decoder": {"eos_token_id": ["x"]}}, "eos_token_id.0 is 'x'; expected a valid integer"),
+        ({"decoder": {"rope_scaling": "none"}}, "rope_scaling is 'none'; expected an object"),
+        ({"window_size": 15 * 10**8, "downsample_rate": 5 * 10**8}, "window_size is 1500000000"),
+        ({"encoder_config": [1, 2]}, "encoder_config is [1, 2]; expected an object"),
+    ],
+)
+def test_values_of_another_type_or_size_are_named(changes: dict[str, Any], told: str):
+    raw = raw_config(**{k: v for k, v in changes.items() if k in ("encoder", "decoder")})
+    raw |= {k: v for k, v in changes.items() if k not in ("encoder", "decoder")}
+    assert told in failure(raw)
+
+
 def test_unknown_keys_do_no_harm():
     raw = raw_config(encoder={"initializer_range": 0.02}, transformers_version="9")
     assert parse(raw) == parse(raw_config())
@@ -156,7 +178,8 @@ def test_unknown_keys_do_no_harm():
 def test_an_unknown_activation_lists_the_known_ones():
     with pytest.raises(ValueError, match="'mish'.*gelu.*silu"):
         random_model(raw_config(projector={"hidden_act": "mish"}))
-    assert all(activation(name) is not None for name in ACTIVATIONS)
+    for name in ACTIVATIONS:
+        assert parse(raw_config(projector={"hidden_act": name})).projector.hidden_act == name
 
 
 @pytest.mark.oracle

@@ -231,7 +231,11 @@ def test_keys_that_inference_does_not_read_do_no_harm():
     ("part", "change", "said"),
     [
         ("encoder", {"context_size": 65}, "context_size 65.*64"),
-        ("encoder", {"context_size": 0}, "context_size 0"),
+        ("encoder", {"context_size": 0}, "context_size is 0; expected"),
+        ("encoder", {"num_hidden_layers": 10**6}, "num_hidden_layers is 1000000; expected less"),
+        ("encoder", {"num_hidden_layers": "4"}, "num_hidden_layers is '4'; expected a valid"),
+        ("encoder", {"head_dim": None, "num_attention_heads": 64}, "32 is too small for 64"),
+        ("model", {"encoder_config": [3]}, r"encoder_config is \[3\]; expected an object"),
         ("encoder", {"vocab_size": 31}, "vocab_size is 30.*31"),
         ("encoder", {"num_key_value_heads": 1}, "num_key_value_heads is 1; expected 2"),
         ("encoder", {"conv_kernel_size": 8}, "8; expected an odd"),

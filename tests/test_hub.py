@@ -4,13 +4,14 @@ No test reaches the Hub: its client is replaced. Run alone: ``python -m pytest t
 """
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from fnmatch import fnmatch
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from huggingface_hub import errors
 
@@ -19,8 +20,11 @@ import tiny_models
 from core.checkpoint import hub
 from core.checkpoint.catalog import CATALOG
 from core.checkpoint.hub import resolve
-from core.checkpoint.hub_errors import CheckpointNotFound
+from core.checkpoint.hub_errors import ClientError
+from core.checkpoint.safetensors_io import CheckpointError
+from core.errors import UserError
 
+client = import_module(ClientError.__module__.partition(".")[0])  # httpx or httpx2
 REPO = "someone/granite-speech-3.3-mini"
 # What a repository may hold; a download takes what it needs of it.
 REMOTE = {
@@ -28,6 +32,7 @@ REMOTE = {
     "README.md",
     "config.json",
     "generation_config.json",
+    "lab.json",
     "preprocessor_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -45,7 +50,7 @@ REMOTE = {
 
 
 def failure(name: object, **options: Any) -> str:
-    with pytest.raises(CheckpointNotFound) as caught:
+    with pytest.raises(CheckpointError) as caught:
         resolve(str(name), **options)
     message = str(caught.value)
     assert "\n" not in message
@@ -146,7 +151,7 @@ def test_an_index_cannot_make_the_download_fetch_anything_else(named: str, asked
 
 def test_a_broken_index_on_the_hub_is_told_as_such(asked: dict[str, Any]):
     (asked["remote"] / hub.INDEX).write_text('{"weight')
-    assert "not a weight index" in failure(REPO)
+    assert "model.safetensors.index.json: not valid JSON" in failure(REPO)
 
 
 def test_what_is_in_the_cache_is_used_without_asking(
@@ -187,7 +192,7 @@ def test_an_incomplete_cache_is_completed_but_never_when_only_looking(
     assert asked["online"] > 0
 
 
-RESPONSE = httpx.Response(403, request=httpx.Request("GET", "https://huggingface.co"))
+RESPONSE = client.Response(403, request=client.Request("GET", "https://huggingface.co"))
 
 
 @pytest.mark.parametrize(
@@ -205,8 +210,8 @@ RESPONSE = httpx.Response(403, request=httpx.Request("GET", "https://huggingface
         (errors.HFValidationError("bad id"), "'owner/name'"),
         (errors.HfHubHTTPError("503 busy\nlong story", response=RESPONSE), "failed: 503 busy"),
         (OSError("No space left on device"), "failed: No space left on device"),
-        (httpx.ConnectError("Name or service not known"), "Name or service not known"),
-        (httpx.ReadTimeout("The read operation timed out"), "timed out"),
+        (client.ConnectError("Name or service not known"), "Name or service not known"),
+        (client.ReadTimeout("The read operation timed out"), "timed out"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
@@ -226,7 +231,7 @@ def test_a_download_that_breaks_off_after_the_config(
     asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ):
     def break_off(*args: object, **options: object) -> str:
-        raise httpx.ReadError("connection reset")
+        raise client.ReadError("connection reset")
 
     monkeypatch.setattr(hub, "snapshot_download", break_off)
     assert "connection reset" in failure(REPO)
@@ -295,7 +300,7 @@ def test_an_index_that_points_outside_the_folder_is_refused(outside: str, folder
 )
 def test_a_broken_index_is_told_as_such(index: str, folder: Path):
     (folder / hub.INDEX).write_bytes(index.encode("latin-1"))
-    assert "not a weight index" in failure(folder)
+    assert re.search("index.json(: not| has no 'weight_map'|: weight_map)", failure(folder))
 
 
 def test_a_damaged_single_file_is_told_as_such(folder: Path):
@@ -307,8 +312,54 @@ def test_a_damaged_single_file_is_told_as_such(folder: Path):
 @pytest.mark.parametrize("text", ["{", "", "[1]", '"granite"', "\xff\xfe"])
 def test_a_config_that_is_no_json_object_is_told_as_such(text: str, folder: Path):
     (folder / "config.json").write_bytes(text.encode("latin-1"))
-    with pytest.raises(CheckpointNotFound, match="config.json: not"):
+    with pytest.raises(CheckpointError, match="config.json: not"):
         core.load(folder, device="cpu")
+
+
+@pytest.mark.parametrize(
+    "name", [hub.SINGLE, "config.json", "tokenizer.json", "adapter_model.safetensors"]
+)
+def test_a_pointer_of_git_lfs_is_told_as_such(name: str, folder: Path):
+    (folder / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with pytest.raises(CheckpointError, match=f"{name} is a Git LFS pointer.*'git lfs pull'"):
+        core.load(folder, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("name", "raw", "told"),
+    [
+        ("preprocessor_config.json", {"n_fft": 10**9}, "n_fft is 1000000000; expected less than"),
+        ("preprocessor_config.json", {"hop_length": 1}, "hop_length is 1; expected greater than"),
+        ("preprocessor_config.json", {"melspec_kwargs": {"n_fft": 256}}, "400 exceeds n_fft 256"),
+        ("preprocessor_config.json", {"n_mels": 64}, "64 mel bins make frames of 128"),
+        ("preprocessor_config.json", {"sampling_rate": 8_000}, "wants 8000 Hz; expected 16000"),
+        ("processor_config.json", {"audio_processor": {"n_fft": "x"}}, "n_fft is 'x'; expected a"),
+        ("processor_config.json", {"audio_processor": []}, "audio_processor is []; expected an"),
+        ("generation_config.json", {"eos_token_id": [[1]]}, "eos_token_id.0 is [1]; expected a"),
+        ("lab.json", {"family": ["3.3"]}, "family ['3.3'] is unknown; expected one of"),
+        ("lab.json", {"family": "3.3", "reliable_s": "8"}, "reliable_s is '8'; expected a valid"),
+        ("lab.json", {"family": "3.3", "languages": "en"}, "languages is 'en'; expected a valid"),
+    ],
+)
+def test_settings_beside_the_weights_are_checked(
+    name: str, raw: dict[str, Any], told: str, folder: Path
+):
+    (folder / name).write_text(json.dumps(raw))
+    with pytest.raises(UserError, match=re.escape(told)):
+        core.load(folder, device="cpu")
+
+
+def test_a_settings_file_of_megabytes_is_not_parsed(folder: Path):
+    (folder / "config.json").write_text("{" + " " * 5_000_000 + "}")
+    with pytest.raises(CheckpointError, match="has 5000002 bytes; expected at most"):
+        core.load(folder, device="cpu")
+
+
+def test_a_null_is_as_good_as_nothing(folder: Path):
+    raw = {"n_fft": None, "melspec_kwargs": {"n_mels": None}, "eos_token_id": None}
+    for name in ("preprocessor_config.json", "processor_config.json", "generation_config.json"):
+        (folder / name).write_text(json.dumps(raw))
+    assert core.load(folder, device="cpu").feature_extractor.config.n_fft == 512
 
 
 def test_relative_folders_and_the_home_folder_are_found(

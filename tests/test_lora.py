@@ -4,6 +4,8 @@ Run alone: ``python -m pytest tests/test_lora.py``.
 """
 
 import json
+import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from torch import Tensor
 
 import core
 import tiny_models
-from core.checkpoint.peft_format import attach_adapter
+from core.checkpoint.name_patterns import NamePatterns
 from core.checkpoint.safetensors_io import CheckpointError
 from core.generation.sampling import GenerationOptions
 from core.model.granite_speech import GraniteSpeech
@@ -48,7 +50,7 @@ def model(tmp_path: Path) -> GraniteSpeech:
 
 
 def attach(model: GraniteSpeech, folder: Path) -> int:
-    return attach_adapter(model, folder / CONFIG, folder / WEIGHTS)
+    return tiny_models.attach_adapter(model, folder)
 
 
 def change_settings(folder: Path, **settings: Any) -> None:
@@ -159,6 +161,7 @@ def test_scaling_is_alpha_over_rank_or_its_root(model: GraniteSpeech, tmp_path: 
     attach(model, tmp_path)
     assert model.decoder.layers[0].self_attn.q_proj.lora_scaling == 1.5
     change_settings(tmp_path, use_rslora=True)
+    model = tiny_models.random_model()
     attach(model, tmp_path)
     assert model.decoder.layers[0].self_attn.q_proj.lora_scaling == 3.0
 
@@ -194,8 +197,18 @@ def test_alpha_patterns_match_whole_ends_of_names_and_the_first_wins(
         {"alora_invocation_tokens": [1, 2]},
         {"target_parameters": ["mlp.experts"]},
         {"trainable_token_indices": [5]},
+        # Training with these took a part out of the base weights, or adds one.
+        {"init_lora_weights": "pissa"},
+        {"init_lora_weights": "pissa_niter_4"},
+        {"init_lora_weights": "OLoRA"},
+        {"init_lora_weights": "corda"},
+        {"init_lora_weights": "loftq"},
+        {"init_lora_weights": "lora_ga"},
+        {"init_lora_weights": "of next year"},
+        {"kasa_config": {"beta": 1}},
+        {"use_something_new": True},
     ],
-    ids=lambda settings: next(iter(settings)),
+    ids=lambda settings: "-".join(map(str, next(iter(settings.items())))),
 )
 def test_other_kinds_of_adapter_are_refused_by_name(
     settings: dict[str, Any], model: GraniteSpeech, tmp_path: Path
@@ -207,6 +220,87 @@ def test_other_kinds_of_adapter_are_refused_by_name(
     expected = value if key == "peft_type" else ("trained biases" if key == "bias" else key)
     assert expected in str(caught.value)
     assert not has_adapter(model)
+
+
+def test_what_only_training_reads_is_no_reason_to_refuse(model: GraniteSpeech, tmp_path: Path):
+    plain = {name: None for name in ("alora_invocation_tokens", "arrow_config", "use_bdlora")}
+    used = {"exclude_modules": ["k_proj"], "lora_dropout": 0.1, "layers_to_transform": [0, 1]}
+    for begun in (True, False, "gaussian", "orthogonal", "eva", "mica"):
+        change_settings(tmp_path, **plain, **used, init_lora_weights=begun, use_dora=False)
+        assert attach(model, tmp_path) == 4
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"lora_alpha": float("nan")}, "lora_alpha is nan; expected a finite number"),
+        ({"lora_alpha": 0}, "lora_alpha is 0; expected greater than 0"),
+        ({"lora_alpha": "8"}, "lora_alpha is '8'; expected a valid number"),
+        ({"r": 7}, "expected two matrices of rank 7"),
+        ({"rank_pattern": {"layers.1.self_attn.q_proj": 9}}, "layers.1.*rank 9"),
+        ({"alpha_pattern": {"q_proj": float("inf")}}, "alpha_pattern.q_proj is inf"),
+        ({"alpha_pattern": {"(?=a)q": 2}}, "look-ahead.*expected module names"),
+        ({"alpha_pattern": {"(q": 2}}, "unclosed group"),
+        ({"alpha_pattern": {"(a{99}){99}": 2}}, "no counted repetition"),
+        ({"alpha_pattern": {f"[a{n}]": 2 for n in range(99)}}, "99 regular expressions"),
+        ({"modules_to_save": "projector"}, "modules_to_save is 'projector'; expected a valid list"),
+    ],
+)
+def test_settings_that_cannot_be_meant_are_told(
+    settings: dict[str, Any], told: str, model: GraniteSpeech, tmp_path: Path
+):
+    change_settings(tmp_path, **settings)
+    with pytest.raises(CheckpointError, match=told):
+        attach(model, tmp_path)
+
+
+def test_a_pattern_that_would_backtrack_for_ever_is_matched_at_once(
+    model: GraniteSpeech, tmp_path: Path
+):
+    begin = time.perf_counter()
+    patterns = {r"(\w+\s?)+\d\d": 400, r"[qv]_proj": 8}
+    change_settings(tmp_path, alpha_pattern=patterns, lora_alpha=1)
+    assert attach(model, tmp_path) == 4
+    assert {layer.lora_scaling for _, layer in adapted_layers(model)} == {2.0}
+    assert time.perf_counter() - begin < 2
+
+
+@pytest.mark.parametrize(
+    "pattern", ["q_proj", "proj", ".", r".*\.0\.self_attn\.q_proj", "0.*q_proj"]
+)
+@pytest.mark.parametrize(
+    "name", ["a.layers.0.self_attn.q_proj", "q_proj", "a.0.b.v_proj", "xq_proj"]
+)
+def test_patterns_mean_what_they_mean_to_peft(pattern: str, name: str):
+    found = NamePatterns({pattern: 3}, "alpha_pattern").value(name, 1)
+    assert found == (3 if re.match(rf"(.*\.)?({pattern})$", name) else 1)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_not_finite_are_refused(
+    value: float, model: GraniteSpeech, tmp_path: Path
+):
+    def spoil(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        tensors[sorted(tensors)[1]][0, 0] = value
+        return tensors
+
+    change_weights(tmp_path, spoil)
+    with pytest.raises(CheckpointError, match=r"q_proj.lora_B.weight' holds NaN or infinity"):
+        attach(model, tmp_path)
+
+
+def test_integers_in_place_of_weights_are_refused(model: GraniteSpeech, tmp_path: Path):
+    change_weights(tmp_path, lambda w: {k: t.half().view(torch.int16) for k, t in w.items()})
+    with pytest.raises(CheckpointError, match="is torch.int16; expected float32, bfloat16 or"):
+        attach(model, tmp_path)
+
+
+def test_two_adapters_in_one_file_are_refused(model: GraniteSpeech, tmp_path: Path):
+    change_weights(
+        tmp_path, lambda w: w | {k.replace(".weight", ".b.weight"): t + 1 for k, t in w.items()}
+    )
+    with pytest.raises(CheckpointError, match="under two names"):
+        attach(model, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -250,7 +344,7 @@ def test_an_adapter_of_another_width_is_refused(tmp_path: Path):
 
 def test_ranks_that_differ_between_the_halves_are_refused(model: GraniteSpeech, tmp_path: Path):
     change_weights(tmp_path, lambda w: {k: t[:3] if "lora_A" in k else t for k, t in w.items()})
-    with pytest.raises(CheckpointError, match="do not fit"):
+    with pytest.raises(CheckpointError, match="two matrices of rank 4"):
         attach(model, tmp_path)
 
 

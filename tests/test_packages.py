@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from core.__main__ import main
-from core.checkpoint.peft_format import attach_adapter
 from core.engine import aot_build
 from core.engine.aot_build import build_package
 from core.engine.aot_load import (
@@ -45,13 +44,13 @@ from core.lab import Lab
 from core.loading import load
 from core.model.granite_speech import GraniteSpeech
 from core.model.quantize import quantise_decoder
-from tiny_models import random_model, write_adapter
+from tiny_models import attach_adapter, random_model, write_adapter
 
 
 def adapted_model(folder: Path, seed: int = 0) -> GraniteSpeech:
     model = random_model(seed=seed)
     write_adapter(folder, model)
-    attach_adapter(model, folder / "adapter_config.json", folder / "adapter_model.safetensors")
+    attach_adapter(model, folder)
     return model
 
 

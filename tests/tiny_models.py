@@ -16,8 +16,10 @@ from tokenizers import Tokenizer as FastTokenizer
 from tokenizers.models import BPE
 from torch import Tensor, nn
 
+from core.checkpoint.adapter_set import DEFAULT, Adapters
 from core.checkpoint.config_file import parse_config
 from core.checkpoint.key_map import to_stored
+from core.checkpoint.peft_format import adapter_files, read_adapter
 from core.model.granite_speech import GraniteSpeech
 
 END, ROLE, END_ROLE, AUDIO = "<|end_of_text|>", "<|start_of_role|>", "<|end_of_role|>", "<|audio|>"
@@ -166,6 +168,13 @@ def write_adapter(
     (folder / "adapter_config.json").write_text(json.dumps({**raw, **settings}))
     save_file(tensors, folder / "adapter_model.safetensors")
     return tensors
+
+
+def attach_adapter(model: GraniteSpeech, folder: Path) -> int:
+    """Give ``model`` the adapter in ``folder`` as its own; returns how many layers took it."""
+    weights = read_adapter(model, *adapter_files(folder))
+    Adapters(model).add(DEFAULT, weights)
+    return len(weights.lora)
 
 
 def write_tokenizer(file: Path) -> Path:

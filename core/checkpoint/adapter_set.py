@@ -1,14 +1,14 @@
 """Several adapters on one model: which there are, and which one its weights hold now.
 
-In: adapters by name. Out: a model that holds one of them for as long as a request runs. An adapter
-is put in by copying its values into the place of the last one: addresses and shapes stay, so
-nothing is loaded, and compiled code goes on as it is. Every request thus runs the very arithmetic
-it would run with that adapter alone, the whole tensors an adapter brings (projector, encoder
-layers) included; with the adapter off these are the checkpoint's own again.
+In: adapters by name. Out: a model that holds one of them for as long as a request runs. Switching
+copies an adapter's values over those of the last one: addresses and shapes stay, so nothing is
+loaded and compiled code stays valid. Every request computes exactly what it would with that adapter
+alone, including the whole tensors an adapter brings (projector, encoder layers); with the adapter
+off these are the checkpoint's own again.
 
 Requests with the same adapter run side by side. One that needs another waits until they are over;
-a thread that holds one request open and asks for another adapter is told so, for it would wait for
-itself.
+a thread that holds one request open and asks for another adapter gets a UserError instead of
+deadlocking.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from core.checkpoint.peft_format import AdapterWeights
+from core.errors import UserError
 from core.model.granite_speech import GraniteSpeech
 from core.model.lora import AdaptableLinear, LoRAWeights, is_merged
 
@@ -44,33 +45,36 @@ class Adapters:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every adapter, in the order they came."""
+        """Return every adapter's name, in the order they were added."""
         return tuple(self._known)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names)
 
     def check(self, name: str) -> None:
-        """See that there is an adapter of that name.
+        """Check that there is an adapter called ``name``.
 
         Raises:
-            ValueError: there is none; the message lists those there are.
+            UserError: there is none; the message lists those there are.
         """
         if name not in self._known:
             here = ", ".join(self._known) or "none"
-            raise ValueError(f"there is no adapter {name!r}; this model has {here}")
+            raise UserError(f"there is no adapter {name!r}; this model has {here}")
 
     def add(self, name: str, weights: AdapterWeights) -> bool:
-        """Take an adapter in; returns whether layers changed shape, so that code must be compiled.
+        """Add an adapter.
+
+        Returns:
+            Whether layers changed shape, so that compiled code must be made anew.
 
         Raises:
-            ValueError: a name that is taken, requests that run, or weights that are merged.
+            UserError: a name that is taken, requests that run, or weights that are merged.
         """
         with self._changed:
             if not name or name in self._known:
-                raise ValueError(f"an adapter {name!r} is here already; choose another name")
+                raise UserError(f"an adapter {name!r} is here already; choose another name")
             if self._users:
-                raise ValueError("an adapter came while a request runs; add it before or after")
+                raise UserError("an adapter came while a request runs; add it before or after")
             self._refuse_merged()
             like = self._model.decoder.embed_tokens.weight
             state = self._model.state_dict()
@@ -85,15 +89,15 @@ class Adapters:
             return grown
 
     def remove(self, name: str) -> None:
-        """Forget an adapter; what it took of the layers' room stays, so code stays compiled.
+        """Remove an adapter; layers keep their shapes, so compiled code stays valid.
 
         Raises:
-            ValueError: no such adapter, requests that run, or weights that are merged.
+            UserError: no such adapter, requests that run, or weights that are merged.
         """
         with self._changed:
             self.check(name)
             if self._users:
-                raise ValueError("an adapter was to go while a request runs; remove it after")
+                raise UserError("an adapter was to go while a request runs; remove it after")
             self._put(None)
             for key in self._known.pop(name).lora:
                 self._layer(key).replace(None)
@@ -101,10 +105,10 @@ class Adapters:
 
     @contextmanager
     def using(self, name: str | None) -> Iterator[None]:
-        """Have the model hold adapter ``name`` (None: the checkpoint's own whole tensors).
+        """Hold adapter ``name`` in the model (None: the checkpoint's own whole tensors).
 
         Raises:
-            ValueError: no such adapter; or this thread keeps a request with another one open.
+            UserError: no such adapter; or this thread keeps a request with another one open.
         """
         thread = threading.get_ident()
         with self._changed:
@@ -114,7 +118,7 @@ class Adapters:
                 if not self._users:
                     self._put(name)
                 elif self._users[thread]:
-                    raise ValueError(
+                    raise UserError(
                         f"a request with another adapter than {name or 'none'} is still open "
                         "here; finish or close it first"
                     )
@@ -130,7 +134,7 @@ class Adapters:
                 self._changed.notify_all()
 
     def over(self, name: str | None, items: Iterator[T]) -> Iterator[T]:
-        """``items``, with the model holding adapter ``name`` from the first to the last."""
+        """Yield ``items`` with adapter ``name`` in the model from the first to the last."""
         with self.using(name):
             yield from items
 
@@ -151,7 +155,7 @@ class Adapters:
 
     def _refuse_merged(self) -> None:
         if is_merged(self._model):
-            raise ValueError("LoRA is merged into the weights; unmerge it to change adapters")
+            raise UserError("LoRA is merged into the weights; unmerge it to change adapters")
 
     def _fill(self, name: str) -> None:
         """Give every layer that any adapter targets the values of this one."""
@@ -161,7 +165,7 @@ class Adapters:
         self._low_rank = name
 
     def _make_room(self, lora: dict[str, LoRAWeights], like: Tensor) -> bool:
-        """Layers for the new updates; whether any has another shape than before."""
+        """Attach what does not fit the layers yet; returns whether any changed shape."""
         grown = False
         for key, update in lora.items():
             layer = self._layer(key)

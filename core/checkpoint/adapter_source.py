@@ -21,6 +21,9 @@ LACKS = f"not both {CONFIG} and {WEIGHTS}; expected an adapter in PEFT's format"
 def resolve_adapter(name: str) -> Path:
     """Find or download the adapter called ``name``: a folder, or a repository id "owner/name".
 
+    Returns:
+        The folder with its two files.
+
     Raises:
         CheckpointNotFound: nothing under that name; says what came and what to do.
         CheckpointError: a folder without the two files.

@@ -6,11 +6,13 @@ Dimensions never come from here, only from a checkpoint's own ``config.json``.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from core.checkpoint import records, schema
+from core.checkpoint.safetensors_io import CheckpointError, read_settings
+from core.checkpoint.schema import shorten
 from core.errors import UserError
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
@@ -59,6 +61,46 @@ class ModelInfo:
 _EU = ("en", "fr", "de", "es", "pt")
 _GB = 1024**3
 
+_SPEECH_3_3 = ModelInfo(
+    name="granite-speech-3.3-2b",
+    source="ibm-granite/granite-speech-3.3-2b",
+    family="3.3",
+    title="Granite Speech 3.3 2B",
+    licence="Apache-2.0",
+    size_bytes=int(5.64 * _GB),
+    parameters=3_026_300_000,
+    tasks=("transcribe", "translate", "instruct"),
+    languages=_EU,
+    target_languages=("en", "fr", "de", "es", "pt", "ja", "zh"),
+    text_mode=True,
+    num_beams=4,
+)
+_SPEECH_4_0 = ModelInfo(
+    name="granite-4.0-1b-speech",
+    source="ibm-granite/granite-4.0-1b-speech",
+    family="4.0",
+    title="Granite 4.0 1B Speech",
+    licence="Apache-2.0",
+    size_bytes=int(4.31 * _GB),
+    parameters=2_313_200_000,
+    tasks=("transcribe", "translate", "instruct"),
+    languages=(*_EU, "ja"),
+    target_languages=("en", "fr", "de", "es", "pt", "ja", "it", "zh"),
+    keywords=True,
+)
+_TURBO_CTC = ModelInfo(
+    name="granite-speech-5.0-470m-turboctc",
+    source="ibm-granite/granite-speech-5.0-470m-turboctc",
+    family="5.0-ctc",
+    title="Granite Speech 5.0 470M TurboCTC",
+    licence="Apache-2.0",
+    size_bytes=int(0.88 * _GB),
+    parameters=472_928_256,
+    tasks=("transcribe",),
+    languages=("en",),
+    notes="An encoder with a CTC head: lower case, no punctuation, no prompt",
+)
+
 CATALOG: dict[str, ModelInfo] = {
     model_info.name: model_info
     for model_info in (
@@ -77,59 +119,22 @@ CATALOG: dict[str, ModelInfo] = {
             notes="Digits, numbers, dates, letters, commands, phrases of voice menus: 446 English "
             "words; everything else is outside its domain",
         ),
-        ModelInfo(
-            name="granite-speech-3.3-2b",
-            source="ibm-granite/granite-speech-3.3-2b",
-            family="3.3",
-            title="Granite Speech 3.3 2B",
-            licence="Apache-2.0",
-            size_bytes=int(5.64 * _GB),
-            parameters=3_026_300_000,
-            tasks=("transcribe", "translate", "instruct"),
-            languages=_EU,
-            target_languages=("en", "fr", "de", "es", "pt", "ja", "zh"),
-            text_mode=True,
-            num_beams=4,
-        ),
-        ModelInfo(
+        _SPEECH_3_3,
+        replace(
+            _SPEECH_3_3,
             name="granite-speech-3.3-8b",
             source="ibm-granite/granite-speech-3.3-8b",
-            family="3.3",
-            title="Granite Speech 3.3 8B",
-            licence="Apache-2.0",
             size_bytes=int(16.2 * _GB),
             parameters=8_682_800_000,
-            tasks=("transcribe", "translate", "instruct"),
-            languages=_EU,
-            target_languages=("en", "fr", "de", "es", "pt", "ja", "zh"),
-            text_mode=True,
-            num_beams=4,
+            title="Granite Speech 3.3 8B",
         ),
-        ModelInfo(
-            name="granite-4.0-1b-speech",
-            source="ibm-granite/granite-4.0-1b-speech",
-            family="4.0",
-            title="Granite 4.0 1B Speech",
-            licence="Apache-2.0",
-            size_bytes=int(4.31 * _GB),
-            parameters=2_313_200_000,
-            tasks=("transcribe", "translate", "instruct"),
-            languages=(*_EU, "ja"),
-            target_languages=("en", "fr", "de", "es", "pt", "ja", "it", "zh"),
-            keywords=True,
-        ),
-        ModelInfo(
+        _SPEECH_4_0,
+        replace(
+            _SPEECH_4_0,
             name="granite-speech-4.1-2b",
             source="ibm-granite/granite-speech-4.1-2b",
             family="4.1",
             title="Granite Speech 4.1 2B",
-            licence="Apache-2.0",
-            size_bytes=int(4.31 * _GB),
-            parameters=2_313_200_000,
-            tasks=("transcribe", "translate", "instruct"),
-            languages=(*_EU, "ja"),
-            target_languages=("en", "fr", "de", "es", "pt", "ja", "it", "zh"),
-            keywords=True,
             punctuation=True,
         ),
         ModelInfo(
@@ -145,29 +150,13 @@ CATALOG: dict[str, ModelInfo] = {
             keywords=True,
             notes="Says who speaks, or when each word ends; lower case, no translation",
         ),
-        ModelInfo(
-            name="granite-speech-5.0-470m-turboctc",
-            source="ibm-granite/granite-speech-5.0-470m-turboctc",
-            family="5.0-ctc",
-            title="Granite Speech 5.0 470M TurboCTC",
-            licence="Apache-2.0",
-            size_bytes=int(0.88 * _GB),
-            parameters=472_928_256,
-            tasks=("transcribe",),
-            languages=("en",),
-            notes="An encoder with a CTC head: lower case, no punctuation, no prompt",
-        ),
-        ModelInfo(
+        _TURBO_CTC,
+        replace(
+            _TURBO_CTC,
             name="granite-speech-5.0-470m-turboctc-nc",
             source="ibm-granite/granite-speech-5.0-470m-turboctc-nc",
-            family="5.0-ctc",
             title="Granite Speech 5.0 470M TurboCTC (non-commercial)",
             licence="CC-BY-NC-SA-4.0: not for commercial use",
-            size_bytes=int(0.88 * _GB),
-            parameters=472_928_256,
-            tasks=("transcribe",),
-            languages=("en",),
-            notes="An encoder with a CTC head: lower case, no punctuation, no prompt",
         ),
     )
 }
@@ -185,7 +174,7 @@ _FAMILY_LIKE = {
 
 
 def lookup(name: str) -> ModelInfo | None:
-    """The entry with this name or source, if the catalog has one."""
+    """Return the entry with this name or source, if the catalog has one."""
     if name in CATALOG:
         return CATALOG[name]
     return next((model_info for model_info in CATALOG.values() if model_info.source == name), None)
@@ -199,14 +188,24 @@ def describe(
     has_bpe_ctc_head: bool = False,
     family: str | None = None,
 ) -> ModelInfo:
-    """What the checkpoint in ``folder`` can do: the catalog, its own description, or its family.
+    """Describe a checkpoint by the catalog, its own lab.json, or its family.
 
     An undescribed checkpoint is judged by its name, else by its parts: an adapter means 3.3, a BPE
-    CTC head means 4.1, neither means 4.0. ``family`` is for those whose config says it.
+    CTC head means 4.1, neither means 4.0.
+
+    Args:
+        source: its name, repository id or folder as it was asked for.
+        folder: where its files are.
+        has_lora_adapter: its config says so.
+        has_bpe_ctc_head: its BPE head is there.
+        family: of those whose config says it.
+
+    Returns:
+        The entry.
 
     Raises:
-        UserError: its own description names another family than its config.
-        ValueError: its description cannot be read.
+        CheckpointError: a lab.json that cannot be read.
+        UserError: it names another family than the config.
     """
     known = lookup(source) or lookup(str(folder.resolve()))
     if known is not None:
@@ -237,33 +236,34 @@ def describe(
 
 
 def read_description(file: Path) -> dict[str, Any]:
-    """``lab.json``: {"family": ..., any of CatalogEntry's fields, and what others read in it}.
+    """Read ``lab.json``: a family, any of ModelInfo's fields, and what others read in it.
+
+    Returns:
+        The object.
 
     Raises:
-        ValueError: it is no JSON object.
+        CheckpointError: it is no JSON object.
     """
-    try:
-        raw = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file.name}: not valid JSON ({error})") from error
-    if not isinstance(raw, dict):
-        raise ValueError(f"{file.name}: not a JSON object; expected at least a family")
-    return raw
+    return read_settings(file)
 
 
 def _described(file: Path, source: str) -> ModelInfo:
-    raw = read_description(file)
+    raw = {key: value for key, value in read_settings(file).items() if key != OUTSIDE}
     family = raw.get("family")
-    if family not in _FAMILY_LIKE:
-        raise ValueError(
-            f"{file.name}: family {family!r} is unknown; expected one of {sorted(_FAMILY_LIKE)}"
+    if not isinstance(family, str) or family not in _FAMILY_LIKE:
+        raise CheckpointError(
+            f"{file.name}: family {shorten(family)} is unknown; expected one of "
+            f"{sorted(_FAMILY_LIKE)}"
         )
-    raw = {key: value for key, value in raw.items() if key != OUTSIDE}
     allowed = set(ModelInfo.__dataclass_fields__) - {"name", "source"}
     unknown = sorted(set(raw) - allowed)
     if unknown:
-        raise ValueError(f"{file.name}: unknown keys {unknown}; expected some of {sorted(allowed)}")
-    lists: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()
+        raise CheckpointError(
+            f"{file.name}: unknown keys {shorten(unknown)}; expected some of {sorted(allowed)}"
+        )
+    stated = schema.validate(records.Description, raw, file.name, error=CheckpointError)
+    changes: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in stated.model_dump(exclude_unset=True).items()
     }
-    return replace(_FAMILY_LIKE[family], name=source, source=source, **lists)
+    return replace(_FAMILY_LIKE[family], name=source, source=source, **changes)

@@ -8,10 +8,10 @@ file was written by transformers, where a missing key means the class's default
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Any
 
+from core.checkpoint import records, schema
 from core.checkpoint.hf_defaults import LEFT_OUT, WRITTEN_BY_TRANSFORMERS
 from core.model.config import (
     ConfigError,
@@ -21,7 +21,13 @@ from core.model.config import (
     ProjectorConfig,
 )
 
-logger = logging.getLogger(__name__)
+SUPPORTED = "granite_speech"
+
+SECTIONS = {
+    "encoder": "encoder_config",
+    "projector": "projector_config",
+    "decoder": "text_config",
+}
 
 PLUS = "granite_speech_plus"
 
@@ -35,167 +41,151 @@ REFUSED = {
 def parse_config(raw: Mapping[str, Any], *, source: str) -> ModelConfig:
     """Read a parsed ``config.json``; ``source`` names it in messages.
 
+    Returns:
+        The dimensions of the whole model.
+
     Raises:
         ConfigError: a missing key, or dimensions that do not fit together.
     """
-    believed = "transformers_version" in raw
-    model = _Section(raw, "model", source, believed)
-    text = _Section(model.take("text_config"), "decoder", source, believed)
-    encoder = _Section(model.take("encoder_config"), "encoder", source, believed)
-    projector = _parse_projector(model, text.take("hidden_size"), source)
+    model = _section(records.Model, raw, "model", source)
+    encoder = _section(records.Encoder, raw, "encoder", source)
+    projector = _section(records.Projector, raw, "projector", source)
+    text = _section(records.Decoder, raw, "decoder", source)
     config = ModelConfig(
-        encoder=_parse_encoder(encoder, keeps_states=raw.get("model_type") == PLUS),
-        projector=projector,
-        decoder=_parse_decoder(text, raw.get("tie_word_embeddings")),
-        audio_token_id=_audio_token(raw, source),
-        has_lora_adapter=model.take("has_lora_adapter"),
+        encoder=_encoder(encoder, raw.get("model_type"), source),
+        projector=_projector(projector, model, text.hidden_size),
+        decoder=_decoder(text, model.tie_word_embeddings, source),
+        audio_token_id=_audio_token(model, source),
+        has_lora_adapter=model.has_lora_adapter,
     )
     _check(config, source)
     return config
 
 
-class _Section:
-    """One JSON object of the config: access that names what is missing.
+def check_mel_bins(front_end: Mapping[str, Any], config: Mapping[str, Any], source: str) -> None:
+    """Compare the bins of a ``preprocessor_config.json`` with the encoder's input.
 
-    believed: transformers wrote the file, so a missing key means its class's default.
+    Raises:
+        ConfigError: two mel frames side by side are not what the encoder takes.
     """
-
-    def __init__(self, raw: Mapping[str, Any], part: str, source: str, believed: bool) -> None:
-        self.raw, self.part, self.source, self.believed = raw, part, source, believed
-        for key in REFUSED.get(part, ()):
-            if raw.get(key):
-                raise ConfigError(
-                    f"{source}: {part} has {key!r}; this variant is not supported yet"
-                )
-
-    def take(self, key: str) -> Any:
-        if self.raw.get(key) is not None:
-            return self.raw[key]
-        if key in LEFT_OUT[self.part]:
-            return LEFT_OUT[self.part][key]
-        if self.believed and key in WRITTEN_BY_TRANSFORMERS[self.part]:
-            value = WRITTEN_BY_TRANSFORMERS[self.part][key]
-            logger.info("%s: %s has no %r, which means %r", self.source, self.part, key, value)
-            return value
+    nested = {**front_end, **front_end.get("melspec_kwargs", {})}
+    bins = nested.get("n_mels", nested.get("feature_size"))
+    encoder = config.get("encoder_config")
+    if config.get("model_type") != SUPPORTED or bins is None or not isinstance(encoder, Mapping):
+        return
+    width = encoder.get("input_dim")
+    if isinstance(width, int) and width != 2 * bins:
         raise ConfigError(
-            f"{self.source}: {self.part} has no {key!r}; expected a complete config.json"
+            f"{source}: {bins} mel bins make frames of {2 * bins}; the encoder takes {width}"
         )
 
 
-def _audio_token(raw: Mapping[str, Any], source: str) -> int:
-    for key in ("audio_token_index", "audio_token_id"):
-        if raw.get(key) is not None:
-            return int(raw[key])
+def _section(
+    record: type[schema.Record], raw: Mapping[str, Any], part: str, source: str
+) -> schema.Record:
+    """Check one part of the config, filled up with what leaving a key out means."""
+    key = SECTIONS.get(part)
+    own = raw if key is None else schema.part_of(raw, key, source)
+    for refused in REFUSED.get(part, ()):
+        if own.get(refused):
+            raise ConfigError(
+                f"{source}: {part} has {refused!r}; this variant is not supported yet"
+            )
+    implied = dict(LEFT_OUT[part])
+    if "transformers_version" in raw:  # it wrote the file: a missing key means its default
+        implied |= WRITTEN_BY_TRANSFORMERS[part]
+    # Null is the same as a missing key, but for an end token: there it says "none".
+    stated = {k: v for k, v in own.items() if v is not None or k == "eos_token_id"}
+    return schema.validate(record, implied | stated, f"{source}: {part}", error=ConfigError)
+
+
+def _audio_token(model: records.Model, source: str) -> int:
+    for token in (model.audio_token_index, model.audio_token_id):
+        if token is not None:
+            return token
     raise ConfigError(f"{source}: no 'audio_token_index'; expected the id of the <|audio|> token")
 
 
-def _parse_encoder(part: _Section, *, keeps_states: bool) -> EncoderConfig:
-    width, heads = part.take("hidden_dim"), part.take("num_heads")
-    return EncoderConfig(
-        input_dim=part.take("input_dim"),
-        num_layers=part.take("num_layers"),
-        hidden_dim=width,
-        num_heads=heads,
-        dim_head=part.raw.get("dim_head") or width // heads,
-        feedforward_mult=part.take("feedforward_mult"),
-        output_dim=part.take("output_dim"),
-        context_size=part.take("context_size"),
-        max_pos_emb=part.take("max_pos_emb"),
-        conv_kernel_size=part.take("conv_kernel_size"),
-        conv_expansion_factor=part.take("conv_expansion_factor"),
-        dropout=part.take("dropout"),
-        cat_hidden_layers=_kept_layers(part, keeps_states),
-    )
+def _encoder(part: records.Encoder, model_type: Any, source: str) -> EncoderConfig:
+    values = part.model_dump()
+    values["dim_head"] = part.dim_head or part.hidden_dim // part.num_heads
+    values["cat_hidden_layers"] = _kept_layers(part, model_type, source)
+    return EncoderConfig(**values)
 
 
-def _kept_layers(part: _Section, keeps_states: bool) -> tuple[int, ...]:
+def _kept_layers(part: records.Encoder, model_type: Any, source: str) -> tuple[int, ...]:
     """Read ``cat_hidden_layers`` as the set that the reference takes it for."""
-    kept, last = set(part.raw.get("cat_hidden_layers") or ()), part.take("num_layers") - 1
-    if kept and not keeps_states:
+    kept, last = set(part.cat_hidden_layers or ()), part.num_layers - 1
+    if kept and model_type != PLUS:
         raise ConfigError(
-            f"{part.source}: encoder has 'cat_hidden_layers', which the model_type does not "
+            f"{source}: encoder has 'cat_hidden_layers', which the model_type does not "
             f"support; expected {PLUS!r}"
         )
     if not kept <= set(range(last + 1)):
         raise ConfigError(
-            f"{part.source}: cat_hidden_layers is {list(kept)}; expected numbers from 0 to {last}"
+            f"{source}: cat_hidden_layers is {list(kept)}; expected numbers from 0 to {last}"
         )
     return tuple(sorted(kept))
 
 
-def _parse_projector(model: _Section, output_size: int, source: str) -> ProjectorConfig:
-    part = _Section(model.take("projector_config"), "projector", source, model.believed)
-    if part.raw.get("model_type", "blip_2_qformer") != "blip_2_qformer":
-        raise ConfigError(
-            f"{source}: projector {part.raw['model_type']!r}; expected 'blip_2_qformer'"
-        )
-    if part.take("use_qformer_text_input"):
-        raise ConfigError(f"{source}: a Q-Former with text input is not supported")
+def _projector(part: records.Projector, model: records.Model, output_size: int) -> ProjectorConfig:
+    values = part.model_dump(exclude={"model_type", "use_qformer_text_input"})
     return ProjectorConfig(
-        hidden_size=part.take("hidden_size"),
-        num_hidden_layers=part.take("num_hidden_layers"),
-        num_attention_heads=part.take("num_attention_heads"),
-        intermediate_size=part.take("intermediate_size"),
-        encoder_hidden_size=part.take("encoder_hidden_size"),
-        cross_attention_frequency=part.take("cross_attention_frequency"),
-        layer_norm_eps=part.take("layer_norm_eps"),
-        hidden_act=part.take("hidden_act"),
-        dropout=part.take("hidden_dropout_prob"),
-        window_size=model.take("window_size"),
-        downsample_rate=model.take("downsample_rate"),
+        dropout=values.pop("hidden_dropout_prob"),
+        window_size=model.window_size,
+        downsample_rate=model.downsample_rate,
         output_size=output_size,
+        **values,
     )
 
 
-def _parse_decoder(part: _Section, tied_at_top: bool | None) -> DecoderConfig:
-    width, heads = part.take("hidden_size"), part.take("num_attention_heads")
+def _decoder(part: records.Decoder, tied_at_top: bool | None, source: str) -> DecoderConfig:
+    width, heads, ends = part.hidden_size, part.num_attention_heads, tuple(part.eos_token_id)
+    other = {"rope_theta", "rope_parameters", "rope_scaling", "eos_token_id", "pad_token_id"}
+    values = part.model_dump(exclude=other)
+    values["num_key_value_heads"] = part.num_key_value_heads or heads
+    values["head_dim"] = part.head_dim or width // heads
     # transformers reads the outer flag, and ties where none speaks. A stored head is always used.
-    tied = part.raw.get("tie_word_embeddings", True) if tied_at_top is None else tied_at_top
-    eos = part.raw.get("eos_token_id")
-    if part.believed and "eos_token_id" not in part.raw:
-        eos = part.take("eos_token_id")
-    eos_ids = tuple(eos) if isinstance(eos, list) else (() if eos is None else (eos,))
-    pad = part.raw.get("pad_token_id")
+    if tied_at_top is not None:
+        values["tie_word_embeddings"] = tied_at_top
+    pad = part.pad_token_id
     return DecoderConfig(
-        vocab_size=part.take("vocab_size"),
-        hidden_size=width,
-        intermediate_size=part.take("intermediate_size"),
-        num_hidden_layers=part.take("num_hidden_layers"),
-        num_attention_heads=heads,
-        num_key_value_heads=part.raw.get("num_key_value_heads") or heads,
-        head_dim=part.raw.get("head_dim") or width // heads,
-        max_position_embeddings=part.take("max_position_embeddings"),
-        rope_theta=_rope_theta(part),
-        rms_norm_eps=part.take("rms_norm_eps"),
-        hidden_act=part.take("hidden_act"),
-        attention_bias=part.take("attention_bias"),
-        mlp_bias=part.take("mlp_bias"),
-        embedding_multiplier=part.take("embedding_multiplier"),
-        attention_multiplier=part.take("attention_multiplier"),
-        residual_multiplier=part.take("residual_multiplier"),
-        logits_scaling=part.take("logits_scaling"),
-        tie_word_embeddings=tied,
-        eos_token_ids=eos_ids,
-        pad_token_id=pad if pad is not None else (eos_ids[0] if eos_ids else 0),
+        rope_theta=_rope_theta(part, source),
+        eos_token_ids=ends,
+        pad_token_id=pad if pad is not None else (ends[0] if ends else 0),
+        **values,
     )
 
 
-def _rope_theta(part: _Section) -> float:
-    """Both spellings: ``rope_parameters`` (transformers 5), or ``rope_theta``."""
-    rope = part.raw.get("rope_parameters") or part.raw.get("rope_scaling") or {}
-    kind = rope.get("rope_type", rope.get("type", "default"))
+def _rope_theta(part: records.Decoder, source: str) -> float:
+    """Read both spellings: ``rope_parameters`` (transformers 5), or ``rope_theta``."""
+    stated = part.rope_parameters.model_fields_set
+    rope = part.rope_parameters if stated else part.rope_scaling
+    kind = rope.rope_type or rope.type or "default"
     if kind != "default":
-        raise ConfigError(f"{part.source}: RoPE type {kind!r} is not supported; expected 'default'")
-    theta = rope.get("rope_theta", part.raw.get("rope_theta"))
-    return float(part.take("rope_theta") if theta is None else theta)
+        raise ConfigError(f"{source}: RoPE type {kind!r} is not supported; expected 'default'")
+    theta = part.rope_theta if rope.rope_theta is None else rope.rope_theta
+    if theta is None:
+        raise ConfigError(f"{source}: decoder has no 'rope_theta'; expected a complete file")
+    return theta
 
 
 def _check(config: ModelConfig, source: str) -> None:
     enc, proj, dec = config.encoder, config.projector, config.decoder
     rules = [
         (
-            0 < enc.context_size <= enc.max_pos_emb,
-            f"context_size {enc.context_size} must be between 1 and max_pos_emb {enc.max_pos_emb}",
+            enc.context_size <= enc.max_pos_emb,
+            f"context_size {enc.context_size} exceeds max_pos_emb {enc.max_pos_emb}",
+        ),
+        (enc.dim_head > 0, f"hidden_dim {enc.hidden_dim} is too small for {enc.num_heads} heads"),
+        (enc.input_dim % 2 == 0, f"input_dim {enc.input_dim} is not two mel frames side by side"),
+        (
+            dec.head_dim > 0 and dec.head_dim % 2 == 0,
+            f"head_dim {dec.head_dim} is not an even number, which RoPE needs",
+        ),
+        (
+            dec.pad_token_id < dec.vocab_size or dec.pad_token_id == config.audio_token_id,
+            f"pad_token_id {dec.pad_token_id} is outside the vocabulary of {dec.vocab_size}",
         ),
         (
             proj.hidden_size % proj.num_attention_heads == 0,

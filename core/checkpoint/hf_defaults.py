@@ -1,4 +1,4 @@
-"""What transformers means by a key that a config.json does not have.
+"""Defaults that transformers means by a key that a config.json does not have.
 
 In: nothing. Out: tables. transformers 4.x writes only what differs from its classes' defaults, so
 in a file it wrote a missing key *is* that default; in any other file a missing key is a mistake.

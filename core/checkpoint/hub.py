@@ -7,35 +7,49 @@ is already in the cache is used without a network. Pickle files are never fetche
 
 from __future__ import annotations
 
-import json
+import logging
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import hf_hub_download, snapshot_download
+from huggingface_hub import hf_hub_download, snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-from safetensors import SafetensorError, safe_open
 
-from core.checkpoint.catalog import CATALOG, lookup
+from core.checkpoint import records, schema
+from core.checkpoint.catalog import CATALOG, DESCRIPTION_FILE, lookup
+from core.checkpoint.config_file import SUPPORTED, check_mel_bins
 from core.checkpoint.hub_errors import CheckpointNotFound, hub_errors, refuse_without_network
+from core.checkpoint.safetensors_io import (
+    CheckpointError,
+    read_settings,
+    refuse_pointer,
+)
+from core.checkpoint.shards import INDEX, SINGLE, find_shards, read_index
 
-INDEX = "model.safetensors.index.json"
-SINGLE = "model.safetensors"
+logger = logging.getLogger(__name__)
+
+FRONT_END = "preprocessor_config.json"
+BPE_HEAD = "out_llm.safetensors"  # the BPE CTC head of 4.1
+ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 _BESIDE_WEIGHTS = (
     "config.json",
     "generation_config.json",
-    "preprocessor_config.json",
+    FRONT_END,
     "processor_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
     "chat_template.jinja",
     "chat_template.json",
-    "adapter_config.json",
-    "adapter_model.safetensors",
-    "out_llm.safetensors",  # the BPE CTC head of 4.1
-    "lab.json",
+    *ADAPTER,
+    BPE_HEAD,
+    DESCRIPTION_FILE,
 )
-_PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
+_SCHEMAS: dict[str, type[schema.Section]] = {
+    FRONT_END: records.FrontEnd,
+    "processor_config.json": records.Processor,
+    "generation_config.json": records.Generation,
+}
 
 
 @dataclass(frozen=True)
@@ -47,30 +61,32 @@ class CheckpointFiles:
     shards: dict[str, Path]
 
     def find(self, *names: str) -> Path | None:
-        """The first of ``names`` that exists in the folder."""
+        """Return the first of ``names`` that exists in the folder."""
         return next((self.folder / n for n in names if (self.folder / n).is_file()), None)
 
     def json(self, name: str) -> dict[str, Any]:
-        """A JSON file of the folder, parsed; empty if it is absent.
+        """Read a JSON file of the folder, without its nulls.
+
+        Returns:
+            The object; empty if the file is absent.
 
         Raises:
-            CheckpointNotFound: the file is there but is not JSON.
+            CheckpointError: the file is there but does not hold what belongs in it.
         """
         file = self.find(name)
         if file is None:
             return {}
-        try:
-            raw = json.loads(file.read_text(encoding="utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise CheckpointNotFound(f"{file}: not valid JSON ({error}); load it again") from error
-        if not isinstance(raw, dict):
-            kind = type(raw).__name__
-            raise CheckpointNotFound(f"{file}: not a JSON object but a {kind}; load it again")
-        return raw
+        stated = {key: value for key, value in read_settings(file).items() if value is not None}
+        if name not in _SCHEMAS:
+            return stated
+        record = schema.validate(_SCHEMAS[name], stated, str(file), error=CheckpointError)
+        if name == FRONT_END:
+            check_mel_bins(stated, self.json("config.json"), str(file))
+        return stated | record.model_dump(exclude_unset=True)
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of the weight files."""
+        """Return the bytes of the weight files."""
         return sum(file.stat().st_size for file in set(self.shards.values()))
 
 
@@ -82,6 +98,9 @@ def resolve(name: str, *, revision: str | None = None, local_only: bool = False)
             folder.
         revision: branch, tag or commit of a repository.
         local_only: look in folders and the cache, never on the network.
+
+    Returns:
+        The paths of its files.
 
     Raises:
         CheckpointNotFound: nothing usable there; says what came and what to do.
@@ -103,20 +122,36 @@ def resolve(name: str, *, revision: str | None = None, local_only: bool = False)
             f"{name!r} is neither a folder, nor a known model ({', '.join(CATALOG)}), nor a Hub "
             "repository id such as 'ibm-granite/granite-speech-3.3-2b'"
         )
-    try:  # what is here already is used without asking the network
-        return _from_folder(_download(source, revision, local_only=True), name)
-    except CheckpointNotFound:
-        if local_only:
+    here = _cached(source, revision)
+    lacks, unsure = ([], []) if here is None else _missing(source, here)
+    if here is not None and not lacks and (local_only or not unsure):
+        return _from_folder(here, name)  # without a request
+    if local_only:
+        raise CheckpointNotFound(f"{source!r} is not in the local cache, or not all of it")
+    try:
+        refuse_without_network(source)
+        here = _download(source, revision if here is None else here.name)
+    except CheckpointNotFound as error:
+        if here is None:
             raise
-    refuse_without_network(source)
-    return _from_folder(_download(source, revision, local_only=False), name)
+        if lacks:
+            raise CheckpointNotFound(
+                f"the download of {source!r} is incomplete: {lacks[0]} is missing "
+                f"({len(lacks)} in all) and could not be fetched; connect once to finish it"
+            ) from error
+        logger.warning(
+            "the download of %s may be incomplete: %s is not in the local cache and the Hub cannot "
+            "be asked for it (%d such files); connect once to finish it",
+            *(source, unsure[0], len(unsure)),
+        )
+    return _from_folder(here, name)
 
 
 def is_here(name: str) -> bool:
-    """Whether the checkpoint can be loaded without a network."""
+    """Return whether the checkpoint can be loaded without a network."""
     try:
         resolve(name, local_only=True)
-    except CheckpointNotFound:
+    except CheckpointError:
         return False
     return True
 
@@ -124,68 +159,71 @@ def is_here(name: str) -> bool:
 def _from_folder(folder: Path, source: str) -> CheckpointFiles:
     if not (folder / "config.json").is_file():
         raise CheckpointNotFound(f"{folder} has no config.json; expected a checkpoint's folder")
-    return CheckpointFiles(source=source, folder=folder, shards=_find_shards(folder))
+    for beside in (folder / name for name in _BESIDE_WEIGHTS):
+        if beside.is_file():
+            refuse_pointer(beside)
+    return CheckpointFiles(source=source, folder=folder, shards=find_shards(folder))
 
 
-def _find_shards(folder: Path) -> dict[str, Path]:
-    """Tensor name -> file. Where there is an index it rules: other shards are orphans."""
-    index, single = folder / INDEX, folder / SINGLE
-    if index.is_file():
-        names = _read_index(index)
-        missing = sorted({n for n in names.values() if not (folder / n).is_file()})
-        if missing:
-            raise CheckpointNotFound(
-                f"{folder}: shard {missing[0]!r} is missing ({len(missing)} in all); expected "
-                "every file the index names: finish the download"
-            )
-        return {tensor: folder / file for tensor, file in names.items()}
-    if single.is_file():
-        try:
-            with safe_open(single, framework="pt") as handle:
-                return dict.fromkeys(handle.keys(), single)
-        except (SafetensorError, OSError) as error:
-            raise CheckpointNotFound(
-                f"{single} cannot be read as safetensors ({error}); load it again"
-            ) from error
-    if any(next(folder.glob(pattern), None) for pattern in _PICKLES):
-        raise CheckpointNotFound(
-            f"{folder} holds only pickle weights, which can run code when opened; expected "
-            f"{SINGLE}: convert them with safetensors first"
-        )
-    raise CheckpointNotFound(f"{folder} has neither {INDEX} nor {SINGLE}")
-
-
-def _read_index(index: Path) -> dict[str, str]:
-    """Tensor name -> name of a safetensors file beside the index; nothing else may stand there."""
+def _cached(repo: str, revision: str | None) -> Path | None:
+    """Find the folder of ``repo`` in the local cache, complete or not."""
     try:
-        names = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        files = sorted(set(names.values()))
-        outside = [file for file in files if Path(file).name != file]
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise CheckpointNotFound(f"{index}: not a weight index ({error!r})") from error
-    if outside:
-        raise CheckpointNotFound(f"{index}: {outside[0]!r} points outside the checkpoint's folder")
-    foreign = [file for file in files if not file.endswith(".safetensors")]
-    if foreign:
-        raise CheckpointNotFound(f"{index}: {foreign[0]!r}; expected safetensors files only")
-    return names
+        with hub_errors(repo, revision):
+            config = hf_hub_download(repo, "config.json", revision=revision, local_files_only=True)
+    except CheckpointNotFound:
+        return None
+    return Path(config).parent
 
 
-def _download(repo: str, revision: str | None, *, local_only: bool) -> Path:
-    """Fetch what is needed of ``repo``; returns the snapshot's folder."""
+def _missing(repo: str, folder: Path) -> tuple[list[str], list[str]]:
+    """List the files that ``folder`` lacks, and those that only the Hub knows whether it lacks."""
+
+    def absent(*names: str) -> list[str]:
+        # What the Hub once said it does not have is noted in the cache as an object, not a path.
+        kept = (try_to_load_from_cache(repo, name, revision=folder.name) for name in names)
+        found = zip(names, kept, strict=True)
+        return [name for name, at in found if not (folder / name).is_file() and at is None]
+
+    index, config = folder / INDEX, read_settings(folder / "config.json")
+    weights = sorted(set(read_index(index).values())) if index.is_file() else [SINGLE]
+    ours = config.get("model_type") == SUPPORTED
+    adapter = ADAPTER if ours and config.get("has_lora_adapter") is not False else ()
+    lacks = [name for name in weights if not (folder / name).is_file()]
+    lacks += absent("tokenizer.json", *adapter)
+    if not ours:
+        return lacks, absent("processor_config.json", "tokenizer_config.json")
+    usual = ["generation_config.json", FRONT_END, "tokenizer_config.json"]
+    if not any((folder / f"chat_template.{kind}").is_file() for kind in ("jinja", "json")):
+        usual.append("chat_template.jinja")
+    if lookup(repo) is None:
+        usual.append(DESCRIPTION_FILE)
+    if "4.1" in repo:
+        usual.append(BPE_HEAD)
+    return lacks, absent(*usual)
+
+
+def _download(repo: str, revision: str | None) -> Path:
+    """Fetch what is needed of ``repo`` and is not there; returns the snapshot's folder."""
     with hub_errors(repo, revision):
-        hf_hub_download(repo, "config.json", revision=revision, local_files_only=local_only)
+        hf_hub_download(repo, "config.json", revision=revision, local_files_only=False)
         try:
-            index = Path(
-                hf_hub_download(repo, INDEX, revision=revision, local_files_only=local_only)
-            )
-            wanted = [INDEX, *sorted(set(_read_index(index).values()))]
+            index = Path(hf_hub_download(repo, INDEX, revision=revision, local_files_only=False))
+            wanted = [INDEX, *sorted(set(read_index(index).values()))]
         except (EntryNotFoundError, LocalEntryNotFoundError):
             wanted = [SINGLE]
-        folder = snapshot_download(
-            repo,
-            revision=revision,
-            allow_patterns=[*_BESIDE_WEIGHTS, *wanted],
-            local_files_only=local_only,
+        folder = Path(
+            snapshot_download(
+                repo,
+                revision=revision,
+                allow_patterns=[*_BESIDE_WEIGHTS, *wanted],
+                local_files_only=False,
+            )
         )
-        return Path(folder)
+        for name in chain(*_missing(repo, folder)):  # asked once: the cache notes the answer
+            try:
+                hf_hub_download(repo, name, revision=folder.name, local_files_only=False)
+            except LocalEntryNotFoundError:  # nobody could be asked
+                raise
+            except EntryNotFoundError:
+                continue
+        return folder

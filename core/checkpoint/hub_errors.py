@@ -1,4 +1,4 @@
-"""What goes wrong between here and the Hugging Face Hub, in words.
+"""Errors of the Hugging Face Hub and its client, in words.
 
 In: errors of its client. Out: :class:`CheckpointNotFound`, which says what was looked for and what
 to do.
@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-import httpx  # huggingface_hub's own client: a connection that breaks off raises its errors
 from huggingface_hub import constants
 from huggingface_hub.errors import (
     EntryNotFoundError,
@@ -26,7 +25,14 @@ from huggingface_hub.errors import (
 )
 
 from core.checkpoint.catalog import CATALOG
-from core.errors import UserError
+from core.checkpoint.safetensors_io import CheckpointError
+
+# The client of huggingface_hub is httpx in some releases and httpx2 in others: a connection that
+# breaks off raises its errors, whose base the Hub's own errors share.
+ClientError: type[Exception] = next(
+    kind for kind in HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError"
+)
+constants.HF_HUB_DISABLE_TELEMETRY = True  # whoever imports this: nothing is reported to anybody
 
 UNREACHABLE = (
     "{repo!r} is not in the local cache and the Hub cannot be reached; connect once to download "
@@ -34,7 +40,7 @@ UNREACHABLE = (
 )
 
 
-class CheckpointNotFound(UserError):
+class CheckpointNotFound(CheckpointError):
     """No usable checkpoint under that name; the message says what was looked for."""
 
 
@@ -78,12 +84,12 @@ def hub_errors(
         raise CheckpointNotFound(UNREACHABLE.format(repo=repo, instead=instead)) from error
     except EntryNotFoundError as error:
         raise CheckpointNotFound(f"{repo!r} has {lacks}") from error
-    except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
+    except (ClientError, OSError) as error:
         raise CheckpointNotFound(f"downloading {repo!r} failed: {_first_line(error)}") from error
 
 
 def refuse_without_network(repo: str, instead: str = "or use the bundled model 'tiny'") -> None:
-    """Say at once what the client would say after half a minute of retries.
+    """Fail at once where the client would retry for half a minute.
 
     Raises:
         CheckpointNotFound: the Hub's name cannot be resolved.

@@ -45,21 +45,21 @@ POINTWISE = re.compile(r"^encoder\.layers\.\d+\.conv\.(up|down)_conv\.weight$")
 
 
 def native_name(stored: str) -> str:
-    """Our name of a stored tensor."""
+    """Return our name of a stored tensor."""
     for pattern, replacement in _RENAMES:
         stored = re.sub(pattern, replacement, stored, count=1)
     return stored
 
 
 def stored_name(native: str) -> str:
-    """The stored name of one of our tensors: the inverse of :func:`native_name`."""
+    """Return the stored name of one of our tensors: the inverse of :func:`native_name`."""
     for pattern, replacement in _STORED:
         native = re.sub(pattern, replacement, native, count=1)
     return native
 
 
 def to_stored(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Our state dict in stored names and layout, without adapters: what a shard holds."""
+    """Convert our state dict to stored names and layout, without adapters: one shard."""
     out = {}
     for name, tensor in state.items():
         if name.endswith((".lora_a", ".lora_b")):

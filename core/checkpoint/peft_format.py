@@ -18,8 +18,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from core.checkpoint import records, schema
 from core.checkpoint.key_map import POINTWISE, native_name
-from core.checkpoint.safetensors_io import CheckpointError, open_safetensors, read_settings
+from core.checkpoint.name_patterns import NamePatterns
+from core.checkpoint.safetensors_io import (
+    CheckpointError,
+    open_safetensors,
+    read_settings,
+    refuse_non_finite,
+)
+from core.checkpoint.schema import shorten
 from core.model.granite_speech import GraniteSpeech
 from core.model.lora import AdaptableLinear, LoRAWeights
 
@@ -29,16 +37,21 @@ WHOLE_PARTS = ("encoder.", "projector.", TABLE, HEAD)  # what an adapter may bri
 
 _LORA_KEY = re.compile(r"^(?:base_model\.model\.)?(.+)\.lora_(A|B)(?:\.\w+)?\.weight$")
 _PREFIX = re.compile(r"^base_model\.model\.")
-_UNSUPPORTED = (
-    "use_dora",
-    "use_qalora",
-    "alora_invocation_tokens",
-    "fan_in_fan_out",
-    "lora_bias",
-    "layer_replication",
-    "target_parameters",
-    "trainable_token_indices",
-)
+_LONGEST_NAME = 300
+_PRECISIONS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+
+# Ways to begin training that leave the base weights as they are; the others (PiSSA, OLoRA, CorDA,
+# LoftQ, LoRA-GA) take their part out of them, so that the adapter is one of other base weights.
+_HARMLESS_INITS = ("gaussian", "orthogonal", "eva", "mica")
+# Settings of PEFT's that what is stored already reflects, or that only training reads. Any other
+# one that is set changes what an adapter computes, and is refused.
+_READ = frozenset(records.Adapter.model_fields)
+_HARMLESS = {
+    *("auto_mapping", "base_model_name_or_path", "eva_config", "exclude_modules"),
+    *("inference_mode", "layers_pattern", "layers_to_transform", "loftq_config", "lora_dropout"),
+    *("megatron_config", "megatron_core", "peft_version", "qalora_group_size", "revision"),
+    *("runtime_config", "target_modules", "task_type"),
+}
 
 
 @dataclass(frozen=True)
@@ -50,7 +63,10 @@ class AdapterWeights:
 
 
 def adapter_files(folder: Path) -> tuple[Path, Path]:
-    """The two files of an adapter folder.
+    """Find the two files of an adapter folder.
+
+    Returns:
+        Its config and its weights.
 
     Raises:
         CheckpointError: they are not both there.
@@ -65,26 +81,34 @@ def adapter_files(folder: Path) -> tuple[Path, Path]:
 
 
 def read_adapter(model: GraniteSpeech, config_file: Path, weights_file: Path) -> AdapterWeights:
-    """Read an adapter of ``model``, and check that it fits.
+    """Read an adapter of ``model`` and check that it fits and can be applied exactly.
+
+    Returns:
+        Its tensors by our names.
 
     Raises:
         CheckpointError: a variant of LoRA that is not supported, or parts that do not exist.
     """
-    settings = read_settings(config_file)
+    settings = _read_settings(config_file)
     saved = _modules_to_save(settings)
-    _refuse_variants(settings, config_file)
     halves: dict[str, dict[str, Tensor]] = {}
     whole: dict[str, Tensor] = {}
     with open_safetensors(weights_file) as file:
         for key in file.keys():  # noqa: SIM118 - a safetensors handle is no dict
-            match = _LORA_KEY.match(key)
-            if match is not None:
-                halves.setdefault(match[1], {})[match[2]] = _flat(file.get_tensor(key))
-                continue
-            name = native_name(_PREFIX.sub("", key))
-            if not name.startswith(WHOLE_PARTS) or not name.startswith(tuple(saved.values())):
-                raise CheckpointError(f"{weights_file.name}: {key!r} is not a LoRA tensor")
-            whole[name] = file.get_tensor(key)
+            match = _LORA_KEY.match(key[:_LONGEST_NAME])
+            name = native_name(_PREFIX.sub("", key[:_LONGEST_NAME]))
+            if len(key) > _LONGEST_NAME or (
+                match is None
+                and not (name.startswith(WHOLE_PARTS) and name.startswith(tuple(saved.values())))
+            ):
+                raise CheckpointError(
+                    f"{weights_file.name}: {shorten(key)} is not a LoRA tensor; expected plain LoRA"
+                )
+            known = halves.setdefault(match[1], {}) if match else whole
+            name = match[2] if match else name
+            if name in known:
+                raise CheckpointError(f"{weights_file.name}: {key!r} is there under two names")
+            known[name] = _tensor(file, key, weights_file)
     for said, start in saved.items():
         if not any(name.startswith(start) for name in whole):
             raise CheckpointError(
@@ -100,30 +124,16 @@ def read_adapter(model: GraniteSpeech, config_file: Path, weights_file: Path) ->
     return AdapterWeights(lora, _fitting(model, whole, weights_file))
 
 
-def attach_adapter(model: GraniteSpeech, config_file: Path, weights_file: Path) -> int:
-    """Attach an adapter to the layers it names; returns how many layers took one.
-
-    Raises:
-        CheckpointError: as :func:`read_adapter`; also where it brings whole tensors.
-    """
-    weights = read_adapter(model, config_file, weights_file)
-    if weights.whole:
-        raise CheckpointError(f"{config_file.name}: 'modules_to_save' is not supported here")
-    for name, update in weights.lora.items():
-        layer = model.get_submodule(name)
-        assert isinstance(layer, AdaptableLinear)
-        layer.attach(update)
-    return len(weights.lora)
-
-
 def _updates(
     model: GraniteSpeech,
-    settings: Mapping[str, Any],
+    settings: records.Adapter,
     halves: Mapping[str, Mapping[str, Tensor]],
     source: Path,
 ) -> dict[str, LoRAWeights]:
-    """Low-rank updates by layer."""
+    """Collect the low-rank updates by layer."""
     modules, found = dict(model.named_modules()), {}
+    alphas = NamePatterns(settings.alpha_pattern, "alpha_pattern")
+    ranks = NamePatterns(settings.rank_pattern, "rank_pattern")
     for stored, pair in halves.items():
         name = native_name(stored + ".").removesuffix(".")
         layer = modules.get(name)
@@ -132,7 +142,17 @@ def _updates(
                 f"{source.name}: the adapter names {name!r}, which is not a linear layer of "
                 "this model with both halves; expected an adapter made for this checkpoint"
             )
-        update = LoRAWeights(pair["A"], pair["B"], _scaling(settings, stored, pair["A"]))
+        a, b = _flat(pair["A"]), _flat(pair["B"])
+        rank = ranks.value(stored, settings.r)
+        if a.ndim != 2 or b.ndim != 2 or a.shape[0] != rank:
+            raise CheckpointError(
+                f"{source.name}: {name} has adapter shapes {tuple(a.shape)} and {tuple(b.shape)}; "
+                f"expected two matrices of rank {rank}, which {CONFIG} states"
+            )
+        scaling = alphas.value(stored, settings.lora_alpha) / (
+            rank**0.5 if settings.use_rslora else rank
+        )
+        update = LoRAWeights(a, b, scaling)
         try:
             layer.check(update)
         except ValueError as error:
@@ -142,7 +162,7 @@ def _updates(
 
 
 def _fitting(model: GraniteSpeech, whole: Mapping[str, Tensor], source: Path) -> dict[str, Tensor]:
-    """Whole tensors in our layout, if the model has them in these shapes."""
+    """Convert whole tensors to our layout, if the model has them in these shapes."""
     own, found = model.state_dict(), {}
     whole = _without_tied_head(model, whole, source)
     for name, tensor in whole.items():
@@ -160,7 +180,7 @@ def _fitting(model: GraniteSpeech, whole: Mapping[str, Tensor], source: Path) ->
 def _without_tied_head(
     model: GraniteSpeech, whole: Mapping[str, Tensor], source: Path
 ) -> dict[str, Tensor]:
-    """The tensors without a head that is the table over again, where one table serves as both."""
+    """Drop a head that repeats the table, where one table serves as both."""
     table, head = f"{TABLE}weight", f"{HEAD}weight"
     if not model.config.decoder.tie_word_embeddings or not {table, head} & whole.keys():
         return dict(whole)
@@ -178,37 +198,51 @@ def _without_tied_head(
 
 
 def _flat(half: Tensor) -> Tensor:
-    """An adapter of a pointwise convolution, which is a linear layer here."""
+    """Return an adapter of a pointwise convolution as that of the linear layer it is here."""
     return half.squeeze(-1) if half.ndim == 3 else half
 
 
-def _scaling(settings: Mapping[str, Any], module: str, a: Tensor) -> float:
-    """alpha / r (or alpha / sqrt r); the first of PEFT's patterns to end ``module`` sets alpha."""
-    rank, alpha = a.shape[0], settings.get("lora_alpha", 8)
-    for pattern, value in (settings.get("alpha_pattern") or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", module):
-            alpha = value
-            break
-    return float(alpha) / (rank**0.5 if settings.get("use_rslora") else rank)
+def _tensor(file: Any, key: str, source: Path) -> Tensor:
+    """Read one tensor: floating-point, finite."""
+    tensor: Tensor = file.get_tensor(key)
+    if tensor.dtype not in _PRECISIONS and not key.endswith("num_batches_tracked"):
+        raise CheckpointError(
+            f"{source.name}: {key!r} is {tensor.dtype}; expected float32, bfloat16 or float16"
+        )
+    refuse_non_finite({key: tensor}, source.name)
+    return tensor
 
 
-def _modules_to_save(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Modules the adapter brings whole, as it names them, and how their tensors begin here."""
+def _modules_to_save(settings: records.Adapter) -> dict[str, str]:
+    """Map modules the adapter brings whole, as it names them, to how their tensors begin here."""
     found = {}
-    for said in settings.get("modules_to_save") or []:
-        name = _PREFIX.sub("", str(said))
+    for said in settings.modules_to_save:
+        name = _PREFIX.sub("", said)
         found[said] = TABLE if name == "embed_tokens" else native_name(f"{name}.")
     return found
 
 
-def _refuse_variants(settings: Mapping[str, Any], source: Path) -> None:
-    kind = settings.get("peft_type", "LORA")
-    if kind != "LORA":
+def _read_settings(file: Path) -> records.Adapter:
+    """Read ``adapter_config.json``; refuse whatever would not be applied exactly."""
+    raw = read_settings(file)
+    settings = schema.validate(records.Adapter, raw, file.name, error=CheckpointError)
+    if settings.peft_type != "LORA":
         raise CheckpointError(
-            f"{source.name}: peft_type {kind!r} is not supported; expected 'LORA'"
+            f"{file.name}: peft_type {shorten(settings.peft_type)} is not supported; "
+            "expected 'LORA'"
         )
-    for key in _UNSUPPORTED:
-        if settings.get(key):
-            raise CheckpointError(f"{source.name}: {key!r} is not supported; expected plain LoRA")
-    if settings.get("bias", "none") != "none":
-        raise CheckpointError(f"{source.name}: trained biases are not supported; expected 'none'")
+    if settings.bias != "none":
+        raise CheckpointError(f"{file.name}: trained biases are not supported; expected 'none'")
+    for key, value in raw.items():
+        if value and key not in _READ and key not in _HARMLESS:
+            raise CheckpointError(
+                f"{file.name}: {shorten(key)} is not supported; expected plain LoRA"
+            )
+    begun = settings.init_lora_weights
+    if isinstance(begun, str) and begun.lower() not in _HARMLESS_INITS:
+        raise CheckpointError(
+            f"{file.name}: init_lora_weights {shorten(begun)} is not supported, since training "
+            "changed the base weights; expected an adapter converted to plain LoRA: save it with "
+            "PEFT's path_initial_model_for_weight_conversion"
+        )
+    return settings

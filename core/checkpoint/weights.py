@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from core.checkpoint.key_map import POINTWISE, native_name, stored_name
-from core.checkpoint.safetensors_io import CheckpointError, open_safetensors
+from core.checkpoint.safetensors_io import CheckpointError, open_safetensors, refuse_non_finite
 from core.model.config import ModelConfig
+from core.model.ctc import BpeHead
 from core.model.granite_speech import GraniteSpeech
 
 _DROPPED = re.compile(r"(rotary_emb\.inv_freq|attention_dists|position_ids)$")
@@ -31,10 +32,9 @@ Model = TypeVar("Model", bound=nn.Module)
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What loading used. unused: stored tensors that belong to nothing here, by name."""
+    """Tensors that loading used. unused: stored tensors that belong to nothing here, by name."""
 
     num_tensors: int
-    num_adapter_tensors: int
     unused: tuple[str, ...]
 
 
@@ -45,7 +45,16 @@ def load_model(
     dtype: torch.dtype,
     device: torch.device,
 ) -> tuple[GraniteSpeech, LoadReport]:
-    """Build on ``meta``, fill from ``shards`` (tensor name -> file), cast once, move once.
+    """Build on ``meta``, fill from ``shards``, cast once, move once.
+
+    Args:
+        config: the dimensions.
+        shards: stored tensor name -> file.
+        dtype: of the model's weights.
+        device: of the model.
+
+    Returns:
+        The model, and what loading used.
 
     Raises:
         CheckpointError: tensors missing, misshapen, surplus, or a file that cannot be read.
@@ -66,8 +75,18 @@ def load_into(
     A tensor gets the dtype that ``build().to(dtype)`` gives it, so a module that stays in float32
     is filled in float32.
 
+    Args:
+        build: makes the empty model.
+        shards: stored tensor name -> file.
+        dtype: of the model's weights.
+        device: of the model.
+
+    Returns:
+        The model, and what loading used.
+
     Raises:
-        CheckpointError: tensors missing, misshapen, surplus, or a file that cannot be read.
+        CheckpointError: tensors missing, misshapen, surplus or not finite, or a file that cannot be
+            read.
     """
     stored, unused = _by_native_name(shards)
     with torch.device("meta"):
@@ -83,16 +102,24 @@ def load_into(
                 f"tensor {stored[name][0]!r} in {stored[name][1].name} has shape "
                 f"{tuple(tensor.shape)}; config.json asks for {tuple(wanted[name].shape)}"
             )
+        if tensor.is_floating_point() != wanted[name].is_floating_point():
+            raise CheckpointError(
+                f"tensor {stored[name][0]!r} in {stored[name][1].name} is {tensor.dtype}; expected "
+                "floating-point weights: convert the checkpoint to bfloat16 or float32"
+            )
         state[name] = tensor.to(device=device, dtype=wanted[name].dtype)
+    for file in set(shards.values()):
+        here = {key: state[name] for name, (key, where) in stored.items() if where == file}
+        refuse_non_finite(here, file.name)
     model.load_state_dict(state, strict=True, assign=True)
     model.requires_grad_(False).eval()
-    return model, LoadReport(len(state), 0, unused)
+    return model, LoadReport(len(state), unused)
 
 
 def _by_native_name(
     shards: Mapping[str, Path],
 ) -> tuple[dict[str, tuple[str, Path]], tuple[str, ...]]:
-    """Our name -> (stored name, file), and the stored names that are known to be of no use."""
+    """Map our names to (stored name, file); list the stored names known to be of no use."""
     stored: dict[str, tuple[str, Path]] = {}
     unused = []
     for key, file in shards.items():
@@ -112,7 +139,7 @@ def _by_native_name(
 
 
 def _settle_tying(config: ModelConfig, has_head: bool) -> ModelConfig:
-    """A stored head is used even where the config claims a tied one: the file is the truth."""
+    """Untie the head where one is stored, whatever the config claims: the file is the truth."""
     if has_head and config.decoder.tie_word_embeddings:
         return replace(config, decoder=replace(config.decoder, tie_word_embeddings=False))
     return config
@@ -136,7 +163,7 @@ def _compare_names(wanted: set[str], stored: set[str], shards: Mapping[str, Path
 
 
 def _read(stored: Mapping[str, tuple[str, Path]]) -> Iterator[tuple[str, Tensor]]:
-    """(our name, tensor), file by file so that each is opened once."""
+    """Yield (our name, tensor), file by file so that each is opened once."""
     by_file: dict[Path, list[tuple[str, str]]] = {}
     for name, (key, file) in stored.items():
         by_file.setdefault(file, []).append((name, key))
@@ -150,3 +177,35 @@ def _read(stored: Mapping[str, tuple[str, Path]]) -> Iterator[tuple[str, Tensor]
                         "expected a complete download: delete the file and load again"
                     )
                 yield name, handle.get_tensor(key)
+
+
+def load_bpe_head(
+    file: Path, config: ModelConfig, *, dtype: torch.dtype, device: torch.device
+) -> BpeHead:
+    """Load the BPE CTC head of ``out_llm.safetensors``: weight [V + 1, D], bias [V + 1].
+
+    Args:
+        file: where it is.
+        config: the model it belongs to.
+        dtype: of its weights.
+        device: of its weights.
+
+    Returns:
+        The head.
+
+    Raises:
+        CheckpointError: not a head for this model.
+    """
+    with open_safetensors(file) as handle:
+        stored = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118
+    shape = (config.encoder.hidden_dim,)
+    weight, bias = stored.get("weight"), stored.get("bias")
+    if set(stored) != {"weight", "bias"} or weight is None or bias is None:
+        raise CheckpointError(f"{file.name} holds {sorted(stored)}; expected weight and bias")
+    if weight.shape[1:] != shape or bias.shape != weight.shape[:1]:
+        raise CheckpointError(
+            f"{file.name}: weight {tuple(weight.shape)} and bias {tuple(bias.shape)}; expected "
+            f"[labels, {shape[0]}] and [labels]"
+        )
+    refuse_non_finite(stored, file.name)
+    return BpeHead(weight.to(device, dtype), bias.to(device, dtype))

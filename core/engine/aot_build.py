@@ -23,6 +23,7 @@ from core.engine.aot_load import Manifest, Packaged, load_package, package_name,
 from core.engine.fingerprint import fingerprint
 from core.engine.graphs import Arguments, Graph, graph_engine, variant
 from core.engine.warmup import warm_up
+from core.errors import UserError
 from core.model.granite_speech import GraniteSpeech
 from core.model.lora import is_merged
 
@@ -41,7 +42,7 @@ class Stage(nn.Module):
         self._graph, self._has_switch = graph, has_switch
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """The graph's arguments without the switch, where the model has no adapter."""
+        """Run the graph; a model without an adapter has no switch among ``tensors``."""
         arguments: list[Tensor | None] = list(tensors)
         if not self._has_switch:
             arguments.insert(self._graph.lora, None)
@@ -56,7 +57,7 @@ def build_package(
     batches: bool = False,
     say: Callable[[str], None] = lambda text: None,
 ) -> Path:
-    """Compile every graph of ``model`` and keep the result; returns the package's folder.
+    """Compile every graph of ``model`` and keep the result.
 
     Args:
         model: the checkpoint, on the device and in the precision it will run in.
@@ -65,11 +66,14 @@ def build_package(
         batches: also the graphs for several clips at once.
         say: told about each graph.
 
+    Returns:
+        The package's folder.
+
     Raises:
-        ValueError: LoRA is merged into the weights.
+        UserError: LoRA is merged into the weights.
     """
     if is_merged(model):
-        raise ValueError("LoRA is merged into the weights; unmerge it before packaging")
+        raise UserError("LoRA is merged into the weights; unmerge it before packaging")
     here = fingerprint(model)
     target = (into or packages_folder()) / package_name(name, here.structure)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -92,7 +96,10 @@ def build_package(
 
 
 def _seconds_to_ready(folder: Path, model: GraniteSpeech, batches: bool) -> float:
-    """Seconds to load the package and run each of its graphs once.
+    """Load the package and run each of its graphs once.
+
+    Returns:
+        Seconds that it took.
 
     Raises:
         Refused: what cannot be loaded here is no package.
@@ -110,7 +117,7 @@ def _lacking(graph: Graph, arguments: Arguments) -> Any:
 
 
 def _examples(model: GraniteSpeech, batches: bool) -> dict[str, tuple[Graph, Arguments]]:
-    """Every variant that a warm-up meets, with arguments of the sizes it met."""
+    """Collect every variant that a warm-up meets, with arguments of the sizes it met."""
     met: dict[str, tuple[Graph, Arguments]] = {}
 
     def note(graph: Graph, arguments: Arguments) -> Any:
@@ -122,7 +129,7 @@ def _examples(model: GraniteSpeech, batches: bool) -> dict[str, tuple[Graph, Arg
 
 
 def _plain(arguments: Arguments) -> Arguments:
-    """The same sizes, strides and types as ordinary tensors: exporting takes no inference ones."""
+    """Copy sizes, strides and types into ordinary tensors: exporting takes no inference ones."""
     return tuple(
         None
         if t is None

@@ -61,7 +61,7 @@ class Manifest:
 
 
 def packages_folder() -> Path:
-    """Where packages are kept: as the environment variable says, or in the user's cache."""
+    """Return where packages are kept: by the environment variable, or in the user's cache."""
     chosen = os.environ.get(ENVIRONMENT)
     if chosen and chosen != OFF:
         return Path(chosen)
@@ -70,7 +70,7 @@ def packages_folder() -> Path:
 
 
 def package_name(name: str, structure: str) -> str:
-    """The folder's name: the model's, and a short hash of its shapes, dtypes and constants."""
+    """Return the folder's name: the model's, and a short hash of shapes, dtypes and constants."""
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(name).name).strip("-.") or "model"
     return f"{plain}-{structure[:12]}"
 
@@ -78,13 +78,16 @@ def package_name(name: str, structure: str) -> str:
 def ready_engine(
     model: GraniteSpeech, ledger: CompileLedger, *, name: str, beside: Path | None = None
 ) -> Engine:
-    """The compiled stages of ``model``: from a package where a fresh one is there.
+    """Make the compiled stages of ``model``, from a package where a fresh one is there.
 
     Args:
         model: the checkpoint.
         ledger: filled as graphs are compiled; says what came from a package, or why none did.
         name: what the model is called.
         beside: the checkpoint's folder, which may hold packages of its own.
+
+    Returns:
+        The engine.
     """
     if os.environ.get(ENVIRONMENT) == OFF:
         return compiled_engine(model, ledger)
@@ -109,7 +112,15 @@ def ready_engine(
 
 
 def load_package(folder: Path, model: GraniteSpeech, here: Fingerprint) -> dict[str, Loaded]:
-    """Every graph of a package by its variant's name, with the model's weights lent to it.
+    """Load every graph of a package, with the model's weights lent to it.
+
+    Args:
+        folder: the package's.
+        model: whose weights its graphs read.
+        here: the model's fingerprint on this machine.
+
+    Returns:
+        Variant's name -> graph.
 
     Raises:
         Refused: it was made for something else, or cannot be read.
@@ -123,7 +134,10 @@ def load_package(folder: Path, model: GraniteSpeech, here: Fingerprint) -> dict[
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The package's own account of itself.
+    """Read what a package says of itself.
+
+    Returns:
+        The manifest.
 
     Raises:
         Refused: there is none, or it cannot be read.
@@ -136,7 +150,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def _load(file: Path, weights: dict[str, Tensor]) -> Loaded:
-    """One graph. The loader reads ``weights`` in place, so the result keeps them alive."""
+    """Load one graph. It reads ``weights`` in place, so the result keeps them alive."""
     try:
         loader = torch._C._aoti.AOTIModelPackageLoader(str(file), "model", False, 1, -1)
         needed = loader.get_constant_fqns()

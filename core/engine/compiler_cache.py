@@ -32,15 +32,16 @@ _HEADER = struct.Struct("<16x HHI QQQ I HHHHHH")  # ELF-64 specification, figure
 
 
 def cache_folder() -> Path:
-    """Where the compiler keeps its libraries."""
+    """Return where the compiler keeps its libraries."""
     # torch loads its compiler when it is first asked for; importing it here would slow every start.
     return Path(import_module("torch._inductor.runtime.cache_dir_utils").cache_dir()).resolve()
 
 
 def is_whole(library: Path) -> bool:
-    """Whether a library was written to its end: its last part is the table of sections.
+    """Check that a library was written to its end: its last part is the table of sections.
 
-    True for kinds of libraries that this cannot judge.
+    Returns:
+        False if it was not; True also for kinds of libraries that this cannot judge.
     """
     size = library.stat().st_size
     with library.open("rb") as file:
@@ -56,7 +57,7 @@ def is_whole(library: Path) -> bool:
 
 
 def half_written(folder: Path) -> Iterator[Path]:
-    """The libraries below ``folder`` that are not whole and that nobody is writing now."""
+    """Find the libraries below ``folder`` that are not whole and that nobody is writing now."""
     for library in folder.rglob("*.so"):
         try:
             old = time.time() - library.stat().st_mtime > STILL_WRITTEN_S
@@ -67,7 +68,7 @@ def half_written(folder: Path) -> Iterator[Path]:
 
 
 def blamed(error: BaseException) -> Path | None:
-    """The library in the cache that ``error`` says could not be loaded, if that went wrong."""
+    """Return the library in the cache that ``error`` says could not be loaded, if there is one."""
     text = str(error)
     if not any(sign in text for sign in _SIGNS):
         return None

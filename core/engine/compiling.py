@@ -50,12 +50,12 @@ STAGE_PHASES = {
 
 
 class CompileError(UserError):
-    """A stage cannot be compiled here. The message is one line and says what to do."""
+    """A stage that cannot be compiled here. The message is one line and says what to do."""
 
 
 @dataclass
 class CompileLedger:
-    """What compiling cost. seconds: stage -> seconds of the calls that had to compile.
+    """The cost of compiling. seconds: stage -> seconds of the calls that had to compile.
 
     packaged: graphs that came compiled, from a package; packaged_seconds: what building it took.
     refused: why a package was not used.
@@ -74,12 +74,15 @@ def compiled_engine(
     *,
     packaged: Callable[[Runner], Runner] | None = None,
 ) -> Engine:
-    """The stages of ``model`` under ``torch.compile``; ``ledger`` collects what compiling cost.
+    """Put the stages of ``model`` under ``torch.compile``.
 
     Args:
         model: the checkpoint.
         ledger: filled as graphs are compiled.
         packaged: wraps the compiler with graphs that are compiled already, or None.
+
+    Returns:
+        The engine; ``ledger`` collects what compiling costs.
     """
     run: Runner = Compiler(ledger)
     if packaged is not None:
@@ -100,6 +103,9 @@ class Compiler:
 
     def __call__(self, graph: Graph, arguments: Arguments) -> Any:
         """Run ``graph``.
+
+        Returns:
+            What it returns.
 
         Raises:
             CompileError: it cannot be compiled on this machine.
@@ -140,13 +146,19 @@ def mark_varying(graph: Graph, arguments: Arguments) -> None:
 
 
 def without_broken_libraries(call: Callable[[], Any]) -> Any:
-    """The result of ``call``, which may compile.
+    """Make a ``call`` that may compile.
 
     Libraries in the compiler's cache that a killed process left half-written are removed, and the
-    call made again (see ``core.engine.compiler_cache``).
+    call is made again (see ``core.engine.compiler_cache``).
+
+    Returns:
+        Its result.
 
     Raises:
         CompileError: it still cannot be compiled.
+        RuntimeError: what the call itself raised.
+        ImportError: likewise.
+        OSError: likewise.
     """
     for library in half_written(cache_folder()):
         _remove(library)
@@ -169,7 +181,7 @@ def _remove(library: Path) -> None:
 
 
 def _is_compilers(error: Exception) -> bool:
-    """Whether the compiler failed, and not the arithmetic (or a test that forbids compiling)."""
+    """Tell a failure of the compiler from one of the arithmetic (or of a test that forbids it)."""
     if isinstance(error, RuntimeError):
         return isinstance(error, torch._dynamo.exc.TorchDynamoException)
     return True
@@ -192,7 +204,7 @@ def _trust_the_processor() -> None:
 
 
 def _room_for_variants() -> dict[str, Any]:
-    """Dynamo refuses the ninth variant of a whole graph unless told; old torch has one setting."""
+    """Raise Dynamo's limit of eight variants of a whole graph; old torch has one setting."""
     if "recompile_limit" in inspect.signature(torch.compile).parameters:
         return {"recompile_limit": MOST_GRAPHS}
     torch._dynamo.config.recompile_limit = MOST_GRAPHS

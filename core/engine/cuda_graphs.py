@@ -60,7 +60,7 @@ class FixedCache:
 
 
 def power_of_two_bucket(length: int, smallest: int = SMALLEST_CACHE) -> int:
-    """The smallest ``smallest * 2**k`` that holds ``length``."""
+    """Return the smallest ``smallest * 2**k`` that holds ``length``."""
     bucket = smallest
     while bucket < length:
         bucket *= 2
@@ -68,9 +68,12 @@ def power_of_two_bucket(length: int, smallest: int = SMALLEST_CACHE) -> int:
 
 
 def record_on_cuda(call: Callable[[], tuple[Tensor, ...]]) -> Replay:
-    """Record what ``call`` launches; the result launches it again, on the same addresses.
+    """Record what ``call`` launches.
 
     The warm runs happen on a side stream, as capturing asks (torch.cuda.graphs, "make_graphed").
+
+    Returns:
+        A function that launches it again, on the same addresses.
     """
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
@@ -102,7 +105,18 @@ class Recorder:
         dtype: torch.dtype,
         device: torch.device,
     ) -> KVCache:
-        """An empty fixed cache of these sizes if one is free or may be made, else any other."""
+        """Lease a fixed cache of these sizes if one is free or may be made, else make any other.
+
+        Args:
+            config: the decoder's.
+            batch: rows.
+            num_slots: positions.
+            dtype: of keys and values.
+            device: where they live.
+
+        Returns:
+            An empty cache.
+        """
         with self._lock:
             fixed = self._find(batch, num_slots, dtype, device)
             if fixed is None:
@@ -146,9 +160,7 @@ class Recorder:
         return tuple(output.clone() for output in recording.outputs)
 
     def _make(self, graph: Graph, leading: Arguments, buffers: Arguments) -> CapturedGraph:
-        """Record one step. It is run on the real cache, where a step may be repeated freely: it
-        writes what it wrote before.
-        """
+        """Record one step on the real cache, where repeating it writes what it wrote before."""
         inputs = tuple(None if tensor is None else tensor.clone() for tensor in leading)
         outputs: list[Tensor] = []
 
@@ -177,7 +189,7 @@ class Recorder:
                 return
 
     def _owner(self, graph: Graph, arguments: Arguments) -> FixedCache | None:
-        """The leased cache that a step works on, if it is one and all of its slots are there."""
+        """Find the leased cache a step works on, if it is one and all of its slots are there."""
         if graph.name not in RECORDED:
             return None
         first = arguments[len(graph.sizes)]
@@ -193,9 +205,12 @@ class Recorder:
 
 
 def recorded_engine(engine: Engine, recorder: Recorder) -> Engine:
-    """``engine``, whose stages run through ``recorder``, with caches that can be recorded on.
+    """Run an engine's stages through ``recorder``, with caches that can be recorded on.
 
     Steps attend over whole caches, whose sizes are powers of two, so that few are ever made.
+
+    Returns:
+        The engine.
     """
     return replace(
         engine,

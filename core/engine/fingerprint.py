@@ -1,4 +1,4 @@
-"""What compiled code depends on, in a few strings: a package is used only where all of them agree.
+"""Conditions of compiled code, as strings: a package is used only where all of them agree.
 
 In: a model. Out: a :class:`Fingerprint`. The weights' values are not part of it, because packages
 carry no weights: a fine-tuned checkpoint of the same shapes runs on the same code.
@@ -32,8 +32,10 @@ _WORDS = {
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """structure: shapes, dtypes and constants of the model. processor: what it can do, since code
-    is compiled for it. code: the model's source.
+    """Conditions a package was made for.
+
+    structure: shapes, dtypes and constants of the model. processor: its instructions, since code is
+    compiled for them. code: a hash of the model's source.
     """
 
     structure: str
@@ -44,7 +46,7 @@ class Fingerprint:
 
 
 def fingerprint(model: GraniteSpeech) -> Fingerprint:
-    """The fingerprint of ``model`` on this machine."""
+    """Compute the fingerprint of ``model`` on this machine."""
     device = model.decoder.embed_tokens.weight.device
     layers = {type(part).__module__ for part in model.modules()}
     return Fingerprint(
@@ -57,7 +59,7 @@ def fingerprint(model: GraniteSpeech) -> Fingerprint:
 
 
 def difference(made_for: Fingerprint, here: Fingerprint) -> str | None:
-    """How a package's fingerprint differs from the one here, in words; None if it does not."""
+    """Say how a package's fingerprint differs from the one here; None if it does not."""
     for field in fields(Fingerprint):
         theirs, ours = getattr(made_for, field.name), getattr(here, field.name)
         if theirs != ours:
@@ -68,7 +70,7 @@ def difference(made_for: Fingerprint, here: Fingerprint) -> str | None:
 
 
 def structure_of(model: GraniteSpeech) -> str:
-    """A hash of everything a compiler takes from the model as a constant."""
+    """Hash everything a compiler takes from the model as a constant."""
     digest = hashlib.sha256(repr(model.config).encode())
     for name, module in model.named_modules():
         simple = {
@@ -83,7 +85,7 @@ def structure_of(model: GraniteSpeech) -> str:
 
 
 def processor(device: torch.device) -> str:
-    """What code for ``device`` may use: a GPU's name and generation, or a CPU's instructions."""
+    """Name what code for ``device`` may use: a GPU's generation, or a CPU's instructions."""
     if device.type == "cuda":
         major, minor = torch.cuda.get_device_capability(device)
         return f"{torch.cuda.get_device_name(device)} (sm_{major}{minor})"
@@ -100,6 +102,9 @@ def code_of_graphs(modules: frozenset[str]) -> str:
 
     Args:
         modules: names of modules of :mod:`core`.
+
+    Returns:
+        The hash, in hexadecimal digits.
     """
     digest = hashlib.sha256()
     for name, file in sorted(reached(modules).items()):

@@ -1,4 +1,4 @@
-"""What compilers are given: each stage as one function of plain tensors.
+"""Each stage as one function of plain tensors, for compilers.
 
 In: a model. Out: six :class:`Graph` functions, and :func:`graph_engine`, which turns the stages'
 own arguments into theirs and hands them to whoever runs graphs: the compiler, a package built
@@ -54,11 +54,11 @@ class Graph:
 
     @property
     def lora(self) -> int:
-        """Place of the adapter switch: the last argument before the cache."""
+        """Return the place of the adapter switch: the last argument before the cache."""
         return len(self.sizes) - 1
 
     def sizes_of(self, argument: int) -> dict[int, str]:
-        """Dimension -> letter of the varying sizes of one argument."""
+        """Return dimension -> letter of the varying sizes of one argument."""
         return self.sizes[argument] if argument < len(self.sizes) else BUFFER_SIZES
 
 
@@ -78,7 +78,7 @@ Runner = Callable[[Graph, Arguments], Any]
 
 
 def variant(graph: Graph, arguments: Arguments) -> str:
-    """The graph's name, with the letters of the varying sizes that are one: ``prefill-B1``."""
+    """Name a graph with the letters of the varying sizes that are one: ``prefill-B1``."""
     ones: list[str] = []
     for tensor, sizes in zip(arguments, graph.sizes, strict=False):
         for dimension, letter in sizes.items():
@@ -88,7 +88,7 @@ def variant(graph: Graph, arguments: Arguments) -> str:
 
 
 def graphs_of(model: GraniteSpeech) -> Graphs:
-    """The graphs of ``model``; nothing is compiled here."""
+    """Make the graphs of ``model``; nothing is compiled here."""
     prefill_with = prefill_stage(model, decoder_layer)
     # Calling a region costs a step tens of microseconds a layer: nothing beside reading a large
     # layer's weights, as much as the whole arithmetic of a small one.
@@ -135,14 +135,17 @@ def graphs_of(model: GraniteSpeech) -> Graphs:
 
 
 def bytes_of(module: nn.Module) -> int:
-    """Bytes of a module's weights and buffers."""
+    """Count the bytes of a module's weights and buffers."""
     return sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
 
 
 def graph_engine(name: str, model: GraniteSpeech, runner: Runner) -> Engine:
-    """The stages of ``model`` as graphs that ``runner`` executes.
+    """Make stages of ``model`` from graphs that ``runner`` executes.
 
     Sizes are the eager engine's, but for clips and prompts of one, which become two.
+
+    Returns:
+        The engine.
     """
     graphs, context = graphs_of(model), model.config.encoder.context_size
 
@@ -191,12 +194,12 @@ def graph_engine(name: str, model: GraniteSpeech, runner: Runner) -> Engine:
 
 
 def _at_least_two(values: Tensor) -> Tensor:
-    """values [B, 1, ...] twice, longer ones as they are. The copy is never read."""
+    """Repeat values [B, 1, ...] once; keep longer ones. The copy is never read."""
     return values.repeat(1, 2, *[1] * (values.ndim - 2)) if values.shape[1] == 1 else values
 
 
 def _made_here(tensor: Tensor | None) -> Tensor | None:
-    """The tensor, or under inference mode a copy if it is older: compiled code tells them apart."""
+    """Copy a tensor older than this inference mode: compiled code tells them apart."""
     if tensor is None or tensor.is_inference() or not torch.is_inference_mode_enabled():
         return tensor
     return tensor.clone()

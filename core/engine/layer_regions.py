@@ -1,9 +1,9 @@
-"""Layers as regions that a compiler meets once and stamps out for every layer of a stack.
+"""Regional compilation: compile one layer, reuse it for all.
 
-In: a layer and its arguments. Out: the layer's result. Under ``torch.compile`` the first layer is
-traced and lowered, and its code reused for the others, which are the same but for their weights;
-everywhere else these are plain calls. Compiling takes as long as for a few layers, however many
-there are, and the code is as fast as that of the whole stack but for the call of each region.
+In: a layer and its arguments. Out: the layer's result. Under ``torch.compile`` the first layer of a
+stack is traced and lowered, and its code reused for the others, which differ in their weights only;
+everywhere else these are plain calls. Compile time is that of a few layers, however many there are,
+and the code is as fast as that of the whole stack but for the call of each region.
 
 A region takes tensors: a layer's own key and value buffers instead of the whole cache and a number.
 """
@@ -26,7 +26,18 @@ def encoder_layer(
     key_is_padding: Tensor,
     lora: Tensor | None,
 ) -> Tensor:
-    """One conformer block, x [B, T, D] -> [B, T, D]."""
+    """Run one conformer block.
+
+    Args:
+        layer: the conformer block.
+        x: [B, T, D].
+        frame_is_real: [B, T, 1].
+        key_is_padding: [N, 1, 1, C].
+        lora: [B, 1, 1] adapter switch, or None.
+
+    Returns:
+        [B, T, D].
+    """
     return layer(x, frame_is_real, key_is_padding, lora)
 
 
@@ -55,7 +66,21 @@ def decoder_layer(
     index: int,
     lora: Tensor | None,
 ) -> Tensor:
-    """One decoder layer on its own part of the cache, x [B, T, E] -> [B, T, E]."""
+    """Run one decoder layer on its own part of the cache.
+
+    Args:
+        layer: the decoder layer.
+        x: [B, T, E].
+        rope: cosines and sines [B, T, 1, d].
+        mask: [B, 1, G*T, S], True where a query may look.
+        positions: [B, T] int64.
+        cache: keys and values so far.
+        index: the layer's number.
+        lora: [B, 1, 1] adapter switch, or None.
+
+    Returns:
+        [B, T, E].
+    """
     assert cache is not None
     keys, values = cache.keys[index], cache.values[index]
     return _decoder_layer(layer, x, *rope, mask, positions, keys, values, lora)

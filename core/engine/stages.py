@@ -62,7 +62,7 @@ class Engine:
 def encode_stage(
     model: GraniteSpeech, run_layer: encoder.LayerRunner = encoder.call_layer
 ) -> EncodeStage:
-    """The encoder as a plain function."""
+    """Return the encoder as a plain function."""
 
     def encode(features: Tensor, lengths: Tensor, lora: Tensor | None) -> EncoderOutput:
         return model.encoder(features, lengths, lora, run_layer)
@@ -71,7 +71,7 @@ def encode_stage(
 
 
 def project_stage(model: GraniteSpeech) -> ProjectStage:
-    """The projector as a plain function."""
+    """Return the projector as a plain function."""
 
     def project(frames: Tensor, lora: Tensor | None) -> Tensor:
         return model.projector(frames, lora)
@@ -82,7 +82,7 @@ def project_stage(model: GraniteSpeech) -> ProjectStage:
 def prefill_stage(
     model: GraniteSpeech, run_layer: decoder.LayerRunner = decoder.call_layer
 ) -> PrefillStage:
-    """Splice, run the whole prompt, score only the places asked for."""
+    """Return a function that splices, runs the whole prompt and scores the places asked for."""
 
     def prefill(
         prompt_ids: Tensor, audio: Tensor, scored: Tensor, cache: KVCache, lora: Tensor | None
@@ -100,7 +100,7 @@ def prefill_stage(
 def decode_stage(
     model: GraniteSpeech, run_layer: decoder.LayerRunner = decoder.call_layer
 ) -> DecodeStage:
-    """More tokens per row, each at its own position."""
+    """Return a function that runs more tokens per row, each at its own position."""
 
     def decode(token_ids: Tensor, positions: Tensor, cache: KVCache, lora: Tensor | None) -> Tensor:
         embeddings = model.embed_text(token_ids)  # [B, N, E]
@@ -111,15 +111,18 @@ def decode_stage(
 
 
 def whole_tiles(rows: int) -> int:
-    """Rows of a matrix product, padded to what CPU kernels do fast: 1, 2, or multiples of 16.
+    """Round up the rows of a matrix product to what CPU kernels do fast: 1, 2, or 16 * k.
 
     Between 3 and 15 rows most float32 kernels take longer than for 16.
+
+    Returns:
+        The rows to pad to.
     """
     return rows if rows <= 2 else -(-rows // ROW_TILE) * ROW_TILE
 
 
 def eager_engine(model: GraniteSpeech) -> Engine:
-    """The stages uncompiled, at exact sizes: nothing is computed that the answer does not need."""
+    """Make the stages uncompiled, at exact sizes: nothing is computed that is not needed."""
     context = model.config.encoder.context_size
 
     def frames_bucket(frames: int) -> int:

@@ -1,4 +1,4 @@
-"""Every graph a model needs, met once before anybody waits for it.
+"""Warm-up: run every graph a model needs once, before anybody waits for it.
 
 In: an engine and its model. Out: nothing; afterwards no clip length, prompt, LoRA state, draft
 length or cache size within the model's limits compiles anything (``core.engine.graphs`` says why so
@@ -46,9 +46,12 @@ def warm_up(engine: Engine, model: GraniteSpeech, *, batches: bool = False) -> N
 
 
 def _clips(model: GraniteSpeech, rows: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Features [B, T, F] and lengths [B] of clips within one attention block, and of longer ones.
+    """Make clips within one attention block, and longer ones.
 
     The tensors are new each time: a compiler reads notes that were made on them before.
+
+    Yields:
+        Features [B, T, F] and lengths [B].
     """
     config, like = model.config.encoder, model.decoder.embed_tokens.weight
     for num_blocks in (TYPICAL_SHORT, TYPICAL_BLOCKS):
@@ -62,7 +65,7 @@ def _switch(model: GraniteSpeech, rows: int, like: Tensor) -> Tensor | None:
 
 
 def _write(engine: Engine, model: GraniteSpeech, audio: Tensor, lora: Tensor | None) -> None:
-    """Prefill, a single step, and a verified draft."""
+    """Run a prefill, a single step, and a verified draft."""
     config, device, rows = model.config.decoder, audio.device, audio.shape[0]
     limit = config.max_position_embeddings
     length = max(2, min(TYPICAL_PROMPT, limit - ROW_TILE))

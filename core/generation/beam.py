@@ -60,7 +60,7 @@ class Search:
     stopped: bool = False
 
     def best(self, stop: str | None) -> Hypothesis:
-        """The leading hypothesis as a row."""
+        """Return the leading hypothesis."""
         lead = self.finished[0] if self.finished else self.running[0]
         reason = EOS if stop is not None and lead.ended else stop
         return Hypothesis(list(self.prompt), list(lead.ids), list(lead.logprobs), reason)
@@ -77,6 +77,17 @@ def beam_search(
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Iterator[list[Hypothesis]]:
     """Yield each clip's leading hypothesis after every step; the last yield is the result.
+
+    Args:
+        engine: the model's stages.
+        config: the decoder's dimensions and end tokens.
+        prompts: what to continue, with audio.
+        options: ``num_beams`` above one.
+        clock: times ``prefill`` and ``decode``.
+        cancelled: asked after every step.
+
+    Yields:
+        One hypothesis a clip.
 
     Raises:
         ValueError: the context is too small for prompt and new tokens.
@@ -103,7 +114,7 @@ def beam_search(
 
 
 def _decode(engine: Engine, searches: list[Search], cache: KVCache, lora: Tensor | None) -> Tensor:
-    """Logits [B*K, V] after each running beam's last token."""
+    """Compute logits [B*K, V] after each running beam's last token."""
     device = cache.rows.device
     tokens = [beam.ids[-1] for search in searches for beam in search.running]
     lengths = [len(s.prompt) + len(beam.ids) for s in searches for beam in s.running]
@@ -114,7 +125,7 @@ def _decode(engine: Engine, searches: list[Search], cache: KVCache, lora: Tensor
 
 
 def _widen(cache: KVCache, beams: int) -> KVCache:
-    """Every row ``beams`` times."""
+    """Repeat every row ``beams`` times."""
     return cache.keep_rows(cache.rows[:, 0].repeat_interleave(beams))
 
 

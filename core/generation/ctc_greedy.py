@@ -70,6 +70,9 @@ def timed_words(
     """Spell the words of ``tokens`` with their times and confidence.
 
     A word lasts from the first row of its first token to the last row of its last one.
+
+    Returns:
+        The words.
     """
     words = []
     for text, places in group_words(tokenizer, [token.token_id for token in tokens]):

@@ -124,7 +124,7 @@ def place_tokens(logits: Tensor, ids: Ids) -> list[CTCToken]:
 def _grow(
     beams: dict[Ids, _Beam], scores: Tensor, labels: list[int], words: WordList
 ) -> dict[Ids, _Beam]:
-    """All prefixes after one more row of log-probabilities ``scores`` [V]."""
+    """Extend all prefixes by one more row of log-probabilities ``scores`` [V]."""
     grown: dict[Ids, _Beam] = {}
 
     def add(ids: Ids, spelled: Spelled, *, blank: float = -inf, label: float = -inf) -> None:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from core import phases
 from core.engine.stages import Engine
+from core.errors import UserError
 from core.generation.repetition import length_before_loop
 from core.generation.sampling import GenerationOptions, choose, penalise
 from core.model.cache import KVCache
@@ -41,13 +42,20 @@ class Hypothesis:
 
     @property
     def length(self) -> int:
-        """Prompt and generated tokens together."""
+        """Return the number of prompt and generated tokens together."""
         return len(self.prompt) + len(self.ids)
 
     def take(
         self, token: int, logprob: float, options: GenerationOptions, config: DecoderConfig
     ) -> None:
-        """Add the next token, and stop where the row ends with it."""
+        """Add the next token, and stop where the row ends with it.
+
+        Args:
+            token: its id.
+            logprob: its log-probability.
+            options: limits and what ends a row.
+            config: the end tokens.
+        """
         if token in config.eos_token_ids and not options.ignore_eos:
             self.stop = EOS
             return
@@ -62,7 +70,7 @@ class Hypothesis:
 
 
 class PromptBatch:
-    """What to continue. audio: [B, A, E], or [B, 1, E] zeros for text; lora: [B, 1, 1] or None.
+    """Prompts to continue. audio: [B, A, E], or [B, 1, E] zeros for text; lora: [B, 1, 1] or None.
 
     Token ids may come as a function that writes them: it is called once, inside the prefill phase,
     whose time that is.
@@ -78,7 +86,7 @@ class PromptBatch:
 
     @cached_property
     def ids(self) -> Sequence[list[int]]:
-        """Token ids of each row."""
+        """Return the token ids of each row."""
         return self._ids() if callable(self._ids) else self._ids
 
 
@@ -86,11 +94,11 @@ def check_budget(prompts: Sequence[list[int]], options: GenerationOptions, limit
     """Refuse what cannot fit the model's context.
 
     Raises:
-        ValueError: prompt and new tokens together exceed ``limit`` positions.
+        UserError: prompt and new tokens together exceed ``limit`` positions.
     """
     longest = max(len(ids) for ids in prompts)
     if longest + options.max_new_tokens > limit:
-        raise ValueError(
+        raise UserError(
             f"a prompt of {longest} tokens and {options.max_new_tokens} new tokens exceed the "
             f"model's context of {limit}; use a shorter recording or fewer new tokens"
         )
@@ -108,8 +116,19 @@ def generate(
 ) -> Iterator[list[Hypothesis]]:
     """Yield the rows after the prefill's token and after each step, until all have stopped.
 
+    Args:
+        engine: the model's stages.
+        config: the decoder's dimensions and end tokens.
+        prompts: what to continue, with audio.
+        options: how to choose tokens.
+        clock: times ``prefill`` and ``decode``.
+        cancelled: asked after every step.
+
+    Yields:
+        All rows so far.
+
     Raises:
-        ValueError: the context is too small for prompt and new tokens.
+        UserError: the context is too small for prompt and new tokens.
     """
     with clock.mark(phases.PREFILL):
         check_budget(prompts.ids, options, config.max_position_embeddings)
@@ -139,9 +158,12 @@ def generate(
 
 
 def rows_to_keep(rows: Sequence[Hypothesis]) -> list[int]:
-    """Which rows of a batch go on: all, until half of them have stopped; then half at a time.
+    """Choose the rows of a batch that go on: all, until half have stopped; then half at a time.
 
     Halving keeps batch sizes to a few values, so that compiled stages meet few shapes.
+
+    Returns:
+        Their numbers.
     """
     going = [number for number, row in enumerate(rows) if row.stop is None]
     size = len(rows)
@@ -160,6 +182,13 @@ def run_prefill(
     drafts: Sequence[list[int]] | None = None,
 ) -> tuple[KVCache, Tensor]:
     """Allocate the cache and run the prompts, each followed by its draft if there are drafts.
+
+    Args:
+        engine: the model's stages.
+        config: the decoder's dimensions.
+        prompts: what to continue, with audio.
+        max_new_tokens: slots to reserve behind the longest prompt.
+        drafts: token ids that follow each prompt, or None.
 
     Returns:
         The filled cache, and logits [B, Q, V] after the prompt's last token and after each token
@@ -209,7 +238,7 @@ def _advance(
 
 
 def _mark_stopped(rows: list[Hypothesis], cancelled: Callable[[], bool]) -> bool:
-    """Whether any row goes on; a cancelled request stops them all."""
+    """Check that any row goes on; a cancelled request stops them all."""
     going = [row for row in rows if row.stop is None]
     if going and cancelled():
         for row in going:

@@ -14,7 +14,7 @@ MIN_TOKENS = 32  # repeated tokens in all; numbers and chants repeat a little, a
 
 
 def length_before_loop(ids: Sequence[int]) -> int | None:
-    """Tokens to keep if ``ids`` ends in a loop (one round of it stays), else None."""
+    """Count the tokens to keep if ``ids`` ends in a loop (one round of it stays), else None."""
     for period in range(1, LONGEST_PERIOD + 1):
         repeated = _tail_of_period(ids, period)
         if repeated >= max(MIN_REPEATS * period, MIN_TOKENS):
@@ -23,7 +23,7 @@ def length_before_loop(ids: Sequence[int]) -> int | None:
 
 
 def _tail_of_period(ids: Sequence[int], period: int) -> int:
-    """Length of the longest tail of ``ids`` that repeats with ``period``."""
+    """Measure the longest tail of ``ids`` that repeats with ``period``."""
     place = len(ids) - 1
     while place >= period and ids[place] == ids[place - period]:
         place -= 1

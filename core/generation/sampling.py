@@ -10,9 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf, isfinite
 
 import torch
 from torch import Tensor
+
+from core.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +41,8 @@ class GenerationOptions:
         rules = [
             (self.max_new_tokens >= 1, "max_new_tokens", self.max_new_tokens, "at least 1"),
             (1 <= self.num_beams <= 64, "num_beams", self.num_beams, "1 to 64"),
-            (self.temperature >= 0, "temperature", self.temperature, "0 (greedy) or more"),
+            (isfinite(self.length_penalty), "length_penalty", self.length_penalty, "a number"),
+            (0 <= self.temperature < inf, "temperature", self.temperature, "0 (greedy) or more"),
             (0 < self.top_p <= 1, "top_p", self.top_p, "above 0, at most 1"),
             (self.repetition_penalty > 0, "repetition_penalty", self.repetition_penalty, "above 0"),
             (
@@ -50,13 +54,13 @@ class GenerationOptions:
         ]
         for holds, name, value, expected in rules:
             if not holds:
-                raise ValueError(f"{name} is {value}; expected {expected}")
+                raise UserError(f"{name} is {value}; expected {expected}")
         if self.num_beams > 1 and self.temperature > 0:
-            raise ValueError("beam search came with a temperature; use one or the other")
+            raise UserError("beam search came with a temperature; use one or the other")
 
 
 def penalise(logits: Tensor, so_far: Sequence[Sequence[int]], options: GenerationOptions) -> Tensor:
-    """Scores [B, V] after the repetition penalty and the n-gram ban; prompt tokens count too."""
+    """Apply the repetition penalty and the n-gram ban to logits [B, V]; prompt tokens count too."""
     if options.repetition_penalty == 1.0 and options.no_repeat_ngram_size == 0:
         return logits
     scores = logits.clone()
@@ -75,7 +79,7 @@ def penalise(logits: Tensor, so_far: Sequence[Sequence[int]], options: Generatio
 
 
 def banned_tokens(ids: Sequence[int], size: int) -> list[int]:
-    """Tokens that would complete an n-gram of ``size`` already in ``ids``."""
+    """List the tokens that would complete an n-gram of ``size`` already in ``ids``."""
     if len(ids) + 1 < size:
         return []
     tail = tuple(ids[len(ids) - size + 1 :])
@@ -86,7 +90,7 @@ def banned_tokens(ids: Sequence[int], size: int) -> list[int]:
 def choose(
     scores: Tensor, options: GenerationOptions, generators: Sequence[torch.Generator]
 ) -> Tensor:
-    """One id per row [B] from scores [B, V]; each row draws from its own generator."""
+    """Choose one id per row [B] from scores [B, V]; each row draws from its own generator."""
     if options.temperature == 0:
         return scores.argmax(dim=-1)
     probabilities = keep_nucleus(scores / options.temperature, options.top_p).softmax(dim=-1)
@@ -98,9 +102,12 @@ def choose(
 
 
 def keep_nucleus(scores: Tensor, top_p: float) -> Tensor:
-    """Scores [B, V] with everything outside the smallest set of mass ``top_p`` at -inf.
+    """Set scores [B, V] outside the smallest set of mass ``top_p`` to -inf.
 
     Source: nucleus sampling, arXiv 1904.09751; the most likely token always stays.
+
+    Returns:
+        The scores [B, V].
     """
     if top_p >= 1:
         return scores

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from core import phases
 from core.engine.stages import Engine
+from core.errors import UserError
 from core.generation.greedy import (
     CANCELLED,
     EOS,
@@ -47,7 +48,7 @@ from core.text.transcript import DraftReport
 
 
 class Draft:
-    """The text the CTC head heard, and how far the decoder's own text has come in it.
+    """The text the CTC head reads, and how far the decoder's own text has come in it.
 
     Keeps one row of the edit-distance table between the text written so far and every prefix of
     the draft; the rest to draft begins after the closest prefix.
@@ -59,7 +60,7 @@ class Draft:
         self._distances = np.arange(len(heard) + 1, dtype=np.int64)
 
     def follow(self, written: str) -> None:
-        """Take note of more text of the decoder's."""
+        """Align more of the decoder's text with the draft."""
         columns = np.arange(len(self._heard) + 1)
         for character in written:
             substituted = self._distances[:-1] + (self._codes != ord(character))
@@ -69,7 +70,7 @@ class Draft:
             self._distances = np.minimum.accumulate(row - columns) + columns
 
     def rest(self) -> str:
-        """What was heard after the point the text has reached; of equals, the furthest point."""
+        """Return what the CTC head reads after that point; of equally close ones, the furthest."""
         reversed_best = int(np.argmin(self._distances[::-1]))
         return self._heard[len(self._heard) - reversed_best :]
 
@@ -87,7 +88,7 @@ class Speculation:
     passes: int = 0
 
     def report(self) -> DraftReport:
-        """What the drafts were worth."""
+        """Return how many drafted tokens were accepted, in how many passes."""
         return DraftReport(drafted=self.drafted, accepted=self.accepted, passes=self.passes)
 
 
@@ -118,8 +119,11 @@ def speculate(
         acceptance: None for the greedy tokens; otherwise the first draft is kept as far as its
             tokens are likely enough, and a whole one ends the text.
 
+    Yields:
+        All rows so far.
+
     Raises:
-        ValueError: options that make the next token depend on more than the argmax, or a context
+        UserError: options that make the next token depend on more than the argmax, or a context
             too small for prompt and new tokens.
     """
     _check_greedy(options)
@@ -155,7 +159,7 @@ def speculate(
 def _check_greedy(options: GenerationOptions) -> None:
     plain = options.temperature == 0 and options.num_beams == 1
     if not plain or options.repetition_penalty != 1.0 or options.no_repeat_ngram_size:
-        raise ValueError(
+        raise UserError(
             "drafts can be verified for plain greedy decoding only; expected no temperature, "
             "beams, repetition penalty or n-gram ban"
         )
@@ -176,7 +180,7 @@ def _realign(item: Speculation, tokenizer: Tokenizer, options: GenerationOptions
 
 
 def _verify(engine: Engine, work: list[Speculation], cache: KVCache, lora: Tensor | None) -> Tensor:
-    """Logits [B, N, V] after each row's last certain token and after each drafted one."""
+    """Compute logits [B, N, V] after each row's last certain token and after each drafted one."""
     device = cache.rows.device
     width = engine.verify_bucket(max(1 + len(item.pending) for item in work))
     ids, positions = [], []

@@ -1,4 +1,4 @@
-"""What the encoder's CTC heads offer as a draft, and the lossy way of taking it for the text.
+"""Drafts of the encoder's CTC heads, and the relaxed (lossy) rule of accepting them as text.
 
 In: an encoded clip. Out: the text that was heard, with the logits it was read from; and how much
 the published, relaxed way lets pass (self-speculative decoding with CTC drafts, arXiv 2603.11243):
@@ -20,16 +20,15 @@ from math import log
 import torch
 from torch import Tensor
 
-from core.generation.bpe_head import BpeHead, read_tokens
 from core.generation.greedy import EOS, Hypothesis
-from core.model.ctc import least_sure, mean_logprob, read_greedily
+from core.model.ctc import BpeHead, least_sure, mean_logprob, read_greedily, read_tokens
 from core.model.encoder import EncoderOutput
 from core.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
 class Acceptance:
-    """What the lossy way lets pass.
+    """Thresholds of the relaxed rule.
 
     entropy: a clip whose least sure CTC frame has at most this entropy (nats) skips the decoder.
     probability: a drafted token that the decoder finds at least this likely is kept, though it may
@@ -56,7 +55,18 @@ class CTCDraft:
 def ctc_draft(
     encoded: EncoderOutput, row: int, num_frames: int, head: BpeHead | None, tokenizer: Tokenizer
 ) -> CTCDraft:
-    """What is read in clip ``row``: tokens where there is a BPE head, else characters."""
+    """Read clip ``row``: tokens where there is a BPE head, else characters.
+
+    Args:
+        encoded: the encoder's output.
+        row: the clip's.
+        num_frames: its real frames.
+        head: the BPE head, or None.
+        tokenizer: spells its tokens.
+
+    Returns:
+        The draft.
+    """
     logits = encoded.ctc_logits[row, :num_frames]
     if head is None:
         return CTCDraft(" ".join(read_greedily(logits).split()), logits)
@@ -68,7 +78,17 @@ def ctc_draft(
 def accept_without_decoder(
     heard: CTCDraft, acceptance: Acceptance, tokenizer: Tokenizer, max_new_tokens: int
 ) -> Hypothesis | None:
-    """The finished row of a clip that needs no decoder, or None."""
+    """Finish a clip that needs no decoder.
+
+    Args:
+        heard: its draft.
+        acceptance: how sure the head must be.
+        tokenizer: makes the draft's token ids.
+        max_new_tokens: their limit.
+
+    Returns:
+        Its row, or None where the decoder is needed.
+    """
     if not heard.text or least_sure(heard.logits) > acceptance.entropy:
         return None
     ids = tokenizer.encode_continuation(heard.text)[:max_new_tokens]
@@ -76,12 +96,15 @@ def accept_without_decoder(
 
 
 def accepted_prefix(logits: Tensor, draft: list[int], acceptance: Acceptance) -> list[float]:
-    """Log-probabilities of the drafted tokens up to the first that is too unlikely.
+    """Score the drafted tokens up to the first that is too unlikely.
 
     Args:
         logits: [Q, V] after the prompt and after each drafted token.
         draft: token ids, fewer than Q.
         acceptance: what is likely enough.
+
+    Returns:
+        Their log-probabilities.
     """
     drafted = torch.tensor(draft, dtype=torch.long, device=logits.device)
     scores = logits[: len(draft)].log_softmax(dim=-1).gather(1, drafted[:, None])[:, 0].tolist()

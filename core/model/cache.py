@@ -33,21 +33,28 @@ class KVCache:
 
     @property
     def num_slots(self) -> int:
-        """Positions the cache can hold."""
+        """Return how many positions the cache holds."""
         return self.keys[0].shape[1]
 
     @property
     def num_bytes(self) -> int:
-        """Bytes allocated."""
+        """Return the bytes allocated."""
         return sum(t.numel() * t.element_size() for t in (*self.keys, *self.values))
 
     def write(self, layer: int, positions: Tensor, key: Tensor, value: Tensor) -> None:
-        """Store ``key`` and ``value`` [B, T, K, d] of ``layer`` at ``positions`` [B, T]."""
+        """Store keys and values of new positions.
+
+        Args:
+            layer: its number.
+            positions: [B, T] int64.
+            key: [B, T, K, d].
+            value: [B, T, K, d].
+        """
         self.keys[layer].index_put_((self.rows, positions), key)
         self.values[layer].index_put_((self.rows, positions), value)
 
     def first_slots(self, num_slots: int) -> KVCache:
-        """A view of the first ``num_slots`` slots: same memory, less of it to attend over."""
+        """View the first ``num_slots`` slots: same memory, less of it to attend over."""
         if num_slots >= self.num_slots:
             return self
         return KVCache(
@@ -57,7 +64,7 @@ class KVCache:
         )
 
     def keep_rows(self, rows: Tensor) -> KVCache:
-        """A cache of the rows [b] only, in that order and as often as named; the rest is freed."""
+        """Copy the rows [b], in that order and as often as named; the rest is freed."""
         return KVCache(
             tuple(_rows_of(t, rows) for t in self.keys),
             tuple(_rows_of(t, rows) for t in self.values),
@@ -65,13 +72,13 @@ class KVCache:
         )
 
     def reorder(self, source_rows: Tensor) -> None:
-        """Row b becomes a copy of row ``source_rows[b]`` (beam search)."""
+        """Make row b a copy of row ``source_rows[b]`` (beam search)."""
         for buffer in (*self.keys, *self.values):
             buffer.copy_(_rows_of(buffer, source_rows))
 
 
 def _rows_of(buffer: Tensor, rows: Tensor) -> Tensor:
-    """Rows [b] of ``buffer`` [B, S, K, d], slots still first in memory."""
+    """Select rows [b] of ``buffer`` [B, S, K, d], slots still first in memory."""
     return buffer.transpose(0, 1).index_select(1, rows).transpose(0, 1)
 
 
@@ -83,7 +90,18 @@ def allocate_cache(
     dtype: torch.dtype,
     device: torch.device,
 ) -> KVCache:
-    """An empty cache for ``batch`` rows of ``num_slots`` positions."""
+    """Allocate an empty cache.
+
+    Args:
+        config: layers, key heads and their width.
+        batch: rows.
+        num_slots: positions of a row.
+        dtype: of keys and values.
+        device: where they live.
+
+    Returns:
+        The cache.
+    """
     shape = (num_slots, batch, config.num_key_value_heads, config.head_dim)
 
     def buffers() -> tuple[Tensor, ...]:
@@ -97,7 +115,7 @@ def allocate_cache(
 
 
 def cache_of(buffers: tuple[Tensor, ...]) -> KVCache:
-    """Keys, then values, as a cache; compiled code makes the row numbers itself."""
+    """Join keys, then values, to a cache; compiled code makes the row numbers itself."""
     half = len(buffers) // 2
     rows = torch.arange(buffers[0].shape[0], device=buffers[0].device)[:, None]
     return KVCache(buffers[:half], buffers[half:], rows)

@@ -1,4 +1,4 @@
-"""What a model is made of: frozen dataclasses, one per part.
+"""Dimensions of a model: frozen dataclasses, one per part.
 
 In: nothing; ``core.checkpoint.config_file`` fills them from a checkpoint's ``config.json``. Out:
 :class:`ModelConfig` and its parts, and the error of a config that describes no model. No field has
@@ -62,7 +62,7 @@ class ProjectorConfig:
 
     @property
     def num_queries(self) -> int:
-        """Audio tokens made of one window."""
+        """Return the audio tokens made of one window."""
         return self.window_size // self.downsample_rate
 
 

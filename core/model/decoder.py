@@ -16,10 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.model.activations import activation
 from core.model.cache import KVCache
 from core.model.config import DecoderConfig
-from core.model.linear import linear
+from core.model.linear import ACTIVATIONS, linear
 from core.model.lora import AdaptableLinear
 
 
@@ -32,14 +31,14 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [..., E] -> [..., E]."""
+        """Normalise x [..., E]."""
         wide = x.float()
         wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
         return self.weight * wide.to(x.dtype)
 
 
 def rope_tables(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
-    """cos and sin [B, T, 1, d] of ``positions`` [B, T], float32 (arXiv 2104.09864, half-split)."""
+    """Compute cos and sin [B, T, 1, d] of ``positions`` [B, T] (arXiv 2104.09864, half-split)."""
     steps = torch.arange(0, head_dim, 2, dtype=torch.float32, device=positions.device)
     frequency = 1.0 / (theta ** (steps / head_dim))  # [d/2]
     angle = positions[..., None].float() * frequency  # [B, T, d/2]
@@ -79,7 +78,20 @@ class CausalSelfAttention(nn.Module):
         layer: int,
         lora: Tensor | None,
     ) -> Tensor:
-        """x [B, T, E], mask [B, 1, G*T, S] (True = may look) -> [B, T, E]."""
+        """Attend to slots at or before each position.
+
+        Args:
+            x: [B, T, E].
+            rope: cosines and sines [B, T, 1, d].
+            mask: [B, 1, G*T, S], True where a query may look.
+            positions: [B, T] int64.
+            cache: keys and values so far, or None.
+            layer: this layer's number in the cache.
+            lora: [B, 1, 1] adapter switch, or None.
+
+        Returns:
+            [B, T, E].
+        """
         batch, length, _ = x.shape
         q = rotate(self.q_proj(x, lora).unflatten(-1, (-1, self.head_dim)), *rope)  # [B, T, H, d]
         k = rotate(self.k_proj(x, lora).unflatten(-1, (-1, self.head_dim)), *rope)  # [B, T, K, d]
@@ -106,10 +118,10 @@ class MLP(nn.Module):
         self.gate_proj = AdaptableLinear(width, inner, bias=bias)
         self.up_proj = AdaptableLinear(width, inner, bias=bias)
         self.down_proj = AdaptableLinear(inner, width, bias=bias)
-        self.act = activation(config.hidden_act)
+        self.act = ACTIVATIONS[config.hidden_act]
 
     def forward(self, x: Tensor, lora: Tensor | None) -> Tensor:
-        """x [B, T, E] -> [B, T, E]."""
+        """Transform x [B, T, E]."""
         return self.down_proj(self.act(self.gate_proj(x, lora)) * self.up_proj(x, lora), lora)
 
 
@@ -134,7 +146,20 @@ class DecoderLayer(nn.Module):
         layer: int,
         lora: Tensor | None,
     ) -> Tensor:
-        """x [B, T, E] -> [B, T, E]."""
+        """Attend, then transform.
+
+        Args:
+            x: [B, T, E].
+            rope: cosines and sines [B, T, 1, d].
+            mask: [B, 1, G*T, S], True where a query may look.
+            positions: [B, T] int64.
+            cache: keys and values so far, or None.
+            layer: this layer's number in the cache.
+            lora: [B, 1, 1] adapter switch, or None.
+
+        Returns:
+            [B, T, E].
+        """
         normed = self.input_layernorm(x)
         attended = self.self_attn(normed, rope, mask, positions, cache, layer, lora)
         x = x + attended * self.residual_multiplier
@@ -154,7 +179,21 @@ def call_layer(
     index: int,
     lora: Tensor | None,
 ) -> Tensor:
-    """A layer as it is."""
+    """Call a layer as it is.
+
+    Args:
+        layer: the layer.
+        x: [B, T, E].
+        rope: cosines and sines [B, T, 1, d].
+        mask: [B, 1, G*T, S], True where a query may look.
+        positions: [B, T] int64.
+        cache: keys and values so far, or None.
+        index: this layer's number in the cache.
+        lora: [B, 1, 1] adapter switch, or None.
+
+    Returns:
+        [B, T, E].
+    """
     return layer(x, rope, mask, positions, cache, index, lora)
 
 
@@ -181,7 +220,7 @@ class GraniteDecoder(nn.Module):
         lora: Tensor | None = None,
         run_layer: LayerRunner = call_layer,
     ) -> Tensor:
-        """Hidden states of new positions; writes their keys and values into ``cache``.
+        """Compute hidden states of new positions; write their keys and values into ``cache``.
 
         Args:
             embeddings: [B, T, E], before the embedding multiplier.
@@ -202,7 +241,7 @@ class GraniteDecoder(nn.Module):
         return self.norm(x)
 
     def logits(self, hidden: Tensor, lora: Tensor | None = None) -> Tensor:
-        """Scores [B, T, V] in float32 of hidden states [B, T, E]."""
+        """Score hidden states [B, T, E]: [B, T, V] in float32."""
         if self.lm_head is None:
             scores = linear(hidden, self.embed_tokens.weight)
         else:
@@ -210,7 +249,7 @@ class GraniteDecoder(nn.Module):
         return scores.float() / self.config.logits_scaling
 
     def _mask(self, positions: Tensor, cache: KVCache | None) -> Tensor:
-        """True where a query may look, [B, 1, G*T, S]: at slots up to its own position."""
+        """Mark where a query may look, [B, 1, G*T, S]: at slots up to its own position."""
         if cache is None:
             slots = positions[:, None, :]  # [B, 1, S]
         else:

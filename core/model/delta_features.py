@@ -37,12 +37,12 @@ class DeltaFeatureConfig(FeatureConfig):
     delta_win_length: int
 
     def num_frames(self, num_samples: int) -> int:
-        """Feature rows (50 Hz) of ``num_samples``; an odd last mel frame gets a partner."""
+        """Count the rows (50 Hz) of ``num_samples``; an odd last mel frame gets a partner."""
         return -(-(num_samples // self.hop_length) // FRAMES_PER_STEP)
 
     @property
     def row_width(self) -> int:
-        """Values of a row."""
+        """Return the values of a row."""
         return VALUES_PER_BIN * self.n_mels
 
 
@@ -55,10 +55,13 @@ class DeltaLogMel(LogMel):
         super().__init__(config)
 
     def forward(self, waveform: Tensor) -> Tensor:
-        """Features [R, 4*mels] of one ``waveform`` [N] (float, 16 kHz).
+        """Compute the features of one ``waveform`` [N] (float, 16 kHz).
+
+        Returns:
+            [R, 4*mels].
 
         Raises:
-            ValueError: the waveform is not one-dimensional or shorter than one window.
+            UserError: the waveform is not one-dimensional or shorter than one window.
         """
         check_waveform(waveform, self.config.sampling_rate)
         frames = FRAMES_PER_STEP * self.config.num_frames(waveform.shape[0])  # M

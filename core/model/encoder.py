@@ -47,7 +47,7 @@ class FeedForward(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, lora: Tensor | None) -> Tensor:
-        """x [B, T, D] -> [B, T, D]."""
+        """Transform x [B, T, D]."""
         inner = self.dropout(F.silu(self.up_proj(self.pre_norm(x), lora)))
         return self.dropout(self.down_proj(inner, lora))
 
@@ -67,7 +67,7 @@ class BlockAttention(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, key_is_padding: Tensor, lora: Tensor | None) -> Tensor:
-        """x [B, T, D], key_is_padding [N, 1, 1, C] -> [B, T, D]."""
+        """Attend inside blocks: x [B, T, D], key_is_padding [N, 1, 1, C] -> [B, T, D]."""
         batch, length, _ = x.shape
         block = key_is_padding.shape[-1]
         missing = frames_missing(length, block)
@@ -94,7 +94,7 @@ class DepthwiseConv(nn.Module):
         self.conv = nn.Conv1d(channels, channels, kernel, groups=channels, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [B, channels, T] -> [B, channels, T]."""
+        """Convolve x [B, channels, T] over time."""
         return self.conv(F.pad(x, self.padding))
 
 
@@ -116,7 +116,7 @@ class ConvModule(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, frame_is_real: Tensor, lora: Tensor | None) -> Tensor:
-        """x [B, T, D], frame_is_real [B, T, 1] -> [B, T, D]."""
+        """Mix neighbouring frames: x [B, T, D], frame_is_real [B, T, 1] -> [B, T, D]."""
         x = F.glu(self.up_conv(self.norm(x), lora), dim=-1) * frame_is_real  # [B, T, inner]
         x = F.silu(self.batch_norm(self.depth_conv(x.transpose(1, 2))))  # [B, inner, T]
         return self.dropout(self.down_conv(x.transpose(1, 2), lora))
@@ -136,7 +136,17 @@ class ConformerBlock(nn.Module):
     def forward(
         self, x: Tensor, frame_is_real: Tensor, key_is_padding: Tensor, lora: Tensor | None
     ) -> Tensor:
-        """x [B, T, D] -> [B, T, D]."""
+        """Run the five parts of a block.
+
+        Args:
+            x: [B, T, D].
+            frame_is_real: [B, T, 1].
+            key_is_padding: [N, 1, 1, C].
+            lora: [B, 1, 1] adapter switch, or None.
+
+        Returns:
+            [B, T, D].
+        """
         x = x + 0.5 * self.ff1(x, lora)
         x = x + self.attn(x, key_is_padding, lora)
         x = x + self.conv(x, frame_is_real, lora)
@@ -154,7 +164,18 @@ def call_layer(
     key_is_padding: Tensor,
     lora: Tensor | None,
 ) -> Tensor:
-    """A layer as it is."""
+    """Call a layer as it is.
+
+    Args:
+        layer: the layer.
+        x: [B, T, D].
+        frame_is_real: [B, T, 1].
+        key_is_padding: [N, 1, 1, C].
+        lora: [B, 1, 1] adapter switch, or None.
+
+    Returns:
+        [B, T, D].
+    """
     return layer(x, frame_is_real, key_is_padding, lora)
 
 
@@ -187,6 +208,9 @@ class ConformerEncoder(nn.Module):
             block: frames of an attention block, where they are known as a number; else the least
                 of T and the block size. Under a compiler T is a symbol, and what is computed from
                 it ends as divisions for every element of the attention scores.
+
+        Returns:
+            Frames, zero past each clip, and the logits of both CTC layers.
         """
         length = features.shape[1]
         block = min(length, self.config.context_size) if block is None else block
@@ -207,7 +231,7 @@ class ConformerEncoder(nn.Module):
     def _masks(
         self, length: int, block: int, lengths: Tensor, dtype: torch.dtype
     ) -> tuple[Tensor, Tensor]:
-        """frame_is_real [B, T, 1] as numbers, key_is_padding [N, 1, 1, C] as booleans."""
+        """Mark real frames [B, T, 1] as numbers, padded keys [N, 1, 1, C] as booleans."""
         real = torch.arange(length, device=lengths.device) < lengths[:, None]  # [B, T]
         missing = frames_missing(length, block)
         keys = F.pad(real, (0, missing)) if missing else real
@@ -215,17 +239,19 @@ class ConformerEncoder(nn.Module):
 
 
 def frames_missing(num_frames: int, block: int) -> int:
-    """Frames between ``num_frames`` and the next whole number of blocks.
+    """Count the frames between ``num_frames`` and the next whole number of blocks.
 
-    Asked in this way, because of a symbol that is a multiple of the block a compiler knows that
-    nothing is left over, and leaves the filling out.
+    Written with % so the compiler can prove that a multiple of the block needs no padding.
+
+    Returns:
+        The frames to add; none at a multiple of ``block``.
     """
     left_over = num_frames % block
     return block - left_over if left_over else 0
 
 
 def padded_length(num_frames: int, context_size: int) -> int:
-    """Frames to pad to: as they are within one block, else whole blocks."""
+    """Return the frames to pad to: as they are within one block, else whole blocks."""
     if num_frames <= context_size:
         return num_frames
     return -(-num_frames // context_size) * context_size

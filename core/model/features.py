@@ -16,6 +16,8 @@ import torch
 import torchaudio
 from torch import Tensor, nn
 
+from core.errors import UserError
+
 MIN_SAMPLES = 257  # reflect padding of half a 512-sample window needs more than 256 samples
 DYNAMIC_RANGE = 8.0  # log10 units kept below the loudest bin: 80 dB
 FRAMES_PER_STEP = 2  # two 10 ms mel frames become one 20 ms encoder frame
@@ -32,18 +34,19 @@ class FeatureConfig:
     n_mels: int
 
     def num_frames(self, num_samples: int) -> int:
-        """Encoder frames (50 Hz) of ``num_samples``; an odd last mel frame is dropped."""
+        """Count the encoder frames (50 Hz) of ``num_samples``; an odd last mel frame is dropped."""
         return (num_samples // self.hop_length + 1) // FRAMES_PER_STEP
 
     def seconds_of_frames(self, num_frames: int) -> float:
-        """Duration in seconds that ``num_frames`` encoder frames stand for."""
+        """Return the seconds that ``num_frames`` encoder frames last."""
         return num_frames * FRAMES_PER_STEP * self.hop_length / self.sampling_rate
 
 
 def num_audio_tokens(num_frames: int, *, window: int, downsample: int) -> int:
-    """Audio places a prompt must reserve for ``num_frames`` encoder frames.
+    """Count the audio positions a prompt must reserve for ``num_frames`` encoder frames.
 
-    Every started window of ``window`` frames becomes ``window // downsample`` tokens.
+    Returns:
+        ``window // downsample`` for every started window of ``window`` frames.
     """
     return -(-num_frames // window) * (window // downsample)
 
@@ -75,40 +78,45 @@ class LogMel(nn.Module):
         )
 
     def forward(self, waveform: Tensor) -> Tensor:
-        """Features [T, 2*mels] of one ``waveform`` [N] (float, 16 kHz).
+        """Compute the features of one ``waveform`` [N] (float, 16 kHz).
+
+        Returns:
+            [T, 2*mels].
 
         Raises:
-            ValueError: the waveform is not one-dimensional or shorter than one window.
+            UserError: the waveform is not one-dimensional or shorter than one window.
         """
         check_waveform(waveform, self.config.sampling_rate)
         return stack_frames(log_compress(self.mel(waveform.float()).T))  # [T, 2*mels]
 
 
 def check_waveform(waveform: Tensor, sampling_rate: int) -> None:
-    """See that ``waveform`` is one clip [N] of at least one window.
+    """Check that ``waveform`` is one clip [N] of at least one window.
 
     Raises:
-        ValueError: the waveform is not one-dimensional or shorter than one window.
+        UserError: the waveform is not one-dimensional or shorter than one window.
     """
     if waveform.ndim != 1:
-        raise ValueError(f"expected one mono waveform [N], got shape {tuple(waveform.shape)}")
+        raise UserError(f"expected one mono waveform [N], got shape {tuple(waveform.shape)}")
     if waveform.shape[0] < MIN_SAMPLES:
-        raise ValueError(
+        raise UserError(
             f"the recording has {waveform.shape[0]} samples; at least {MIN_SAMPLES} "
             f"({1000 * MIN_SAMPLES / sampling_rate:.0f} ms) are needed"
         )
 
 
 def log_compress(power: Tensor) -> Tensor:
-    """Power mel [..., M, mels] -> log10, at most 8 below its maximum, scaled to about 0..1."""
+    """Turn power mel [..., M, mels] into log10, at most 8 below its maximum, scaled to 0..1."""
     log_mel = power.clamp(min=1e-10).log10()
     floor = log_mel.amax(dim=(-2, -1), keepdim=True) - DYNAMIC_RANGE
     return torch.maximum(log_mel, floor) / 4 + 1
 
 
 def stack_frames(log_mel: Tensor) -> Tensor:
-    """Pairs of mel frames side by side: [..., M, mels] -> [..., M // 2, 2*mels]; an odd last one
-    is dropped.
+    """Put pairs of mel frames side by side; an odd last one is dropped.
+
+    Returns:
+        [..., M // 2, 2*mels] of ``log_mel`` [..., M, mels].
     """
     even = log_mel.shape[-2] // FRAMES_PER_STEP * FRAMES_PER_STEP
     kept = log_mel[..., :even, :]
@@ -116,7 +124,7 @@ def stack_frames(log_mel: Tensor) -> Tensor:
 
 
 def pad_features(clips: list[Tensor], length: int | None = None) -> Features:
-    """Clips [T_i, F] -> one zero-padded batch [B, T, F]; ``length`` fixes T (a compile bucket)."""
+    """Pad clips [T_i, F] with zeros to a batch [B, T, F]; ``length`` fixes T (a compile bucket)."""
     lengths = tuple(clip.shape[0] for clip in clips)
     total = max(lengths) if length is None else length
     if total < max(lengths):

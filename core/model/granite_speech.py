@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from core.errors import UserError
 from core.model.cache import KVCache
 from core.model.config import ModelConfig
 from core.model.decoder import GraniteDecoder
@@ -40,7 +41,7 @@ class GraniteSpeech(nn.Module):
         self.decoder = GraniteDecoder(config.decoder)
 
     def num_audio_tokens(self, num_frames: int) -> int:
-        """Audio places a clip of ``num_frames`` feature frames takes in its prompt."""
+        """Count the audio positions a clip of ``num_frames`` feature frames takes in its prompt."""
         part = self.config.projector
         return num_audio_tokens(
             num_frames, window=part.window_size, downsample=part.downsample_rate
@@ -49,20 +50,23 @@ class GraniteSpeech(nn.Module):
     def embed_audio(
         self, features: Tensor, lengths: Tensor, lora: Tensor | None = None
     ) -> AudioEmbeddings:
-        """Features [B, T, F] of real ``lengths`` [B] -> audio embeddings of every window of T."""
+        """Embed features [B, T, F] of real ``lengths`` [B]: every window of T frames."""
         encoded = self.encoder(features, lengths, lora)
         return AudioEmbeddings(self.projector(encoded.frames, lora), encoded)
 
     def embed_text(self, ids: Tensor) -> Tensor:
-        """Rows [B, P, E] of the table for ``ids`` [B, P].
+        """Look up the table's rows for ``ids`` [B, P].
 
         The audio token, which may lie outside the table, reads row 0: in a prompt audio replaces
         it, and where a model writes one itself the reference reads that row too.
+
+        Returns:
+            [B, P, E].
         """
         return self.decoder.embed_tokens(ids.masked_fill(ids == self.config.audio_token_id, 0))
 
     def splice(self, prompt_ids: Tensor, audio: Tensor) -> Tensor:
-        """Prompt embeddings [B, P, E]: the table's rows, with audio at the audio positions.
+        """Embed prompts: the table's rows, with audio at the audio positions.
 
         The k-th audio place of a row takes that row's k-th audio embedding. Counts must agree;
         :func:`check_audio_positions` says so before any work is done.
@@ -70,6 +74,9 @@ class GraniteSpeech(nn.Module):
         Args:
             prompt_ids: [B, P] int64.
             audio: [B, A, E]; rows past a clip's own places are never read.
+
+        Returns:
+            [B, P, E].
         """
         is_audio = prompt_ids == self.config.audio_token_id  # [B, P]
         text = self.embed_text(prompt_ids)  # [B, P, E]
@@ -85,7 +92,7 @@ class GraniteSpeech(nn.Module):
         lora: Tensor | None = None,
         cache: KVCache | None = None,
     ) -> Tensor:
-        """Logits [B, P, V] of every prompt position: training and parity tests.
+        """Compute logits of every prompt position: training and parity tests.
 
         Args:
             features: [B, T, F], padded to whole attention blocks.
@@ -93,6 +100,9 @@ class GraniteSpeech(nn.Module):
             prompt_ids: [B, P] int64 with each clip's audio positions; rows padded on the right.
             lora: [B, 1, 1] adapter switch, or None.
             cache: filled with the prompt's keys and values if given.
+
+        Returns:
+            [B, P, V].
         """
         audio = self.embed_audio(features, lengths, lora).embeddings
         embeddings = self.splice(prompt_ids, audio)
@@ -105,11 +115,11 @@ def check_audio_positions(prompt_ids: list[int], audio_token_id: int, expected: 
     """Compare a prompt's audio positions with the audio embeddings it will get.
 
     Raises:
-        ValueError: the counts differ; both are named.
+        UserError: the counts differ; both are named.
     """
     audio_positions = prompt_ids.count(audio_token_id)
     if audio_positions != expected:
-        raise ValueError(
+        raise UserError(
             f"the prompt has {audio_positions} audio positions but the recording makes {expected} "
             "audio embeddings; expected as many positions as embeddings"
         )

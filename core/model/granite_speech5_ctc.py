@@ -22,8 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.model.activations import activation
-from core.model.linear import Linear
+from core.model.linear import ACTIVATIONS, Linear
 from core.model.shaw_attention import shaw_attention, split_blocks
 
 
@@ -48,12 +47,12 @@ class GraniteSpeech5Config:
 
     @property
     def rows_per_label(self) -> int:
-        """Feature rows that become one row of logits."""
+        """Return the feature rows that become one row of logits."""
         return 2 ** len(self.subsample_layers)
 
     @property
     def min_rows(self) -> int:
-        """Feature rows to pad to at least: two rows of logits. One would be a graph of its own."""
+        """Return the fewest feature rows to pad to: two rows of logits; one is another graph."""
         return 2 * self.rows_per_label
 
 
@@ -72,10 +71,13 @@ class RowMask(NamedTuple):
 
 
 def attention_blocks(length: int, context_size: int) -> tuple[int, int]:
-    """How many attention blocks ``length`` rows are filled up to, and the rows of one.
+    """Count the attention blocks that ``length`` rows are filled up to, and the rows of one.
 
     As little as is needed, but under a compiler: there ``length`` is a symbol, and at least two
     blocks that are never filled exactly are one graph for every length.
+
+    Returns:
+        Both numbers.
     """
     if torch.compiler.is_compiling():
         return cast(int, torch.sym_max(2, length // context_size + 1)), context_size
@@ -84,7 +86,7 @@ def attention_blocks(length: int, context_size: int) -> tuple[int, int]:
 
 
 def row_mask(length: int, lengths: Tensor, context_size: int) -> RowMask:
-    """The mask of ``length`` rows of which ``lengths`` [B] are real."""
+    """Mask ``length`` rows of which ``lengths`` [B] are real."""
     count, block = attention_blocks(length, context_size)
     padding = torch.arange(count * block, device=lengths.device) >= lengths[:, None]  # [B, n*C]
     return RowMask(padding[:, :length, None], padding.reshape(-1, 1, 1, block))
@@ -98,10 +100,10 @@ class MacaronFeedForward(nn.Module):
         width, inner, bias = config.hidden_dim, config.feedforward_dim, config.feedforward_bias
         self.linear1 = Linear(width, inner, bias=bias)
         self.linear2 = Linear(inner, width, bias=bias)
-        self.activation: Callable[[Tensor], Tensor] = activation(config.hidden_act)
+        self.activation: Callable[[Tensor], Tensor] = ACTIVATIONS[config.hidden_act]
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [B, T, D] -> [B, T, D]."""
+        """Transform x [B, T, D]."""
         return self.linear2(self.activation(self.linear1(x)))
 
 
@@ -119,7 +121,7 @@ class RelativeAttention(nn.Module):
         self.rel_pos_emb = nn.Embedding(2 * config.max_pos_emb + 1, config.dim_head)
 
     def forward(self, x: Tensor, key_is_padding: Tensor) -> Tensor:
-        """x [B, T, D], key_is_padding [N, 1, 1, C] -> [B, T, D]."""
+        """Attend inside blocks: x [B, T, D], key_is_padding [N, 1, 1, C] -> [B, T, D]."""
         batch, length, _ = x.shape
         count, block = attention_blocks(length, self.context_size)
         rows = (self.q_proj(x), self.k_proj(x), self.v_proj(x))
@@ -135,7 +137,7 @@ class Float32BatchNorm(nn.BatchNorm1d):
     """Batch norm that stays in float32, whatever dtype its model is cast to."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [B, channels, T] of any dtype -> the same."""
+        """Normalise x [B, channels, T] of any dtype."""
         return super().forward(x.float()).to(x.dtype)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Float32BatchNorm:
@@ -166,7 +168,7 @@ class StridedConvModule(nn.Module):
         self.pointwise_lin2 = Linear(inner, config.hidden_dim)
 
     def forward(self, x: Tensor, row_is_padding: Tensor) -> Tensor:
-        """x [B, T, D], row_is_padding [B, T, 1] -> [B, T // stride, D]."""
+        """Mix neighbouring rows: x [B, T, D] -> [B, T // stride, D]; row_is_padding [B, T, 1]."""
         x = F.glu(self.pointwise_lin1(x), dim=-1).masked_fill(row_is_padding, 0)
         # One row less on the right for a stride of two: T // 2 places, not (T + 1) // 2.
         x = F.pad(x.transpose(1, 2), (self.reach, self.reach + 1 - self.stride))
@@ -194,7 +196,7 @@ class SubsamplingBlock(nn.Module):
         self.norm_out = nn.LayerNorm(config.hidden_dim)
 
     def forward(self, x: Tensor, mask: RowMask) -> Tensor:
-        """x [B, T, D] -> [B, T // stride, D]."""
+        """Run the parts of a block: x [B, T, D] -> [B, T // stride, D]."""
         x = x + 0.5 * self.feed_forward1(self.norm_feed_forward1(x))
         x = x + self.self_attn(self.norm_self_att(x), mask.key_is_padding)
         update = self.conv(self.norm_conv(x), mask.row_is_padding)
@@ -204,7 +206,7 @@ class SubsamplingBlock(nn.Module):
 
 
 def mean_of_pairs(x: Tensor) -> Tensor:
-    """x [B, T, D] -> [B, T // 2, D]; an odd last row is dropped."""
+    """Average pairs of rows: x [B, T, D] -> [B, T // 2, D]; an odd last row is dropped."""
     return (x[:, :-1:2] + x[:, 1::2]) / 2
 
 
@@ -223,7 +225,7 @@ class SubsamplingConformer(nn.Module):
         self.out_mid = Linear(config.vocab_size, config.hidden_dim)
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """features [B, R, input_dim], lengths [B] -> rows [B, T, D] and their lengths [B]."""
+        """Encode features [B, R, F] of ``lengths`` [B]: rows [B, T, D] and their lengths [B]."""
         context_size = self.config.context_size
         x = self.input_linear(features)
         mask = row_mask(x.shape[1], lengths, context_size)

@@ -1,18 +1,21 @@
-"""Matrix products, each by the quickest of the ways a CPU has.
+"""Matrix products, each by the fastest kernel a CPU has for it, and the activations between them.
 
 In: activations and a weight. Out: ``F.linear`` of them. torch multiplies float32 matrices with MKL,
-which uses half of what some processors can do and one thread for a row. Two other ways are at hand
-(``docs/findings.md`` has the numbers, ``python -m benchmarks kernels`` takes them again):
+which uses half of what some processors can do and one thread for a row. There are two alternatives
+(``docs/findings.md`` has the numbers, ``python -m benchmarks kernels`` measures them again):
 
 - oneDNN, which torch brings along for convolutions: twice as fast for many rows, and a row is read
   by all threads. It prepares itself for every new number of rows, so it serves large weights only.
 - for a row in a compiled step the compiler's own loop, a product and a sum fused, which reads at
-  nine tenths of what memory gives. Eager Python would store the products first.
+  nine tenths of the memory bandwidth. Eager Python would store the products first.
 
 Shapes: I in, O out.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -21,13 +24,30 @@ from torch import Tensor, nn
 HAS_ONEDNN = torch.backends.mkldnn.is_available()
 LARGE = 2**17  # weights; below, preparing for a new number of rows costs what it saves
 
+# By the names config.json uses; only those of the Granite Speech family and its relatives.
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "gelu_new": partial(F.gelu, approximate="tanh"),
+    "gelu_pytorch_tanh": partial(F.gelu, approximate="tanh"),
+    "relu": F.relu,
+    "silu": F.silu,
+    "swish": F.silu,
+}
+
 
 def linear(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, *, few_sizes: bool = False
 ) -> Tensor:
-    """x [..., I], weight [O, I], bias [O] -> [..., O].
+    """Multiply by a weight and add a bias.
 
-    few_sizes: rows come in few numbers, so that preparing for each pays for small weights too.
+    Args:
+        x: [..., I].
+        weight: [O, I].
+        bias: [O], or None.
+        few_sizes: rows come in few numbers, so that preparing for each pays for small weights too.
+
+    Returns:
+        [..., O].
     """
     if x.device.type != "cpu":
         return F.linear(x, weight, bias)
@@ -43,7 +63,7 @@ class Linear(nn.Linear):
     """``nn.Linear`` by :func:`linear`, for models that take no adapters."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [..., I] -> [..., O]."""
+        """Multiply x [..., I] by the weight: [..., O]."""
         return linear(x, self.weight, self.bias)
 
 
@@ -61,9 +81,12 @@ def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 @torch.library.custom_op("granite_speech::linear", mutates_args=())
 def by_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """x [..., I], weight [O, I], bias [O] -> [..., O], as one step that compilers leave alone.
+    """Multiply x [..., I] by weight [O, I] in one step that compilers leave alone.
 
     They know oneDNN's product, but take it for weights only that are constants of the graph.
+
+    Returns:
+        [..., O].
     """
     return _onednn(x, weight, bias)
 
@@ -74,7 +97,7 @@ def _(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _suits_onednn(x: Tensor, weight: Tensor, least: int) -> bool:
-    """Whether oneDNN is there and is the quicker one. It knows no gradients and no autocast."""
+    """Check that oneDNN is there and is faster. It knows no gradients and no autocast."""
     return (
         HAS_ONEDNN
         and weight.numel() >= least

@@ -41,18 +41,18 @@ class AdaptableLinear(nn.Linear):
         self._unmerged: Tensor | None = None
 
     def forward(self, x: Tensor, lora: Tensor | None = None) -> Tensor:
-        """x [B, T, I] -> [B, T, O]; ``lora`` [B, 1, 1] scales the update, None leaves it out."""
+        """Multiply x [B, T, I]: [B, T, O]; ``lora`` [B, 1, 1] scales the update, None omits it."""
         y = self.base(x)
         if self.lora_a is None or self.lora_b is None or lora is None or self.is_merged:
             return y
         return y + linear(linear(x, self.lora_a), self.lora_b) * (lora * self.lora_scaling)
 
     def base(self, x: Tensor) -> Tensor:
-        """x [..., I] -> [..., O] without the adapter."""
+        """Multiply x [..., I] without the adapter: [..., O]."""
         return linear(x, self.weight, self.bias)
 
     def check(self, weights: LoRAWeights) -> None:
-        """See that an adapter fits.
+        """Check that an adapter fits.
 
         Raises:
             ValueError: the shapes do not fit this layer.
@@ -101,12 +101,12 @@ class AdaptableLinear(nn.Linear):
 
     @property
     def has_adapter(self) -> bool:
-        """Whether an adapter is attached (merged or not)."""
+        """Return whether an adapter is attached (merged or not)."""
         return self.lora_a is not None
 
     @property
     def is_merged(self) -> bool:
-        """Whether the adapter is folded into the weight."""
+        """Return whether the adapter is folded into the weight."""
         return self._unmerged is not None
 
     @torch.no_grad()
@@ -127,7 +127,7 @@ class AdaptableLinear(nn.Linear):
 
 
 def adapted_layers(model: nn.Module) -> Iterator[tuple[str, AdaptableLinear]]:
-    """(name, layer) of every layer of ``model`` that carries an adapter."""
+    """Yield (name, layer) of every layer of ``model`` that carries an adapter."""
     for name, module in model.named_modules():
         if isinstance(module, AdaptableLinear) and module.has_adapter:
             yield name, module
@@ -146,16 +146,16 @@ def unmerge(model: nn.Module) -> None:
 
 
 def is_merged(model: nn.Module) -> bool:
-    """Whether any adapter of ``model`` is folded into its weight."""
+    """Return whether any adapter of ``model`` is folded into its weight."""
     return any(layer.is_merged for _, layer in adapted_layers(model))
 
 
 def has_adapter(model: nn.Module) -> bool:
-    """Whether ``model`` carries an adapter."""
+    """Return whether ``model`` carries an adapter."""
     return next(adapted_layers(model), None) is not None
 
 
 def switch(rows: list[bool], *, like: Tensor) -> Tensor:
-    """The switch tensor [B, 1, 1] for ``rows`` of on/off, in the dtype and device of ``like``."""
+    """Make the switch [B, 1, 1] for ``rows`` of on/off, in the dtype and device of ``like``."""
     values = torch.tensor([float(on) for on in rows], dtype=like.dtype, device=like.device)
     return values.reshape(-1, 1, 1)

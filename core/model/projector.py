@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.model.activations import activation
 from core.model.config import ProjectorConfig
+from core.model.linear import ACTIVATIONS
 from core.model.lora import AdaptableLinear
 
 
@@ -44,7 +44,7 @@ class CrossAttention(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, source: Tensor, lora: Tensor | None) -> Tensor:
-        """x [B*W, Q, P] looks at source [B*W, S, *] -> [B*W, Q, P]."""
+        """Attend from x [B*W, Q, P] to source [B*W, S, *]: [B*W, Q, P]."""
         q = self._heads(self.query(x, lora))  # [B*W, H, Q, d]
         k, v = self._heads(self.key(source, lora)), self._heads(self.value(source, lora))
         out = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)  # [B*W, Q, P]
@@ -68,10 +68,10 @@ class QFormerLayer(nn.Module):
         self.down = AdaptableLinear(config.intermediate_size, width)
         self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.dropout)
-        self.act = activation(config.hidden_act)
+        self.act = ACTIVATIONS[config.hidden_act]
 
     def forward(self, x: Tensor, window: Tensor, lora: Tensor | None) -> Tensor:
-        """x [B*W, Q, P], window [B*W, F, D] -> [B*W, Q, P]."""
+        """Attend and transform: x [B*W, Q, P], window [B*W, F, D] -> [B*W, Q, P]."""
         x = self.attention(x, x, lora)
         if self.crossattention is not None:
             x = self.crossattention(x, window, lora)
@@ -94,9 +94,12 @@ class Projector(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, frames: Tensor, lora: Tensor | None = None) -> Tensor:
-        """frames [B, T, D] -> audio embeddings [B, W*Q, E] for W = ceil(T / window) windows.
+        """Project frames [B, T, D] window by window.
 
         ``lora`` [B, 1, 1] switches an adapter on these layers, should one name them.
+
+        Returns:
+            Audio embeddings [B, W*Q, E] for W = ceil(T / window) windows.
         """
         windows = split_into_windows(frames, self.config.window_size)  # [B*W, F, D]
         per_clip = windows.shape[0] // frames.shape[0]

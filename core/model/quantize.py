@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from core.errors import UserError
 from core.model.granite_speech import GraniteSpeech
 from core.model.lora import AdaptableLinear
 
@@ -36,7 +37,7 @@ class Int8Linear(AdaptableLinear):
     def __init__(self, layer: AdaptableLinear, *, round_activations: bool) -> None:
         nn.Module.__init__(self)
         if layer.is_merged:
-            raise ValueError("LoRA is merged into the weights; unmerge it before quantising")
+            raise UserError("LoRA is merged into the weights; unmerge it before quantising")
         self.in_features, self.out_features = layer.in_features, layer.out_features
         self.round_activations = round_activations
         self.register_parameter("weight", None)
@@ -49,7 +50,7 @@ class Int8Linear(AdaptableLinear):
         self.register_buffer("scale", scale[:, 0])
 
     def base(self, x: Tensor) -> Tensor:
-        """x [..., I] -> [..., O] without LoRA."""
+        """Multiply x [..., I] without LoRA: [..., O]."""
         rows = x.reshape(-1, self.in_features)  # [M, I]
         if not self.round_activations:
             y = self._weight_only(rows)
@@ -61,11 +62,14 @@ class Int8Linear(AdaptableLinear):
         return y if self.bias is None else y + self.bias
 
     def _weight_only(self, rows: Tensor) -> Tensor:
-        """rows [M, I] -> [M, O]: the weights' integers times floating-point activations.
+        """Multiply floating-point rows [M, I] by the weights' integers.
 
         For few rows on a CPU, weights must not be widened in memory first: that costs ten times
         what it saves. Compiled, a product and a sum fuse into one pass over the integers; eager,
         torch has a kernel for it, which is quick for bfloat16 activations alone.
+
+        Returns:
+            [M, O].
         """
         count, on_cpu = rows.shape[0], rows.device.type == "cpu"
         if on_cpu and torch.compiler.is_compiling() and count <= FEW_ROWS_COMPILED:
@@ -80,26 +84,29 @@ class Int8Linear(AdaptableLinear):
 
     def merge(self) -> None:
         """Refuse: a float update cannot be folded into int8 weights exactly."""
-        raise ValueError("LoRA cannot be merged into int8 weights; load without quantisation")
+        raise UserError("LoRA cannot be merged into int8 weights; load without quantisation")
 
 
 def quantise_rows(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows [M, I] -> int8 [M, I] and the float32 step of each row [M, 1]."""
+    """Round rows [M, I] to int8 [M, I] and the float32 step of each row [M, 1]."""
     wide = values.float()
     step = wide.abs().amax(dim=-1, keepdim=True).clamp(min=1e-10) / LEVELS
     return (wide / step).round().to(torch.int8), step
 
 
 def quantise_decoder(model: GraniteSpeech, mode: str) -> int:
-    """Replace the decoder's linear layers in place; returns how many.
+    """Replace the decoder's linear layers in place.
 
     A head tied to the embedding table becomes an int8 layer of its own; the table stays.
 
+    Returns:
+        How many.
+
     Raises:
-        ValueError: an unknown mode, or merged adapters.
+        UserError: an unknown mode, or merged adapters.
     """
     if mode not in MODES:
-        raise ValueError(f"quantize is {mode!r}; expected one of {', '.join(MODES)}")
+        raise UserError(f"quantize is {mode!r}; expected one of {', '.join(MODES)}")
     decoder, rounding = model.decoder, mode == "int8"
     if rounding and decoder.embed_tokens.weight.device.type == "cuda":
         rounding = False  # CUDA's integer product needs more than 16 rows; a decode step has one

@@ -17,7 +17,7 @@ from core.model.linear import linear
 
 
 def split_blocks(x: Tensor, block: int, num_heads: int) -> Tensor:
-    """x [B, T, H*d], T whole blocks -> [N, H, C, d]."""
+    """Split x [B, T, H*d], T whole blocks, into heads of blocks [N, H, C, d]."""
     return x.reshape(-1, block, num_heads, x.shape[-1] // num_heads).transpose(1, 2)
 
 
@@ -51,18 +51,21 @@ def shaw_attention(
 
 
 def relative_rows(table: Tensor, block: int) -> Tensor:
-    """Rows of distances C-1 down to -(C-1), [2C-1, d], of ``table`` [2P+1, d], C at most P."""
+    """Select distances C-1 down to -(C-1), [2C-1, d], of ``table`` [2P+1, d], C at most P."""
     middle = table.shape[0] // 2
     return table[middle - block + 1 : middle + block].flip(0)
 
 
 def shift_relative(scores: Tensor) -> Tensor:
-    """Scores by relative column [..., C, 2C-1] -> by key [..., C, C], a view of them.
+    """Shift scores by relative column [..., C, 2C-1] to scores by key.
 
     out[i, j] = scores[i, j - i + C - 1]: in memory each row begins one column before the one above
     it, which a stride says without moving anything.
 
     Source: the relative shift of Transformer-XL (arXiv 1901.02860, appendix B).
+
+    Returns:
+        [..., C, C], a view.
     """
     block, columns = scores.shape[-2:]
     scores = scores.contiguous()

@@ -19,13 +19,12 @@ from core import phases
 from core.checkpoint.catalog import ModelInfo, describe
 from core.checkpoint.config_file import parse_config
 from core.checkpoint.hub import CheckpointFiles
-from core.checkpoint.weights import LoadReport, load_model
+from core.checkpoint.weights import LoadReport, load_bpe_head, load_model
 from core.engine.aot_load import ready_engine
 from core.engine.encode import encode_in_groups, extract_features
 from core.engine.stages import Engine, eager_engine
 from core.engine.warmup import warm_up
 from core.errors import UserError
-from core.generation.bpe_head import load_bpe_head
 from core.generation.speculative_relaxed import accept_without_decoder, ctc_draft
 from core.model.config import ConfigError, ModelConfig
 from core.model.features import FeatureConfig, Features, LogMel

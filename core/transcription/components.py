@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from core.generation.bpe_head import BpeHead
+from core.model.ctc import BpeHead
 from core.model.features import LogMel
 from core.model.granite_speech import GraniteSpeech, check_audio_positions
 from core.text.prompts import PromptBuilder, Request
