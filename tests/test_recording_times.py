@@ -220,6 +220,12 @@ def test_channels_that_cancel_are_read_alone(noise: int, lead_s: float):
     assert not found.channels_cancel
 
 
+def test_channels_that_cancel_are_resampled_like_any():
+    voice = (clip(44_100) * 32_000).astype(np.int16)
+    opposite = decode.load_audio(pcm_wav(np.stack([voice, -voice], axis=1), 44_100))
+    assert torch.equal(opposite, decode.load_audio(pcm_wav(voice, 44_100)))
+
+
 def test_channels_that_come_to_cancel_are_told():
     voice = (clip(16_000, 90.0) * 16_000).astype(np.int16)
     rows = np.stack([voice, -voice], axis=1)

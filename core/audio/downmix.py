@@ -86,5 +86,5 @@ def downmixed(blocks: Iterator[Block], report: DecodeReport) -> Iterator[Block]:
 
 def _one(channels: Samples, number: int | None) -> Samples:
     if number is not None and number < len(channels):
-        return channels[number]
+        return np.ascontiguousarray(channels[number])
     return mean_of_channels(channels)

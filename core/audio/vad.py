@@ -31,7 +31,8 @@ SPEECH = 0.5  # a frame at least this likely is speech
 
 # The detector hears weak sound badly, so whole recordings are brought to this level.
 LEVEL_DBFS = -10.0
-# The shortest words keep it this sure for this many frames; tones, chords and notes do so for less.
+# Words keep it this sure for this many frames, tones and notes do not. Measured where it was not
+# tuned: 3 of 800 generated sounds pass, and 6 of 500 single digits of 0.3 s do not.
 SURE, MIN_RUN = 0.6, 4
 # Hum and hiss keep the level of every band this steady; words do not, in noise as loud as they.
 BANDS, STEADY_DB = 16, 2.0
