@@ -15,21 +15,32 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-JSON_FILES = ("config.json", "adapter_config.json", "preprocessor_config.json")
+JSON_FILES = (
+    *("config.json", "adapter_config.json", "preprocessor_config.json", "processor_config.json"),
+    "model.safetensors.index.json",
+)
 WEIGHT_FILES = ("model.safetensors", "adapter_model.safetensors")
 # No key of these files may hold any of them. A negative number stands apart: see below.
 NEVER = [{"a": {"b": [1]}}, [[[["x"]]]], "seven", "", 10**30, 1e300, float("nan"), float("inf")]
 NEVER += [-7, -0.5, True]
 # Keys that nothing reads, or that any value suits.
-UNREAD = {"bos_token_id", "target_modules", "max_position_embeddings", "feature_extractor_type"}
+UNREAD = {"bos_token_id", "target_modules", "feature_extractor_type", "architectures"}
+UNREAD |= {"ctc_loss_reduction", "ctc_zero_infinity", "activation_dropout", "attention_dropout"}
+UNREAD |= {"initializer_range", "metadata"}
 TEXTS = ["", "null", "[1]", "3", "{", '{"a": 1', "\x00\x01", "[" * 100_000, '{"a":' * 100_000]
 FRONT_END = {"melspec_kwargs": {"n_fft": 512, "n_mels": 80, "hop_length": 160, "win_length": 400}}
 
 
-def prepare(folder: Path, speech_folder: Path) -> Path:
+def prepare(folder: Path, whole: Path) -> Path:
     """Copy the whole checkpoint and give it a front end of its own."""
-    shutil.copytree(speech_folder, folder)
-    (folder / "preprocessor_config.json").write_text(json.dumps(FRONT_END))
+    shutil.copytree(whole, folder)
+    if (folder / "adapter_config.json").is_file():
+        (folder / "preprocessor_config.json").write_text(json.dumps(FRONT_END))
+    else:
+        extractor = {"n_fft": 512, "num_mel_bins": 6, "hop_length": 160, "delta_win_length": 3}
+        (folder / "processor_config.json").write_text(json.dumps({"feature_extractor": extractor}))
+    index = {"weight_map": dict.fromkeys(load_file(folder / WEIGHT_FILES[0]), WEIGHT_FILES[0])}
+    (folder / JSON_FILES[-1]).write_text(json.dumps(index))
     return folder
 
 
@@ -44,9 +55,13 @@ def broken(whole: Path, into: Path, *, seed: int, count: int) -> Iterator[tuple[
         shutil.rmtree(folder)
 
 
+def _files(folder: Path, names: tuple[str, ...]) -> list[Path]:
+    return [folder / name for name in names if (folder / name).is_file()]
+
+
 def _leaves(raw: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     for key, value in raw.items():
-        if key in UNREAD:
+        if key in UNREAD or (*path, key) == ("encoder_config", "model_type"):
             continue
         yield (*path, key)
         if isinstance(value, dict):
@@ -54,7 +69,7 @@ def _leaves(raw: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[s
 
 
 def _edit(folder: Path, rng: random.Random, change: Callable[[dict[str, Any], str], str]) -> str:
-    file = folder / rng.choice(JSON_FILES)
+    file = rng.choice(_files(folder, JSON_FILES))
     raw = json.loads(file.read_text())
     path = rng.choice(list(_leaves(raw)))
     inner = raw
@@ -67,8 +82,9 @@ def _edit(folder: Path, rng: random.Random, change: Callable[[dict[str, Any], st
 
 def _value(folder: Path, rng: random.Random) -> str:
     def change(inner: dict[str, Any], key: str) -> str:
-        choices = [v for v in NEVER if type(v) is not type(inner[key]) or not isinstance(v, str)]
-        if isinstance(inner[key], bool):
+        kind = type(inner[key])
+        choices = [v for v in NEVER if not (kind in (str, dict) and isinstance(v, kind))]
+        if kind is bool:
             choices.remove(True)
         inner[key] = value = rng.choice(choices)
         return f"= {value!r}"
@@ -78,6 +94,7 @@ def _value(folder: Path, rng: random.Random) -> str:
 
 def _missing_key(folder: Path, rng: random.Random) -> str:
     needed = {"num_layers", "hidden_dim", "vocab_size", "hidden_size", "rope_theta", "text_config"}
+    needed |= {"encoder_config", "subsample_layers"}
     file = folder / "config.json"
     raw = json.loads(file.read_text())
     path = rng.choice([path for path in _leaves(raw) if path[-1] in needed])
@@ -93,13 +110,13 @@ def _missing_key(folder: Path, rng: random.Random) -> str:
 
 
 def _text(folder: Path, rng: random.Random) -> str:
-    name, text = rng.choice(JSON_FILES), rng.choice(TEXTS)
-    (folder / name).write_text(text)
-    return f"{name} is {text[:10]!r}"
+    file, text = rng.choice(_files(folder, JSON_FILES)), rng.choice(TEXTS)
+    file.write_text(text)
+    return f"{file.name} is {text[:10]!r}"
 
 
 def _cut(folder: Path, rng: random.Random) -> str:
-    file = folder / rng.choice(WEIGHT_FILES)
+    file = rng.choice(_files(folder, WEIGHT_FILES))
     data = file.read_bytes()
     kind = rng.choice(["cut", "noise", "pointer", "header"])
     if kind == "cut":
@@ -115,7 +132,7 @@ def _cut(folder: Path, rng: random.Random) -> str:
 
 
 def _weights(folder: Path, rng: random.Random) -> str:
-    file = folder / rng.choice(WEIGHT_FILES)
+    file = rng.choice(_files(folder, WEIGHT_FILES))
     tensors = load_file(file)
     name = rng.choice(sorted(key for key, t in tensors.items() if t.is_floating_point()))
     kind = rng.choice(["nan", "inf", "integers", "shape", "rename", "remove", "scalar"])

@@ -53,7 +53,9 @@ def total(model: GraniteSpeech, prompt: list[int], continuation: tuple[int, ...]
 
 
 def test_enough_beams_find_the_best_of_all_continuations():
-    model = random_model(raw_config(decoder={"vocab_size": 6}, audio_token_index=5))
+    model = random_model(
+        raw_config(decoder={"vocab_size": 6, "pad_token_id": 0}, audio_token_index=5)
+    )
     prompt = [1, 2]
     best = max(product(range(6), repeat=2), key=lambda tokens: total(model, prompt, tokens))
     assert search(model, prompt, num_beams=6, max_new_tokens=2)[-1][0].ids == list(best)

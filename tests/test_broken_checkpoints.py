@@ -3,14 +3,34 @@
 Run alone: ``python -m pytest tests/test_broken_checkpoints.py``.
 """
 
+import json
 import time
 from pathlib import Path
 
 import pytest
+from safetensors.torch import save_file
 
 import core
+import tiny_models
 from broken_checkpoints import broken, prepare
+from core.checkpoint.config_granite_speech5_ctc import parse_granite_speech5_ctc
 from core.errors import UserError
+from core.model.granite_speech5_ctc import GraniteSpeech5CTC
+from granite_speech5 import raw_ctc_config, write_byte_level_tokenizer
+
+
+@pytest.fixture
+def ctc_folder(tmp_path: Path) -> Path:
+    """A random checkpoint of the family ``granite_speech5_ctc``."""
+    folder = tmp_path / "ctc"
+    folder.mkdir()
+    size = {"vocab_size": 259}  # blank, the bytes, two pieces
+    raw = raw_ctc_config(**size) | size
+    (folder / "config.json").write_text(json.dumps(raw))
+    write_byte_level_tokenizer(folder / "tokenizer.json")
+    model = GraniteSpeech5CTC(parse_granite_speech5_ctc(raw, "test"))
+    save_file(tiny_models.randomise(model, seed=1).state_dict(), folder / "model.safetensors")
+    return folder
 
 
 def complaint(folder: Path) -> str | None:
@@ -42,8 +62,21 @@ def test_a_dozen_broken_checkpoints_are_told_in_a_line(speech_folder: Path, tmp_
     check(speech_folder, tmp_path, seed=12, count=12)
 
 
+def test_a_dozen_broken_ctc_checkpoints_are_told_in_a_line(
+    ctc_folder: Path, tmp_path: Path
+) -> None:
+    check(ctc_folder, tmp_path, seed=12, count=12)
+
+
 @pytest.mark.slow
 def test_hundreds_of_broken_checkpoints_are_told_in_a_line(
     speech_folder: Path, tmp_path: Path
 ) -> None:
     check(speech_folder, tmp_path, seed=2026, count=400)
+
+
+@pytest.mark.slow
+def test_hundreds_of_broken_ctc_checkpoints_are_told_in_a_line(
+    ctc_folder: Path, tmp_path: Path
+) -> None:
+    check(ctc_folder, tmp_path, seed=2027, count=200)
