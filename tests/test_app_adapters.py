@@ -177,7 +177,6 @@ class TestPage:
         assert "<b>mine" not in html.replace("<b>&lt;b&gt;mine", "")
 
 
-@pytest.mark.xfail(reason="core/session.py still raises ValueError for this", strict=False)
 def test_programs_name_it_and_see_it(service: TranscriptionService, mine: Path, clip: str) -> None:
     app = build_app(service)
     client = Client(serve(app, block=False), verbose=False, analytics_enabled=False)

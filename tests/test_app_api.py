@@ -71,7 +71,6 @@ def test_models_says_what_is_known_and_loaded(client: Client) -> None:
     assert [model["loaded"] for model in models].count(True) == 1
 
 
-@pytest.mark.xfail(reason="core/text/prompts.py still raises ValueError for this", strict=False)
 @pytest.mark.parametrize(
     ("options", "message"),
     [

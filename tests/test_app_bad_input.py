@@ -139,9 +139,6 @@ def test_no_recording_at_all_gets_a_sentence(client: Client) -> None:
         client.predict(None, api_name="/transcribe")
 
 
-@pytest.mark.xfail(
-    reason="core/text/prompts.py and core/generation still raises ValueError for this", strict=False
-)
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -117,9 +117,11 @@ def test_hidden_layers_are_a_set_and_belong_to_this_model_type_alone() -> None:
 
     assert kept([2, 1], encoder_hidden_size=96) == kept([1, 2, 1], encoder_hidden_size=96) == (1, 2)
     assert kept(None, encoder_hidden_size=32) == kept([], encoder_hidden_size=32) == ()
-    for layers in ([4], [-1], ["1"]):
+    for layers in ([4], [-1]):
         with pytest.raises(ConfigError, match="expected numbers from 0 to 3"):
             kept(layers)
+    with pytest.raises(ConfigError, match="expected a valid integer"):
+        kept(["1"])
     with pytest.raises(ConfigError, match="frames of width 64, the encoder makes 96"):
         kept([0, 1])
     with pytest.raises(ConfigError, match="expected 'granite_speech_plus'"):

@@ -141,7 +141,7 @@ def _build(
 ) -> tuple[ToyModel, LoadReport]:
     model, state = ToyModel(config), load_file(files.shards["head.weight"])
     model.load_state_dict(state)
-    report = LoadReport(num_tensors=len(state), num_adapter_tensors=0, unused=())
+    report = LoadReport(num_tensors=len(state), unused=())
     return model.to(device, dtype).eval().requires_grad_(False), report
 
 

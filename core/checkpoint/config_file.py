@@ -47,10 +47,10 @@ def parse_config(raw: Mapping[str, Any], *, source: str) -> ModelConfig:
     Raises:
         ConfigError: a missing key, or dimensions that do not fit together.
     """
-    model = _section(records.Model, raw, "model", source)
-    encoder = _section(records.Encoder, raw, "encoder", source)
-    projector = _section(records.Projector, raw, "projector", source)
-    text = _section(records.Decoder, raw, "decoder", source)
+    model = _section(records.ModelRecord, raw, "model", source)
+    encoder = _section(records.EncoderRecord, raw, "encoder", source)
+    projector = _section(records.ProjectorRecord, raw, "projector", source)
+    text = _section(records.DecoderRecord, raw, "decoder", source)
     config = ModelConfig(
         encoder=_encoder(encoder, raw.get("model_type"), source),
         projector=_projector(projector, model, text.hidden_size),
@@ -99,21 +99,21 @@ def _section(
     return schema.validate(record, implied | stated, f"{source}: {part}", error=ConfigError)
 
 
-def _audio_token(model: records.Model, source: str) -> int:
+def _audio_token(model: records.ModelRecord, source: str) -> int:
     for token in (model.audio_token_index, model.audio_token_id):
         if token is not None:
             return token
     raise ConfigError(f"{source}: no 'audio_token_index'; expected the id of the <|audio|> token")
 
 
-def _encoder(part: records.Encoder, model_type: Any, source: str) -> EncoderConfig:
+def _encoder(part: records.EncoderRecord, model_type: Any, source: str) -> EncoderConfig:
     values = part.model_dump()
     values["dim_head"] = part.dim_head or part.hidden_dim // part.num_heads
     values["cat_hidden_layers"] = _kept_layers(part, model_type, source)
     return EncoderConfig(**values)
 
 
-def _kept_layers(part: records.Encoder, model_type: Any, source: str) -> tuple[int, ...]:
+def _kept_layers(part: records.EncoderRecord, model_type: Any, source: str) -> tuple[int, ...]:
     """Read ``cat_hidden_layers`` as the set that the reference takes it for."""
     kept, last = set(part.cat_hidden_layers or ()), part.num_layers - 1
     if kept and model_type != PLUS:
@@ -128,7 +128,9 @@ def _kept_layers(part: records.Encoder, model_type: Any, source: str) -> tuple[i
     return tuple(sorted(kept))
 
 
-def _projector(part: records.Projector, model: records.Model, output_size: int) -> ProjectorConfig:
+def _projector(
+    part: records.ProjectorRecord, model: records.ModelRecord, output_size: int
+) -> ProjectorConfig:
     values = part.model_dump(exclude={"model_type", "use_qformer_text_input"})
     return ProjectorConfig(
         dropout=values.pop("hidden_dropout_prob"),
@@ -139,7 +141,7 @@ def _projector(part: records.Projector, model: records.Model, output_size: int) 
     )
 
 
-def _decoder(part: records.Decoder, tied_at_top: bool | None, source: str) -> DecoderConfig:
+def _decoder(part: records.DecoderRecord, tied_at_top: bool | None, source: str) -> DecoderConfig:
     width, heads, ends = part.hidden_size, part.num_attention_heads, tuple(part.eos_token_id)
     other = {"rope_theta", "rope_parameters", "rope_scaling", "eos_token_id", "pad_token_id"}
     values = part.model_dump(exclude=other)
@@ -157,7 +159,7 @@ def _decoder(part: records.Decoder, tied_at_top: bool | None, source: str) -> De
     )
 
 
-def _rope_theta(part: records.Decoder, source: str) -> float:
+def _rope_theta(part: records.DecoderRecord, source: str) -> float:
     """Read both spellings: ``rope_parameters`` (transformers 5), or ``rope_theta``."""
     stated = part.rope_parameters.model_fields_set
     rope = part.rope_parameters if stated else part.rope_scaling

@@ -39,7 +39,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Activation = Annotated[str, AfterValidator(_known_activation)]
 
 
-class Encoder(Section):
+class EncoderRecord(Section):
     """``encoder_config``."""
 
     input_dim: Width
@@ -57,7 +57,7 @@ class Encoder(Section):
     cat_hidden_layers: Annotated[list[int], Field(max_length=256)] | None = None
 
 
-class Projector(Section):
+class ProjectorRecord(Section):
     """``projector_config``."""
 
     model_type: Literal["blip_2_qformer"] = "blip_2_qformer"
@@ -81,7 +81,7 @@ class Rope(Section):
     rope_theta: Factor | None = None
 
 
-class Decoder(Section):
+class DecoderRecord(Section):
     """``text_config``."""
 
     vocab_size: Width
@@ -108,7 +108,7 @@ class Decoder(Section):
     pad_token_id: Token | None = None
 
 
-class Model(Section):
+class ModelRecord(Section):
     """``config.json`` beside its three parts."""
 
     window_size: Frames

@@ -115,7 +115,9 @@ class Clip:
         self.text = tokenizer.decode(self.hypothesis.ids).strip()
         self.words = split_words(tokenizer, self.hypothesis.ids, self.hypothesis.logprobs)
         if frame_s is not None and self.ctc_logits is not None:
-            self.words = tuple(align_words(self.words, self.ctc_logits, frame_s))
+            self.words = tuple(
+                align_words(self.words, self.ctc_logits, frame_s, audio_s=self.seconds)
+            )
         if scale is not None and self.ctc_logits is not None:
             wordless = bool(self.text) and not any(map(str.isalnum, self.text))
             self.out_of_domain = wordless or scale.warns(self.ctc_logits, self.words)

@@ -19,6 +19,7 @@ from torch import Tensor
 from core import phases
 from core.audio.container import Source
 from core.audio.decode import probe, stream_audio
+from core.audio.report import DecodeReport
 from core.audio.segmentation import SpeechSegment, speech_spans, whole_spans
 from core.audio.vad import NoSpeech, SpeechDetector
 from core.audio.waveform import SAMPLE_RATE, from_samples
@@ -55,6 +56,7 @@ class LongJob:
     finished: list[Transcript] = field(default_factory=list)
     first_text_ms: float | None = None
     heard_s: float = 0.0
+    report: DecodeReport = field(default_factory=DecodeReport)
 
     def run(self, source: Source | Tensor, index: int) -> Iterator[Event]:
         """Transcribe span after span.
@@ -78,7 +80,10 @@ class LongJob:
         name = str(source) if isinstance(source, str | Path) else ""
         if self.journal is not None and not self.cancelled():
             self.journal.remove()
-        yield Finished(index, self._stitch(name, self.heard_s if total_s is None else total_s))
+        stopped_at_s = self.heard_s if total_s is None else total_s
+        # A recording that was read to its end is as long as it was, whatever its header says.
+        audio_s = stopped_at_s if self.cancelled() else self.heard_s
+        yield Finished(index, self._stitch(name, audio_s))
 
     def _spans(self, source: Source | Tensor) -> Iterator[SpeechSegment]:
         """Spans of speech, or all of the recording where silence is to be heard too."""
@@ -92,7 +97,7 @@ class LongJob:
         if isinstance(source, Tensor):
             chunks = iter(from_samples(source, SAMPLE_RATE).split(round(CHUNK_S * SAMPLE_RATE)))
         else:
-            chunks = stream_audio(source, chunk_s=CHUNK_S)
+            chunks = stream_audio(source, chunk_s=CHUNK_S, report=self.report)
         for chunk in chunks:
             self.heard_s += chunk.shape[0] / SAMPLE_RATE
             yield chunk
@@ -127,7 +132,8 @@ class LongJob:
         """The spans' transcripts as one."""
         done, elapsed_ms = self.finished, 1000 * self.clock.elapsed()
         of_spans = {OUTSIDE, STOPPED, *(reason.value for reason in NoSpeech)}
-        warnings = [w for t in done for w in t.warnings if w not in of_spans]
+        warnings = [*self.report.warnings]
+        warnings += [w for t in done for w in t.warnings if w not in of_spans]
         written = [t for t in done if t.text]
         if 2 * sum(OUTSIDE in t.warnings for t in written) > len(written):
             warnings.append(OUTSIDE)  # one odd span in an hour is no news
