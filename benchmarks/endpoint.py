@@ -92,7 +92,7 @@ def measure_endpoint(plan: EndpointPlan, say: Say) -> dict[str, Any]:
         alone = asyncio.run(_crowd(address, clips, plan, callers=1, count=few))
         say(f"{plan.requests} requests of {plan.callers} callers")
         together = asyncio.run(_crowd(address, clips, plan))
-        patience_s = 2 * float(np.median([one.wait_s for one in together[0]]))
+        patience_s = float(np.median([one.wait_s for one in together[0]]))
         say(f"{plan.requests} requests of {plan.callers} callers, {plan.leaving:.0%} of whom leave")
         leaving = asyncio.run(_crowd(address, clips, plan, patience_s=patience_s))
         leaked = _leaked(http)
