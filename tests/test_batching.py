@@ -230,7 +230,7 @@ def test_a_caller_that_cannot_be_told_does_not_stop_the_others() -> None:
     bench.put("cd")
     bench.run()
     assert bench.text("cd") == "cd"
-    assert clip.job.cancelled()
+    assert clip.token.cancelled()
 
 
 def test_partial_texts_reach_only_those_who_stream() -> None:
