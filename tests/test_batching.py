@@ -12,9 +12,9 @@ from typing import Any, cast
 
 import pytest
 
-from app.service.batching import BatchingQueue, BatchReport
+from app.service.batching.queue import BatchingQueue, BatchReport
+from app.service.batching.waiting_line import Failed, QueuedClip, QueueFull, QueueLimits
 from app.service.settings import Settings
-from app.service.waiting_line import Failed, QueuedClip, QueueFull, QueueLimits
 from app_stubs import SETTINGS, TRANSCRIPT
 from bundled import EXAMPLES, inside
 from core import Lab, load

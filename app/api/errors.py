@@ -11,7 +11,7 @@ from typing import Any
 
 from fastapi.responses import JSONResponse
 
-from app.service.waiting_line import QueueFull
+from app.service.batching.waiting_line import QueueFull
 from app.wording import phrases
 from core import AudioError
 from core.checkpoint.hub_errors import CheckpointNotFound

@@ -2,8 +2,8 @@
 
 In: clips, from any thread. Out: each clip's events, told to its own function on the model's thread;
 the last is ``Finished`` or :class:`Failed`. A clip gets the text it would get alone
-(``Lab.transcribe_batch`` promises it). Who runs with whom is :mod:`app.service.waiting_line`'s
-business; a batch waits a few milliseconds at most, and only while another clip is on its way.
+(``Lab.transcribe_batch`` promises it). :class:`WaitingLine` says who runs with whom; a batch waits
+a few milliseconds at most, and only while another clip is on its way.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Condition
 
+from app.service.batching.waiting_line import Failed, QueuedClip, QueueLimits, WaitingLine
 from app.service.settings import Settings
-from app.service.waiting_line import Failed, QueuedClip, QueueLimits, WaitingLine
 from core import Lab, Transcript
 from core.errors import UserError
 from core.transcription.options import Event, Finished, PartialText, Progress
