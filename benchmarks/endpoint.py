@@ -92,7 +92,7 @@ def measure_endpoint(plan: EndpointPlan, say: Say) -> dict[str, Any]:
         alone = asyncio.run(_crowd(address, clips, plan, callers=1, count=few))
         say(f"{plan.requests} requests of {plan.callers} callers")
         together = asyncio.run(_crowd(address, clips, plan))
-        patience_s = 2 * float(np.median([one.wait_s for one in together[0]]))
+        patience_s = float(np.median([one.wait_s for one in together[0]]))
         say(f"{plan.requests} requests of {plan.callers} callers, {plan.leaving:.0%} of whom leave")
         leaving = asyncio.run(_crowd(address, clips, plan, patience_s=patience_s))
         leaked = _leaked(http)
@@ -112,6 +112,9 @@ def measure_endpoint(plan: EndpointPlan, say: Say) -> dict[str, Any]:
 @contextmanager
 def running_server(plan: EndpointPlan) -> Iterator[str]:
     """Start the API alone, wait until its model is loaded, end it afterwards.
+
+    Yields:
+        Its address.
 
     Raises:
         ValueError: it did not start.
@@ -164,9 +167,18 @@ async def _crowd(
     count: int | None = None,
     patience_s: float | None = None,
 ) -> tuple[list[CallerRecord], float]:
-    """Have callers take clips in turn; returns the requests and the seconds they took together.
+    """Have callers take clips in turn.
 
-    patience_s: how long a third of the requests waits at most; None: everybody stays.
+    Args:
+        address: of the server.
+        clips: what is sent.
+        plan: how many callers and requests, and how many of them leave.
+        callers: another number of callers than the plan's.
+        count: another number of requests.
+        patience_s: how long those who leave wait at most; None: everybody stays.
+
+    Returns:
+        The requests, and the seconds they took together.
     """
     chance = random.Random(plan.seed)
     left = iter(itertools.islice(itertools.cycle(clips), count or plan.requests))

@@ -26,10 +26,10 @@ import uvicorn
 from openai import OpenAI
 
 from app.api.asgi import create_api
+from app.service.batching.waiting_line import QueueLimits
 from app.service.deployment import Deployment
 from app.service.limits import Limits
 from app.service.service import TranscriptionService
-from app.service.waiting_line import QueueLimits
 from app_stubs import TRANSCRIPT
 from core.checkpoint.catalog import CATALOG
 from core.transcription.options import (

@@ -12,9 +12,9 @@ from typing import Any, cast
 
 import pytest
 
-from app.service.batching import BatchingQueue, BatchReport
+from app.service.batching.queue import BatchingQueue, BatchReport
+from app.service.batching.waiting_line import Failed, QueuedClip, QueueFull, QueueLimits
 from app.service.settings import Settings
-from app.service.waiting_line import Failed, QueuedClip, QueueFull, QueueLimits
 from app_stubs import SETTINGS, TRANSCRIPT
 from bundled import EXAMPLES, inside
 from core import Lab, load
@@ -230,7 +230,7 @@ def test_a_caller_that_cannot_be_told_does_not_stop_the_others() -> None:
     bench.put("cd")
     bench.run()
     assert bench.text("cd") == "cd"
-    assert clip.job.cancelled()
+    assert clip.token.cancelled()
 
 
 def test_partial_texts_reach_only_those_who_stream() -> None:

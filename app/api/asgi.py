@@ -22,10 +22,10 @@ from app.api.guard import Guard
 from app.api.metrics import CONTENT_TYPE, Metrics
 from app.api.models import ModelNames
 from app.api.transcriptions import Transcriptions
-from app.service.batching import BatchingQueue
+from app.service.batching.queue import BatchingQueue
+from app.service.batching.waiting_line import QueueLimits
 from app.service.deployment import Deployment
 from app.service.service import TranscriptionService
-from app.service.waiting_line import QueueLimits
 from core.errors import UserError
 
 HOST = "127.0.0.1"

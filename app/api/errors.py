@@ -11,8 +11,8 @@ from typing import Any
 
 from fastapi.responses import JSONResponse
 
+from app.service.batching.waiting_line import QueueFull
 from app.service.user_errors import user_message
-from app.service.waiting_line import QueueFull
 from core import AudioError
 from core.checkpoint.hub_errors import CheckpointNotFound
 from core.errors import UserError

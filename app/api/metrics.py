@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from threading import Lock
 
-from app.service.batching import BatchingQueue, BatchReport
+from app.service.batching.queue import BatchingQueue, BatchReport
 from core.memory import STATUS
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"

@@ -29,9 +29,9 @@ from app.api.formats import (
 )
 from app.api.models import ModelNames
 from app.api.upload import Upload, read_recording, read_upload
-from app.service.batching import BatchingQueue
+from app.service.batching.queue import BatchingQueue
+from app.service.batching.waiting_line import Failed, QueuedClip
 from app.service.service import TranscriptionService
-from app.service.waiting_line import Failed, QueuedClip
 from core import Transcript
 from core.transcription.options import Event, Finished
 

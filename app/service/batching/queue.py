@@ -2,8 +2,8 @@
 
 In: clips, from any thread. Out: each clip's events, told to its own function on the model's thread;
 the last is ``Finished`` or :class:`Failed`. A clip gets the text it would get alone
-(``Lab.transcribe_batch`` promises it). Who runs with whom is :mod:`app.service.waiting_line`'s
-business; a batch waits a few milliseconds at most, and only while another clip is on its way.
+(``Lab.transcribe_batch`` promises it). :class:`WaitingLine` says who runs with whom; a batch waits
+a few milliseconds at most, and only while another clip is on its way.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Condition
 
+from app.service.batching.waiting_line import Failed, QueuedClip, QueueLimits, WaitingLine
 from app.service.settings import Settings
-from app.service.waiting_line import Failed, QueuedClip, QueueLimits, WaitingLine
 from core import Lab, Transcript
 from core.errors import UserError
 from core.transcription.options import Event, Finished, PartialText, Progress
@@ -70,7 +70,7 @@ class BatchingQueue:
     @property
     def running(self) -> int:
         """How many clips of callers who are still there are with the model."""
-        return sum(not clip.job.cancelled() for clip in self._running)
+        return sum(not clip.token.cancelled() for clip in self._running)
 
     def check_room(self, client: str) -> None:
         """See that ``client`` may bring a clip.
@@ -111,7 +111,7 @@ class BatchingQueue:
 
         Where others share its batch, their texts are finished first.
         """
-        clip.job.cancel()
+        clip.token.cancel()
         with self._changed:
             self._line.drop(clip)
 
@@ -162,7 +162,7 @@ class BatchingQueue:
             return tuple(done for clip in batch for done in self._run(lab, [clip]))
 
     def _transcribe(self, lab: Lab, batch: Sequence[QueuedClip]) -> tuple[Transcript, ...]:
-        if all(clip.job.cancelled() for clip in batch):
+        if all(clip.token.cancelled() for clip in batch):
             return ()
         options = batch[0].settings.options()
         if batch[0].stream:
@@ -170,7 +170,7 @@ class BatchingQueue:
         done = []
         events = lab.stream_batch(
             [clip.source for clip in batch],
-            cancelled=lambda: all(clip.job.cancelled() for clip in batch),
+            cancelled=lambda: all(clip.token.cancelled() for clip in batch),
             **options,
         )
         for event in events:
@@ -185,10 +185,10 @@ class BatchingQueue:
 
 
 def _tell(clip: QueuedClip, event: Event | Failed) -> None:
-    if clip.job.cancelled() or (isinstance(event, PartialText) and not clip.stream):
+    if clip.token.cancelled() or (isinstance(event, PartialText) and not clip.stream):
         return
     try:
         clip.tell(event)
     except Exception:  # nobody is there any more to be told
         logger.exception("a caller could not be told; its clip is cancelled")
-        clip.job.cancel()
+        clip.token.cancel()

@@ -67,7 +67,7 @@ class QueuedClip:
     settings: Settings
     tell: Callable[[Event | Failed], None]
     stream: bool = False
-    job: CancelToken = field(default_factory=CancelToken)
+    token: CancelToken = field(default_factory=CancelToken)
     since: float = field(default_factory=time.monotonic)
 
     @property

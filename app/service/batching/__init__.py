@@ -1,0 +1,1 @@
+"""Clips of many callers become batches of the model, fair between clients."""
