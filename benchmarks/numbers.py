@@ -66,7 +66,17 @@ def equal_tokens(found: dict[str, dict[str, Any]], names: Sequence[str]) -> None
 def faster(
     found: Mapping[str, Mapping[str, Any]], slow: str, fast: str, *, paired: bool
 ) -> dict[str, Any] | None:
-    """Return how many times faster ``fast`` is: {ratio, low, high, n}; None if unknown."""
+    """Compare two systems.
+
+    Args:
+        found: what each system gave, by name.
+        slow: the one that is compared with.
+        fast: the one whose speed is wanted.
+        paired: whether their blocks were run side by side.
+
+    Returns:
+        How many times faster ``fast`` is, as {ratio, low, high, n}; None if one is not there.
+    """
     if slow not in found or fast not in found:
         return None
     ratio = paired_ratio if paired else unpaired_ratio

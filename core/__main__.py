@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the command line."""
     parser = argparse.ArgumentParser(prog="python -m core", description="Granite Speech")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_transcribe(commands.add_parser("transcribe", help="recordings to text"))

@@ -85,9 +85,12 @@ class TranscriptionBatch:
         return clips
 
     def _encode(self, clips: list[Clip]) -> Iterator[Event]:
-        """Features and encoder; then the clips in which there is speech are written.
+        """Encode the clips, then have those in which there is speech written.
 
         Whether there is speech is read from the CTC logits and counted as the encoder's time.
+
+        Yields:
+            Events of these phases and of the family's own.
         """
         request, recognizer = self.request, self.request.recognizer
         with self.clock.mark(phases.FEATURES):

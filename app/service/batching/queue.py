@@ -63,13 +63,13 @@ class BatchingQueue:
 
     @property
     def waiting(self) -> int:
-        """How many clips wait."""
+        """Return how many clips wait."""
         with self._changed:
             return len(self._line)
 
     @property
     def running(self) -> int:
-        """How many clips of callers who are still there are with the model."""
+        """Return how many clips of callers who are still there are with the model."""
         return sum(not clip.token.cancelled() for clip in self._running)
 
     def check_room(self, client: str) -> None:
