@@ -5,6 +5,8 @@ Run alone: ``python -m pytest tests/test_checkpoint.py``.
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -403,6 +405,15 @@ def test_loading_touches_no_random_numbers_and_no_default_dtype(folder: Path):
     load(folder, torch.bfloat16)
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.get_default_dtype() == torch.float32
+
+
+def test_loading_does_not_wake_the_compiler(folder: Path):
+    code = "import sys, core; core.load(sys.argv[1], device='cpu')\n"
+    code += "print('torch._inductor' in sys.modules)"
+    found = subprocess.run(
+        [sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True
+    )
+    assert found.stdout.split() == ["False"]
 
 
 def test_a_folder_may_move_after_loading(

@@ -4,6 +4,7 @@ Run alone: ``python -m pytest tests/test_compiler_cache.py``.
 """
 
 import os
+import re
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from core.engine import compiler_cache
-from core.engine.compiler_cache import blamed, half_written, is_whole
+from core.engine.compiler_cache import blamed, compiling_failed, half_written, is_whole
 
 
 @pytest.fixture
@@ -62,3 +63,23 @@ def test_only_a_library_in_the_cache_is_blamed(tmp_path: Path, monkeypatch: pyte
     assert blamed(ImportError(f"{mine}: file too short")) == mine.resolve()
     assert blamed(ImportError(f"{mine}: permission denied")) is None
     assert blamed(ImportError("/usr/lib/libm.so: invalid ELF header")) is None
+
+
+@pytest.mark.parametrize(
+    ("cache", "error", "told"),
+    [
+        ("/c", RuntimeError("InvalidCxxCompiler: No working C++ compiler"), "install g++"),
+        ("/c", RuntimeError("OSError: [Errno 28] No space left on device"), "no room .* in /c"),
+        ("/c", OSError(13, "Permission denied"), "/c cannot be used .*TORCHINDUCTOR_CACHE_DIR"),
+        ("/Zoë M", RuntimeError("CppCompileError: C++ compile error"), "letter outside ASCII"),
+        ("/c", RuntimeError("\nCppCompileError: C++ compile error\nmore"), "delete that folder"),
+    ],
+)
+def test_each_cause_of_a_failed_compilation_has_its_own_advice(
+    cache: str, error: Exception, told: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", cache)
+    said = compiling_failed(error)
+    assert re.search(told, said)
+    assert said.endswith("use the eager engine")
+    assert "\n" not in said

@@ -40,6 +40,7 @@ from core.engine.fingerprint import (
     structure_of,
 )
 from core.engine.graphs import Graph
+from core.errors import UserError
 from core.lab import Lab
 from core.loading import load
 from core.model.granite_speech import GraniteSpeech
@@ -61,6 +62,12 @@ def write_package(folder: Path, model: GraniteSpeech, **changes: str) -> Path:
     target.mkdir(parents=True)
     Manifest(replace(here, **changes), {}).write(target)
     return target
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=f"written to {tmp_path}/file .*set {ENVIRONMENT} to"):
+        build_package(random_model(), name="x", into=tmp_path / "file")
 
 
 def test_the_structure_is_shapes_and_constants_but_not_weights(tmp_path: Path):

@@ -16,6 +16,7 @@ from torch import Tensor
 from core.errors import UserError
 
 MAX_JSON_BYTES = 4 * 2**20  # forty times the index of the largest checkpoint
+ONE_THREAD = 2**20  # values; fewer are read by NumPy, for torch would wake its threads each time
 _POINTER = b"version https://git-lfs.github.com/spec/"
 
 
@@ -91,7 +92,7 @@ def refuse_non_finite(tensors: dict[str, Tensor], source: str) -> None:
     names = [key for key, value in tensors.items() if value.is_floating_point() and value.numel()]
     if not names:
         return
-    extremes = torch.stack([part.float() for key in names for part in tensors[key].aminmax()])
+    extremes = torch.stack([part for key in names for part in _extremes(tensors[key])])
     finite = extremes.isfinite().view(-1, 2).all(dim=1).tolist()
     for key, fine in zip(names, finite, strict=True):
         if not fine:
@@ -99,3 +100,12 @@ def refuse_non_finite(tensors: dict[str, Tensor], source: str) -> None:
                 f"{source}: tensor {key!r} holds NaN or infinity; expected finite weights: "
                 "download it again or ask its author"
             )
+
+
+def _extremes(tensor: Tensor) -> tuple[Tensor, Tensor]:
+    """Compute the least and the largest value in float32, NaN if there is any."""
+    if tensor.device.type == "cpu" and tensor.numel() < ONE_THREAD:
+        values = tensor.detach().float().numpy()
+        return torch.tensor(values.min()), torch.tensor(values.max())
+    least, largest = tensor.aminmax()
+    return least.float(), largest.float()

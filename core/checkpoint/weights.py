@@ -12,10 +12,11 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from core.checkpoint.key_map import POINTWISE, native_name, stored_name
 from core.checkpoint.safetensors_io import CheckpointError, open_safetensors, refuse_non_finite
@@ -28,6 +29,19 @@ _OLD_3_2 = "encoder.rnn_tr."
 _HEAD = "decoder.lm_head.weight"
 
 Model = TypeVar("Model", bound=nn.Module)
+
+
+class _NoInitialisation(TorchFunctionMode):
+    """Leaves new parameters as they are: on ``meta``, drawing them imports torch's compiler."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        if func is torch.randn:
+            func = torch.empty
+        return func(*args, **(kwargs or {}))
 
 
 @dataclass(frozen=True)
@@ -89,7 +103,7 @@ def load_into(
             read.
     """
     stored, unused = _by_native_name(shards)
-    with torch.device("meta"):
+    with torch.device("meta"), _NoInitialisation():
         model = build().to(dtype)
     wanted = model.state_dict()
     _compare_names(set(wanted), set(stored), shards)

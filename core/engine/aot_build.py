@@ -19,7 +19,14 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from core.engine.aot_load import Manifest, Packaged, load_package, package_name, packages_folder
+from core.engine.aot_load import (
+    ENVIRONMENT,
+    Manifest,
+    Packaged,
+    load_package,
+    package_name,
+    packages_folder,
+)
 from core.engine.fingerprint import fingerprint
 from core.engine.graphs import Arguments, Graph, graph_engine, variant
 from core.engine.warmup import warm_up
@@ -70,14 +77,20 @@ def build_package(
         The package's folder.
 
     Raises:
-        UserError: LoRA is merged into the weights.
+        UserError: LoRA is merged into the weights, or the folder cannot be written.
     """
     if is_merged(model):
         raise UserError("LoRA is merged into the weights; unmerge it before packaging")
     here = fingerprint(model)
     target = (into or packages_folder()) / package_name(name, here.structure)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=".building-", dir=target.parent))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=".building-", dir=target.parent))
+    except OSError as error:
+        raise UserError(
+            f"packages cannot be written to {target.parent} ({error.strerror}); set {ENVIRONMENT} "
+            "to a folder that can be written"
+        ) from error
     try:
         seconds: dict[str, float] = {}
         for key, (graph, arguments) in _examples(model, batches).items():

@@ -10,8 +10,11 @@ loader says, the second must be found before anything is loaded.
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import struct
+import tempfile
 import time
 from collections.abc import Iterator
 from importlib import import_module
@@ -27,6 +30,7 @@ _SIGNS = (
     "cannot read file data",
     "undefined symbol",
 )
+_NO_ROOM = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 _ELF_64_LITTLE = b"\x7fELF\x02\x01"
 _HEADER = struct.Struct("<16x HHI QQQ I HHHHHH")  # ELF-64 specification, figure 2
 
@@ -78,3 +82,41 @@ def blamed(error: BaseException) -> Path | None:
         if path.is_relative_to(cache) and path.is_file():
             return path
     return None
+
+
+def compiling_failed(error: BaseException) -> str:
+    """Say in a line why compiling failed and what to do about that cause.
+
+    Returns:
+        The sentence.
+    """
+    chain = [error]
+    while chain[-1].__cause__ is not None:
+        chain.append(chain[-1].__cause__)
+    names = {type(one).__name__ for one in chain} | set(re.findall(r"\w+", str(error)[:200]))
+    why = next(
+        (line.strip() for line in str(error).splitlines() if line.strip()), "no reason given"
+    )
+    cache = os.environ.get("TORCHINDUCTOR_CACHE_DIR", tempfile.gettempdir())
+    elsewhere = "set TORCHINDUCTOR_CACHE_DIR to another folder, or use the eager engine"
+    found = {int(code) for code in re.findall(r"\[Errno (\d+)\]", str(error))}
+    if "InvalidCxxCompiler" in names:
+        return (
+            "compiling needs a C++ compiler and none was found; install g++ (or set CXX to one), "
+            "or use the eager engine"
+        )
+    if found & _NO_ROOM:
+        cause, advice = f"there is no room for files in {cache}", f"free some space, {elsewhere}"
+    elif found:
+        cause, advice = f"{cache} cannot be used", elsewhere
+    elif re.search(r"[^!-~]", cache):
+        cause, advice = (
+            f"compilers cannot use {cache}: a space or a letter outside ASCII",
+            elsewhere,
+        )
+    else:
+        return (
+            f"compiling failed: {why}; a run that was killed while compiling may have left broken "
+            f"files in {cache}: delete that folder and try again, or use the eager engine"
+        )
+    return f"compiling failed: {cause} ({why}); {advice}"

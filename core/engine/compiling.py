@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from core import phases
-from core.engine.compiler_cache import blamed, cache_folder, half_written
+from core.engine.compiler_cache import blamed, cache_folder, compiling_failed, half_written
 from core.engine.cuda_graphs import Recorder, recorded_engine
 from core.engine.graphs import Arguments, Graph, Runner, graph_engine, variant
 from core.engine.stages import Engine
@@ -34,10 +34,6 @@ logger = logging.getLogger(__name__)
 
 MOST_GRAPHS = 64  # variants of one stage; more than any mix of batches and lengths can make
 MOST_BROKEN = 32  # unreadable libraries removed before compiling is given up
-COMPILING_FAILED = (
-    "compiling failed: {why}; a run that was killed while compiling may have left broken files in "
-    "{cache}: delete that folder and try again, or use the eager engine"
-)
 # The names of the compiled functions of core.engine.graphs -> their phases.
 STAGE_PHASES = {
     "encode": phases.ENCODER,
@@ -113,10 +109,13 @@ class Compiler:
         name = variant(graph, arguments)
         if name in self._known:
             return self._count(graph, arguments)
-        mark_varying(graph, arguments)
-        result = without_broken_libraries(lambda: self._count(graph, arguments))
+        result = without_broken_libraries(lambda: self._first(graph, arguments))
         self._known.add(name)
         return result
+
+    def _first(self, graph: Graph, arguments: Arguments) -> Any:
+        mark_varying(graph, arguments)  # loads the compiler, which needs its cache folder at once
+        return self._count(graph, arguments)
 
     def _count(self, graph: Graph, arguments: Arguments) -> Any:
         """Run, and record the seconds of a call that made new graphs."""
@@ -160,7 +159,11 @@ def without_broken_libraries(call: Callable[[], Any]) -> Any:
         ImportError: likewise.
         OSError: likewise.
     """
-    for library in half_written(cache_folder()):
+    try:
+        broken_ones = list(half_written(cache_folder()))
+    except OSError as error:
+        raise CompileError(compiling_failed(error)) from error
+    for library in broken_ones:
         _remove(library)
     for _ in range(MOST_BROKEN):
         try:
@@ -170,9 +173,9 @@ def without_broken_libraries(call: Callable[[], Any]) -> Any:
                 raise
             broken = blamed(error)
             if broken is None:
-                raise CompileError(_failure(str(error))) from error
+                raise CompileError(compiling_failed(error)) from error
             _remove(broken)
-    raise CompileError(_failure("too many broken files"))
+    raise CompileError(compiling_failed(OSError("too many broken files")))
 
 
 def _remove(library: Path) -> None:
@@ -185,11 +188,6 @@ def _is_compilers(error: Exception) -> bool:
     if isinstance(error, RuntimeError):
         return isinstance(error, torch._dynamo.exc.TorchDynamoException)
     return True
-
-
-def _failure(said: str) -> str:
-    why = next((line.strip() for line in said.splitlines() if line.strip()), "no reason given")
-    return COMPILING_FAILED.format(why=why, cache=cache_folder())
 
 
 def _trust_the_processor() -> None:
