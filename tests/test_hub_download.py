@@ -140,6 +140,15 @@ def test_what_a_model_may_lack_is_fetched_or_warned_of(
     assert (snapshot / missing).is_file()
 
 
+def test_the_plus_family_needs_an_adapter_only_where_its_config_says_so(hub: Hub) -> None:
+    raw = json.loads((hub.folder / "config.json").read_text())
+    raw = {k: v for k, v in raw.items() if k != "has_lora_adapter"}
+    (hub.folder / "config.json").write_text(json.dumps(raw | {"model_type": "granite_speech_plus"}))
+    snapshot = hub.keep("adapter_config.json", "adapter_model.safetensors")
+    assert resolve(REPO).folder == snapshot
+    assert not hub.asked
+
+
 def test_what_the_hub_has_not_is_asked_for_once(hub: Hub) -> None:
     (hub.folder / "generation_config.json").unlink()
     snapshot = hub.keep()

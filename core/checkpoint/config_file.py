@@ -71,7 +71,8 @@ def check_mel_bins(front_end: Mapping[str, Any], config: Mapping[str, Any], sour
     nested = {**front_end, **front_end.get("melspec_kwargs", {})}
     bins = nested.get("n_mels", nested.get("feature_size"))
     encoder = config.get("encoder_config")
-    if config.get("model_type") != SUPPORTED or bins is None or not isinstance(encoder, Mapping):
+    ours = config.get("model_type") in (SUPPORTED, PLUS)
+    if not ours or bins is None or not isinstance(encoder, Mapping):
         return
     width = encoder.get("input_dim")
     if isinstance(width, int) and width != 2 * bins:

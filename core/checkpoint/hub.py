@@ -18,7 +18,7 @@ from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
 from core.checkpoint import records, schema
 from core.checkpoint.catalog import CATALOG, DESCRIPTION_FILE, lookup
-from core.checkpoint.config_file import SUPPORTED, check_mel_bins
+from core.checkpoint.config_file import PLUS, SUPPORTED, check_mel_bins
 from core.checkpoint.hub_errors import CheckpointNotFound, hub_errors, refuse_without_network
 from core.checkpoint.safetensors_io import (
     CheckpointError,
@@ -186,11 +186,11 @@ def _missing(repo: str, folder: Path) -> tuple[list[str], list[str]]:
 
     index, config = folder / INDEX, read_settings(folder / "config.json")
     weights = sorted(set(read_index(index).values())) if index.is_file() else [SINGLE]
-    ours = config.get("model_type") == SUPPORTED
-    adapter = ADAPTER if ours and config.get("has_lora_adapter") is not False else ()
+    kind = config.get("model_type")
+    adapter = ADAPTER if config.get("has_lora_adapter", kind == SUPPORTED) is True else ()
     lacks = [name for name in weights if not (folder / name).is_file()]
     lacks += absent("tokenizer.json", *adapter)
-    if not ours:
+    if kind not in (SUPPORTED, PLUS):
         return lacks, absent("processor_config.json", "tokenizer_config.json")
     usual = ["generation_config.json", FRONT_END, "tokenizer_config.json"]
     if not any((folder / f"chat_template.{kind}").is_file() for kind in ("jinja", "json")):
