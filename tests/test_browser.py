@@ -186,7 +186,7 @@ def test_models_show_only_what_they_can_do(guest: Visitor) -> None:
     page = guest.open()
     model = page.get_by_label("Model", exact=True)
     model.click()
-    page.get_by_role("option", name="Granite Speech 4.1 2B").click()
+    page.get_by_role("option", name="Granite Speech 4.1 2B", exact=True).click()
     expect(page.get_by_label("LoRA adapter")).to_be_hidden()
     expect(page.locator("#lora-note")).to_contain_text("no adapter")
     expect(page.locator("#model-summary")).to_contain_text("Apache-2.0")

@@ -120,7 +120,7 @@ def test_a_minute_of_speech_is_kept_up_with_and_nothing_is_dropped(
     how = stop(page)
     print(how, page.locator("[data-live=numbers]").inner_text().replace("\n", " "))
     print(f"others used {100 * others:.0f} % of a processor")
-    heard_minutes, heard_seconds = re.findall(r"(\d+):(\d\d) of sound", how)[0]
+    heard_minutes, heard_seconds = re.findall(r"(\d+):(\d\d) of audio", how)[0]
     assert 60 * int(heard_minutes) + int(heard_seconds) >= length_s - 1
     right = sum(
         block.size for block in SequenceMatcher(None, spoken, words(page)).get_matching_blocks()
@@ -164,7 +164,7 @@ def test_sound_is_kept_while_the_app_does_not_answer(
     expect(page.locator("[data-live=status]")).to_contain_text("Listening", timeout=PATIENT_MS)
     how = stop(page)
     assert sent, "no request was lost"
-    heard_minutes, heard_seconds = re.findall(r"(\d+):(\d\d) of sound", how)[0]
+    heard_minutes, heard_seconds = re.findall(r"(\d+):(\d\d) of audio", how)[0]
     spoken_s = min(time.monotonic() - begun, soundfile.info(minute[0]).duration)
     assert 60 * int(heard_minutes) + int(heard_seconds) >= 13  # what was lost was sent again
     assert 60 * int(heard_minutes) + int(heard_seconds) <= spoken_s + 1  # and taken once
