@@ -20,7 +20,7 @@ import pytest
 import core
 
 ROOT = Path(__file__).parents[1]
-DOCS = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
+DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 PATH = re.compile(
     r"(?<![\w./-])((?:app|assets|benchmarks|core|docs|profiling|tests|training)/[\w./*-]*)"
