@@ -93,11 +93,11 @@ def test_an_adapter_is_added_chosen_linked_to_and_removed(guest: Visitor, deaf: 
     expect(link).to_have_value(re.compile("adapter=deaf"))
     where = link.input_value()
     hear_example(page, WRONG)
-    page.reload()
+    guest.go(page)
     expect(page.locator("#adapter input")).to_have_value("deaf")
 
     other = guest.open()
-    other.goto(where)
+    guest.go(other, where)
     expect(other.locator("#adapter input")).to_have_value("deaf")
     other.get_by_role("tab", name="Compare", exact=True).click()
     other.get_by_role("button", name="A and B in detail").click()

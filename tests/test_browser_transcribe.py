@@ -151,7 +151,7 @@ def test_a_reload_finds_the_text_and_the_settings_again(guest: Visitor) -> None:
     page.get_by_role("button", name="More settings").click()
     page.get_by_label("Exact drafts").check()
     transcribed(page)
-    page.reload()
+    guest.go(page)
     assert finished(page) == SAID
     expect(
         page.locator("#recording").get_by_role("button", name="Play", exact=True)
@@ -171,7 +171,7 @@ def test_a_long_recording_survives_a_reload_and_shows_how_far_it_is(
     page.get_by_role("button", name="Transcribe", exact=True).click()
     expect(page.locator("#status progress")).to_be_visible(timeout=PATIENT_MS)
     expect(page.locator("#status")).to_contain_text("left")
-    page.reload()
+    guest.go(page)
     expect(page.locator("#text textarea")).to_have_value(re.compile("three"), timeout=PATIENT_MS)
     # Gradio logs the requests that a reload ends; whatever else went wrong still counts.
     ended = ("signal is aborted", "Connection errored out")
@@ -188,7 +188,7 @@ def test_a_link_brings_the_settings(guest: Visitor) -> None:
     box = page.locator("#link textarea, #link input")
     expect(box).to_have_value(re.compile("decoding=beam"))
     other = guest.open()
-    other.goto(re.sub(r"beams=\d", "beams=3", box.input_value()))
+    guest.go(other, re.sub(r"beams=\d", "beams=3", box.input_value()))
     other.get_by_role("button", name="More settings").click()
     expect(other.get_by_label("Beam search")).to_be_checked()
     expect(other.locator("#beams input[type=number]")).to_have_value("3")
