@@ -11,7 +11,7 @@ VERSIONS = -c constraints.txt
 PINS = torch==2.14.1
 UV = uv>=0.13,<0.14
 
-.PHONY: run test test-newest test-all check format bench example-run demo-model venv lock help
+.PHONY: run test test-newest test-all check format bench gpu-check example-run demo-model venv lock help
 .DELETE_ON_ERROR:
 
 run: $(APP)  ## start the app
@@ -35,6 +35,9 @@ format: $(DEV)  ## apply the formatting and the safe fixes
 
 bench: $(DEV)  ## our engine beside transformers, with the table of bars (an hour; BENCH_ARGS=--quick)
 	$(PY) -m benchmarks speed $(BENCH_ARGS)
+
+gpu-check:  ## every stage on a CUDA device, at most 8 minutes, no network; the installed python3 where there is no environment
+	$(or $(wildcard $(PY)),$(PYTHON)) -m benchmarks gpu-check $(GPU_ARGS)
 
 example-run: $(DEV)  ## record again the run that the Profile tab opens with
 	rm -rf assets/runs

@@ -39,6 +39,7 @@ STUDIES = {
     "cold-start": "what waits for the compiler, and what a package saves",
     "drafts": "what exact drafts save on real recordings",
     "first-visit": "from starting the app to the first transcript on its page",
+    "gpu-check": "every stage on a CUDA device: eager, compiled, CUDA graphs, share of the floor",
     "kernels": "one matrix product in float32 and in int8",
     "prediction": "how well the gain of compiling is predicted",
     "resampled": "verdicts on sessions cut out of recorded runs",

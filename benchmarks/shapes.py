@@ -126,16 +126,13 @@ def _random(width: int, layers: int, vocabulary: int) -> dict[str, Any]:
     return _raw(encoder, projector, text)
 
 
+# The conformer and the Q-Former of every released model since 3.3.
+_ENCODER = {"num_layers": 16, "hidden_dim": 1024, "num_heads": 8, "dim_head": 128}
+_PROJECTOR = {"hidden_size": 1024, "num_attention_heads": 16, "intermediate_size": 4096}
+
+
 def _granite_4_0_1b() -> dict[str, Any]:
     """Return the dimensions of ibm-granite/granite-4.0-1b-speech."""
-    encoder = {
-        "num_layers": 16,
-        "hidden_dim": 1024,
-        "num_heads": 8,
-        "dim_head": 128,
-        "output_dim": 348,
-    }
-    projector = {"hidden_size": 1024, "num_attention_heads": 16, "intermediate_size": 4096}
     text = {
         "vocab_size": 100_353,
         "hidden_size": 2048,
@@ -146,7 +143,24 @@ def _granite_4_0_1b() -> dict[str, Any]:
         "attention_multiplier": 1 / 128,
         "tie_word_embeddings": False,
     }
-    return _raw(encoder, projector, text)
+    return _raw({**_ENCODER, "output_dim": 348}, _PROJECTOR, text)
+
+
+def _granite_3_3_8b() -> dict[str, Any]:
+    """Return the dimensions of ibm-granite/granite-speech-3.3-8b, without its adapter."""
+    text = {
+        "vocab_size": 49_160,
+        "hidden_size": 4096,
+        "intermediate_size": 12_800,
+        "num_hidden_layers": 40,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "attention_multiplier": 1 / 128,
+        "logits_scaling": 16.0,
+        "rope_theta": 1e7,
+        "tie_word_embeddings": True,
+    }
+    return _raw({**_ENCODER, "output_dim": 256}, _PROJECTOR, text)
 
 
 SHAPES: dict[str, BenchmarkShape] = {
@@ -157,6 +171,9 @@ SHAPES: dict[str, BenchmarkShape] = {
         BenchmarkShape("small", _random(512, 8, 8192), num_tokens=64, repeats=6, longest_s=30.0),
         BenchmarkShape(
             "1b", _granite_4_0_1b(), num_tokens=16, repeats=3, longest_s=10.0, together=False
+        ),
+        BenchmarkShape(
+            "3.3-8b", _granite_3_3_8b(), num_tokens=16, repeats=3, longest_s=10.0, together=False
         ),
     )
 }
@@ -201,7 +218,7 @@ def _shards(wanted: Tensors, generator: torch.Generator) -> Iterator[Tensors]:
     """Random tensors for the names and shapes of ``wanted``, at most 2 GiB of them at a time."""
     shard: Tensors = {}
     for name, like in wanted.items():
-        shard[name] = _random_tensor(name, like, generator)
+        shard[name] = random_tensor(name, like, generator)
         if sum(t.numel() * t.element_size() for t in shard.values()) > SHARD_BYTES:
             yield shard
             shard = {}
@@ -209,12 +226,23 @@ def _shards(wanted: Tensors, generator: torch.Generator) -> Iterator[Tensors]:
         yield shard
 
 
-def _random_tensor(name: str, like: Tensor, generator: torch.Generator) -> Tensor:
+def random_tensor(name: str, like: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw the weights of one name, in bfloat16.
+
+    Args:
+        name: the tensor's; it decides the scale.
+        like: has the shape and the kind of number.
+        generator: draws them, on its own device.
+
+    Returns:
+        A tensor of that shape on the generator's device.
+    """
+    values = torch.empty(like.shape, device=generator.device)
     if not like.is_floating_point():
-        return torch.zeros(like.shape, dtype=like.dtype)
+        return torch.zeros_like(values, dtype=like.dtype)
     if name.endswith("running_var"):
-        return torch.empty(like.shape).uniform_(0.5, 2.0, generator=generator).bfloat16()
-    values = torch.empty(like.shape).normal_(generator=generator)
+        return values.uniform_(0.5, 2.0, generator=generator).bfloat16()
+    values.normal_(generator=generator)
     if like.ndim == 1:  # norms near one, biases near zero
         values.mul_(0.15).add_(1.0 if name.endswith("weight") else 0.0)
     elif "embed_tokens" in name:

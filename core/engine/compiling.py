@@ -69,6 +69,7 @@ def compiled_engine(
     ledger: CompileLedger,
     *,
     packaged: Callable[[Runner], Runner] | None = None,
+    record: bool = True,
 ) -> Engine:
     """Put the stages of ``model`` under ``torch.compile``.
 
@@ -76,6 +77,7 @@ def compiled_engine(
         model: the checkpoint.
         ledger: filled as graphs are compiled.
         packaged: wraps the compiler with graphs that are compiled already, or None.
+        record: on CUDA, replay single steps as CUDA graphs.
 
     Returns:
         The engine; ``ledger`` collects what compiling costs.
@@ -83,7 +85,7 @@ def compiled_engine(
     run: Runner = Compiler(ledger)
     if packaged is not None:
         run = packaged(run)
-    if model.decoder.embed_tokens.weight.device.type != "cuda":
+    if not record or model.decoder.embed_tokens.weight.device.type != "cuda":
         return graph_engine("compile", model, run)
     recorder = Recorder(run)
     return recorded_engine(graph_engine("compile", model, recorder), recorder)

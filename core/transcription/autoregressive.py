@@ -111,6 +111,10 @@ class AutoregressiveRecognizer(Recognizer):
             )
         return self._engines[name]
 
+    def use_engine(self, name: str, engine: Engine) -> None:
+        """Run requests that ask for the engine ``name`` with these stages."""
+        self._engines[name] = engine
+
     def forget_compiled(self) -> None:
         """Drop compiled stages: layers changed their shapes."""
         self._engines = {"eager": self._engines["eager"]}
