@@ -119,6 +119,15 @@ def comparison_text(found: Mapping[str, Any]) -> str:
             f"  {row['name']:<14}{ms(row['a_ms'])}{ms(row['b_ms'])}{ratio:>8}  {bounds:<16} "
             f"{row['verdict']}"
         )
+    for row in found["headline"]:
+        sides = (
+            f"{at.upper()} {ms(row[f'{at}_ms']).strip()}, {size(row[f'{at}_bytes'])}" for at in "ab"
+        )
+        lines.append(f"  {row['name']}: {'; '.join(sides)} at its peak")
+    for row in found["memory"]:
+        lines.append(
+            f"  memory {row['name']:<14} A {size(row['a_bytes'])}, B {size(row['b_bytes'])}"
+        )
     if "end_to_end" in found["noise_floor"]:
         low, high = found["noise_floor"]["end_to_end"]
         lines.append(f"  noise, from running A twice: {low:.3f} to {high:.3f}")

@@ -52,7 +52,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "report": {"statistics", "figures"},
         "runs": {"statistics", "trace"},
         "statistics": {"measure"},
-        "measure": {"roofline"},
+        "measure": {"roofline", "trace"},
         "figures": {"trace"},
     },
     "training": {"root": {"finetune"}, "finetune": {"stages"}, "stages": {"corpus"}},

@@ -18,8 +18,16 @@ from app.service.measurement_job import MeasurementProgress, MeasurementResult, 
 from app.wording import comparison as words
 from app.wording import phrases
 from core.errors import UserError
-from profiling.figures.comparison import break_even_lines, comparison_bars, ratio_intervals
+from profiling.figures.comparison import (
+    break_even_lines,
+    comparison_bars,
+    memory_comparison,
+    memory_held,
+    ratio_intervals,
+)
+from profiling.figures.memory_curves import memory_of_both
 from profiling.report.report import comparison_report
+from profiling.report.sections import MEMORY_HELD, MEMORY_OVER_TIME, MEMORY_PER_PHASE
 from profiling.statistics.compare import compare
 
 
@@ -36,6 +44,9 @@ class CompareResult:
     texts: gr.HTML
     phases: gr.Plot
     ratios: gr.Plot
+    memory: gr.Plot
+    memory_over_time: gr.Plot
+    memory_held: gr.Plot
     pays: gr.Column
     break_even: gr.Plot
     table: gr.HTML
@@ -47,6 +58,7 @@ class CompareResult:
         """List everything the methods below may change."""
         return [
             *(self.status, self.found, self.answer, self.texts, self.phases, self.ratios),
+            *(self.memory, self.memory_over_time, self.memory_held),
             *(self.pays, self.break_even, self.table, self.kept, self.keys),
         ]
 
@@ -82,6 +94,11 @@ class CompareResult:
             self.texts: words.texts_html(measured),
             self.phases: comparison_bars(found, titles),
             self.ratios: ratio_intervals(found),
+            self.memory: memory_comparison(found, titles),
+            self.memory_over_time: memory_of_both(
+                [run.get("memory_curve") for run in measured.runs], titles
+            ),
+            self.memory_held: memory_held(found, titles),
             self.pays: gr.update(visible=compiled),
             self.break_even: break_even_lines(found) if compiled else None,
             self.table: words.table_html(found),
@@ -106,6 +123,9 @@ def build_compare_result(measuring: MeasurementService) -> CompareResult:
             )
         )
         ratios = gr.Plot(label="Ratios", show_label=False, elem_id="compare-ratios")
+        memory = _noted_plot("Memory of each phase", MEMORY_PER_PHASE, "compare-memory")
+        over_time = _noted_plot("Memory over time", MEMORY_OVER_TIME, "compare-memory-time")
+        held = _noted_plot("What memory held", MEMORY_HELD, "compare-memory-held")
         with gr.Column(visible=False) as pays:
             gr.HTML("<h2>When compiling pays off</h2>")
             line = gr.Plot(label="Break-even", show_label=False, elem_id="compare-break-even")
@@ -130,6 +150,10 @@ def build_compare_result(measuring: MeasurementService) -> CompareResult:
 
     made = report.click(write, [keys], [fetched], **TELLING_EVENT)
     made.then(None, [fetched], None, js=FETCH_FILE, **PAGE_EVENT)
-    return CompareResult(
-        status, found, answer, texts, phases, ratios, pays, line, table, kept, keys
-    )
+    plots = (phases, ratios, memory, over_time, held)
+    return CompareResult(status, found, answer, texts, *plots, pays, line, table, kept, keys)
+
+
+def _noted_plot(title: str, note: str, name: str) -> gr.Plot:
+    gr.HTML(f"<h2>{title}</h2>{phrases.aside_html(note)}")
+    return gr.Plot(label=title, show_label=False, elem_id=name)

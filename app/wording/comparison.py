@@ -19,6 +19,7 @@ from app.service.measurement_job import (
 from app.wording import phrases
 from profiling.report.columns import COMPARISON_COLUMNS
 from profiling.report.page import Page
+from profiling.report.sections import headline
 from profiling.report.sentences import end_to_end_said, verdict_rows
 from profiling.statistics.text_agreement import agreement_said
 
@@ -93,8 +94,11 @@ def verdict(measured: MeasurementResult) -> str:
 def answer_html(measured: MeasurementResult) -> str:
     """Format the verdict, tokens, break-even, and what makes the numbers doubtful."""
     found = measured.comparison or {}
+    page = Page("", {})
+    page.tiles(headline(found, names(*measured.runs)))
     lines = [
         f"<p class='verdict'>{escape(verdict(measured))}</p>",
+        *page.parts,
         f"<p>{escape(agreement_said(found))}</p>",
     ]
     if found.get("compile_seconds") is not None or found.get("packaged_seconds") is not None:

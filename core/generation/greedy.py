@@ -197,10 +197,7 @@ def run_prefill(
     batch, device = len(prompts.ids), prompts.audio.device
     tails = drafts or [[]] * batch
     rows = [[*ids, *tail] for ids, tail in zip(prompts.ids, tails, strict=True)]
-    longest = max(len(row) for row in rows)
-    limit = config.max_position_embeddings
-    length = min(engine.prompt_bucket(longest), limit)
-    num_slots = max(length, min(engine.cache_bucket(longest + max_new_tokens), limit))
+    length, num_slots = padded_sizes(engine, config, max(len(row) for row in rows), max_new_tokens)
     cache = engine.new_cache(
         config, batch=batch, num_slots=num_slots, dtype=prompts.audio.dtype, device=device
     )
@@ -214,6 +211,22 @@ def run_prefill(
     view = cache.first_slots(engine.slots_in_use(length - 1, num_slots))
     ids, places = torch.tensor(padded, device=device), torch.tensor(scored, device=device)
     return cache, engine.prefill(ids, prompts.audio, places, view, prompts.lora)
+
+
+def padded_sizes(
+    engine: Engine, config: DecoderConfig, longest: int, max_new_tokens: int
+) -> tuple[int, int]:
+    """Return the length that prompts are padded to, and the slots of their cache.
+
+    Args:
+        engine: pads to its own sizes.
+        config: limits both.
+        longest: tokens of the longest prompt, its draft included.
+        max_new_tokens: slots to reserve behind it.
+    """
+    limit = config.max_position_embeddings
+    length = min(engine.prompt_bucket(longest), limit)
+    return length, max(length, min(engine.cache_bucket(longest + max_new_tokens), limit))
 
 
 def _advance(

@@ -1,4 +1,4 @@
-"""Two runs -> figures: phases side by side, ratios, when compiling pays off.
+"""Two runs -> figures: time and memory of phases side by side, ratios, when compiling pays off.
 
 In: runs and a comparison as their JSON states them. Out: ``go.Figure``; A is always blue, B
 always orange.
@@ -7,7 +7,7 @@ always orange.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
@@ -31,8 +31,14 @@ from profiling.figures.style import (
     title_of,
     titled,
 )
-from profiling.figures.units import time_unit
+from profiling.figures.units import Unit, byte_unit, time_unit
 
+HELD = {
+    "weights_bytes": "weights",
+    "cache_bytes": "KV cache",
+    "activations_bytes": "activations",
+    "process_bytes": "whole process",
+}
 LONGEST_LABEL = 30  # about as much as a phone is wide
 
 
@@ -48,11 +54,43 @@ def comparison_bars(
     names = [name for name in (*PHASES, *sorted(found - {*PHASES, OTHER}), OTHER) if name in found]
     if not names:
         return empty("neither run has phases")
-    longest = max([*a_ms.values(), *b_ms.values()])
-    unit = time_unit(longest)
+    columns = [[times.get(name) for name in names] for times in (a_ms, b_ms)]
+    return _side_by_side(names, columns, labels, time_unit(max([*a_ms.values(), *b_ms.values()])))
+
+
+def memory_comparison(
+    comparison: Mapping[str, Any], labels: tuple[str, str] = ("A", "B")
+) -> go.Figure:
+    """Draw each phase's peak memory, A above B; whiskers reach from the least run to the most."""
+    rows = comparison.get("memory") or ()
+    peaks = [[row[f"{arm}_bytes"] for row in rows] for arm in "ab"]
+    known = [peak for column in peaks for peak in column if peak is not None]
+    if not known:
+        return empty("memory was not recorded")
+    unit = byte_unit(max(known))
+    figure = _side_by_side([row["name"] for row in rows], peaks, labels, unit)
+    for bars, arm in zip(figure.data, "ab", strict=True):
+        ends = [[row[f"{arm}_{key}"] for row in rows] for key in ("high", "bytes", "low")]
+        high, middle, low = (unit.scaled(column) for column in ends)
+        bars.error_x = {
+            "type": "data",
+            "symmetric": False,
+            "array": [(h or 0) - (m or 0) for h, m in zip(high, middle, strict=True)],
+            "arrayminus": [(m or 0) - (w or 0) for m, w in zip(middle, low, strict=True)],
+            "color": INK,
+        }
+    return figure
+
+
+def _side_by_side(
+    names: Sequence[str],
+    columns: Sequence[Sequence[float | None]],
+    labels: Sequence[str],
+    unit: Unit,
+) -> go.Figure:
+    """Draw a row a phase with a bar for each run, each with its number beside it."""
     figure = go.Figure()
-    for times, label, colour in zip((a_ms, b_ms), labels, (FIRST, SECOND), strict=True):
-        values = [times.get(name) for name in names]
+    for values, label, colour in zip(columns, labels, (FIRST, SECOND), strict=True):
         figure.add_bar(
             name=shortened(label, LONGEST_LABEL),
             x=unit.scaled(values),
@@ -64,8 +102,19 @@ def comparison_bars(
             cliponaxis=False,
             hovertemplate=f"%{{y}}: %{{x:.2f}} {unit.symbol}<extra>%{{fullData.name}}</extra>",
         )
+    longest = max(value for column in columns for value in column if value is not None)
     figure = bars_in(unit, figure, len(names) * 2 - 1, longest, legend=True)
     return figure.update_layout(barmode="group", bargap=0.2, bargroupgap=0.05)
+
+
+def memory_held(comparison: Mapping[str, Any], labels: tuple[str, str] = ("A", "B")) -> go.Figure:
+    """Draw what the memory of both runs held, and the whole process beside it."""
+    found = comparison.get("memory_parts") or {}
+    if not found:
+        return empty("memory was not recorded")
+    columns = [[found.get(arm, {}).get(key) for key in HELD] for arm in "ab"]
+    most = max(value for column in columns for value in column if value is not None)
+    return _side_by_side(list(HELD.values()), columns, labels, byte_unit(most))
 
 
 def ratio_intervals(comparison: Mapping[str, Any]) -> go.Figure:

@@ -10,21 +10,24 @@ from collections.abc import Mapping, Sequence
 from itertools import cycle
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
 from profiling.figures.style import (
+    FIRST,
     INK,
+    SECOND,
     bars_in,
     colour_of,
     dressed,
     empty,
     see_through,
+    shortened,
     title_of,
     titled,
 )
 from profiling.figures.units import byte_unit, time_unit
+from profiling.trace.memory_events import extremes
 from profiling.trace.trace_index import TraceIndex
 
 MAX_POINTS = 4000
@@ -49,7 +52,7 @@ def memory_over_time(curve: pd.DataFrame, index: TraceIndex) -> go.Figure:
         rows = curve[curve["device"] == device]
         moments = rows["ts_us"].to_numpy() / 1000 / times.size
         levels = rows["allocated_bytes"].to_numpy() / unit.size
-        kept = _extremes(levels, MAX_POINTS)
+        kept = extremes(levels, MAX_POINTS)
         figure.add_scatter(
             name=device,
             x=moments[kept].tolist(),
@@ -88,22 +91,42 @@ def memory_over_time(curve: pd.DataFrame, index: TraceIndex) -> go.Figure:
     )
 
 
-def _extremes(levels: np.ndarray, most: int) -> np.ndarray:
-    """Return places so that every stretch keeps its first, lowest, highest and last value."""
-    if len(levels) <= most:
-        return np.arange(len(levels))
-    pieces = np.array_split(np.arange(len(levels)), most // 4)
-    kept = [
-        place
-        for piece in pieces
-        for place in (
-            piece[0],
-            piece[levels[piece].argmin()],
-            piece[levels[piece].argmax()],
-            piece[-1],
-        )
-    ]
-    return np.unique(kept)
+def memory_of_both(
+    curves: Sequence[Mapping[str, Sequence[float]] | None], labels: Sequence[str] = ("A", "B")
+) -> go.Figure:
+    """Draw the allocated memory of two runs over time on one axis.
+
+    Args:
+        curves: ``ms`` and ``bytes`` of each, as ``run.json`` keeps them; None without one.
+        labels: what to call the runs.
+
+    Returns:
+        The figure.
+    """
+    known = [curve for curve in curves if curve and curve["bytes"]]
+    if not known:
+        return empty("memory was not recorded")
+    unit = byte_unit(max(max(curve["bytes"]) for curve in known))
+    times = time_unit(max(max(curve["ms"]) for curve in known))
+    figure = go.Figure()
+    for curve, label, colour in zip(curves, labels, (FIRST, SECOND), strict=True):
+        if curve:
+            figure.add_scatter(
+                name=shortened(label),
+                x=times.scaled(curve["ms"]),
+                y=unit.scaled(curve["bytes"]),
+                mode="lines",
+                line={"color": colour, "width": 2, "shape": "hv"},
+                hovertemplate=f"%{{x:.2f}} {times.symbol}: %{{y:.3f}} {unit.symbol}"
+                "<extra>%{fullData.name}</extra>",
+            )
+    return dressed(
+        figure,
+        height=260,
+        legend=True,
+        x=titled(times.title),
+        y=titled(f"{unit.symbol} above the start") | {"rangemode": "tozero"},
+    )
 
 
 def _bands(segments: pd.DataFrame) -> list[tuple[str, int, int]]:

@@ -19,7 +19,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from core.lab import Lab
 from core.phases import PhaseClock
 from core.transcription.clip import STOPPED
 from core.transcription.options import Finished
+from profiling.measure.memory_runs import MemoryRun, memory_run
 from profiling.measure.quiet_process import undisturbed
 from profiling.measure.timing import Arm, Sample, interleave, sample_of
 from profiling.measure.workload import Workload
@@ -77,7 +78,8 @@ class Tax:
 class Capture:
     """One trace. num_steps: decode or verify steps in it; cut: whether the run had more of them.
 
-    stop_ms and export_ms: what reading out and writing took, outside the traced run.
+    stop_ms and export_ms: what reading out and writing took, outside the traced run. memory: of
+    every profiled run, warmed up.
     """
 
     num_steps: int
@@ -86,10 +88,12 @@ class Capture:
     stop_ms: float
     export_ms: float
     tax: Tax
+    memory: tuple[MemoryRun, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain JSON types."""
-        return asdict(self)
+        """Return plain JSON types, without what ``run.json`` has a place of its own for."""
+        plain = asdict(replace(self, memory=()))
+        return {name: value for name, value in plain.items() if name != "memory"}
 
 
 @contextmanager
@@ -127,6 +131,7 @@ def capture(
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     bounded = _Bounded(lab, workload, recording)
     bounded.traced(1)  # the first session of a process pays for starting the profiler
+    bounded.memory.clear()  # and for what is allocated once
     tax = _measure_tax(bounded, num_steps, limits.tax_blocks, cancelled)
     while True:
         session, stop_ms = bounded.traced(num_steps)
@@ -139,7 +144,7 @@ def capture(
             break
         num_steps //= 2
     recorded, cut = bounded.last_steps, bounded.last_cut
-    return Capture(recorded, cut, size, stop_ms, export_ms, tax)
+    return Capture(recorded, cut, size, stop_ms, export_ms, tax, tuple(bounded.memory))
 
 
 def forget_names(trace: Path) -> None:
@@ -158,6 +163,7 @@ class _Bounded:
         self.lab, self.workload, self.recording = lab, workload, recording
         self.last_steps, self.last_cut = 0, False
         self.on: Sample | None = None
+        self.memory: list[MemoryRun] = []
 
     def run(self, num_steps: int, profiler: AbstractContextManager[Any]) -> Sample:
         clock = PhaseClock(self.lab.device)
@@ -202,6 +208,7 @@ class _Bounded:
                 stopped.append(1000 * (time.perf_counter() - begin))
 
         self.on = self.run(num_steps, profiler())
+        self.memory.append(memory_run(session, self.lab.device))
         return session, stopped[0]
 
 

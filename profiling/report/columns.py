@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from profiling.figures.style import shortened, title_of
+from profiling.figures.units import format_bytes
 from profiling.report.page import Column, Formatter, words
 
 
@@ -35,6 +36,12 @@ COMPARISON_COLUMNS: dict[str, Column] = {  # the verdict first: on a phone the r
     "ratio": Column("B / A", _number(3)),
     "low": Column("from", _number(3)),
     "high": Column("to", _number(3)),
+}
+MEMORY_COLUMNS: dict[str, Column] = {
+    "name": Column("phase", title_of),
+    "a_bytes": Column("A", format_bytes),
+    "b_bytes": Column("B", format_bytes),
+    "ratio": Column("B / A", _number(2)),
 }
 TRACE_COLUMNS: dict[str, Column] = {
     "phase": Column("phase", title_of),

@@ -66,6 +66,7 @@ def comparison_report(a: Run, b: Run, comparison: Mapping[str, Any]) -> str:
     page.heading(page.title, level=1)
     page.note(f"B is run {comparison['b']}; A, the baseline, is run {comparison['a']}.")
     page.add("paragraph", end_to_end_said(comparison), "verdict")
+    page.tiles(sections.headline(comparison, ("A", "B")))
     if comparison.get("break_even"):
         page.add("paragraph", f"{capital(comparison['break_even'])}.", "")
     page.add("paragraph", agreement_said(comparison), "")
@@ -75,6 +76,7 @@ def comparison_report(a: Run, b: Run, comparison: Mapping[str, Any]) -> str:
     page.heading("How sure that is", NOISE)
     page.figure(ratio_intervals(comparison), "Ratio of times per phase with its interval")
     page.table(verdict_rows(comparison), COMPARISON_COLUMNS)
+    sections.memory_of_both(page, comparison, (a, b), ("A", "B"))
     if comparison.get("compile_seconds"):
         page.heading("When compiling pays off", "Seconds after so many clips like this one.")
         page.figure(break_even_lines(comparison), "Seconds spent over the number of clips")

@@ -6,10 +6,12 @@ section whose numbers the run lacks says so or is left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from profiling.figures.comparison import memory_comparison, memory_held
 from profiling.figures.memory_curves import memory_bars, memory_over_time
+from profiling.figures.memory_curves import memory_of_both as curves_of_both
 from profiling.figures.phase_bars import phase_rows, run_bars
 from profiling.figures.run_details import (
     acceptance_bars,
@@ -23,6 +25,7 @@ from profiling.measure.metrics import DEFINITIONS
 from profiling.report.columns import (
     CACHE_COLUMNS,
     GAP_COLUMNS,
+    MEMORY_COLUMNS,
     OPERATOR_COLUMNS,
     OVERHEAD_COLUMNS,
     PHASE_COLUMNS,
@@ -30,6 +33,7 @@ from profiling.report.columns import (
     TRACE_COLUMNS,
 )
 from profiling.report.page import Page
+from profiling.report.sentences import capital
 from profiling.trace.breakdown import operator_paths, operator_table, phase_table
 from profiling.trace.compile_marks import compile_overhead
 from profiling.trace.events import Trace
@@ -44,6 +48,23 @@ HIDDEN_KERNELS = (
     "torch._inductor.config.cpp.enable_kernel_profile to see them."
 )
 COMPILED_CALLS = "Guards, dispatch and wrappers are paid on every call; the graph is the work."
+HEADLINE = (
+    "Median time, and the most memory above what was there when the phase began. The decoder is "
+    "every phase after the projector: prefill, drafts, and each step."
+)
+MEMORY_PER_PHASE = (
+    "The most each phase held above what was there when it began. On a CPU the profiler sees "
+    "what is allocated while it runs: activations and caches, not the weights."
+)
+MEMORY_OVER_TIME = (
+    "Allocated above what was there at the start, in a profiled run of each, which is slower than "
+    "a timed one and ends after the first steps of the decoder."
+)
+MEMORY_HELD = (
+    "Weights were there before the run. The KV cache is that of one request. Activations are "
+    "whatever else was allocated at the highest moment. The whole process counts Python, libraries "
+    "and compiled code as well, at its highest since it started."
+)
 TRACE_LEAD = (
     "Recorded once with the profiler on: it says where time goes, not how much. Each lane shows "
     "what ran when; drag over it to look closer."
@@ -122,13 +143,44 @@ def drafts(page: Page, runs: Mapping[str, Run]) -> None:
         page.figure(acceptance_bars(found), "Drafted tokens kept")
 
 
+def headline(comparison: Mapping[str, Any], labels: Sequence[str]) -> list[tuple[str, str, str]]:
+    """Return tiles of the encoder and of the decoder, time and memory of A beside those of B."""
+    tiles = []
+    for row in comparison.get("headline") or ():
+        for arm, label in zip("ab", labels, strict=True):
+            time, size = row[f"{arm}_ms"], row[f"{arm}_bytes"]
+            said = [format_ms(time)] if time is not None else []
+            said += [format_bytes(size)] if size is not None else []
+            if said:
+                tiles.append((f"{capital(row['name'])}, {label}", ", ".join(said), HEADLINE))
+    return tiles
+
+
+def memory_of_both(
+    page: Page, comparison: Mapping[str, Any], runs: Sequence[Run], labels: tuple[str, str]
+) -> None:
+    """Draw the memory of two runs: by phase, over time, and what it held.
+
+    Args:
+        page: grows.
+        comparison: of the runs, as JSON.
+        runs: A and B.
+        labels: what to call them.
+    """
+    page.heading("Memory per phase", MEMORY_PER_PHASE)
+    page.figure(memory_comparison(comparison, labels), "Peak memory per phase of A and B")
+    page.table(comparison.get("memory") or (), MEMORY_COLUMNS)
+    curves = [run.get("memory_curve") for run in runs]
+    if any(curves):
+        page.heading("Memory over time", MEMORY_OVER_TIME, level=3)
+        page.figure(curves_of_both(curves, labels), "Allocated memory of A and B over time")
+        page.heading("What memory held", MEMORY_HELD, level=3)
+        page.figure(memory_held(comparison, labels), "Weights, KV cache, activations, process")
+
+
 def memory(page: Page, run: Run, trace: Trace | None) -> None:
     """Draw peaks per phase, and the curve of the trace."""
-    page.heading(
-        "Memory",
-        "The most each phase held above what was there when it began. On a CPU the profiler sees "
-        "what is allocated while it runs: activations and caches, not the weights.",
-    )
+    page.heading("Memory", MEMORY_PER_PHASE)
     page.figure(memory_bars(run.get("memory") or ()), "Peak memory per phase")
     if trace is not None:
         curve = memory_curve(trace.index)

@@ -13,14 +13,17 @@ from statistics import median
 from typing import Any
 
 from core.audio.waveform import SAMPLE_RATE
+from core.generation.greedy import padded_sizes
 from core.lab import Lab
 from core.model.config import ModelConfig
 from core.model.features import num_audio_tokens
 from core.model.lora import adapted_layers, is_merged
 from core.phases import DECODE, VERIFY
 from core.text.prompts import PromptBuilder
+from core.transcription.autoregressive import AutoregressiveRecognizer
 from profiling.measure.capture import Capture
 from profiling.measure.dispatch_overhead import dispatch_overhead_ms
+from profiling.measure.memory_runs import memory_curve_of, memory_parts, memory_rows
 from profiling.measure.metrics import acceptance, inter_token_ms, real_time_factor
 from profiling.measure.timing import (
     Sample,
@@ -30,12 +33,11 @@ from profiling.measure.timing import (
     whole_spread,
 )
 from profiling.measure.workload import Workload
-from profiling.roofline.counts import Cost, Shape, count
+from profiling.roofline.counts import Cost, Shape, cache_bytes_per_token, count
 from profiling.roofline.machine_peaks import GPUS, Ceilings
 from profiling.roofline.roofline import expected_end_to_end_gain, roofline
 from profiling.trace.breakdown import phase_table as trace_phases
 from profiling.trace.events import read_trace
-from profiling.trace.memory_events import memory_peaks
 
 
 def timed_part(workload: Workload, blocks: Sequence[tuple[Sample, Sample]]) -> dict[str, Any]:
@@ -70,23 +72,57 @@ def timed_part(workload: Workload, blocks: Sequence[tuple[Sample, Sample]]) -> d
 
 
 def traced_part(taken: Capture | None, trace: Path, timed: Mapping[str, Any]) -> dict[str, Any]:
-    """Return memory by phase, launches per step and the profiler's overhead, if traced."""
+    """Return launches per step and the profiler's overhead, if traced."""
     if taken is None:
-        return {"memory": [], "profiler_tax": None, "trace": None}
-    index = read_trace(trace).index
-    peaks, rows = memory_peaks(index), trace_phases(index)
+        return {"profiler_tax": None, "trace": None}
+    rows = trace_phases(read_trace(trace).index)
     steps = rows[rows["phase"].isin((DECODE, VERIFY))]
     launches, spans = int(steps["num_launches"].sum()), int(steps["num_spans"].sum())
     per_step = launches / spans if spans else None
     return {
-        "memory": [
-            {"phase": row.phase, "device": row.device, "peak_bytes": int(row.peak_bytes)}
-            for row in peaks.itertuples()
-        ],
         "metrics": {**timed["metrics"], "launches_per_token": per_step},
         "profiler_tax": taken.tax.ratio,
         "trace": taken.to_json(),
     }
+
+
+def memory_part(
+    lab: Lab, workload: Workload, taken: Capture | None, timed: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return memory by phase, by what it held and over time, of the profiled runs.
+
+    Args:
+        lab: the model.
+        workload: what was profiled on it.
+        taken: the profiled runs; None where there were none.
+        timed: of :func:`timed_part`.
+    """
+    if taken is None or not taken.memory:
+        return {"memory": [], "memory_parts": None, "memory_curve": None}
+    process = int(timed["metrics"]["peak_memory_bytes"])
+    cache = cache_bytes_of_run(lab, workload)
+    return {
+        "memory": memory_rows(taken.memory),
+        "memory_parts": memory_parts(lab.model, taken.memory, cache, process),
+        "memory_curve": memory_curve_of(taken.memory[-1]),
+    }
+
+
+def cache_bytes_of_run(lab: Lab, workload: Workload) -> int:
+    """Return the bytes of a request's keys and values; 0 for a model without a decoder."""
+    recognizer, cuts = lab.session.recognizer, workload.clip.seconds > lab.model_info.reliable_s
+    if not isinstance(recognizer, AutoregressiveRecognizer) or cuts:
+        return 0
+    options = lab.session.request(lab.check(**workload.options())).options
+    shape = shape_of_run(lab, workload, 0)
+    _, slots = padded_sizes(
+        recognizer.engine(workload.engine),
+        lab.config.decoder,
+        shape.num_prompt_tokens,
+        options.max_new_tokens,
+    )
+    rows = (options.num_beams or 1) if options.decoding == "beam" else 1
+    return rows * slots * cache_bytes_per_token(lab.config.decoder, lab.dtype.itemsize)
 
 
 def roofline_part(

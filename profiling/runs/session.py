@@ -25,7 +25,7 @@ from profiling.measure.capture import TRACE_FILE, Capture, capture, kernels_visi
 from profiling.measure.timed_pass import Blocks, Timings, TimingSettings, time_all
 from profiling.measure.timing import Cancelled, samples_by_phase
 from profiling.measure.workload import Workload
-from profiling.runs.run_json import roofline_part, timed_part, traced_part
+from profiling.runs.run_json import memory_part, roofline_part, timed_part, traced_part
 from profiling.runs.store import RunStore
 from profiling.statistics.intervals import paired_ratio
 
@@ -152,6 +152,7 @@ def _run(
         "warnings": warnings,
         "reference_text": how.reference,
         "roofline": roofline_part(lab, workload, timed, how.ceilings),
+        **memory_part(lab, workload, taken, timed),
         **traced_part(taken, trace, timed),
     }
 

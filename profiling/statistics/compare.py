@@ -19,6 +19,7 @@ from typing import Any
 from core import phases
 from profiling.measure.timing import END_TO_END, OTHER
 from profiling.measure.workload import Workload
+from profiling.statistics.encoder_decoder import encoder_and_decoder, memory_by_phase
 from profiling.statistics.intervals import (
     Ratio,
     is_shown,
@@ -67,6 +68,8 @@ class Comparison:
     first_difference: index of the first token that differs, None if none does.
     break_even_clips: clips after which b's compiling has paid for itself, None if it never does.
     packaged_seconds: what building the package took that b was loaded from, None without one.
+    headline and memory: see :mod:`profiling.statistics.encoder_decoder`. memory_parts: of "a" and
+    of "b" what memory held, as :func:`profiling.measure.memory_runs.memory_parts` says.
     """
 
     a: str
@@ -86,6 +89,9 @@ class Comparison:
     packaged_seconds: float | None
     break_even_clips: int | None
     break_even: str
+    headline: list[dict[str, Any]]
+    memory: list[dict[str, Any]]
+    memory_parts: dict[str, dict[str, Any]]
     warnings: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -147,6 +153,13 @@ def compare(
         packaged_seconds=packaged,
         break_even_clips=clips,
         break_even=_break_even_words(spent, packaged, clips),
+        headline=encoder_and_decoder(a, b),
+        memory=memory_by_phase(a, b),
+        memory_parts={
+            at: r["memory_parts"]
+            for at, r in zip("ab", (a, b), strict=True)
+            if r.get("memory_parts")
+        },
         warnings=tuple(_warnings(a, b, paired=paired, has_floor=bool(floors))),
     )
 

@@ -73,25 +73,69 @@ def memory_peaks(index: TraceIndex) -> pd.DataFrame:
     for device in dict.fromkeys(curve["device"]):
         mine = curve[curve["device"] == device]
         times_ns = np.rint(mine["ts_us"].to_numpy() * 1000).astype(np.int64)
-        # Level before each event; the last entry is the level after all of them.
-        levels = np.concatenate([[0.0], mine["allocated_bytes"].to_numpy()])
+        levels = mine["allocated_bytes"].to_numpy()
         for phase in [name for name in PHASES if name in set(spans["phase"])]:
             stretches = spans[spans["phase"] == phase]
-            first = np.searchsorted(times_ns, stretches["start_ns"], side="left")
-            last = np.searchsorted(times_ns, stretches["end_ns"], side="right")
-            ranges = list(zip(first, last, strict=True))
+            starts, ends = (stretches[key].to_numpy() for key in ("start_ns", "end_ns"))
+            peak, net = rise(times_ns, levels, starts, ends)
+            within = zip(*_places(times_ns, starts, ends), strict=True)
+            made = sum((mine["bytes"].to_numpy()[a:b] > 0).sum() for a, b in within)
             rows.append(
                 {
                     "phase": phase,
                     "device": device,
-                    "peak_bytes": max(levels[a : b + 1].max() - levels[a] for a, b in ranges),
-                    "net_bytes": sum(levels[b] - levels[a] for a, b in ranges),
-                    "allocations": int(
-                        sum((mine["bytes"].to_numpy()[a:b] > 0).sum() for a, b in ranges)
-                    ),
+                    "peak_bytes": peak,
+                    "net_bytes": net,
+                    "allocations": int(made),
                 }
             )
     return pd.DataFrame(rows, columns=list(PEAK_COLUMNS)).astype(PEAK_COLUMNS)
+
+
+def rise(
+    times_ns: np.ndarray, levels: np.ndarray, starts_ns: np.ndarray, ends_ns: np.ndarray
+) -> tuple[float, float]:
+    """Return how far memory rose within stretches of time, at the most and in all.
+
+    Args:
+        times_ns: [events], in order.
+        levels: [events] bytes allocated after each event; 0 before the first.
+        starts_ns: [stretches].
+        ends_ns: [stretches].
+
+    Returns:
+        The most above the level at which a stretch began, and the sum of what each left behind.
+    """
+    # Level before each event; the last entry is the level after all of them.
+    steps = np.concatenate([[0.0], levels])
+    ranges = list(zip(*_places(times_ns, starts_ns, ends_ns), strict=True))
+    peak = max(steps[a : b + 1].max() - steps[a] for a, b in ranges)
+    return float(peak), float(sum(steps[b] - steps[a] for a, b in ranges))
+
+
+def _places(times_ns: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, ...]:
+    return (
+        np.searchsorted(times_ns, starts, side="left"),
+        np.searchsorted(times_ns, ends, side="right"),
+    )
+
+
+def extremes(levels: np.ndarray, most: int) -> np.ndarray:
+    """Return places so that every stretch keeps its first, lowest, highest and last value."""
+    if len(levels) <= most:
+        return np.arange(len(levels))
+    pieces = np.array_split(np.arange(len(levels)), most // 4)
+    kept = [
+        place
+        for piece in pieces
+        for place in (
+            piece[0],
+            piece[levels[piece].argmin()],
+            piece[levels[piece].argmax()],
+            piece[-1],
+        )
+    ]
+    return np.unique(kept)
 
 
 def _device_name(kind: float, index: float) -> str:
