@@ -18,6 +18,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import core
+from app.service.service import TranscriptionService
+from app.service.settings import Settings
+from core.__main__ import main
 from core.checkpoint.catalog import CATALOG
 from core.checkpoint.config_granite_speech_nar import parse_granite_speech_nar
 from core.checkpoint.key_map import to_stored
@@ -41,6 +44,7 @@ from granite_speech_nar import (
     raw_nar_config,
     write_nar_folder,
 )
+from measuring import RECORDING
 from tiny_models import END_ID
 
 NAME = "granite-speech-4.1-2b-nar"
@@ -439,6 +443,28 @@ def test_a_tokenizer_without_the_blank_is_refused(folder: Path, tmp_path: Path) 
     (tmp_path / "tokenizer.json").write_text(json.dumps(raw))
     with pytest.raises(UserError, match=f"has no token {END_ID}, the blank"):
         core.load(tmp_path, device="cpu")
+
+
+def test_the_command_line_and_the_app_show_the_draft(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sound = tmp_path / "noise.wav"
+    sound.write_bytes(RECORDING)
+    asked = ["transcribe", str(sound), "--model", str(folder), "--format", "json"]
+    texts = []
+    for rounds in ("0", "1"):
+        assert main([*asked, "--edit-rounds", rounds, "--device", "cpu"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        texts.append((found["draft"]["text"], found["text"]))
+    assert texts[0] == (texts[1][0], texts[1][0])
+    service = TranscriptionService(model="tiny", device="cpu")
+    outcome = service.transcribe(str(sound), Settings(model=str(folder)))
+    assert outcome.draft is not None
+    assert (outcome.draft.text, outcome.text) == texts[1]
+    card = next(card for card in service.summaries() if card.name == str(folder))
+    assert card.tasks == ("transcribe",)
+    assert card.loaded
+    assert NAME in [card.name for card in service.summaries()]
 
 
 def test_it_is_inspected_by_its_parts(nar: Lab) -> None:
