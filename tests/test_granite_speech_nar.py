@@ -44,7 +44,11 @@ from granite_speech_nar import (
     raw_nar_config,
     write_nar_folder,
 )
-from measuring import RECORDING
+from measuring import RECORDING, workload
+from profiling.measure.timed_pass import TimingSettings
+from profiling.measure.workload import ClipInfo
+from profiling.runs.session import measure
+from profiling.runs.store import RunStore
 from tiny_models import END_ID
 
 NAME = "granite-speech-4.1-2b-nar"
@@ -331,6 +335,7 @@ def test_a_stop_keeps_the_draft(nar: Lab, noise: Callable[..., Tensor]) -> None:
     found = seen[-1].transcript
     assert found.text == nar.transcribe(noise(1.0), edit_rounds=0).text
     assert "stopped before the end of the text" in found.warnings
+    assert found.draft.passes == 0
 
 
 def _is_draft(event: object) -> bool:
@@ -368,6 +373,7 @@ def test_a_text_that_outgrows_the_positions_stays_as_it_is_and_it_is_said(
     found = nar.transcribe(noise(2.0))
     assert found.text == drafted.text
     assert NOT_EDITED in found.warnings
+    assert found.draft.passes == 0
 
 
 def test_compiled_text_is_the_eager_text_and_lengths_share_their_graphs(
@@ -389,9 +395,6 @@ def test_compiled_text_is_the_eager_text_and_lengths_share_their_graphs(
         assert compiled.token_ids == eager.token_ids
     graphs = {"encoder": 2, "draft": 1, "projector": 1, EDIT: 1}  # within a block, of several
     assert nar.compile_ledger.graphs == graphs
-    clips = [noise(0.2 + 0.3 * number, seed=number) for number in range(3)]
-    together = nar.transcribe_batch(clips, engine="compile")
-    assert [t.token_ids for t in together] == [nar.transcribe(c).token_ids for c in clips]
     torch.compiler.reset()
 
 
@@ -400,12 +403,15 @@ def test_compiled_by_the_real_compiler_it_writes_the_same(
     nar: Lab, noise: Callable[..., Tensor]
 ) -> None:
     torch.compiler.reset()
-    nar.warm_up()
+    nar.warm_up(batches=True)
     before = dict(nar.compile_ledger.graphs)
     for seconds in LENGTHS:
         clip = noise(seconds)
         compiled = nar.transcribe(clip, engine="compile")
         assert compiled.token_ids == nar.transcribe(clip).token_ids
+    clips = [noise(seconds, seed=1) for seconds in LENGTHS[2:]]
+    together = nar.transcribe_batch(clips, engine="compile")
+    assert [t.token_ids for t in together] == [nar.transcribe(c).token_ids for c in clips]
     assert nar.compile_ledger.graphs == before
 
 
@@ -423,6 +429,8 @@ def test_what_it_cannot_do_is_refused(nar: Lab, lab: Lab, noise: Callable[..., T
     with pytest.raises(UserError, match="edits no draft"):
         lab.check(edit_rounds=2)
     nar.check(language="fr")
+    with pytest.raises(UserError, match="has no decoder that writes token by token"):
+        nar.generate_ids([[1]])
 
 
 def test_its_decoder_can_be_quantised_and_its_encoder_stays(
@@ -465,6 +473,18 @@ def test_the_command_line_and_the_app_show_the_draft(
     assert card.tasks == ("transcribe",)
     assert card.loaded
     assert NAME in [card.name for card in service.summaries()]
+
+
+@pytest.mark.slow
+def test_a_recorded_profile_shows_its_phases(nar: Lab, tmp_path: Path) -> None:
+    store, sound = RunStore(tmp_path / "runs"), tmp_path / "noise.wav"
+    sound.write_bytes(RECORDING)
+    work = workload(nar, ignore_eos=False, clip=ClipInfo("n.wav", str(sound), "0" * 64, 2.0))
+    (name,) = measure(nar, [work], store, TimingSettings(blocks=2, again=False))
+    run = store.read(name)
+    for rows, key in (("phases", "name"), ("memory", "phase")):
+        assert {"draft", "projector", EDIT} <= {row[key] for row in run[rows]}
+    assert run["draft"]["passes"] == 1
 
 
 def test_it_is_inspected_by_its_parts(nar: Lab) -> None:

@@ -153,7 +153,8 @@ class EditingRecognizer(Recognizer):
         assert isinstance(stages, EditorEngine)
         yield PhaseStarted(0, phases.DRAFT)
         with clock.mark(phases.DRAFT):
-            found = self._draft(batch, stages)
+            drafts = found = self._draft(batch, stages)
+            _report(batch.clips, drafts, found, found)
         yield PhaseDone(0, phases.DRAFT, 1000 * clock.seconds(phases.DRAFT))
         yield found
         if not rounds or self._stopped(found, cancelled):
@@ -167,24 +168,14 @@ class EditingRecognizer(Recognizer):
                 return
             yield PhaseStarted(0, EDIT)
             with clock.mark(EDIT):
-                found = self._edit(batch.clips, found, audio, stages)
+                before, found = found, self._edit(batch.clips, found, audio, stages)
+                _report(batch.clips, drafts, before, found)
             yield PhaseDone(0, EDIT, 1000 * clock.seconds(EDIT))
             yield found
 
     def finish(self, clip: Clip, request: RecognitionRequest) -> None:
-        """Align the words with the character head, and say what of the draft was kept."""
-        tokenizer, found = self.checkpoint.required_tokenizer(), clip.hypothesis
-        assert found is not None
-        clip.finish_text(tokenizer, self.frame_s)
-        drafted = tokenizer.encode_continuation(clip.draft_text)
-        edited = tokenizer.encode_continuation(clip.text)
-        blocks = SequenceMatcher(None, drafted, edited, autojunk=False).get_matching_blocks()
-        clip.draft = DraftReport(
-            drafted=len(drafted),
-            accepted=sum(block.size for block in blocks),
-            passes=request.options.edit_rounds,
-            text=clip.draft_text,
-        )
+        """Align the words with the character head."""
+        clip.finish_text(self.checkpoint.required_tokenizer(), self.frame_s)
 
     def _num_audio(self, frames: int) -> int:
         return frames // self.model.config.frames_per_audio_row
@@ -244,6 +235,23 @@ class EditingRecognizer(Recognizer):
             ids, logprobs = [t.token_id for t in tokens], [t.logprob for t in tokens]
             edited[place] = Hypothesis([], ids, logprobs, EOS)
         return edited
+
+
+def _report(
+    clips: Sequence[Clip],
+    drafts: Sequence[Hypothesis],
+    before: Sequence[Hypothesis],
+    after: Sequence[Hypothesis],
+) -> None:
+    """Note what of every draft is left, and one pass more where a text was gone over."""
+    for clip, draft, old, new in zip(clips, drafts, before, after, strict=True):
+        blocks = SequenceMatcher(None, draft.ids, new.ids, autojunk=False).get_matching_blocks()
+        clip.draft = DraftReport(
+            drafted=len(draft.ids),
+            accepted=sum(block.size for block in blocks),
+            passes=(clip.draft.passes if clip.draft else 0) + (new is not old),
+            text=clip.draft_text,
+        )
 
 
 def longest_frames(config: GraniteSpeechNarConfig) -> int:
