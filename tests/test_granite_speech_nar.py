@@ -33,7 +33,6 @@ from core.model.config import ConfigError
 from core.model.features import FeatureConfig, LogMel, WholeStepsLogMel
 from core.model.granite_speech_nar import GraniteSpeechNar
 from core.text.export import to_json
-from core.transcription import granite_speech_nar
 from core.transcription.granite_speech_nar import EDIT, NOT_EDITED
 from core.transcription.options import PartialText, PhaseDone, PhaseStarted
 from core.transcription.resume import read_transcript
@@ -362,7 +361,7 @@ def test_a_pass_is_as_long_as_surely_fits_the_positions(nar: Lab) -> None:
     assert most <= config.decoder.max_position_embeddings
     assert inspect(nar)["capabilities"]["max_audio_s"] == nar.max_audio_s < 30
     published = parse_granite_speech_nar(PUBLISHED, "x")
-    assert granite_speech_nar.longest_frames(published) * 0.02 == pytest.approx(117, abs=1)
+    assert published.longest_frames * 0.02 == pytest.approx(117, abs=1)
 
 
 def test_a_text_that_outgrows_the_positions_stays_as_it_is_and_it_is_said(

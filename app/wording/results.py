@@ -118,7 +118,7 @@ def edit_html(transcript: Transcript) -> str:
     if draft.text.split() == transcript.text.split():
         return "<p class='note aside'>The editor left the CTC draft as it was.</p>"
     before, after = marked(draft.text, transcript.text)
-    titles = ("First hypothesis, by CTC", before), ("Edited, in one pass a round", after)
+    titles = ("First hypothesis, by CTC", before), ("Edited by the decoder", after)
     blocks = (f"<div><h3>{title}</h3><p>{text}</p></div>" for title, text in titles)
     return f"<div class='both'>{''.join(blocks)}</div>"
 

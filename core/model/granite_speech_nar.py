@@ -61,6 +61,12 @@ class GraniteSpeechNarConfig:
         """Return the frames that one audio row of the decoder stands for."""
         return self.projector.downsample_rate
 
+    @property
+    def longest_frames(self) -> int:
+        """Count the frames whose audio rows, and a token in every window, surely have positions."""
+        positions = self.decoder.max_position_embeddings - 3  # a slot more, and a started window
+        return int(positions / (1 / self.frames_per_audio_row + 2 / self.draft_head.pooling_window))
+
     def num_slots(self, num_tokens: int) -> int:
         """Count the slots for a text of ``num_tokens``: one before, between and after each."""
         return max(2 * num_tokens + 1, self.min_edit_length)

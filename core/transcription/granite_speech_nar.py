@@ -72,7 +72,7 @@ class EditingRecognizer(Recognizer):
         self.feature_extractor = kind(features).to(checkpoint.device)
         self.frame_s = features.seconds_of_frames(1)
         self.min_samples = config.frames_per_audio_row * FRAMES_PER_STEP * features.hop_length
-        self.max_audio_s = longest_frames(config) * self.frame_s
+        self.max_audio_s = config.longest_frames * self.frame_s
         if checkpoint.required_tokenizer().token_of(config.blank_token_id) is None:
             raise UserError(
                 f"{checkpoint.files.source}: tokenizer.json has no token {config.blank_token_id}, "
@@ -252,13 +252,6 @@ def _report(
             passes=(clip.draft.passes if clip.draft else 0) + (new is not old),
             text=clip.draft_text,
         )
-
-
-def longest_frames(config: GraniteSpeechNarConfig) -> int:
-    """Count the frames whose audio rows, and slots for a token in every window, have positions."""
-    positions = config.decoder.max_position_embeddings - 3  # one slot more, and two started windows
-    per_frame = 1 / config.frames_per_audio_row + 2 / config.draft_head.pooling_window
-    return int(positions / per_frame)
 
 
 def _parse(files: CheckpointFiles) -> GraniteSpeechNarConfig:
