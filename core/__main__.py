@@ -135,7 +135,7 @@ def run_package(parsed: argparse.Namespace) -> int:
     """Compile a model ahead of time and print where the result is."""
     lab = load_asked(parsed)
     folder = build_package(
-        lab.model,
+        lab.autoregressive.model,
         name=lab.model_info.name,
         into=parsed.output_dir,
         batches=parsed.batches,

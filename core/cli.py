@@ -67,6 +67,7 @@ def add_transcribe(parser: argparse.ArgumentParser) -> None:
     add("--max-new-tokens", type=int, default=200)
     add("--num-beams", type=int, help="with --decoding beam (4)")
     add("--temperature", type=float, help="with --decoding sample (0.7)")
+    add("--edit-rounds", type=int, default=1, help="how often a draft is edited (NAR models)")
     add("--seed", type=int, default=0, help="with --decoding sample")
     add("--format", choices=sorted(EXPORTERS), default="txt")
     add("--output-dir", type=Path, help="write FILE's result as OUTPUT_DIR/FILE.FORMAT")
@@ -147,6 +148,7 @@ def _options(parsed: argparse.Namespace) -> OptionFields:
         "max_new_tokens": parsed.max_new_tokens,
         "num_beams": parsed.num_beams,
         "temperature": parsed.temperature,
+        "edit_rounds": parsed.edit_rounds,
         "seed": parsed.seed,
         "batch_size": max(parsed.batch_size, 4),
     }

@@ -9,7 +9,12 @@ from typing import Any
 
 from core.errors import UserError
 from core.phases import declare_phases
-from core.transcription import autoregressive, granite_speech5, granite_speech_plus
+from core.transcription import (
+    autoregressive,
+    granite_speech5,
+    granite_speech_nar,
+    granite_speech_plus,
+)
 from core.transcription.recognizer import Family
 
 FAMILIES: dict[str, Family] = {}
@@ -38,5 +43,11 @@ def family_of(model_type: Any, source: str) -> Family:
     return family
 
 
-for _family in (autoregressive.FAMILY, granite_speech_plus.FAMILY, granite_speech5.FAMILY):
+for _family in (
+    autoregressive.FAMILY,
+    granite_speech_plus.FAMILY,
+    granite_speech_nar.FAMILY,
+    granite_speech_nar.FIRST_FAMILY,
+    granite_speech5.FAMILY,
+):
     register(_family)

@@ -71,8 +71,8 @@ class Lab:
         found = self.session.recognizer
         if not isinstance(found, AutoregressiveRecognizer):
             raise UserError(
-                f"{self.model_info.title} has no decoder; expected a model of the family "
-                "granite_speech"
+                f"{self.model_info.title} has no decoder that writes token by token; expected a "
+                "model of the family granite_speech"
             )
         return found
 

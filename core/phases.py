@@ -50,7 +50,7 @@ def declare_phases(names: Sequence[str]) -> None:
     place = PHASES.index(ENCODER)
     for name in names:
         if name in PHASES:
-            place = PHASES.index(name)
+            place = max(place, PHASES.index(name))
         else:
             place += 1
             PHASES.insert(place, name)

@@ -107,6 +107,18 @@ class TestWording:
         rows = results.figures(replace(self.outcome, transcript=drafted))
         assert ("Drafts kept", "7 of 9", "in 2 passes of the decoder") in rows
 
+    def test_an_edited_draft_is_shown_beside_its_edit(self) -> None:
+        edited = replace(TRANSCRIPT, text="three, <b> two", draft=DraftReport(3, 2, 1, "three <b>"))
+        html = results.notes_html(replace(self.outcome, transcript=edited), "")
+        assert "<p><mark>three</mark> &lt;b&gt;</p>" in html
+        assert "<p><mark>three,</mark> &lt;b&gt; <mark>two</mark></p>" in html
+        same = replace(edited, text="three <b>")
+        html = results.notes_html(replace(self.outcome, transcript=same), "")
+        assert "left the CTC draft as it was" in html
+        assert "<mark>" not in html
+        plain = replace(edited, draft=DraftReport(3, 2, 1))
+        assert "<mark>" not in results.notes_html(replace(self.outcome, transcript=plain), "")
+
 
 class TestModelSummaries:
     def test_known_models_state_licence_size_and_abilities(self) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.model.decoder import CausalSelfAttention, GraniteDecoder, RMSNorm, rope_tables, rotate
+from core.model.decoder import GraniteDecoder, GroupedQueryAttention, RMSNorm, rope_tables, rotate
 from tiny_models import random_model, raw_config
 
 
@@ -60,7 +60,7 @@ def test_scores_depend_on_the_distance_alone():
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
 def test_shared_key_heads_equal_repeated_ones(kv_heads: int):
     config = random_model(raw_config(decoder={"num_key_value_heads": kv_heads})).config.decoder
-    attention = CausalSelfAttention(config)
+    attention = GroupedQueryAttention(config)
     length, d = 5, config.head_dim
     x = torch.randn(2, length, config.hidden_size)
     positions = torch.arange(length).expand(2, -1)

@@ -30,6 +30,8 @@ _DOING = {
     "load": "Loading the model",
     "decode_audio": "Reading the recording",
     "encoder": "Listening",
+    "draft": "Drafting",
+    "edit": "Editing the draft",
     "prefill": "Reading the prompt",
     "decode": "Writing",
 }
@@ -94,7 +96,7 @@ def doing(update: Update, *, engine: str) -> str | None:
         return _how_far(update)
     if not isinstance(update, PhaseStarted) or update.name not in _DOING:
         return None
-    compiling = engine == "compile" and update.name in ("encoder", "prefill", "decode")
+    compiling = engine == "compile" and update.name in ("encoder", "edit", "prefill", "decode")
     return _DOING[update.name] + (_COMPILING if compiling else "") + "…"
 
 

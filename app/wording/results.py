@@ -9,6 +9,7 @@ from __future__ import annotations
 from html import escape
 
 from app.service.updates import RequestResult
+from app.wording.comparison import marked
 from app.wording.phrases import count, num_bytes, seconds, sentence
 from core.text.transcript import Transcript
 from core.transcription.clip import STOPPED
@@ -105,7 +106,21 @@ def notes_html(outcome: RequestResult, expected: str) -> str:
         lines.append(agreement(expected, t.text))
     if unsure(t):
         lines.append(("aside", unsure(t)))
-    return "".join(f"<p class='note {kind}'>{escape(line)}</p>" for kind, line in lines)
+    notes = "".join(f"<p class='note {kind}'>{escape(line)}</p>" for kind, line in lines)
+    return notes + edit_html(t)
+
+
+def edit_html(transcript: Transcript) -> str:
+    """Format the first hypothesis and its edit, differing words marked; empty without an edit."""
+    draft = transcript.draft
+    if draft is None or draft.text is None or not draft.passes:
+        return ""
+    if draft.text.split() == transcript.text.split():
+        return "<p class='note aside'>The editor left the CTC draft as it was.</p>"
+    before, after = marked(draft.text, transcript.text)
+    titles = ("First hypothesis, by CTC", before), ("Edited by the decoder", after)
+    blocks = (f"<div><h3>{title}</h3><p>{text}</p></div>" for title, text in titles)
+    return f"<div class='both'>{''.join(blocks)}</div>"
 
 
 def agreement(expected: str, text: str) -> tuple[str, str]:

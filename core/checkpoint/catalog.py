@@ -150,6 +150,20 @@ CATALOG: dict[str, ModelInfo] = {
             keywords=True,
             notes="Says who speaks, or when each word ends; lower case, no translation",
         ),
+        ModelInfo(
+            name="granite-speech-4.1-2b-nar",
+            source="ibm-granite/granite-speech-4.1-2b-nar",
+            family="4.1-nar",
+            title="Granite Speech 4.1 2B NAR",
+            licence="Apache-2.0",
+            size_bytes=int(4.2 * _GB),
+            parameters=2_254_569_820,
+            tasks=("transcribe",),
+            languages=_EU,
+            punctuation=True,
+            notes="Drafts by CTC, then edits the whole text in one pass: lower case with commas "
+            "and full stops, no prompt. Audio and text share 4096 positions",
+        ),
         _TURBO_CTC,
         replace(
             _TURBO_CTC,
@@ -168,6 +182,7 @@ _FAMILY_LIKE = {
     "4.0": CATALOG["granite-4.0-1b-speech"],
     "4.1": CATALOG["granite-speech-4.1-2b"],
     "4.1-plus": CATALOG["granite-speech-4.1-2b-plus"],
+    "4.1-nar": CATALOG["granite-speech-4.1-2b-nar"],
     "5.0-ctc": CATALOG["granite-speech-5.0-470m-turboctc"],
     "tiny": CATALOG["tiny"],
 }

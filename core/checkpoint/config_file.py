@@ -30,6 +30,7 @@ SECTIONS = {
 }
 
 PLUS = "granite_speech_plus"
+NAR, NAR_FIRST = "granite_speech_nar", "nle"  # today's name, and that of its first release
 
 # Keys that change the architecture of relatives this code does not build.
 REFUSED = {
@@ -47,14 +48,14 @@ def parse_config(raw: Mapping[str, Any], *, source: str) -> ModelConfig:
     Raises:
         ConfigError: a missing key, or dimensions that do not fit together.
     """
-    model = _section(records.ModelRecord, raw, "model", source)
-    encoder = _section(records.EncoderRecord, raw, "encoder", source)
-    projector = _section(records.ProjectorRecord, raw, "projector", source)
-    text = _section(records.DecoderRecord, raw, "decoder", source)
+    model = read_section(records.ModelRecord, raw, "model", source)
+    encoder = read_section(records.EncoderRecord, raw, "encoder", source)
+    projector = read_section(records.ProjectorRecord, raw, "projector", source)
+    text = read_section(records.DecoderRecord, raw, "decoder", source)
     config = ModelConfig(
         encoder=_encoder(encoder, raw.get("model_type"), source),
         projector=_projector(projector, model, text.hidden_size),
-        decoder=_decoder(text, model.tie_word_embeddings, source),
+        decoder=decoder_config(text, model.tie_word_embeddings, source),
         audio_token_id=_audio_token(model, source),
         has_lora_adapter=model.has_lora_adapter,
     )
@@ -71,7 +72,7 @@ def check_mel_bins(front_end: Mapping[str, Any], config: Mapping[str, Any], sour
     nested = {**front_end, **front_end.get("melspec_kwargs", {})}
     bins = nested.get("n_mels", nested.get("feature_size"))
     encoder = config.get("encoder_config")
-    ours = config.get("model_type") in (SUPPORTED, PLUS)
+    ours = config.get("model_type") in (SUPPORTED, PLUS, NAR, NAR_FIRST)
     if not ours or bins is None or not isinstance(encoder, Mapping):
         return
     width = encoder.get("input_dim")
@@ -81,10 +82,23 @@ def check_mel_bins(front_end: Mapping[str, Any], config: Mapping[str, Any], sour
         )
 
 
-def _section(
+def read_section(
     record: type[schema.Record], raw: Mapping[str, Any], part: str, source: str
 ) -> schema.Record:
-    """Check one part of the config, filled up with what leaving a key out means."""
+    """Check one part of the config, filled up with what leaving a key out means.
+
+    Args:
+        record: its schema.
+        raw: the whole file.
+        part: "model", "encoder", "projector" or "decoder".
+        source: names the file in messages.
+
+    Returns:
+        The record.
+
+    Raises:
+        ConfigError: a missing key, a value out of range, or a variant that is not supported.
+    """
     key = SECTIONS.get(part)
     own = raw if key is None else schema.part_of(raw, key, source)
     for refused in REFUSED.get(part, ()):
@@ -110,6 +124,7 @@ def _audio_token(model: records.ModelRecord, source: str) -> int:
 def _encoder(part: records.EncoderRecord, model_type: Any, source: str) -> EncoderConfig:
     values = part.model_dump()
     values["dim_head"] = part.dim_head or part.hidden_dim // part.num_heads
+    values["self_conditioning_layer"] = part.num_layers // 2
     values["cat_hidden_layers"] = _kept_layers(part, model_type, source)
     return EncoderConfig(**values)
 
@@ -142,7 +157,17 @@ def _projector(
     )
 
 
-def _decoder(part: records.DecoderRecord, tied_at_top: bool | None, source: str) -> DecoderConfig:
+def decoder_config(
+    part: records.DecoderRecord, tied_at_top: bool | None, source: str
+) -> DecoderConfig:
+    """Take the decoder's dimensions over; ``tied_at_top`` is the outer file's word on its head.
+
+    Returns:
+        The dimensions.
+
+    Raises:
+        ConfigError: a kind of RoPE that this code does not compute.
+    """
     width, heads, ends = part.hidden_size, part.num_attention_heads, tuple(part.eos_token_id)
     other = {"rope_theta", "rope_parameters", "rope_scaling", "eos_token_id", "pad_token_id"}
     values = part.model_dump(exclude=other)
@@ -175,17 +200,9 @@ def _rope_theta(part: records.DecoderRecord, source: str) -> float:
 
 def _check(config: ModelConfig, source: str) -> None:
     enc, proj, dec = config.encoder, config.projector, config.decoder
-    rules = [
-        (
-            enc.context_size <= enc.max_pos_emb,
-            f"context_size {enc.context_size} exceeds max_pos_emb {enc.max_pos_emb}",
-        ),
-        (enc.dim_head > 0, f"hidden_dim {enc.hidden_dim} is too small for {enc.num_heads} heads"),
-        (enc.input_dim % 2 == 0, f"input_dim {enc.input_dim} is not two mel frames side by side"),
-        (
-            dec.head_dim > 0 and dec.head_dim % 2 == 0,
-            f"head_dim {dec.head_dim} is not an even number, which RoPE needs",
-        ),
+    check_shared_parts(enc, dec, source)
+    schema.require(
+        source,
         (
             dec.pad_token_id < dec.vocab_size or dec.pad_token_id == config.audio_token_id,
             f"pad_token_id {dec.pad_token_id} is outside the vocabulary of {dec.vocab_size}",
@@ -205,12 +222,30 @@ def _check(config: ModelConfig, source: str) -> None:
             f"window_size {proj.window_size} is not a multiple of downsample_rate "
             f"{proj.downsample_rate}",
         ),
+    )
+
+
+def check_shared_parts(enc: EncoderConfig, dec: DecoderConfig, source: str) -> None:
+    """Check the encoder and the decoder that several families have.
+
+    Raises:
+        ConfigError: dimensions that do not fit together.
+    """
+    schema.require(
+        source,
+        (
+            enc.context_size <= enc.max_pos_emb,
+            f"context_size {enc.context_size} exceeds max_pos_emb {enc.max_pos_emb}",
+        ),
+        (enc.dim_head > 0, f"hidden_dim {enc.hidden_dim} is too small for {enc.num_heads} heads"),
+        (enc.input_dim % 2 == 0, f"input_dim {enc.input_dim} is not two mel frames side by side"),
+        (
+            dec.head_dim > 0 and dec.head_dim % 2 == 0,
+            f"head_dim {dec.head_dim} is not an even number, which RoPE needs",
+        ),
         (
             dec.num_attention_heads % dec.num_key_value_heads == 0,
             f"{dec.num_attention_heads} heads do not share {dec.num_key_value_heads} key/value "
             "heads evenly",
         ),
-    ]
-    for holds, message in rules:
-        if not holds:
-            raise ConfigError(f"{source}: {message}")
+    )

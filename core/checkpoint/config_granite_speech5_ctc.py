@@ -122,7 +122,7 @@ def read_delta_features(files: CheckpointFiles, config: GraniteSpeech5Config) ->
         delta_win_length=raw.get("delta_win_length", standard.delta_win_length),
     )
     depth = raw.get("logmel_floor_db", DYNAMIC_RANGE)
-    _require(
+    schema.require(
         files.source,
         (
             found.sampling_rate == standard.sampling_rate,
@@ -143,7 +143,7 @@ def read_delta_features(files: CheckpointFiles, config: GraniteSpeech5Config) ->
 
 
 def _check_head(model: CTCModel, config: GraniteSpeech5Config, source: str) -> None:
-    _require(
+    schema.require(
         source,
         (
             model.vocab_size == config.vocab_size,
@@ -163,7 +163,7 @@ def _check_head(model: CTCModel, config: GraniteSpeech5Config, source: str) -> N
 
 def _check_encoder(config: GraniteSpeech5Config, key_heads: int, source: str) -> None:
     halved = config.subsample_layers
-    _require(
+    schema.require(
         source,
         (
             config.context_size <= config.max_pos_emb,
@@ -188,9 +188,3 @@ def _check_encoder(config: GraniteSpeech5Config, key_heads: int, source: str) ->
             f"{config.num_layers - 1}",
         ),
     )
-
-
-def _require(source: str, *rules: tuple[bool, str]) -> None:
-    for holds, message in rules:
-        if not holds:
-            raise ConfigError(f"{source}: {message}")

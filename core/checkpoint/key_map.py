@@ -16,6 +16,7 @@ _RENAMES = [
     (r"^model\.(encoder|projector)\.", r"\1."),
     (r"^(model\.language_model|language_model\.model)\.", "decoder."),
     (r"^(language_model\.)?lm_head\.", "decoder.lm_head."),
+    (r"^encoder\.out_bpe\.", "bpe_head."),
     (r"^projector\.qformer\.layernorm\.", "projector.norm."),
     (r"^projector\.qformer\.encoder\.layer\.", "projector.layers."),
     (r"^(projector\.layers\.\d+\.\w+)\.attention\.(query|key|value)\.", r"\1.\2."),
@@ -31,6 +32,7 @@ _RENAMES = [
 _STORED = [
     (r"^decoder\.lm_head\.", "language_model.lm_head."),
     (r"^decoder\.", "language_model.model."),
+    (r"^bpe_head\.", "encoder.out_bpe."),
     (r"^projector\.norm\.", "projector.qformer.layernorm."),
     (r"^(projector)\.layers\.(\d+)\.norm\.", r"\1.layers.\2.output_query.LayerNorm."),
     (r"^(projector)\.layers\.(\d+)\.up\.", r"\1.layers.\2.intermediate_query.dense."),

@@ -59,6 +59,17 @@ def part_of(raw: Mapping[str, Any], key: str, source: str) -> Mapping[str, Any]:
     return part
 
 
+def require(source: str, *rules: tuple[bool, str]) -> None:
+    """See that every rule (whether it holds, what to say if not) holds.
+
+    Raises:
+        ConfigError: the first that does not.
+    """
+    for holds, message in rules:
+        if not holds:
+            raise ConfigError(f"{source}: {message}")
+
+
 def validate(
     record: type[Record], raw: Mapping[str, Any], where: str, *, error: type[UserError]
 ) -> Record:

@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 MOST_GRAPHS = 64  # variants of one stage; more than any mix of batches and lengths can make
 MOST_BROKEN = 32  # unreadable libraries removed before compiling is given up
-# The names of the compiled functions of core.engine.graphs -> their phases.
+# The names of compiled functions -> their phases, where these are called otherwise.
 STAGE_PHASES = {
     "encode": phases.ENCODER,
     "encode_blocks": phases.ENCODER,
@@ -131,7 +131,7 @@ class Compiler:
         result = self._compiled[graph.name](*arguments)
         new = torch._dynamo.utils.counters["stats"]["unique_graphs"] - before
         if new:
-            spent, phase = time.perf_counter() - begin, STAGE_PHASES[graph.name]
+            spent, phase = time.perf_counter() - begin, STAGE_PHASES.get(graph.name, graph.name)
             self._ledger.seconds[phase] = self._ledger.seconds.get(phase, 0.0) + spent
             self._ledger.graphs[phase] = self._ledger.graphs.get(phase, 0) + new
             logger.info("compiled %s in %.1f s", variant(graph, arguments), spent)

@@ -10,21 +10,34 @@ Shapes: B rows, N samples, T frames, F features.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from core.engine.stages import Engine
+from core.engine.stages import EncodeStage, Engine
 from core.model.encoder import EncoderOutput
 from core.model.features import Features, LogMel, pad_features
 
 FRAMES_AT_ONCE = 600  # of all rows of a group on a CPU; twelve seconds
 
 
+class EncodingEngine(Protocol):
+    """As much of an engine as encoding needs, of any family with this encoder."""
+
+    @property
+    def encode(self) -> EncodeStage:
+        """Return the encoder's stage."""
+
+    @property
+    def frames_bucket(self) -> Callable[[int], int]:
+        """Return what says how many frames to pad to."""
+
+
 def extract_features(
-    extractor: LogMel, engine: Engine, waveforms: Sequence[Tensor], like: Tensor
+    extractor: LogMel, engine: EncodingEngine, waveforms: Sequence[Tensor], like: Tensor
 ) -> Features:
     """Compute features [B, T, F] of waveforms, padded to what ``engine`` asks for.
 
@@ -42,7 +55,9 @@ def extract_features(
     return Features(padded.values.to(like.dtype), padded.lengths)
 
 
-def encode_in_groups(engine: Engine, features: Features, lora: Tensor | None) -> EncoderOutput:
+def encode_in_groups(
+    engine: EncodingEngine, features: Features, lora: Tensor | None
+) -> EncoderOutput:
     """Encode a batch; what lies past a group's own length is zeros.
 
     Args:

@@ -27,10 +27,10 @@ import torch
 from torch import Tensor, nn
 
 from core.engine.layer_regions import decoder_layer, encoder_layer
-from core.engine.stages import Engine, decode_stage, eager_engine, prefill_stage
+from core.engine.stages import EncodeStage, Engine, decode_stage, eager_engine, prefill_stage
 from core.model.cache import KVCache, cache_of
 from core.model.decoder import call_layer
-from core.model.encoder import EncoderOutput, padded_length
+from core.model.encoder import ConformerEncoder, EncoderOutput, padded_length
 from core.model.granite_speech import GraniteSpeech
 from core.model.projector import split_into_windows
 
@@ -95,14 +95,6 @@ def graphs_of(model: GraniteSpeech) -> Graphs:
     large = bytes_of(model.decoder.layers[0]) >= LARGE_LAYER_BYTES
     decode_with = decode_stage(model, decoder_layer if large else call_layer)
 
-    def encode(features: Tensor, lengths: Tensor, lora: Tensor | None) -> tuple[Tensor, ...]:
-        size = features.shape[1]
-        return tuple(model.encoder(features, lengths, lora, encoder_layer, block=size))
-
-    def encode_blocks(blocks: Tensor, lengths: Tensor, lora: Tensor | None) -> tuple[Tensor, ...]:
-        size, features = blocks.shape[2], blocks.flatten(1, 2)  # [B, T, F]
-        return tuple(model.encoder(features, lengths, lora, encoder_layer, block=size))
-
     def project(windows: Tensor, lora: Tensor | None) -> tuple[Tensor, ...]:
         return (model.projector(windows, lora),)  # a window is a clip to it: nothing crosses them
 
@@ -122,9 +114,10 @@ def graphs_of(model: GraniteSpeech) -> Graphs:
         return (decode_with(token_ids, positions, cache_of(buffers), lora),)
 
     batch = {0: "B"}
+    encode, encode_blocks = encoder_graphs(model.encoder)
     return Graphs(
-        encode=Graph("encode", encode, ({0: "B", 1: "T"}, batch, batch)),
-        encode_blocks=Graph("encode_blocks", encode_blocks, ({0: "B", 1: "n"}, batch, batch)),
+        encode=encode,
+        encode_blocks=encode_blocks,
         project=Graph("project", project, ({0: "W"}, {0: "W"})),
         prefill=Graph(
             "prefill", prefill, ({0: "B", 1: "P"}, {0: "B", 1: "A"}, {0: "B", 1: "Q"}, batch)
@@ -134,9 +127,45 @@ def graphs_of(model: GraniteSpeech) -> Graphs:
     )
 
 
+def encoder_graphs(encoder: ConformerEncoder) -> tuple[Graph, Graph]:
+    """Make the graphs of clips within one attention block, and of longer ones."""
+
+    def encode(features: Tensor, lengths: Tensor, lora: Tensor | None) -> tuple[Tensor, ...]:
+        size = features.shape[1]
+        return tuple(encoder(features, lengths, lora, encoder_layer, block=size))
+
+    def encode_blocks(blocks: Tensor, lengths: Tensor, lora: Tensor | None) -> tuple[Tensor, ...]:
+        size, features = blocks.shape[2], blocks.flatten(1, 2)  # [B, T, F]
+        return tuple(encoder(features, lengths, lora, encoder_layer, block=size))
+
+    batch = {0: "B"}
+    return (
+        Graph("encode", encode, ({0: "B", 1: "T"}, batch, batch)),
+        Graph("encode_blocks", encode_blocks, ({0: "B", 1: "n"}, batch, batch)),
+    )
+
+
 def bytes_of(module: nn.Module) -> int:
     """Count the bytes of a module's weights and buffers."""
     return sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
+
+
+def encode_with(graphs: tuple[Graph, Graph], context: int, run: Runner) -> EncodeStage:
+    """Make the encoder's stage of :func:`encoder_graphs`, with blocks of ``context`` frames."""
+    within, several = graphs
+
+    def encode(features: Tensor, lengths: Tensor, lora: Tensor | None) -> EncoderOutput:
+        if features.shape[1] <= context:
+            return EncoderOutput(*run(within, (features.contiguous(), lengths, lora)))
+        blocks = features.unflatten(1, (-1, context))  # [B, n, C, F]
+        return EncoderOutput(*run(several, (blocks.contiguous(), lengths, lora)))
+
+    return encode
+
+
+def whole_blocks(frames: int, context: int) -> int:
+    """Return the frames to pad to: at least two, and whole blocks where one is not enough."""
+    return max(2, padded_length(frames, context))
 
 
 def graph_engine(name: str, model: GraniteSpeech, runner: Runner) -> Engine:
@@ -151,14 +180,8 @@ def graph_engine(name: str, model: GraniteSpeech, runner: Runner) -> Engine:
 
     def run(graph: Graph, arguments: Arguments) -> Any:
         count = len(graph.sizes)
-        leading = tuple(_made_here(tensor) for tensor in arguments[:count])
+        leading = tuple(made_here(tensor) for tensor in arguments[:count])
         return runner(graph, (*leading, *arguments[count:]))  # a cache is written, never copied
-
-    def encode(features: Tensor, lengths: Tensor, lora: Tensor | None) -> EncoderOutput:
-        if features.shape[1] <= context:
-            return EncoderOutput(*run(graphs.encode, (features.contiguous(), lengths, lora)))
-        blocks = features.unflatten(1, (-1, context))  # [B, n, C, F]
-        return EncoderOutput(*run(graphs.encode_blocks, (blocks.contiguous(), lengths, lora)))
 
     def project(frames: Tensor, lora: Tensor | None) -> Tensor:
         windows = split_into_windows(frames, model.config.projector.window_size)  # [W, F, D]
@@ -184,11 +207,11 @@ def graph_engine(name: str, model: GraniteSpeech, runner: Runner) -> Engine:
     return replace(
         eager_engine(model),
         name=name,
-        encode=encode,
+        encode=encode_with((graphs.encode, graphs.encode_blocks), context, run),
         project=project,
         prefill=prefill,
         decode=decode,
-        frames_bucket=lambda frames: max(2, padded_length(frames, context)),
+        frames_bucket=lambda frames: whole_blocks(frames, context),
         prompt_bucket=lambda length: max(2, length),
     )
 
@@ -198,7 +221,7 @@ def _at_least_two(values: Tensor) -> Tensor:
     return values.repeat(1, 2, *[1] * (values.ndim - 2)) if values.shape[1] == 1 else values
 
 
-def _made_here(tensor: Tensor | None) -> Tensor | None:
+def made_here(tensor: Tensor | None) -> Tensor | None:
     """Copy a tensor older than this inference mode: compiled code tells them apart."""
     if tensor is None or tensor.is_inference() or not torch.is_inference_mode_enabled():
         return tensor

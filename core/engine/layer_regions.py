@@ -56,6 +56,19 @@ def _decoder_layer(
     return layer(x, (cos, sin), mask, positions, cache_of((keys, values)), 0, lora)
 
 
+@torch.compiler.nested_compile_region
+def _layer_without_cache(
+    layer: DecoderLayer,
+    x: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    mask: Tensor,
+    positions: Tensor,
+    lora: Tensor | None,
+) -> Tensor:
+    return layer(x, (cos, sin), mask, positions, None, 0, lora)
+
+
 def decoder_layer(
     layer: DecoderLayer,
     x: Tensor,
@@ -74,13 +87,14 @@ def decoder_layer(
         rope: cosines and sines [B, T, 1, d].
         mask: [B, 1, G*T, S], True where a query may look.
         positions: [B, T] int64.
-        cache: keys and values so far.
+        cache: keys and values so far, or None.
         index: the layer's number.
         lora: [B, 1, 1] adapter switch, or None.
 
     Returns:
         [B, T, E].
     """
-    assert cache is not None
+    if cache is None:
+        return _layer_without_cache(layer, x, *rope, mask, positions, lora)
     keys, values = cache.keys[index], cache.values[index]
     return _decoder_layer(layer, x, *rope, mask, positions, keys, values, lora)

@@ -121,14 +121,16 @@ def whole_tiles(rows: int) -> int:
     return rows if rows <= 2 else -(-rows // ROW_TILE) * ROW_TILE
 
 
+def half_seconds(frames: int, context: int) -> int:
+    """Return the frames that eager stages pad to: half seconds beyond one attention block."""
+    if frames <= context:
+        return frames
+    return min(padded_length(frames, context), -(-frames // FRAME_STEP) * FRAME_STEP)
+
+
 def eager_engine(model: GraniteSpeech) -> Engine:
     """Make the stages uncompiled, at exact sizes: nothing is computed that is not needed."""
     context = model.config.encoder.context_size
-
-    def frames_bucket(frames: int) -> int:
-        if frames <= context:
-            return frames
-        return min(padded_length(frames, context), -(-frames // FRAME_STEP) * FRAME_STEP)
 
     def slots_in_use(position: int, num_slots: int) -> int:
         return min(num_slots, (position // EAGER_SLOT_STEP + 1) * EAGER_SLOT_STEP)
@@ -139,7 +141,7 @@ def eager_engine(model: GraniteSpeech) -> Engine:
         project=project_stage(model),
         prefill=prefill_stage(model),
         decode=decode_stage(model),
-        frames_bucket=frames_bucket,
+        frames_bucket=lambda frames: half_seconds(frames, context),
         prompt_bucket=lambda length: length,
         cache_bucket=lambda slots: slots,
         verify_bucket=whole_tiles,

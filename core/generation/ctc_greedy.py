@@ -47,18 +47,22 @@ def best_labels(logits: Tensor) -> BestLabels:
     return BestLabels(best.indices, best.values.float() - total)
 
 
-def emitted_tokens(best: BestLabels, lengths: Sequence[int]) -> list[list[CTCToken]]:
+def emitted_tokens(
+    best: BestLabels, lengths: Sequence[int], *, blank: int = BLANK
+) -> list[list[CTCToken]]:
     """Read each clip's tokens in its first ``lengths`` rows."""
     rows = zip(best.labels.tolist(), best.logprobs.tolist(), lengths, strict=True)
-    return [collapse(labels[:count], scores[:count]) for labels, scores, count in rows]
+    return [collapse(labels[:count], scores[:count], blank) for labels, scores, count in rows]
 
 
-def collapse(labels: Sequence[int], logprobs: Sequence[float]) -> list[CTCToken]:
+def collapse(
+    labels: Sequence[int], logprobs: Sequence[float], blank: int = BLANK
+) -> list[CTCToken]:
     """Merge repeats, then drop blanks (Graves et al. 2006): one clip's ``labels``, one a row."""
     tokens, first = [], 0
     for label, run in groupby(labels):
         end = first + sum(1 for _ in run)
-        if label != BLANK:
+        if label != blank:
             tokens.append(CTCToken(label, first, end, logprobs[first]))
         first = end
     return tokens

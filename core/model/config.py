@@ -20,6 +20,7 @@ class ConfigError(UserError):
 class EncoderConfig:
     """Conformer with block attention and a mid-layer character CTC head.
 
+    self_conditioning_layer: after that many layers the head's posteriors are given back.
     cat_hidden_layers: rising indices of states that stand before the last one in its output.
     """
 
@@ -35,6 +36,7 @@ class EncoderConfig:
     conv_kernel_size: int
     conv_expansion_factor: int
     dropout: float
+    self_conditioning_layer: int
     cat_hidden_layers: tuple[int, ...]
 
     @property

@@ -90,8 +90,12 @@ def pool(frames: Tensor, importance: Tensor) -> Tensor:
     """Average every four frames of [T, D], weighted by ``importance`` [T]: means [W, D]."""
     short = -frames.shape[0] % WINDOW
     windows = F.pad(frames, (0, 0, 0, short)).unflatten(0, (-1, WINDOW))  # [W, 4, D]
-    weights = F.pad(importance, (0, short)).unflatten(0, (-1, WINDOW))  # [W, 4]
-    weights = weights / (weights.sum(dim=-1, keepdim=True) + _NEVER_ZERO)
+    return pool_windows(windows, F.pad(importance, (0, short)).unflatten(0, (-1, WINDOW)))
+
+
+def pool_windows(windows: Tensor, importance: Tensor) -> Tensor:
+    """Average each of ``windows`` [W, F, D] by the ``importance`` [W, F] of its frames: [W, D]."""
+    weights = importance / (importance.sum(dim=-1, keepdim=True) + _NEVER_ZERO)
     return torch.einsum("wfd,wf->wd", windows, weights)
 
 

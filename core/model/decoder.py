@@ -52,8 +52,8 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return x * cos + torch.cat((-high, low), dim=-1) * sin
 
 
-class CausalSelfAttention(nn.Module):
-    """Grouped-query attention over the cache (arXiv 2305.13245)."""
+class GroupedQueryAttention(nn.Module):
+    """Attention with shared keys and values, over the cache (arXiv 2305.13245)."""
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class CausalSelfAttention(nn.Module):
         layer: int,
         lora: Tensor | None,
     ) -> Tensor:
-        """Attend to slots at or before each position.
+        """Attend to the slots that the mask shows.
 
         Args:
             x: [B, T, E].
@@ -130,7 +130,7 @@ class DecoderLayer(nn.Module):
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
-        self.self_attn = CausalSelfAttention(config)
+        self.self_attn = GroupedQueryAttention(config)
         self.mlp = MLP(config)
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
@@ -219,6 +219,7 @@ class GraniteDecoder(nn.Module):
         cache: KVCache | None = None,
         lora: Tensor | None = None,
         run_layer: LayerRunner = call_layer,
+        mask: Tensor | None = None,
     ) -> Tensor:
         """Compute hidden states of new positions; write their keys and values into ``cache``.
 
@@ -228,6 +229,7 @@ class GraniteDecoder(nn.Module):
             cache: keys and values so far, or None to attend among these positions alone.
             lora: [B, 1, 1] adapter switch, or None for a model without an adapter.
             run_layer: calls a layer with its arguments; compilers may do it in their own way.
+            mask: [B, 1, 1 or G*T, S], True where a query may look; None is causal.
 
         Returns:
             [B, T, E], normed, ready for :meth:`logits`.
@@ -235,7 +237,7 @@ class GraniteDecoder(nn.Module):
         x = embeddings * self.config.embedding_multiplier
         cos, sin = rope_tables(positions, self.config.head_dim, self.config.rope_theta)
         rope = (cos.to(x.dtype), sin.to(x.dtype))
-        mask = self._mask(positions, cache)
+        mask = self._causal_mask(positions, cache) if mask is None else mask
         for index, layer in enumerate(self.layers):
             x = run_layer(layer, x, rope, mask, positions, cache, index, lora)
         return self.norm(x)
@@ -248,7 +250,7 @@ class GraniteDecoder(nn.Module):
             scores = self.lm_head(hidden, lora)
         return scores.float() / self.config.logits_scaling
 
-    def _mask(self, positions: Tensor, cache: KVCache | None) -> Tensor:
+    def _causal_mask(self, positions: Tensor, cache: KVCache | None) -> Tensor:
         """Mark where a query may look, [B, 1, G*T, S]: at slots up to its own position."""
         if cache is None:
             slots = positions[:, None, :]  # [B, 1, S]

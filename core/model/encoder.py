@@ -220,7 +220,7 @@ class ConformerEncoder(nn.Module):
         states = [x] if 0 in kept else []
         for index, layer in enumerate(self.layers, start=1):
             x = run_layer(layer, x, frame_is_real, key_is_padding, lora)
-            if index == self.config.num_layers // 2:
+            if index == self.config.self_conditioning_layer:
                 mid_logits = self.out(x, lora)
                 x = x + self.out_mid(mid_logits.softmax(dim=-1), lora)
             if index in kept:

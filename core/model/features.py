@@ -90,6 +90,20 @@ class LogMel(nn.Module):
         return stack_frames(log_compress(self.mel(waveform.float()).T))  # [T, 2*mels]
 
 
+class WholeStepsLogMel(LogMel):
+    """Log-mel front end of Granite Speech NAR: the last, centred mel frame is never used.
+
+    N samples make N // 320 frames, and the clip's maximum is that of these alone.
+    """
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Compute the features [T, 2*mels] of one ``waveform`` [N]; as :class:`LogMel`."""
+        check_waveform(waveform, self.config.sampling_rate)
+        steps = waveform.shape[0] // (FRAMES_PER_STEP * self.config.hop_length)
+        mel = self.mel(waveform.float()).T[: FRAMES_PER_STEP * steps]
+        return stack_frames(log_compress(mel))
+
+
 def check_waveform(waveform: Tensor, sampling_rate: int) -> None:
     """Check that ``waveform`` is one clip [N] of at least one window.
 

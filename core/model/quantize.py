@@ -14,18 +14,26 @@ Shapes: M rows, I in features, O out features.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core.errors import UserError
-from core.model.granite_speech import GraniteSpeech
+from core.model.decoder import GraniteDecoder
 from core.model.lora import AdaptableLinear
 
 MODES = ("int8", "int8-weight-only")
 LEVELS = 127.0
 # Up to how many rows integers are multiplied as they are. Beyond, widening the weights first pays.
 FEW_ROWS_EAGER, FEW_ROWS_COMPILED = 64, 4
+
+
+class HasDecoder(Protocol):
+    """A model of any family that writes with a Granite decoder."""
+
+    decoder: GraniteDecoder
 
 
 class Int8Linear(AdaptableLinear):
@@ -94,7 +102,7 @@ def quantise_rows(values: Tensor) -> tuple[Tensor, Tensor]:
     return (wide / step).round().to(torch.int8), step
 
 
-def quantise_decoder(model: GraniteSpeech, mode: str) -> int:
+def quantise_decoder(model: HasDecoder, mode: str) -> int:
     """Replace the decoder's linear layers in place.
 
     A head tied to the embedding table becomes an int8 layer of its own; the table stays.

@@ -45,11 +45,15 @@ class PhaseTime:
 
 @dataclass(frozen=True)
 class DraftReport:
-    """Self-speculative decoding: tokens drafted, tokens kept, passes through the decoder."""
+    """Drafts of the encoder: tokens drafted, tokens kept, passes through the decoder.
+
+    text: the first hypothesis, where the decoder edited a whole text instead of continuing it.
+    """
 
     drafted: int
     accepted: int
     passes: int
+    text: str | None = None
 
 
 @dataclass(frozen=True)
@@ -87,9 +91,11 @@ class Transcript:
         """Return the JSON object: its keys are the fields, in this order.
 
         Numbers that JSON does not know (NaN, infinity) become None. Segments and words have a
-        speaker where the transcript has speakers.
+        speaker where the transcript has speakers, a draft its text where it was edited.
         """
         plain: dict[str, Any] = _plain(self)
+        if self.draft is not None and self.draft.text is None:
+            del plain["draft"]["text"]
         # Words are published with their keys in the order that segments have.
         keys = ("start", "end", "text", "confidence", *(("speaker",) if self.has_speakers else ()))
         for name in ("segments", "words"):

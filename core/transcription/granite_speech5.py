@@ -105,13 +105,8 @@ class CTCRecognizer(Recognizer):
             UserError: the option, and what is possible.
         """
         super().check(options)
-        title, languages = self.checkpoint.model_info.title, self.checkpoint.model_info.languages
-        if options.task != "transcribe":
-            raise UserError(f"task is {options.task!r}; {title} can transcribe and nothing else")
-        if options.language is not None and options.language not in languages:
-            raise UserError(
-                f"language is {options.language!r}; {title} knows {', '.join(languages)}"
-            )
+        self.check_without_prompt(options)
+        title = self.checkpoint.model_info.title
         if options.keywords and options.decoding != "beam":
             raise UserError(
                 f"keywords came with decoding {options.decoding!r}, where {title} cannot use them; "

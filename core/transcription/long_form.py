@@ -180,10 +180,12 @@ def _key(span: SpeechSegment) -> Key:
 
 
 def _sum(drafts: Sequence[DraftReport]) -> DraftReport:
+    texts = [d.text for d in drafts if d.text is not None]
     return DraftReport(
         drafted=sum(d.drafted for d in drafts),
         accepted=sum(d.accepted for d in drafts),
         passes=sum(d.passes for d in drafts),
+        text=" ".join(filter(None, texts)) if texts else None,
     )
 
 

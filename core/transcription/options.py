@@ -21,6 +21,7 @@ DRAFTED = ("speculative", FAST_DRAFT)  # the CTC head drafts, the decoder verifi
 DECODINGS = ("greedy", *DRAFTED, "beam", "sample")
 DEFAULT_BEAMS = 4
 DEFAULT_TEMPERATURE = 0.7
+MOST_EDIT_ROUNDS = 16
 
 
 class OptionFields(TypedDict, total=False):
@@ -43,6 +44,7 @@ class OptionFields(TypedDict, total=False):
     seed: int
     repetition_penalty: float
     no_repeat_ngram_size: int
+    edit_rounds: int
     ignore_eos: bool
     skip_silence: bool
     batch_size: int
@@ -56,10 +58,11 @@ class TranscribeOptions:
     that were added to the model, by name; None for the one it came with. decoding "speculative"
     gives the greedy text in fewer passes, from drafts of the encoder's CTC head; "fast-draft" lets
     likely drafts pass as they are, which is quicker and changes some words; "beam" uses
-    ``num_beams`` (4), "sample" uses ``temperature`` (0.7) and ``top_p``. skip_silence: a recording
-    in which nothing is heard gives an empty transcript instead of invented words. ignore_eos makes
-    exactly ``max_new_tokens`` tokens, for measurements. batch_size: how many spans of a long
-    recording run at once.
+    ``num_beams`` (4), "sample" uses ``temperature`` (0.7) and ``top_p``. edit_rounds: how often a
+    model that edits a draft goes over it; 0 keeps the draft. skip_silence: a recording in which
+    nothing is heard gives an empty transcript instead of invented words. ignore_eos makes exactly
+    ``max_new_tokens`` tokens, for measurements. batch_size: how many spans of a long recording run
+    at once.
     """
 
     task: str = "transcribe"
@@ -79,6 +82,7 @@ class TranscribeOptions:
     seed: int = 0
     repetition_penalty: float = 1.0
     no_repeat_ngram_size: int = 0
+    edit_rounds: int = 1
     ignore_eos: bool = False
     skip_silence: bool = True
     batch_size: int = 4
@@ -93,6 +97,8 @@ class TranscribeOptions:
                 raise UserError(f"{name} is {value!r}; expected one of {', '.join(known)}")
         if self.batch_size < 1:
             raise UserError(f"batch_size is {self.batch_size}; expected at least 1")
+        if not 0 <= self.edit_rounds <= MOST_EDIT_ROUNDS:
+            raise UserError(f"edit_rounds is {self.edit_rounds}; expected 0 to {MOST_EDIT_ROUNDS}")
         if isinstance(self.keywords, str):
             raise UserError(f"keywords is the text {self.keywords!r}; expected a list of words")
         if self.num_beams is not None and self.decoding != "beam":

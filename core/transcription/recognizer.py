@@ -125,12 +125,14 @@ class Recognizer(ABC):
         checkpoint: what was loaded.
         token_phases: those whose time makes tokens, for tokens per second.
         decodings: values of the option ``decoding`` that it knows.
+        edits: whether it goes over a draft, as often as ``edit_rounds`` says.
         max_audio_s: the longest recording one pass takes, in seconds.
         frame_s: seconds from one row of the CTC logits to the next.
     """
 
     token_phases: tuple[str, ...] = ()
     decodings: tuple[str, ...] = ("greedy",)
+    edits: bool = False
     max_audio_s: float
     frame_s: float
 
@@ -143,10 +145,26 @@ class Recognizer(ABC):
         Raises:
             UserError: the option, and what is possible.
         """
+        title = self.checkpoint.model_info.title
         if options.decoding not in self.decodings:
             raise UserError(
-                f"decoding is {options.decoding!r}; {self.checkpoint.model_info.title} knows "
-                f"{', '.join(self.decodings)}"
+                f"decoding is {options.decoding!r}; {title} knows {', '.join(self.decodings)}"
+            )
+        if options.edit_rounds != 1 and not self.edits:
+            raise UserError(f"edit_rounds is {options.edit_rounds}; {title} edits no draft")
+
+    def check_without_prompt(self, options: TranscribeOptions) -> None:
+        """Refuse what only a prompt could ask for: another task, a language it does not know.
+
+        Raises:
+            UserError: the option, and what is possible.
+        """
+        title, languages = self.checkpoint.model_info.title, self.checkpoint.model_info.languages
+        if options.task != "transcribe":
+            raise UserError(f"task is {options.task!r}; {title} can transcribe and nothing else")
+        if options.language is not None and options.language not in languages:
+            raise UserError(
+                f"language is {options.language!r}; {title} knows {', '.join(languages)}"
             )
 
     def settle(self, options: TranscribeOptions) -> TranscribeOptions:
