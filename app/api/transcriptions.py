@@ -18,14 +18,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
 
 from app.api.errors import ApiError, api_error
-from app.api.form import TranscriptionForm, TranslationForm, read_form
+from app.api.form import DIARIZED, TranscriptionForm, TranslationForm, read_form
 from app.api.formats import (
+    JSON_FORMATS,
     KEEP_ALIVE,
     TEXT_FORMATS,
     StreamWriter,
-    json_answer,
     sse,
-    verbose_answer,
 )
 from app.api.models import ModelNames
 from app.api.upload import Upload, read_recording, read_upload
@@ -89,11 +88,11 @@ class Transcriptions:
         """Check what can be checked, decode the recording, and have it wait for its turn."""
         service = self._service
         model = self._models.resolve(form.model)
-        if form.response_format == "diarized_json":
+        info, translate = self._models.info(model), isinstance(form, TranslationForm)
+        if form.response_format == DIARIZED and info is not None and "speakers" not in info.tasks:
             message = NO_SPEAKERS.format(model=model)
             raise ApiError(400, message, param="response_format")
-        translate = isinstance(form, TranslationForm)
-        settings = form.settings(model, self._models.info(model), translate=translate)
+        settings = form.settings(model, info, translate=translate)
         self._models.check(settings)
         loop, events = asyncio.get_running_loop(), asyncio.Queue[Event | Failed]()
 
@@ -160,8 +159,7 @@ def written(transcript: Transcript, form: TranscriptionForm) -> Response:
     if form.response_format in TEXT_FORMATS:
         write, media_type = TEXT_FORMATS[form.response_format]
         return Response(write(transcript), media_type=media_type)
-    verbose = form.response_format == "verbose_json"
-    return JSONResponse((verbose_answer if verbose else json_answer)(transcript, form))
+    return JSONResponse(JSON_FORMATS[form.response_format](transcript, form))
 
 
 async def _end(first: Event | Failed, events: asyncio.Queue[Event | Failed]) -> Transcript:
