@@ -1,4 +1,4 @@
-# The speech API, and with --entrypoint "python app.py" the page. docs/deploy.md says how to build it:
+# The speech API without the page. docs/deploy.md says how to build it:
 # by default torch's CUDA build, with TORCH_INDEX its CPU build, which is several gigabytes smaller.
 FROM python:3.12-slim
 ARG TORCH_INDEX=https://pypi.org/simple
