@@ -13,16 +13,15 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from threading import Event as Flag
-from threading import Thread
 from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import openai
 import pytest
-import uvicorn
 from openai import OpenAI
 
 from app.api.asgi import create_api
@@ -30,6 +29,7 @@ from app.service.batching.waiting_line import QueueLimits
 from app.service.deployment import Deployment
 from app.service.limits import Limits
 from app.service.service import TranscriptionService
+from app_server import serving
 from app_stubs import TRANSCRIPT
 from core.checkpoint.catalog import CATALOG
 from core.transcription.options import (
@@ -90,14 +90,8 @@ class Server:
         service.warm()
         here = Deployment(max_upload_mb=1, api_key=KEY)
         api = create_api(service, here, QueueLimits(places=2, batch=1))
-        config = uvicorn.Config(api, port=0, log_level="warning")
-        self.server, self.service = uvicorn.Server(config), service
-        self.thread = Thread(target=self.server.run)
-        self.thread.start()
-        while not self.server.started:
-            time.sleep(0.01)
-        self.place = self.server.servers[0].sockets[0].getsockname()
-        self.address = f"http://127.0.0.1:{self.place[1]}"
+        self.ending, self.service = ExitStack(), service
+        self.address = self.ending.enter_context(serving(api))
         self.http = self.client()
 
     def client(self, **options: Any) -> httpx.Client:
@@ -123,8 +117,7 @@ class Server:
     def close(self) -> None:
         self.lab.gate.set()
         self.http.close()
-        self.server.should_exit = True
-        self.thread.join()
+        self.ending.close()
         self.service.close()
 
 
@@ -248,7 +241,8 @@ def test_a_large_upload_is_refused_before_it_is_there(server: Server) -> None:
             sent += 2**20
             yield b"x" * 2**20
 
-    with socket.create_connection(server.place, timeout=10) as caller:  # the length is enough
+    place = ("127.0.0.1", int(server.address.rpartition(":")[2]))
+    with socket.create_connection(place, timeout=10) as caller:  # the length is enough
         claim = f"Content-Length: {200 * 2**20}\r\nAuthorization: Bearer {KEY}"
         kind = "Content-Type: multipart/form-data; boundary=y"
         caller.sendall(f"POST {ROUTE} HTTP/1.1\r\nHost: here\r\n{kind}\r\n{claim}\r\n\r\n".encode())

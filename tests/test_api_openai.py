@@ -1,4 +1,4 @@
-"""OpenAI's routes with its own client, on the server alone and inside the page's.
+"""OpenAI's routes with its own client: on the server alone, inside the page's, on Ray Serve.
 
 Run alone: ``python -m pytest tests/test_api_openai.py``.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import pytest
 import soundfile
 from openai import OpenAI
 
-from app_server import TINY, running_api, running_app
+from app_server import TINY, running_api, running_app, running_serve
 from bundled import EXAMPLES
 
 pytestmark = pytest.mark.skipif(
@@ -23,9 +24,18 @@ pytestmark = pytest.mark.skipif(
 )
 CLIP = EXAMPLES / "string_three_one_eight.flac"
 TEXT, SECONDS = "three one eight", 2.825
+ON_RAY = [
+    pytest.mark.slow,
+    pytest.mark.skipif(find_spec("ray") is None, reason="needs requirements-cluster.txt"),
+]
+MOUNTS = [
+    pytest.param(running_api, id="alone"),
+    pytest.param(running_app, id="in the page"),
+    pytest.param(running_serve, id="on Ray Serve", marks=ON_RAY),
+]
 
 
-@pytest.fixture(scope="module", params=[running_api, running_app], ids=["alone", "in the page"])
+@pytest.fixture(scope="module", params=MOUNTS)
 def client(request: pytest.FixtureRequest) -> Iterator[OpenAI]:
     with request.param("tiny") as address:
         yield OpenAI(base_url=f"{address}/v1", api_key="any", max_retries=0, timeout=120)

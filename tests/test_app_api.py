@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import soundfile
@@ -145,3 +147,25 @@ def test_without_lora_it_does_not_hear(client: Client) -> None:
     off = transcribe(client, example("three one eight"), lora="off")
     assert (on["lora"], off["lora"]) == (True, False)
     assert off["text"] != on["text"]
+
+
+@needs_tiny
+def test_who_leaves_ends_the_work_and_the_next_need_not_wait_for_it(
+    client: Client, tmp_path: Path
+) -> None:
+    once, rate = soundfile.read(example("three one eight"), dtype="float32")
+    long = tmp_path / "long.flac"
+    soundfile.write(long, np.tile(np.concatenate([once, np.zeros(rate, np.float32)]), 100), rate)
+    begin = time.monotonic()
+    transcribe(client, example("three one eight"))
+    own_s = time.monotonic() - begin
+    address = f"{client.src.rstrip('/')}/gradio_api"
+    with httpx.Client(base_url=address, timeout=60) as http:
+        (path,) = http.post("/upload", files={"files": ("long.flac", long.read_bytes())}).json()
+        recording = {"path": path, "meta": {"_type": "gradio.FileData"}}
+        event = http.post("/call/v2/transcribe", json={"audio": recording}).json()["event_id"]
+        with pytest.raises(httpx.ReadTimeout):
+            http.get(f"/call/transcribe/{event}", timeout=2 * own_s + 1)
+    begin = time.monotonic()
+    transcribe(client, example("three one eight"))
+    assert time.monotonic() - begin < 3 * own_s + 1  # all of the long one takes a hundred times it

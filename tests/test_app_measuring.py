@@ -24,6 +24,7 @@ from app.service.profiles.library import ProfileLibrary
 from app.service.service import TranscriptionService
 from app.service.settings import Settings
 from app.service.updates import CancelledBeforeStart
+from app.service.worker import CancelToken
 from core.lab import Lab
 from measuring import RECORDING
 from profiling.measure.capture import TraceLimits
@@ -107,7 +108,7 @@ class TestMeasuring:
     def test_a_program_gets_everything_and_nothing_is_kept(
         self, measuring: MeasurementService, clip: str, tmp_path: Path
     ) -> None:
-        end = measuring.once(clip, (GREEDY,), QUICK, tmp_path / "runs")
+        end = measuring.once(clip, (GREEDY,), QUICK, tmp_path / "runs", CancelToken())
         assert end.comparison is None
         assert end.keys == ()
         assert end.runs[0]["workload"]["clip"]["path"] == "noise.wav"

@@ -176,12 +176,13 @@ def test_no_folder_is_crowded(package: str):
 
 
 def test_every_module_is_imported_or_started():
-    # By what is not a test; it is started by "-m" or its name in quotes, in code, docs or Makefile.
+    # By what is not a test; it is started by "-m", by "serve run" or its name in quotes, in code,
+    # docs or Makefile.
     ours = [file for name in (*sorted(OURS), "app.py", "docs") for file in python_files(name)]
     used = set().union(*(modules_imported(file) for file in ours))
     texts = [*ours, ROOT / "README.md", ROOT / "Makefile", *(ROOT / "docs").glob("*.md")]
     said = " ".join(file.read_text() for file in texts)
-    started = set(re.findall(r"(?:-m |\")([a-z_.0-9]+)", said))
+    started = set(re.findall(r"(?:-m |serve run |\")([a-z_.0-9]+)", said))
     started |= {
         module_name(file) for file in (ROOT / "benchmarks" / "studies").glob("*.py")
     }  # by name

@@ -12,7 +12,7 @@ from typing import Any
 import gradio as gr
 from gradio.events import api
 
-from app.components.events import MODEL_EVENT
+from app.components.events import MODEL_EVENT, callers_token
 from app.components.failures import plain_errors
 from app.components.settings_panel import MAX_BEAMS, MAX_NEW_TOKENS
 from app.service.service import TranscriptionService
@@ -57,7 +57,7 @@ def build_endpoints(service: TranscriptionService) -> None:
             adapter=(adapter or "").strip(),
         )
         with plain_errors(on_page=False):
-            return service.transcribe(audio, settings).to_dict()
+            return service.transcribe(audio, settings, callers_token()).to_dict()
 
     def models() -> list[dict[str, Any]]:
         """List the models this app knows: abilities, licence, size, and which are loaded."""

@@ -20,6 +20,7 @@ from core.checkpoint.catalog import LANGUAGES, ModelInfo
 LISTS = ("languages", "keywords", "timestamp_granularities", "include")
 CHUNKING = "chunking_strategy"
 TO_ENGLISH = "en"
+DIARIZED = "diarized_json"
 SHOWN = 80  # letters of a wrong value that an error repeats
 
 
@@ -94,11 +95,11 @@ class TranscriptionForm(BaseModel):
                 f"include came with response_format {self.response_format!r}; expected 'json'",
                 param="include",
             )
-        if self.stream and self.response_format not in ("json", "text"):
+        if self.stream and self.response_format not in ("json", "text", DIARIZED):
             raise ApiError(
                 400,
-                f"stream came with response_format {self.response_format!r}; expected 'json' or "
-                "'text': a stream has events of its own",
+                f"stream came with response_format {self.response_format!r}; expected 'json', "
+                f"'text' or {DIARIZED!r}: a stream has events of its own",
                 param="stream",
             )
         if self.temperature and self.decoding not in (None, "sample"):
@@ -120,13 +121,14 @@ class TranscriptionForm(BaseModel):
             Settings, not yet checked against the model.
         """
         language = self.language or (self.languages[0] if len(self.languages) == 1 else None)
-        biased = split_keywords(self.prompt) if info is not None and info.keywords else ()
+        task = "speakers" if self.response_format == DIARIZED else "transcribe"
+        biased = split_keywords(self.prompt) if self._biases(info) else ()
         return Settings(
             model=model,
             engine=self.engine,
             lora=LORA_CHOICES[self.lora],
             adapter=self.adapter.strip(),
-            task="translate" if translate else "transcribe",
+            task="translate" if translate else task,
             language=language,
             target_language=TO_ENGLISH if translate else None,
             keywords=", ".join(dict.fromkeys([*self.keywords, *biased])),
@@ -137,13 +139,17 @@ class TranscriptionForm(BaseModel):
     def unused(self, info: ModelInfo | None) -> list[str]:
         """Return the names of fields that are known but change nothing for this model."""
         found = []
-        if self.prompt and not (info is not None and info.keywords):
+        if self.prompt and not self._biases(info):
             found.append("prompt")
         if len(self.languages) > 1:
             found.append("languages")
         if isinstance(self.chunking_strategy, VoiceActivity):
             found.append(CHUNKING)
         return found
+
+    def _biases(self, info: ModelInfo | None) -> bool:
+        """Return whether the words of a prompt can favour anything."""
+        return info is not None and info.keywords and self.response_format != DIARIZED
 
 
 class TranslationForm(TranscriptionForm):

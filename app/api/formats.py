@@ -13,9 +13,10 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
-from app.api.form import TranscriptionForm, TranslationForm
+from app.api.form import DIARIZED, TranscriptionForm, TranslationForm
 from core import Transcript
 from core.text.export import to_srt, to_txt, to_vtt
+from core.text.speaker_turns import unmarked
 from core.text.transcript import Segment, Word
 from core.transcription.options import Event, Finished, PartialText
 
@@ -61,6 +62,29 @@ def verbose_answer(transcript: Transcript, form: TranscriptionForm) -> dict[str,
     return body | _warnings(transcript)
 
 
+def diarized_answer(transcript: Transcript, form: TranscriptionForm) -> dict[str, Any]:
+    """Return the body for response_format ``diarized_json``: one segment a turn."""
+    return {
+        "task": "transcribe",
+        "duration": transcript.audio_s,
+        "text": transcript.text,
+        "segments": [turn(*numbered) for numbered in enumerate(transcript.segments)],
+        "usage": usage(transcript),
+    } | _warnings(transcript)
+
+
+def turn(number: int, segment: Segment) -> dict[str, Any]:
+    """Return a segment as streams and ``diarized_json`` have it; speakers are A, B, and so on."""
+    return {
+        "type": "transcript.text.segment",
+        "id": f"seg_{number}",
+        "start": segment.start,
+        "end": segment.end,
+        "text": segment.text,
+        "speaker": _letters(segment.speaker or 0),
+    }
+
+
 def verbose_segments(transcript: Transcript, temperature: float) -> list[dict[str, Any]]:
     """Return the segments with all ten fields; token ids are known where there is one segment."""
     alone = len(transcript.segments) == 1
@@ -104,6 +128,7 @@ class StreamWriter:
 
     Deltas only add to what was sent. A text that changed behind it (a beam that overtook another, a
     repetition that was cut) is not sent again: the text of ``transcript.text.done`` is the one.
+    Marks of speakers are left out of deltas; the segments say who spoke.
     """
 
     def __init__(self, form: TranscriptionForm) -> None:
@@ -112,21 +137,13 @@ class StreamWriter:
     def write(self, event: Event) -> Iterator[str]:
         """Write what there is to say after ``event``."""
         if isinstance(event, PartialText):
-            yield from self._delta(event.text.strip())
+            marked = self._form.response_format == DIARIZED
+            yield from self._delta(unmarked(event.text) if marked else event.text.strip())
         elif isinstance(event, Finished):
             done = event.transcript
             yield from self._delta(done.text)
             for number, segment in enumerate(done.segments):
-                yield sse(
-                    {
-                        "type": "transcript.text.segment",
-                        "id": f"seg_{number}",
-                        "start": segment.start,
-                        "end": segment.end,
-                        "text": segment.text,
-                        "speaker": "",
-                    }
-                )
+                yield sse(turn(number, segment))
             whole = json_answer(done, self._form)
             del whole["usage"]  # a stream counts tokens of another kind, or nothing
             yield sse({"type": "transcript.text.done", **whole})
@@ -136,6 +153,15 @@ class StreamWriter:
         if text.startswith(self._sent) and len(text) > len(self._sent):
             delta, self._sent = text[len(self._sent) :], text
             yield sse({"type": "transcript.text.delta", "delta": delta})
+
+
+JSON_FORMATS = {"json": json_answer, "verbose_json": verbose_answer, DIARIZED: diarized_answer}
+
+
+def _letters(number: int) -> str:
+    """Return 1 as A, 26 as Z, 27 as AA, 0 as nothing."""
+    higher, last = divmod(number - 1, 26)
+    return _letters(higher) + chr(ord("A") + last) if number else ""
 
 
 def _warnings(transcript: Transcript) -> dict[str, Any]:

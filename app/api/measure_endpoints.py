@@ -13,7 +13,7 @@ from typing import Any
 
 import gradio as gr
 
-from app.components.events import MODEL_EVENT
+from app.components.events import MODEL_EVENT, callers_token
 from app.components.failures import plain_errors
 from app.service.api_settings import settings_of
 from app.service.measurement import MOST, MeasurementService
@@ -47,9 +47,8 @@ def build_measure_endpoints(
         """Time two ways of transcribing one recording; ratios below 1 mean that b is faster."""
         with plain_errors(on_page=False), tempfile.TemporaryDirectory() as folder:
             arms = (settings_of(model, a or {}), settings_of(model, b or {}))
-            found = measuring.once(
-                audio, arms, MeasurementOptions(int(blocks), fixed), Path(folder)
-            )
+            plan = MeasurementOptions(int(blocks), fixed)
+            found = measuring.once(audio, arms, plan, Path(folder), callers_token())
             first, second = map(_told, found.runs)
             return {"comparison": found.comparison, "a": first, "b": second}
 
@@ -59,9 +58,8 @@ def build_measure_endpoints(
         """Time and trace one way of transcribing a recording; returns the run as JSON."""
         with plain_errors(on_page=False), tempfile.TemporaryDirectory() as folder:
             arms = (settings_of(model, settings or {}),)
-            return _told(
-                measuring.once(audio, arms, MeasurementOptions(int(blocks)), Path(folder)).runs[0]
-            )
+            plan = MeasurementOptions(int(blocks))
+            return _told(measuring.once(audio, arms, plan, Path(folder), callers_token()).runs[0])
 
     # Its name is the tool's of MCP.
     def read_trace(trace: str | None) -> dict[str, Any]:

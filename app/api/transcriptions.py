@@ -18,14 +18,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
 
 from app.api.errors import ApiError, api_error
-from app.api.form import TranscriptionForm, TranslationForm, read_form
+from app.api.form import DIARIZED, TranscriptionForm, TranslationForm, read_form
 from app.api.formats import (
+    JSON_FORMATS,
     KEEP_ALIVE,
     TEXT_FORMATS,
     StreamWriter,
-    json_answer,
     sse,
-    verbose_answer,
 )
 from app.api.models import ModelNames
 from app.api.upload import Upload, read_recording, read_upload
@@ -71,8 +70,9 @@ class Transcriptions:
             upload = await read_upload(request, self._max_upload_bytes)
             ending.callback(upload.file.file.close)
             form, unknown = read_form(kind, upload.fields)
-            clip, events = await self._queued(client, form, upload)
+            clip, events = self._checked(client, form)
             ending.callback(self._queue.cancel, clip)
+            await self._put(clip, upload)
             first = await _unless_gone(request, events.get())
             response: Response
             if form.stream and not isinstance(first, Failed):
@@ -83,37 +83,36 @@ class Transcriptions:
             response.headers[IGNORED_HEADER] = _names(ignored)
         return response
 
-    async def _queued(
-        self, client: str, form: TranscriptionForm, upload: Upload
+    def _checked(
+        self, client: str, form: TranscriptionForm
     ) -> tuple[QueuedClip, asyncio.Queue[Event | Failed]]:
-        """Check what can be checked, decode the recording, and have it wait for its turn."""
-        service = self._service
+        """Check what can be checked without the recording; the clip still lacks it."""
         model = self._models.resolve(form.model)
-        if form.response_format == "diarized_json":
+        info, translate = self._models.info(model), isinstance(form, TranslationForm)
+        if form.response_format == DIARIZED and info is not None and "speakers" not in info.tasks:
             message = NO_SPEAKERS.format(model=model)
             raise ApiError(400, message, param="response_format")
-        translate = isinstance(form, TranslationForm)
-        settings = form.settings(model, self._models.info(model), translate=translate)
+        settings = form.settings(model, info, translate=translate)
         self._models.check(settings)
         loop, events = asyncio.get_running_loop(), asyncio.Queue[Event | Failed]()
 
         def tell(event: Event | Failed) -> None:
             loop.call_soon_threadsafe(events.put_nowait, event)
 
-        with self._queue.arriving():
-            source, seconds = await run_in_threadpool(
-                read_recording, upload.file, service.limits.max_audio_s
-            )
-            clip = QueuedClip(
-                client=client,
-                source=source,
-                seconds=seconds,
-                settings=settings,
-                tell=tell,
-                stream=form.stream,
+        clip = QueuedClip(client=client, settings=settings, tell=tell, stream=form.stream)
+        return clip, events
+
+    async def _put(self, clip: QueuedClip, upload: Upload) -> None:
+        """Decode the recording and have it wait for its turn."""
+
+        def work() -> None:
+            clip.source, clip.seconds = read_recording(
+                upload.file, self._service.limits.max_audio_s
             )
             self._queue.put(clip)
-        return clip, events
+
+        with self._queue.arriving():
+            await run_in_threadpool(work)
 
 
 class EventStream(StreamingResponse):
@@ -160,8 +159,7 @@ def written(transcript: Transcript, form: TranscriptionForm) -> Response:
     if form.response_format in TEXT_FORMATS:
         write, media_type = TEXT_FORMATS[form.response_format]
         return Response(write(transcript), media_type=media_type)
-    verbose = form.response_format == "verbose_json"
-    return JSONResponse((verbose_answer if verbose else json_answer)(transcript, form))
+    return JSONResponse(JSON_FORMATS[form.response_format](transcript, form))
 
 
 async def _end(first: Event | Failed, events: asyncio.Queue[Event | Failed]) -> Transcript:

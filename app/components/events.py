@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
+from gradio.context import LocalContext
 from gradio.events import Dependency
 
 from app.components.failures import Updates, failures_shown
+from app.service.worker import CancelToken
 from app.wording import phrases
 
 MODEL_EVENT: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}
@@ -105,6 +107,16 @@ def after(
     # Gradio 6.31 does not call what follows with `then` after an error, though it says so.
     for ended in (ran.then, ran.failure):
         ended(handler, inputs, outputs, **PAGE_EVENT)
+
+
+def callers_token() -> CancelToken:
+    """Return a token for the call of the API that runs here, cancelled once its caller has left.
+
+    Gradio lets a function run on for nobody; only its queue knows, and has no other way to ask it.
+    """
+    blocks, event_id = LocalContext.blocks.get(None), LocalContext.event_id.get(None)
+    event = None if blocks is None else blocks._queue.event_ids_to_events.get(event_id or "")
+    return CancelToken() if event is None else CancelToken(lambda: not event.alive)
 
 
 def session_of(request: gr.Request) -> str:

@@ -111,6 +111,7 @@ class MeasurementService:
         settings: tuple[Settings, ...],
         options: MeasurementOptions,
         folder: Path,
+        token: CancelToken,
     ) -> MeasurementResult:
         """Measure for a caller without a page.
 
@@ -119,6 +120,7 @@ class MeasurementService:
             settings: one or two.
             options: how thoroughly.
             folder: where the runs are written.
+            token: ends the measurement at its next run.
 
         Returns:
             What was measured.
@@ -129,7 +131,6 @@ class MeasurementService:
         """
         if len(set(settings)) < len(settings):
             raise UserError(SAME)
-        token = CancelToken()
         path, blocks = self._checked(recording, settings, options)
         work = self._work.work_of(
             token,

@@ -163,8 +163,12 @@ class TranscriptionService:
         """Run :meth:`start` and :meth:`watch` in one."""
         yield from self.watch(session, self.start(session, recording, settings))
 
-    def transcribe(self, recording: str | None, settings: Settings) -> Transcript:
+    def transcribe(
+        self, recording: str | None, settings: Settings, token: CancelToken | None = None
+    ) -> Transcript:
         """Transcribe for a caller without a page: wait, then return everything at once.
+
+        A ``token`` that is cancelled ends the work with what is there, if its turn has come.
 
         Returns:
             The transcript.
@@ -173,7 +177,7 @@ class TranscriptionService:
             UserError: as for :meth:`watch`.
             AssertionError: a request ended without a transcript.
         """
-        token = CancelToken()
+        token = token or CancelToken()
         work = self._transcription(token.cancelled, recording, settings)
         for update in self.worker.stream(token, work):
             if isinstance(update, RequestResult):

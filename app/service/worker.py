@@ -20,8 +20,12 @@ T = TypeVar("T")
 
 @dataclass
 class CancelToken:
-    """A request that can be cancelled from any thread; the work asks :meth:`cancelled`."""
+    """A request that can be cancelled from any thread; the work asks :meth:`cancelled`.
 
+    left: asked too; True once nobody waits for the result.
+    """
+
+    left: Callable[[], bool] = lambda: False
     _flag: Event = field(default_factory=Event)
 
     def cancel(self) -> None:
@@ -29,8 +33,8 @@ class CancelToken:
         self._flag.set()
 
     def cancelled(self) -> bool:
-        """Return whether somebody cancelled it."""
-        return self._flag.is_set()
+        """Return whether somebody cancelled it, or left."""
+        return self._flag.is_set() or self.left()
 
 
 @dataclass(frozen=True)

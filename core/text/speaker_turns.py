@@ -47,6 +47,12 @@ def split_turns(text: str) -> list[SpeakerTurn]:
     return turns
 
 
+def unmarked(text: str) -> str:
+    """Return what a text that still grows has for certain, without markers and line ends."""
+    certain = re.sub(r"\[[^\]]*$", "", text)  # it may become a marker
+    return " ".join(" ".join(turn.text for turn in split_turns(certain)).split())
+
+
 def assign_speakers(words: Sequence[Word]) -> list[Word]:
     """Give every word of a marked text its speaker.
 

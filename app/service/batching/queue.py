@@ -1,9 +1,9 @@
 """Clips of many callers -> batches of the model. No Gradio, no web framework.
 
-In: clips, from any thread. Out: each clip's events, told to its own function on the model's thread;
-the last is ``Finished`` or :class:`Failed`. A clip gets the text it would get alone
-(``Lab.transcribe_batch`` promises it). :class:`WaitingLine` says who runs with whom; a batch waits
-a few milliseconds at most, and only while another clip is on its way.
+In: clips, from any thread. Out: each clip's events, told to its own function on the model's thread,
+all of them or the last alone, ``Finished`` or :class:`Failed`. A clip gets the text it would get
+alone (``Lab.transcribe_batch`` promises it). :class:`WaitingLine` says who runs with whom; a batch
+waits a few milliseconds at most, and only while another clip is on its way.
 """
 
 from __future__ import annotations
@@ -101,6 +101,7 @@ class BatchingQueue:
         """
         with self._changed:
             self._line.check_room(clip.client, self._clip_s)
+            clip.since = time.monotonic()
             self._line.put(clip)
             self._changed.notify_all()
         # One turn a clip: a turn that finds nothing left does nothing, so none can be forgotten.
@@ -185,8 +186,8 @@ class BatchingQueue:
 
 
 def _tell(clip: QueuedClip, event: Event | Failed) -> None:
-    if clip.token.cancelled() or (isinstance(event, PartialText) and not clip.stream):
-        return
+    if clip.token.cancelled() or not (clip.stream or isinstance(event, Finished | Failed)):
+        return  # each event wakes the caller's thread, which costs the model's its turn
     try:
         clip.tell(event)
     except Exception:  # nobody is there any more to be told

@@ -51,21 +51,22 @@ class QueueLimits:
 
 @dataclass(eq=False, kw_only=True)
 class QueuedClip:
-    """One recording that waits. tell: gets its events, on the model's thread, and returns at once.
+    """One recording that waits.
 
     Args:
         client: whose turn it counts as.
+        settings: how to transcribe; clips ride together where these are equal.
+        tell: gets its events, on the model's thread, and returns at once.
         source: a waveform [N] at 16 kHz, or a binary file.
         seconds: its length; None where it is unknown.
-        settings: how to transcribe; clips ride together where these are equal.
-        stream: also tell partial texts, which then only ever grow.
+        stream: tell every event, with partial texts that only ever grow; else the last alone.
     """
 
     client: str
-    source: Any
-    seconds: float | None
     settings: Settings
     tell: Callable[[Event | Failed], None]
+    source: Any = None
+    seconds: float | None = None
     stream: bool = False
     token: CancelToken = field(default_factory=CancelToken)
     since: float = field(default_factory=time.monotonic)
