@@ -181,8 +181,8 @@ class PromptBuilder:
         except TemplateError as error:
             raise UserError(f"{files.source}: the chat template is broken ({error})") from error
 
-    def speech(self, request: Request, num_audio_tokens: int) -> list[int]:
-        """Encode the prompt of a clip that makes ``num_audio_tokens`` audio embeddings."""
+    def messages(self, request: Request) -> list[dict[str, str]]:
+        """Write the conversation that asks for ``request``; its one audio token stands for any."""
         instruction = build_instruction(request, self._model)
         self._refuse_specials(instruction)
         between = BEFORE_INSTRUCTION.get(self._model.family, "")
@@ -190,7 +190,11 @@ class PromptBuilder:
         system = SYSTEM_MESSAGES.get(self._model.family)
         if system is not None:
             messages.insert(0, {"role": "system", "content": system})
-        ids = self._tokenizer.encode(self.render(messages))
+        return messages
+
+    def speech(self, request: Request, num_audio_tokens: int) -> list[int]:
+        """Encode the prompt of a clip that makes ``num_audio_tokens`` audio embeddings."""
+        ids = self._tokenizer.encode(self.render(self.messages(request)))
         if ids.count(self._audio_token_id) != 1:
             raise UserError(
                 f"the prompt has {ids.count(self._audio_token_id)} audio tokens; expected one: "
