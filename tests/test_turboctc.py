@@ -111,6 +111,9 @@ def test_what_a_ctc_head_cannot_do_is_refused(turbo: Lab, noise: Callable[..., T
         ({"language": "fr"}, "knows en"),
         ({"keywords": ["one"]}, "ask for decoding 'beam'"),
         ({"lora": True}, "has no adapter"),
+        ({"target_language": "fr"}, "target_language came, which .* cannot use"),
+        ({"instruction": "sing"}, "instruction came"),
+        ({"prefix_text": "so"}, "prefix_text came"),
     ):
         with pytest.raises(UserError, match=said):
             turbo.transcribe(noise(0.5), **options)
