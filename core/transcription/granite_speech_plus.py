@@ -11,9 +11,8 @@ takes is predicted from the tokens a second of busy speech needs in each task, b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 
 from core.checkpoint.catalog import ModelInfo, describe
 from core.checkpoint.config_file import PLUS
@@ -103,12 +102,8 @@ class PlusRecognizer(AutoregressiveRecognizer):
         assert found is not None
         begun = [Word(text, None, None, None) for text in (prefix or "").split()]
         words = [*begun, *split_words(self.components.tokenizer, found.ids, found.logprobs)]
-        read = {
-            "speakers": assign_speakers,
-            "timestamps": partial(time_words, audio_s=clip.seconds),
-        }
-        without_marks: Callable[[Sequence[Word]], Sequence[Word]] = read.get(task, list)
-        timed, num_begun = without_marks(words), len(without_marks(begun))
+        timed = read_marks(words, task, clip.seconds)
+        num_begun = len(read_marks(begun, task, clip.seconds))
         if task != "timestamps" and clip.ctc_logits is not None:
             timed = align_words(timed, clip.ctc_logits, self.frame_s, audio_s=clip.seconds)
         clip.words = tuple(timed[num_begun:])
@@ -121,6 +116,13 @@ class PlusRecognizer(AutoregressiveRecognizer):
         """Return whether the length of the answer is ours to choose: marks, and no limit given."""
         unset = options.max_new_tokens == TranscribeOptions.max_new_tokens
         return unset and not options.ignore_eos and options.task != "transcribe"
+
+
+def read_marks(words: Sequence[Word], task: str, audio_s: float) -> list[Word]:
+    """Take the marks of a task out of ``words``; these get their speakers or times instead."""
+    if task == "timestamps":
+        return time_words(words, audio_s)
+    return assign_speakers(words) if task == "speakers" else list(words)
 
 
 def _describe(files: CheckpointFiles, config: ModelConfig) -> ModelInfo:
