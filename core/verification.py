@@ -117,7 +117,7 @@ def verify(
     """
     lab = load(name, device=device, dtype=dtype, revision=revision)
     waveform, peft = load_audio(recording), find_spec("peft") is not None
-    notes = () if peft or not lab.has_adapter else (WITHOUT_ADAPTER,)
+    notes: tuple[str, ...] = () if peft or not lab.has_adapter else (WITHOUT_ADAPTER,)
     alone = Verification(
         title=lab.model_info.title,
         num_tensors=lab.report.num_tensors,
@@ -133,7 +133,13 @@ def verify(
         expected, version = ask_reference(stages, folder, device=where, dtype=dtype)
     except NoReference as reason:
         return replace(alone, notes=(*notes, str(reason)))
-    return replace(alone, rungs=compare(stages, expected, kind), reference=version)
+    missing = [name for name in stages.tensors if name not in expected]
+    notes += (
+        (f"not compared: {missing[0]}, which transformers finds no template for",)
+        if missing
+        else ()
+    )
+    return replace(alone, rungs=compare(stages, expected, kind), reference=version, notes=notes)
 
 
 @torch.inference_mode()

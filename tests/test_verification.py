@@ -104,6 +104,18 @@ def test_every_stage_of_equal_models_is_equal(
 
 
 @pytest.mark.oracle
+def test_a_prompt_without_a_template_of_its_own_is_not_compared_and_it_is_said(
+    tmp_path: Path, reference_folder: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = FOLDERS["granite_speech_plus"](tmp_path)
+    (folder / "chat_template.jinja").unlink()
+    assert verify_folder(folder) == 0
+    said = capsys.readouterr()
+    assert "prompt" not in rungs_in(said.out)
+    assert "not compared: prompt" in said.err
+
+
+@pytest.mark.oracle
 def test_a_changed_weight_is_found_from_its_stage_on(
     tmp_path: Path, reference_folder: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
