@@ -4,7 +4,7 @@ In: a checkpoint's folder and a :class:`System`. Out: :class:`Answer` objects. E
 as anybody would call it, with its dynamic cache. Compiled is its static cache with
 ``_compile_all_devices``, without which it compiles nothing on a CPU.
 
-transformers is a development requirement: only this file imports it.
+transformers is a development requirement: this file and ``reference.py`` import it.
 """
 
 from __future__ import annotations

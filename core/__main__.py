@@ -1,4 +1,4 @@
-"""``python -m core transcribe | inspect | models | package``.
+"""``python -m core transcribe | inspect | models | package | verify``.
 
 In: command-line arguments. Out: results on stdout, progress and problems on stderr; exit status 0
 all well, 1 some files failed, 2 nothing could be done, 130 stopped, 141 the output's reader went.
@@ -28,6 +28,7 @@ from core.cli import (
     load_asked,
 )
 from core.cli_output import escape_what_cannot_be_printed, give_up_stdout
+from core.cli_verify import add_verify
 from core.engine.aot_build import build_package
 from core.errors import UserError
 from core.inspection import inspect
@@ -82,6 +83,7 @@ def build_parser() -> argparse.ArgumentParser:
     listing.add_argument("--json", action="store_true", help="as JSON")
     listing.set_defaults(run=run_models)
     _add_package(commands.add_parser("package", help="compile a model ahead of time"))
+    add_verify(commands.add_parser("verify", help="compare a checkpoint with transformers"))
     return parser
 
 

@@ -64,6 +64,7 @@ def add_transcribe(parser: argparse.ArgumentParser) -> None:
     add("--target-language", choices=sorted(LANGUAGES), help="what to translate into")
     add("--keywords", default="", help="names to listen for, separated by commas")
     add("--instruction", help="your own instruction, with --task instruct")
+    add("--prefix-text", help="how the recording begins; the result is what follows")
     add("--max-new-tokens", type=int, default=200)
     add("--num-beams", type=int, help="with --decoding beam (4)")
     add("--temperature", type=float, help="with --decoding sample (0.7)")
@@ -142,6 +143,7 @@ def _options(parsed: argparse.Namespace) -> OptionFields:
         "target_language": parsed.target_language,
         "keywords": [word for word in parsed.keywords.split(",") if word.strip()],
         "instruction": parsed.instruction,
+        "prefix_text": parsed.prefix_text,
         "lora": None if parsed.lora is None else parsed.lora == "on",
         "engine": parsed.engine,
         "decoding": parsed.decoding,

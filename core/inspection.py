@@ -49,6 +49,7 @@ def inspect(lab: Lab) -> dict[str, Any]:
             "keywords": lab.model_info.keywords,
             "punctuation": lab.model_info.punctuation,
             "text_mode": lab.model_info.text_mode,
+            "prefix_text": lab.model_info.prefix_text,
             "lora": lab.has_adapter,
             "max_audio_s": lab.max_audio_s,
         },

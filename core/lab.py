@@ -199,6 +199,11 @@ class Lab:
         if all(length is not None and length <= longest_s for length in lengths):
             events = stream(sources, request, cancelled=cancelled, clock=timer)
         else:
+            if request.options.prefix_text:
+                raise UserError(
+                    "prefix_text came with a recording that may be longer than "
+                    f"{longest_s:.0f} s, which takes several passes; expected a shorter one"
+                )
             events = self._stream_long(
                 sources, LongJob(request, cancelled, timer, longest_s), resume
             )

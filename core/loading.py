@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -20,7 +22,7 @@ from core.lab import Lab
 from core.memory import run_within_memory
 from core.session import ModelSession
 from core.text.tokenizer import Tokenizer
-from core.transcription.recognizer import Checkpoint
+from core.transcription.recognizer import Checkpoint, Family
 
 logger = logging.getLogger(__name__)
 
@@ -54,9 +56,8 @@ def load(
     begin = time.perf_counter()
     where = pick_device(device)
     kind = pick_dtype(dtype, where)
-    files = resolve(str(name), revision=revision)
-    source = f"{files.source}/config.json"
-    family = family_of(files.json("config.json").get("model_type"), source)
+    files = resolve(str(name), revision=revision, check=_family_of_config)
+    family = _family_of_config(files.json("config.json"), files.source)
     if quantize is not None and family.quantize is None:
         raise UserError(
             f"quantize is {quantize!r}; models of the family {family.model_type} are not quantised"
@@ -87,6 +88,10 @@ def load(
     lab = run_within_memory(build, where)
     logger.info("loaded %s on %s in %s, %.0f ms", name, where, kind, lab.load_ms)
     return lab
+
+
+def _family_of_config(config: Mapping[str, Any], source: str) -> Family:
+    return family_of(config.get("model_type"), f"{source}/config.json")
 
 
 def pick_device(device: str | torch.device | None) -> torch.device:

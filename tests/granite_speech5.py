@@ -5,12 +5,14 @@ In: changes to a config.json. Out: our model; and as the oracle transformers'
 """
 
 import copy
+import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from tokenizers import AddedToken, decoders, pre_tokenizers
 from tokenizers import Tokenizer as FastTokenizer
 from tokenizers.models import BPE
@@ -119,6 +121,18 @@ def ctc_pair(**encoder: Any) -> CTCPair:
 def random_ctc_model(**encoder: Any) -> GraniteSpeech5CTC:
     model = GraniteSpeech5CTC(ctc_config(**encoder))
     return tiny_models.randomise(model, seed=1).eval().requires_grad_(False)
+
+
+def write_ctc_folder(folder: Path, vocabulary: int = 259) -> Path:
+    """A whole random checkpoint; its labels are blank, the bytes, and two pieces."""
+    folder.mkdir(parents=True, exist_ok=True)
+    raw = raw_ctc_config(vocab_size=vocabulary, num_mel_bins=80)
+    raw["vocab_size"] = vocabulary
+    (folder / "config.json").write_text(json.dumps(raw))
+    write_byte_level_tokenizer(folder / "tokenizer.json")
+    model = GraniteSpeech5CTC(parse_granite_speech5_ctc(raw, "test"))
+    save_file(tiny_models.randomise(model, seed=1).state_dict(), folder / "model.safetensors")
+    return folder
 
 
 def load_ctc(folder: Path, dtype: torch.dtype) -> GraniteSpeech5CTC:

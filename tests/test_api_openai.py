@@ -159,6 +159,11 @@ def test_models_are_listed_and_shown(client: OpenAI) -> None:
     assert {"tiny", "granite-speech-4.1-2b", "whisper-1"} <= set(listed)
     assert listed["granite-speech-4.1-2b"].owned_by == "ibm-granite"
     assert client.models.retrieve("tiny").id == "tiny"
+    assert client.models.retrieve("granite-speech-4.1-2b").owned_by == "ibm-granite"
+    turbo = "granite-speech-5.0-470m-turboctc"
+    assert listed[turbo].to_dict()["commercial_use"]
+    assert not listed[f"{turbo}-nc"].to_dict()["commercial_use"]
+    assert listed[f"{turbo}-nc"].to_dict()["licence"].startswith("CC-BY-NC-SA-4.0")
     with pytest.raises(openai.NotFoundError):
         client.models.retrieve("gpt-7")
 

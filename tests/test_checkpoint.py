@@ -29,6 +29,7 @@ WEIGHTS = "model.safetensors"
 # Millions of parameters: encoder, projector, decoder, adapter (rank 64 on q and v), all together.
 # Tensors: floating-point ones as stored, a tied head left out. The BatchNorm counters come on top.
 PUBLISHED = {
+    "granite-speech-3.2-8b": (274.8, 37.8, 8170.9, 34.1, 8517.6, 745),
     "granite-speech-3.3-2b": (440.0, 35.7, 2533.5, 17.0, 3026.3, 937),
     "granite-speech-3.3-8b": (440.0, 37.8, 8170.9, 34.1, 8682.8, 937),
     "granite-4.0-1b-speech": (440.2, 35.7, 1837.3, 0.0, 2313.2, 938),
@@ -130,7 +131,7 @@ def test_expected_keys_of_published_checkpoints(name: str):
     stored = {key: tuple(tensor.shape) for key, tensor in to_stored(model.state_dict()).items()}
     assert stored == expected
     counters = [key for key in stored if key.endswith("num_batches_tracked")]
-    assert len(counters) == raw["encoder_config"]["num_layers"] == 16
+    assert len(counters) == raw["encoder_config"]["num_layers"]
     assert len(stored) - len(counters) == PUBLISHED[name][-1]
 
 
@@ -386,9 +387,35 @@ def test_integers_in_place_of_weights_are_refused(folder: Path):
         load(folder)
 
 
-def test_names_of_the_first_release_are_recognised(folder: Path):
-    rename(folder, ("encoder.input_linear", "encoder.rnn_tr.0"))
-    with pytest.raises(CheckpointError, match="first 3.2 release"):
+# Today's names -> those of the first release of 3.2, behind a block's number.
+FIRST_RELEASE = (
+    ("attn.pre_norm", "attn.norm"),
+    *((f"attn.{part}", f"attn.fn.{part}") for part in ("to_q", "to_kv", "to_out", "rel_pos_emb")),
+    *((f"ff{i}.pre_norm", f"ff{i}.fn.norm") for i in (1, 2)),
+    *((f"ff{i}.up_proj", f"ff{i}.fn.fn.net.0") for i in (1, 2)),
+    *((f"ff{i}.down_proj", f"ff{i}.fn.fn.net.3") for i in (1, 2)),
+    ("conv.norm", "conv.net.0"),
+    ("conv.up_conv", "conv.net.2"),
+    ("conv.depth_conv.conv", "conv.net.4.conv"),
+    ("conv.batch_norm", "conv.net.5"),
+    ("conv.down_conv", "conv.net.7"),
+)
+
+
+def test_names_of_the_first_release_are_read(folder: Path):
+    expected = load(folder)
+    # From the last block on, so that no number is taken twice.
+    blocks = [(f"encoder.layers.{n}.", f"encoder.rnn_tr.{n + 1}.") for n in (1, 0)]
+    rename(folder, *blocks, ("encoder.input_linear", "encoder.rnn_tr.0"), *FIRST_RELEASE)
+    stored = load_file(folder / WEIGHTS)
+    assert not [key for key in stored if key.startswith("encoder.layers.")]
+    assert "encoder.rnn_tr.2.conv.net.4.conv.weight" in stored
+    assert same(load(folder), expected)
+
+
+def test_names_of_two_releases_in_one_checkpoint_are_refused(folder: Path):
+    rename(folder, ("encoder.layers.1.", "encoder.rnn_tr.2."))
+    with pytest.raises(CheckpointError, match=r"'encoder\.rnn_tr\.2\..*first 3\.2 .*'encoder\."):
         load(folder)
 
 

@@ -69,3 +69,17 @@ def test_a_tokenizer_without_a_blank_is_refused(tokenizer_file: Path):
     decoder_kind = Tokenizer(tokenizer_file)
     with pytest.raises(UserError, match="id 0 of tokenizer.json is .* expected the blank"):
         check_ctc_tokenizer(decoder_kind, decoder_kind.vocab_size, "here")
+
+
+@pytest.mark.parametrize("source", ["ibm-granite/granite-speech-5.0-470m-turboctc", "/here/mine"])
+def test_the_tokenizer_of_the_other_published_checkpoint_is_refused(source: str, tmp_path: Path):
+    byte_level = Tokenizer(write_byte_level_tokenizer(tmp_path / "one.json"))
+    pieces = Tokenizer(write_sentencepiece_tokenizer(tmp_path / "two.json", strips=True))
+    check_ctc_tokenizer(byte_level, byte_level.vocab_size, source)
+    if source == "/here/mine":
+        check_ctc_tokenizer(pieces, pieces.vocab_size, source)
+        return
+    check_ctc_tokenizer(pieces, pieces.vocab_size, f"{source}-nc")
+    for wrong, place in ((pieces, source), (byte_level, f"{source}-nc")):
+        with pytest.raises(UserError, match="tokenizer of the other of the two checkpoints"):
+            check_ctc_tokenizer(wrong, wrong.vocab_size, place)

@@ -210,6 +210,10 @@ def test_the_plain_template_of_its_base_is_replaced_and_said(
     with caplog.at_level(logging.WARNING):
         assert prompt_text(core.load(tmp_path, device="cpu")).startswith("<|start_of_role|>system")
     assert not caplog.text
+    (tmp_path / "chat_template.jinja").unlink()
+    with caplog.at_level(logging.WARNING):
+        assert prompt_text(core.load(tmp_path, device="cpu")) == prompt_text(plus)
+    assert "its chat template is missing" in caplog.text
 
 
 def test_its_description_may_not_name_another_family(tmp_path: Path) -> None:
@@ -277,6 +281,49 @@ def test_plain_text_is_untouched_and_a_batch_is_its_clips(
         assert [t.text for t in together] == [t.text for t in alone]
 
 
+BEGUN = {"transcribe": "so you", "speakers": "[Speaker 2]: so you", "timestamps": "so you[T:57]"}
+CONTINUED = {"transcribe": "can", "speakers": "can", "timestamps": "can[T:95]"}
+
+
+@pytest.mark.parametrize("task", BEGUN)
+def test_a_begun_text_is_continued_and_left_out_of_the_result(
+    task: str, plus: Lab, writes: Callable[[str], None], noise: Callable[..., Tensor]
+) -> None:
+    clip = noise(2.0)
+    writes(f"{BEGUN[task]} {CONTINUED[task]}")
+    whole = plus.transcribe(clip, task=task)
+    writes(CONTINUED[task])
+    found = plus.transcribe(clip, task=task, prefix_text=BEGUN[task])
+    assert found.text == "can"
+    times = [[(w.text, w.start, w.end, w.speaker) for w in t.words] for t in (found, whole)]
+    assert times[0] == times[1][2:]
+    assert [s.speaker for s in found.segments] == [2 if task == "speakers" else None]
+
+
+def test_a_begun_text_follows_the_assistants_header(plus: Lab) -> None:
+    prompts = plus.session.recognizer.components.prompts
+    request = TranscribeOptions(prefix_text=" so you ").request()
+    plain = prompts.speech(TranscribeOptions().request(), 3)
+    assert prompts.speech(request, 3) == [*plain, *plus.tokenizer.encode_continuation("so you")]
+
+
+def test_a_begun_text_is_continued_in_one_pass_alone(
+    plus: Lab, noise: Callable[..., Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plus.session.recognizer, "max_audio_s", 2.0)
+    with pytest.raises(UserError, match="longer than 2 s, which takes several passes"):
+        plus.transcribe(noise(3.0), prefix_text="so")
+
+
+def test_words_of_speakers_end_where_the_recording_does(
+    plus: Lab, writes: Callable[[str], None], noise: Callable[..., Tensor]
+) -> None:
+    writes("[Speaker 1]: " + "so you can no yes " * 2)
+    seconds = 1.99  # the last frame of 20 ms reaches beyond it
+    found = plus.transcribe(noise(seconds, seed=3), task="speakers")
+    assert max(word.end for word in found.words) <= seconds
+
+
 def test_a_pass_is_as_long_as_fits_the_positions(plus: Lab) -> None:
     recognizer = plus.session.recognizer
     context = plus.config.decoder.max_position_embeddings
@@ -320,6 +367,9 @@ def test_speakers_of_a_recording_longer_than_a_pass_begin_again_and_it_is_said(
         ({"task": "speakers", "keywords": ["ohm"]}, "keywords came with task 'speakers'"),
         ({"task": "timestamps", "decoding": "fast-draft"}, "only the decoder writes"),
         ({"language": "ja"}, "transcribes en, fr, de, es, pt"),
+        ({"prefix_text": "so", "task": "speakers"}, r"begins with 'so'.*\[Speaker 1\]: "),
+        ({"prefix_text": "so", "decoding": "speculative"}, "drafts begin where the recording does"),
+        ({"prefix_text": "so<|audio|>"}, "which the model reserves"),
     ],
 )
 def test_what_it_cannot_do_is_refused(options: dict[str, Any], said: str, plus: Lab) -> None:
@@ -331,3 +381,5 @@ def test_other_models_have_no_speakers(lab: Lab) -> None:
     for task in ("speakers", "timestamps"):
         with pytest.raises(ValueError, match=f"has no task '{task}'; it has"):
             lab.check(task=task)
+    with pytest.raises(UserError, match="continues no prefix_text; granite-speech-4.1-2b-plus"):
+        lab.check(prefix_text="so")

@@ -393,3 +393,24 @@ def test_devices_and_dtypes_that_are_not_there(
 ):
     with pytest.raises(ValueError, match=told):
         core.load(folder, **options)
+
+
+def test_an_unknown_model_type_is_refused_before_its_weights_are_fetched(asked: dict[str, Any]):
+    (asked["remote"] / "config.json").write_text('{"model_type": "granite_speech_6"}')
+    with pytest.raises(UserError, match="'granite_speech_6'; expected one of: granite_speech, "):
+        core.load(REPO, device="cpu")
+    assert asked["files"] == ["config.json"]
+
+
+def test_a_licence_that_forbids_business_is_said_before_the_download(
+    asked: dict[str, Any], caplog: pytest.LogCaptureFixture
+):
+    (asked["remote"] / "config.json").write_text('{"model_type": "stops here"}')
+    for name in ("granite-speech-5.0-470m-turboctc", "granite-speech-5.0-470m-turboctc-nc"):
+        with pytest.raises(UserError, match="stops here"):
+            core.load(name, device="cpu")
+    assert [record.getMessage() for record in caplog.records] == [
+        "ibm-granite/granite-speech-5.0-470m-turboctc-nc: its licence is CC-BY-NC-SA-4.0: not for "
+        "commercial use"
+    ]
+    assert [info.name for info in CATALOG.values() if not info.commercial_use] == [name]

@@ -31,7 +31,6 @@ from core.engine.aot_load import (
 )
 from core.engine.compiling import CompileLedger
 from core.engine.fingerprint import (
-    GRAPHS,
     ROOT,
     code_of_graphs,
     difference,
@@ -45,7 +44,10 @@ from core.lab import Lab
 from core.loading import load
 from core.model.granite_speech import GraniteSpeech
 from core.model.quantize import quantise_decoder
+from granite_speech5 import random_ctc_model, write_ctc_folder
 from tiny_models import attach_adapter, random_model, write_adapter
+
+GRAPHS = "core.engine.graphs"
 
 
 def adapted_model(folder: Path, seed: int = 0) -> GraniteSpeech:
@@ -282,6 +284,42 @@ def test_a_package_gives_the_eager_tokens_compiles_nothing_and_reads_the_live_we
     assert (
         asdict(fingerprint(lab.model)) == json.loads((folder / MANIFEST).read_text())["fingerprint"]
     )
+    assert not list(folder.glob("*.safetensors"))
+
+
+def test_a_package_of_turboctc_has_a_graph_for_one_clip_and_one_for_several(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aot_build, "_compile", lambda *_: None)
+    monkeypatch.setattr(aot_build, "_seconds_to_ready", lambda *_: 0.25)
+    model = random_ctc_model()
+    folder = build_package(model, name="turbo", into=tmp_path, batches=True)
+    made = json.loads((folder / MANIFEST).read_text())
+    assert sorted(made["graphs"]) == ["encode", "encode-B1"]
+    assert fingerprint(model).structure != fingerprint(random_ctc_model(context_size=12)).structure
+    stage = reached(["core.engine.ctc_stage"])
+    assert {"core.model.granite_speech5_ctc", "core.model.shaw_attention"} <= stage.keys()
+    others = frozenset({"core.model.linear", *(type(m).__module__ for m in model.modules())})
+    assert made["fingerprint"]["code"] == code_of_graphs(others | {"core.engine.ctc_stage"})
+    with pytest.raises(UserError, match="of the kind Linear are not compiled ahead of time"):
+        build_package(torch.nn.Linear(1, 1), name="none", into=tmp_path)
+
+
+@pytest.mark.slow
+def test_a_package_of_turboctc_gives_the_eager_tokens_and_compiles_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, noise: Callable[..., Tensor]
+) -> None:
+    monkeypatch.setenv(ENVIRONMENT, str(tmp_path / "packages"))
+    lab = load(write_ctc_folder(tmp_path / "turbo"), device="cpu", dtype="float32")
+    folder = build_package(lab.model, name=lab.model_info.name, batches=True)
+    clips = [noise(seconds, seed=seed) for seed, seconds in enumerate((0.1, 0.4, 1.3, 2.7))]
+    for clip in clips:
+        found = lab.transcribe(clip, engine="compile")
+        assert found.token_ids == lab.transcribe(clip).token_ids
+    together = lab.transcribe_batch(clips, engine="compile")
+    assert [t.token_ids for t in together] == [lab.transcribe(c).token_ids for c in clips]
+    assert lab.compile_ledger.graphs == {}
+    assert lab.compile_ledger.packaged == ("encode", "encode-B1")
     assert not list(folder.glob("*.safetensors"))
 
 

@@ -5,6 +5,8 @@ Run alone: ``python -m pytest tests/test_roofline.py``.
 
 import math
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,16 +14,20 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+import core
 import tiny_models
+from core.checkpoint.catalog import CATALOG
 from core.checkpoint.config_file import parse_config
+from core.checkpoint.config_granite_speech5_ctc import parse_granite_speech5_ctc
 from core.engine.stages import eager_engine
 from core.lab import Lab
 from core.model.cache import allocate_cache
-from core.model.config import ModelConfig
 from core.phases import DECODE, ENCODER, PREFILL, PROJECTOR
+from granite_speech5 import ONE_HALVING, PUBLISHED_CONFIG, TWO_HALVINGS, random_ctc_model
 from profiling.measure.dispatch_overhead import dispatch_overhead_ms, shadow_config
 from profiling.roofline import counts
 from profiling.roofline.counts import Shape, count
+from profiling.roofline.ctc_counts import count_ctc, ctc_parameters
 from profiling.roofline.machine_peaks import (
     GPUS,
     Ceiling,
@@ -105,9 +111,9 @@ def onednn_flops(
 ONEDNN = {torch.ops.mkldnn._linear_pointwise: onednn_flops}
 
 
-def counted_by_torch(config: ModelConfig, shape: Shape) -> dict[str, float]:
-    model = tiny_models.random_model(tiny_models.raw_config())
-    assert model.config == config
+def counted_by_torch(raw: dict[str, Any], shape: Shape) -> dict[str, float]:
+    model = tiny_models.random_model(raw)
+    config = model.config
     engine = eager_engine(model)
     length = torch.tensor([shape.num_frames])
     ids = torch.zeros(1, shape.num_prompt_tokens, dtype=torch.long)
@@ -115,12 +121,13 @@ def counted_by_torch(config: ModelConfig, shape: Shape) -> dict[str, float]:
     cache = allocate_cache(
         config.decoder, batch=1, num_slots=64, dtype=torch.float32, device=torch.device("cpu")
     )
-    frames = torch.randn(1, shape.num_frames, config.encoder.hidden_dim)
+    frames = torch.randn(1, shape.num_frames, config.encoder.output_size)
+    audio = torch.randn(1, shape.num_frames, config.decoder.hidden_size)
     calls = {
         ENCODER: lambda: engine.encode(torch.randn(1, shape.num_frames, 160), length, None),
         PROJECTOR: lambda: engine.project(frames, None),
         PREFILL: lambda: engine.prefill(
-            ids, frames, last, cache.first_slots(shape.num_prompt_tokens), None
+            ids, audio, last, cache.first_slots(shape.num_prompt_tokens), None
         ),
         DECODE: lambda: engine.decode(
             ids[:, :1], last + 1, cache.first_slots(shape.num_prompt_tokens + 1), None
@@ -136,15 +143,41 @@ def counted_by_torch(config: ModelConfig, shape: Shape) -> dict[str, float]:
     return found
 
 
-def test_counted_operations_are_about_those_that_torch_counts():
-    config = parse_config(tiny_models.raw_config(), source="test")
+@pytest.mark.parametrize(
+    "raw",
+    [tiny_models.raw_config(), tiny_models.raw_plus_config([1, 2])],
+    ids=["granite_speech", "plus"],
+)
+def test_counted_operations_are_about_those_that_torch_counts(raw: dict[str, Any]):
+    config = parse_config(raw, source="test")
     needed = count(config, replace(TINY, num_new_tokens=2), element_bytes=4)
-    done = counted_by_torch(config, TINY)
+    done = counted_by_torch(raw, TINY)
     # The model does no less than is needed, and only masks and relative rows do more.
     assert 0.8 < needed[ENCODER].flops / done[ENCODER] <= 1.0
     assert needed[PROJECTOR].flops == pytest.approx(done[PROJECTOR], rel=0.01)
     assert 0.8 < needed[PREFILL].flops / done[PREFILL] <= 1.0
     assert needed[DECODE].flops == pytest.approx(done[DECODE], rel=0.01)
+
+
+@pytest.mark.parametrize("biased", [True, False])
+@pytest.mark.parametrize("shape", [ONE_HALVING, TWO_HALVINGS])
+def test_parameters_of_turboctc_are_those_of_built_models(biased: bool, shape: dict[str, Any]):
+    model = random_ctc_model(**shape, attention_bias=biased, conv_kernel_size=9)
+    assert ctc_parameters(model.config) == parameters(model)
+    published = parse_granite_speech5_ctc(PUBLISHED_CONFIG, "published")
+    assert ctc_parameters(published) == CATALOG["granite-speech-5.0-470m-turboctc"].parameters
+
+
+@pytest.mark.parametrize("rows", [26, 52, 104, 130])
+@pytest.mark.parametrize("shape", [ONE_HALVING, TWO_HALVINGS])
+def test_operations_of_turboctc_are_about_those_that_torch_counts(rows: int, shape: dict[str, Any]):
+    model = random_ctc_model(**shape)
+    counter = FlopCounterMode(display=False, custom_mapping=ONEDNN)
+    with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH), counter:
+        model(torch.randn(1, rows, 24), torch.tensor([rows]))
+    needed = count_ctc(model.config, rows, element_bytes=4)[ENCODER]
+    assert 0.75 < needed.flops / counter.get_total_flops() <= 1.0
+    assert needed.num_bytes == 4 * parameters(model)
 
 
 def test_a_token_of_granite_8b_reads_8_17_billion_weights():
@@ -317,3 +350,10 @@ def test_the_shadow_keeps_layers_and_loses_width(lab: Lab):
     assert set(found) == {ENCODER, PROJECTOR, PREFILL, DECODE, CHOOSING}
     assert all(0 <= ms < 1000 for ms in found.values())
     assert found[DECODE] > 0
+
+
+def test_the_shadow_of_a_plus_model_has_its_wide_frames(tmp_path: Path):
+    raw = tiny_models.raw_plus_config([1, 2])
+    tiny_models.write_checkpoint(tmp_path, raw, tiny_models.random_model(raw))
+    found = dispatch_overhead_ms(core.load(tmp_path, device="cpu"), seconds=0.0)
+    assert found[PROJECTOR] > 0

@@ -12,37 +12,23 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 import core
-from core.checkpoint.config_granite_speech5_ctc import parse_granite_speech5_ctc
 from core.engine import compiling
 from core.errors import UserError
 from core.inspection import inspect
 from core.lab import Lab
-from core.model.granite_speech5_ctc import GraniteSpeech5CTC
 from core.text.ctc_tokenizer import decode_emitted
 from core.transcription.granite_speech5 import CTC_DECODE
 from core.transcription.options import PartialText, PhaseDone, PhaseStarted
-from granite_speech5 import raw_ctc_config, write_byte_level_tokenizer
-from tiny_models import randomise
-
-VOCABULARY = 259  # blank, the bytes, two pieces
-MELS = 80
+from granite_speech5 import write_ctc_folder
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A whole checkpoint folder."""
-    place = tmp_path_factory.mktemp("turboctc")
-    raw = raw_ctc_config(vocab_size=VOCABULARY, num_mel_bins=MELS)
-    raw["vocab_size"] = VOCABULARY
-    (place / "config.json").write_text(json.dumps(raw))
-    write_byte_level_tokenizer(place / "tokenizer.json")
-    model = randomise(GraniteSpeech5CTC(parse_granite_speech5_ctc(raw, "test")), seed=1)
-    save_file(model.state_dict(), place / "model.safetensors")
-    return place
+    return write_ctc_folder(tmp_path_factory.mktemp("turboctc"))
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +111,9 @@ def test_what_a_ctc_head_cannot_do_is_refused(turbo: Lab, noise: Callable[..., T
         ({"language": "fr"}, "knows en"),
         ({"keywords": ["one"]}, "ask for decoding 'beam'"),
         ({"lora": True}, "has no adapter"),
+        ({"target_language": "fr"}, "target_language came, which .* cannot use"),
+        ({"instruction": "sing"}, "instruction came"),
+        ({"prefix_text": "so"}, "prefix_text came"),
     ):
         with pytest.raises(UserError, match=said):
             turbo.transcribe(noise(0.5), **options)
@@ -136,7 +125,7 @@ def test_a_tokenizer_of_another_checkpoint_is_refused(folder: Path, tmp_path: Pa
     for file in folder.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     raw = json.loads((tmp_path / "tokenizer.json").read_text())
-    raw["model"]["vocab"]["surplus"] = VOCABULARY
+    raw["model"]["vocab"]["surplus"] = 259
     (tmp_path / "tokenizer.json").write_text(json.dumps(raw))
     with pytest.raises(UserError, match="260 tokens, the CTC head 259 labels"):
         core.load(tmp_path, device="cpu")

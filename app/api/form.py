@@ -54,7 +54,7 @@ class VoiceActivity(BaseModel):
 
 
 class TranscriptionForm(BaseModel):
-    """What ``/v1/audio/transcriptions`` takes besides the file; the last four are our own."""
+    """What ``/v1/audio/transcriptions`` takes besides the file; the last five are our own."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -75,6 +75,7 @@ class TranscriptionForm(BaseModel):
     lora: Literal["auto", "on", "off"] = "auto"
     decoding: Literal["greedy", "speculative", "fast-draft", "beam", "sample"] | None = None
     adapter: str = ""
+    prefix_text: str = ""
 
     def check_together(self) -> None:
         """See that the fields fit each other.
@@ -134,6 +135,7 @@ class TranscriptionForm(BaseModel):
             keywords=", ".join(dict.fromkeys([*self.keywords, *biased])),
             decoding=self.decoding or ("sample" if self.temperature else "greedy"),
             temperature=self.temperature or Settings.temperature,
+            prefix_text=self.prefix_text,
         )
 
     def unused(self, info: ModelInfo | None) -> list[str]:

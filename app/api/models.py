@@ -27,17 +27,19 @@ class ModelNames:
         self._service = service
 
     def listed(self) -> list[dict[str, Any]]:
-        """Return every model as an object of the list; aliases last."""
-        start = self._service.model
-        known = {card.name: card.source for card in self._service.summaries()}
+        """Return every model as an object of the list, aliases too."""
+        cards = {card.name: card for card in self._service.summaries()}
+        start = self._service.summary(self._service.model)
         return [
             {
                 "id": name,
                 "object": "model",
                 "created": STARTED,
-                "owned_by": _owner(known.get(name, start)),
+                "owned_by": _owner(card.source),
+                "licence": card.licence,
+                "commercial_use": card.commercial_use,
             }
-            for name in dict.fromkeys([*known, *ALIASES])
+            for name, card in (dict.fromkeys(ALIASES, start) | cards).items()
         ]
 
     def one(self, name: str) -> dict[str, Any]:
@@ -46,8 +48,9 @@ class ModelNames:
         Raises:
             ApiError: 404, none of that name.
         """
-        self.resolve(name)
-        return {**self.listed()[0], "id": name}
+        model = self.resolve(name)
+        shown = next(listed for listed in self.listed() if listed["id"] == model)
+        return {**shown, "id": name}
 
     def resolve(self, name: str) -> str:
         """Return the model that a name stands for; the start model for none and for an alias.

@@ -19,7 +19,8 @@ class ModelSummary:
     """One model. known: its abilities are certain. has_adapter: None where that is not known yet.
 
     adapters: names of those that were added to it here. tasks, languages, target_languages and
-    keywords bound what may be asked of it; text_mode says whether it answers text; size_bytes
+    keywords bound what may be asked of it, and prefix_text whether a text can be continued;
+    commercial_use: its licence allows it. text_mode says whether it answers text; size_bytes
     counts its weights as stored.
     """
 
@@ -41,6 +42,8 @@ class ModelSummary:
     device: str | None = None
     dtype: str | None = None
     adapters: tuple[str, ...] = ()
+    commercial_use: bool = True
+    prefix_text: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of the API name ``/models``."""
@@ -102,6 +105,8 @@ def _card(
         keywords=model_info.keywords,
         text_mode=model_info.text_mode,
         notes=model_info.notes,
+        commercial_use=model_info.commercial_use,
+        prefix_text=model_info.prefix_text,
         **({"loaded": False} | rest),
     )
 

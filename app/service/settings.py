@@ -36,6 +36,7 @@ class Settings:
     target_language: str | None = None
     keywords: str = ""
     instruction: str = ""
+    prefix_text: str = ""
     decoding: str = "greedy"
     num_beams: int = 4
     temperature: float = 0.7
@@ -59,6 +60,8 @@ class Settings:
             chosen["num_beams"] = int(self.num_beams)
         if self.decoding == "sample":
             chosen["temperature"] = float(self.temperature)
+        if self.prefix_text:
+            chosen["prefix_text"] = self.prefix_text
         if self.task == "instruct":
             chosen["instruction"] = self.instruction
             return chosen

@@ -37,7 +37,8 @@ class ModelInfo:
 
     languages are those it transcribes; target_languages those it translates into (from English,
     and for "en" from the others). num_beams is the model card's advice. reliable_s is how long a
-    recording one pass is trusted with; longer ones are cut at pauses.
+    recording one pass is trusted with; longer ones are cut at pauses. commercial_use: the licence
+    allows it. prefix_text: it can continue a text that was begun.
     """
 
     name: str
@@ -56,6 +57,8 @@ class ModelInfo:
     num_beams: int = 1
     reliable_s: float = 30.0
     notes: str = ""
+    commercial_use: bool = True
+    prefix_text: bool = False
 
 
 _EU = ("en", "fr", "de", "es", "pt")
@@ -128,6 +131,17 @@ CATALOG: dict[str, ModelInfo] = {
             parameters=8_682_800_000,
             title="Granite Speech 3.3 8B",
         ),
+        replace(
+            _SPEECH_3_3,
+            name="granite-speech-3.2-8b",
+            source="ibm-granite/granite-speech-3.2-8b",
+            family="3.2",
+            size_bytes=int(15.9 * _GB),
+            parameters=8_517_600_000,
+            title="Granite Speech 3.2 8B",
+            languages=("en",),
+            target_languages=("fr", "de", "es", "pt", "ja", "zh"),
+        ),
         _SPEECH_4_0,
         replace(
             _SPEECH_4_0,
@@ -148,6 +162,7 @@ CATALOG: dict[str, ModelInfo] = {
             tasks=("transcribe", "speakers", "timestamps"),
             languages=_EU,
             keywords=True,
+            prefix_text=True,
             notes="Says who speaks, or when each word ends; lower case, no translation",
         ),
         ModelInfo(
@@ -171,13 +186,14 @@ CATALOG: dict[str, ModelInfo] = {
             source="ibm-granite/granite-speech-5.0-470m-turboctc-nc",
             title="Granite Speech 5.0 470M TurboCTC (non-commercial)",
             licence="CC-BY-NC-SA-4.0: not for commercial use",
+            commercial_use=False,
         ),
     )
 }
 
 # What a checkpoint nobody described can be assumed to do, by family.
 _FAMILY_LIKE = {
-    "3.2": replace(CATALOG["granite-speech-3.3-8b"], family="3.2", languages=("en",), num_beams=4),
+    "3.2": CATALOG["granite-speech-3.2-8b"],
     "3.3": CATALOG["granite-speech-3.3-2b"],
     "4.0": CATALOG["granite-4.0-1b-speech"],
     "4.1": CATALOG["granite-speech-4.1-2b"],

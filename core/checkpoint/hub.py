@@ -8,6 +8,7 @@ is already in the cache is used without a network. Pickle files are never fetche
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -90,7 +91,16 @@ class CheckpointFiles:
         return sum(file.stat().st_size for file in set(self.shards.values()))
 
 
-def resolve(name: str, *, revision: str | None = None, local_only: bool = False) -> CheckpointFiles:
+ConfigCheck = Callable[[Mapping[str, Any], str], object]  # parsed config.json, its source
+
+
+def resolve(
+    name: str,
+    *,
+    revision: str | None = None,
+    local_only: bool = False,
+    check: ConfigCheck = lambda config, source: None,
+) -> CheckpointFiles:
     """Find or download the checkpoint called ``name``.
 
     Args:
@@ -98,6 +108,7 @@ def resolve(name: str, *, revision: str | None = None, local_only: bool = False)
             folder.
         revision: branch, tag or commit of a repository.
         local_only: look in folders and the cache, never on the network.
+        check: refuses a config.json with an error, before weights are opened or downloaded.
 
     Returns:
         The paths of its files.
@@ -109,7 +120,7 @@ def resolve(name: str, *, revision: str | None = None, local_only: bool = False)
     source = model_info.source if model_info is not None else name
     folder = Path(source).expanduser()
     if folder.is_dir():
-        return _from_folder(folder, name)
+        return _from_folder(folder, name, check)
     if folder.exists():
         raise CheckpointNotFound(f"{name!r} is a file; expected the folder of a checkpoint")
     if model_info is not None and folder.is_absolute():
@@ -125,12 +136,14 @@ def resolve(name: str, *, revision: str | None = None, local_only: bool = False)
     here = _cached(source, revision)
     lacks, unsure = ([], []) if here is None else _missing(source, here)
     if here is not None and not lacks and (local_only or not unsure):
-        return _from_folder(here, name)  # without a request
+        return _from_folder(here, name, check)  # without a request
     if local_only:
         raise CheckpointNotFound(f"{source!r} is not in the local cache, or not all of it")
     try:
         refuse_without_network(source)
-        here = _download(source, revision if here is None else here.name)
+        if model_info is not None and not model_info.commercial_use:
+            logger.warning("%s: its licence is %s", source, model_info.licence)
+        here = _download(source, revision if here is None else here.name, check)
     except CheckpointNotFound as error:
         if here is None:
             raise
@@ -144,7 +157,7 @@ def resolve(name: str, *, revision: str | None = None, local_only: bool = False)
             "be asked for it (%d such files); connect once to finish it",
             *(source, unsure[0], len(unsure)),
         )
-    return _from_folder(here, name)
+    return _from_folder(here, name, check)
 
 
 def is_here(name: str) -> bool:
@@ -156,12 +169,13 @@ def is_here(name: str) -> bool:
     return True
 
 
-def _from_folder(folder: Path, source: str) -> CheckpointFiles:
+def _from_folder(folder: Path, source: str, check: ConfigCheck) -> CheckpointFiles:
     if not (folder / "config.json").is_file():
         raise CheckpointNotFound(f"{folder} has no config.json; expected a checkpoint's folder")
     for beside in (folder / name for name in _BESIDE_WEIGHTS):
         if beside.is_file():
             refuse_pointer(beside)
+    check(read_settings(folder / "config.json"), source)
     return CheckpointFiles(source=source, folder=folder, shards=find_shards(folder))
 
 
@@ -202,10 +216,11 @@ def _missing(repo: str, folder: Path) -> tuple[list[str], list[str]]:
     return lacks, absent(*usual)
 
 
-def _download(repo: str, revision: str | None) -> Path:
+def _download(repo: str, revision: str | None, check: ConfigCheck) -> Path:
     """Fetch what is needed of ``repo`` and is not there; returns the snapshot's folder."""
     with hub_errors(repo, revision):
-        hf_hub_download(repo, "config.json", revision=revision, local_files_only=False)
+        config = hf_hub_download(repo, "config.json", revision=revision, local_files_only=False)
+        check(read_settings(Path(config)), repo)
         try:
             index = Path(hf_hub_download(repo, INDEX, revision=revision, local_files_only=False))
             wanted = [INDEX, *sorted(set(read_index(index).values()))]

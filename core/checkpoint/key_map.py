@@ -1,13 +1,13 @@
 """Names and layout of stored tensors <-> ours: one table each way.
 
-In: a name, or a state dict. Out: the other side's. Accepts the names IBM stored, and those of
-transformers 5.
+In: a name, or a state dict. Out: the other side's. Accepts the names IBM stored, those of its first
+release of 3.2, and those of transformers 5.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
@@ -26,6 +26,22 @@ _RENAMES = [
     (r"^(projector\.layers\.\d+)\.output_query\.dense\.", r"\1.down."),
     (r"^(projector\.layers\.\d+)\.output_query\.LayerNorm\.", r"\1.norm."),
     (r"\.base_layer\.", "."),
+]
+
+# The first release of 3.2: 0 is the input layer, and block N - 1 is stored as N, with these names.
+FIRST_RELEASE = "encoder.rnn_tr."
+_BLOCK = re.compile(r"^encoder\.rnn_tr\.(\d+)\.")
+_FIRST_RELEASE_RENAMES = [
+    (r"\.attn\.norm\.", ".attn.pre_norm."),
+    (r"\.attn\.fn\.", ".attn."),
+    (r"\.(ff[12])\.fn\.norm\.", r".\1.pre_norm."),
+    (r"\.(ff[12])\.fn\.fn\.net\.0\.", r".\1.up_proj."),
+    (r"\.(ff[12])\.fn\.fn\.net\.3\.", r".\1.down_proj."),
+    (r"\.conv\.net\.0\.", ".conv.norm."),
+    (r"\.conv\.net\.2\.", ".conv.up_conv."),
+    (r"\.conv\.net\.4\.conv\.", ".conv.depth_conv.conv."),
+    (r"\.conv\.net\.5\.", ".conv.batch_norm."),
+    (r"\.conv\.net\.7\.", ".conv.down_conv."),
 ]
 
 # Ours -> stored, for saving; the mirror of the table above.
@@ -48,16 +64,23 @@ POINTWISE = re.compile(r"^encoder\.layers\.\d+\.conv\.(up|down)_conv\.weight$")
 
 def native_name(stored: str) -> str:
     """Return our name of a stored tensor."""
-    for pattern, replacement in _RENAMES:
-        stored = re.sub(pattern, replacement, stored, count=1)
-    return stored
+    block = _BLOCK.match(stored)
+    if block is not None:
+        number = int(block[1])
+        place = f"layers.{number - 1}" if number else "input_linear"
+        return _renamed(f"encoder.{place}.{stored[block.end() :]}", _FIRST_RELEASE_RENAMES)
+    return _renamed(stored, _RENAMES)
 
 
 def stored_name(native: str) -> str:
     """Return the stored name of one of our tensors: the inverse of :func:`native_name`."""
-    for pattern, replacement in _STORED:
-        native = re.sub(pattern, replacement, native, count=1)
-    return native
+    return _renamed(native, _STORED)
+
+
+def _renamed(name: str, table: Sequence[tuple[str, str]]) -> str:
+    for pattern, replacement in table:
+        name = re.sub(pattern, replacement, name, count=1)
+    return name
 
 
 def to_stored(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

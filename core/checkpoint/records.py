@@ -172,7 +172,7 @@ class Description(Section):
     licence: str = ""
     size_bytes: Annotated[int, Field(ge=0)] = 0
     parameters: Annotated[int, Field(ge=0)] = 0
-    tasks: list[Literal["transcribe", "translate", "instruct"]] = []
+    tasks: list[Literal["transcribe", "translate", "instruct", "speakers", "timestamps"]] = []
     languages: list[str] = []
     target_languages: list[str] = []
     keywords: bool = False
@@ -181,6 +181,8 @@ class Description(Section):
     num_beams: Annotated[int, Field(ge=1, le=64)] = 1
     reliable_s: Annotated[float, Field(ge=1, le=3_600)] = 30.0
     notes: str = ""
+    commercial_use: bool = True
+    prefix_text: bool = False
 
 
 class WeightIndex(Section):

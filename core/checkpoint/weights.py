@@ -18,14 +18,14 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from core.checkpoint.key_map import POINTWISE, native_name, stored_name
+from core.checkpoint.key_map import FIRST_RELEASE, POINTWISE, native_name, stored_name
 from core.checkpoint.safetensors_io import CheckpointError, open_safetensors, refuse_non_finite
 from core.model.config import ModelConfig
 from core.model.ctc import BpeHead
 from core.model.granite_speech import GraniteSpeech
 
 _DROPPED = re.compile(r"(rotary_emb\.inv_freq|attention_dists|position_ids)$")
-_OLD_3_2 = "encoder.rnn_tr."
+_TODAYS = ("encoder.input_linear.", "encoder.layers.")
 _HEAD = "decoder.lm_head.weight"
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -136,12 +136,14 @@ def _by_native_name(
     """Map our names to (stored name, file); list the stored names known to be of no use."""
     stored: dict[str, tuple[str, Path]] = {}
     unused = []
+    first = next((key for key in shards if key.startswith(FIRST_RELEASE)), None)
+    todays = next((key for key in shards if key.startswith(_TODAYS)), None)
+    if first is not None and todays is not None:
+        raise CheckpointError(
+            f"{first!r} is a name of the first 3.2 release and {todays!r} one of today's; expected "
+            "the files of one revision: delete the others and load again"
+        )
     for key, file in shards.items():
-        if key.startswith(_OLD_3_2):
-            raise CheckpointError(
-                f"{file.name}: {key!r} uses the names of the first 3.2 release; expected a "
-                "revision with today's names, or 3.3"
-            )
         name = native_name(key)
         if _DROPPED.search(name) or ".lora_" in name:
             unused.append(key)

@@ -28,10 +28,9 @@ from core.engine.aot_load import (
     packages_folder,
 )
 from core.engine.fingerprint import fingerprint
-from core.engine.graphs import Arguments, Graph, graph_engine, variant
-from core.engine.warmup import warm_up
+from core.engine.graphs import Arguments, Graph, variant
+from core.engine.programs import program_of
 from core.errors import UserError
-from core.model.granite_speech import GraniteSpeech
 from core.model.lora import is_merged
 
 CONFIGURATION = {
@@ -43,7 +42,7 @@ CONFIGURATION = {
 class Stage(nn.Module):
     """A graph as a module whose weights are the model's, as exporting wants it."""
 
-    def __init__(self, model: GraniteSpeech, graph: Graph, *, has_switch: bool) -> None:
+    def __init__(self, model: nn.Module, graph: Graph, *, has_switch: bool) -> None:
         super().__init__()
         self.model = model
         self._graph, self._has_switch = graph, has_switch
@@ -57,7 +56,7 @@ class Stage(nn.Module):
 
 
 def build_package(
-    model: GraniteSpeech,
+    model: nn.Module,
     *,
     name: str,
     into: Path | None = None,
@@ -108,7 +107,7 @@ def build_package(
     return target
 
 
-def _seconds_to_ready(folder: Path, model: GraniteSpeech, batches: bool) -> float:
+def _seconds_to_ready(folder: Path, model: nn.Module, batches: bool) -> float:
     """Load the package and run each of its graphs once.
 
     Returns:
@@ -118,10 +117,8 @@ def _seconds_to_ready(folder: Path, model: GraniteSpeech, batches: bool) -> floa
         Refused: what cannot be loaded here is no package.
     """
     begin = time.perf_counter()
-    graphs = load_package(folder, model, fingerprint(model))
-    warm_up(
-        graph_engine("package", model, Packaged(graphs, model, _lacking)), model, batches=batches
-    )
+    graphs, program = load_package(folder, model, fingerprint(model)), program_of(model)
+    program.warm_up(program.engine("package", Packaged(graphs, model, _lacking)), batches=batches)
     return time.perf_counter() - begin
 
 
@@ -129,7 +126,7 @@ def _lacking(graph: Graph, arguments: Arguments) -> Any:
     raise AssertionError(f"the package lacks {variant(graph, arguments)}")
 
 
-def _examples(model: GraniteSpeech, batches: bool) -> dict[str, tuple[Graph, Arguments]]:
+def _examples(model: nn.Module, batches: bool) -> dict[str, tuple[Graph, Arguments]]:
     """Collect every variant that a warm-up meets, with arguments of the sizes it met."""
     met: dict[str, tuple[Graph, Arguments]] = {}
 
@@ -137,7 +134,8 @@ def _examples(model: GraniteSpeech, batches: bool) -> dict[str, tuple[Graph, Arg
         met.setdefault(variant(graph, arguments), (graph, arguments))
         return graph.run(*arguments)
 
-    warm_up(graph_engine("notes", model, note), model, batches=batches)
+    program = program_of(model)
+    program.warm_up(program.engine("notes", note), batches=batches)
     return {key: (graph, _plain(arguments)) for key, (graph, arguments) in met.items()}
 
 
@@ -151,7 +149,7 @@ def _plain(arguments: Arguments) -> Arguments:
     )
 
 
-def _compile(model: GraniteSpeech, graph: Graph, arguments: Arguments, file: Path) -> None:
+def _compile(model: nn.Module, graph: Graph, arguments: Arguments, file: Path) -> None:
     """Export one graph and compile it into ``file``."""
     tensors = tuple(tensor for tensor in arguments if tensor is not None)
     varying = tuple(

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from core.engine.compiling import CompileLedger, compiled_engine
 from core.engine.fingerprint import Fingerprint, difference, fingerprint
@@ -89,8 +89,20 @@ def ready_engine(
     Returns:
         The engine.
     """
+    packaged = fresh_package(model, ledger, name=name, beside=beside)
+    return compiled_engine(model, ledger, packaged=packaged)
+
+
+def fresh_package(
+    model: nn.Module, ledger: CompileLedger, *, name: str, beside: Path | None = None
+) -> Callable[[Runner], Runner] | None:
+    """Load the package of ``model``, if a fresh one is there; Args: as of :func:`ready_engine`.
+
+    Returns:
+        What puts the package's graphs before the runner of those it lacks, or None.
+    """
     if os.environ.get(ENVIRONMENT) == OFF:
-        return compiled_engine(model, ledger)
+        return None
     here = fingerprint(model)
     wanted = package_name(name, here.structure)
     places = [packages_folder() / wanted]
@@ -107,11 +119,11 @@ def ready_engine(
             continue
         ledger.packaged, ledger.refused = tuple(sorted(graphs)), None
         ledger.packaged_seconds = sum(read_manifest(folder).graphs.values())
-        return compiled_engine(model, ledger, packaged=partial(Packaged, graphs, model))
-    return compiled_engine(model, ledger)
+        return partial(Packaged, graphs, model)
+    return None
 
 
-def load_package(folder: Path, model: GraniteSpeech, here: Fingerprint) -> dict[str, Loaded]:
+def load_package(folder: Path, model: nn.Module, here: Fingerprint) -> dict[str, Loaded]:
     """Load every graph of a package, with the model's weights lent to it.
 
     Args:
@@ -173,7 +185,7 @@ def _load(file: Path, weights: dict[str, Tensor]) -> Loaded:
 class Packaged:
     """Runs the graphs of a package, and hands those it lacks to ``otherwise``."""
 
-    def __init__(self, graphs: dict[str, Loaded], model: GraniteSpeech, otherwise: Runner) -> None:
+    def __init__(self, graphs: dict[str, Loaded], model: nn.Module, otherwise: Runner) -> None:
         self._graphs, self._otherwise = graphs, otherwise
         self._adapted = next((layer for _, layer in adapted_layers(model)), None)
 

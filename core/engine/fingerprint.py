@@ -15,12 +15,12 @@ from functools import cache
 from pathlib import Path
 
 import torch
+from torch import nn
 
-from core.model.granite_speech import GraniteSpeech
+from core.engine.programs import program_of
 
 CPU_FACTS = Path("/proc/cpuinfo")
 ROOT = Path(__file__).resolve().parents[2]  # the folder that holds the package `core`
-GRAPHS = "core.engine.graphs"  # what every compiled or exported graph is made from
 _WORDS = {
     "structure": "another model or precision",
     "device": "device {}",
@@ -45,16 +45,16 @@ class Fingerprint:
     code: str
 
 
-def fingerprint(model: GraniteSpeech) -> Fingerprint:
-    """Compute the fingerprint of ``model`` on this machine."""
-    device = model.decoder.embed_tokens.weight.device
-    layers = {type(part).__module__ for part in model.modules()}
+def fingerprint(model: nn.Module) -> Fingerprint:
+    """Compute the fingerprint of ``model``, whose graphs are known, on this machine."""
+    roots = {program_of(model).module, *(type(part).__module__ for part in model.modules())}
+    device = next(model.parameters()).device
     return Fingerprint(
         structure=structure_of(model),
         device=device.type,
         torch=torch.__version__,
         processor=processor(device),
-        code=code_of_graphs(frozenset({GRAPHS} | layers)),
+        code=code_of_graphs(frozenset(roots)),
     )
 
 
@@ -69,7 +69,7 @@ def difference(made_for: Fingerprint, here: Fingerprint) -> str | None:
     return None
 
 
-def structure_of(model: GraniteSpeech) -> str:
+def structure_of(model: nn.Module) -> str:
     """Hash everything a compiler takes from the model as a constant."""
     digest = hashlib.sha256(repr(model.config).encode())
     for name, module in model.named_modules():

@@ -8,19 +8,26 @@ BPE whose id 0 is ``<|blank|>``, and a BPE made from a SentencePiece model whose
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import PurePath
 
 from core.errors import UserError
 from core.model.ctc import BLANK
 from core.text.tokenizer import Tokenizer
 
 BYTE_LEVEL_BLANK, SENTENCEPIECE_BLANK = "<|blank|>", "<unk>"
+# By repository or folder: two checkpoints whose config.json is the same.
+PUBLISHED_BLANKS = {
+    "granite-speech-5.0-470m-turboctc": BYTE_LEVEL_BLANK,
+    "granite-speech-5.0-470m-turboctc-nc": SENTENCEPIECE_BLANK,
+}
 
 
 def check_ctc_tokenizer(tokenizer: Tokenizer, vocab_size: int, source: str) -> None:
     """See that ``tokenizer`` names the labels of a CTC head of ``vocab_size``.
 
     Raises:
-        UserError: another number of tokens, or a label 0 that stands for text.
+        UserError: another number of tokens, a label 0 that stands for text, or the tokenizer of the
+            other published checkpoint.
     """
     if tokenizer.vocab_size != vocab_size:
         raise UserError(
@@ -32,6 +39,12 @@ def check_ctc_tokenizer(tokenizer: Tokenizer, vocab_size: int, source: str) -> N
         raise UserError(
             f"{source}: id {BLANK} of tokenizer.json is {blank!r}; expected the blank, "
             f"{BYTE_LEVEL_BLANK!r} or {SENTENCEPIECE_BLANK!r}"
+        )
+    published = PUBLISHED_BLANKS.get(PurePath(source).name, blank)
+    if blank != published:
+        raise UserError(
+            f"{source}: id {BLANK} of tokenizer.json is {blank!r}; expected {published!r}: it is "
+            "the tokenizer of the other of the two checkpoints, take this one's own"
         )
 
 

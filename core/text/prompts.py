@@ -20,6 +20,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from core.checkpoint.catalog import LANGUAGES, ModelInfo
 from core.checkpoint.hub import CheckpointFiles
 from core.errors import UserError
+from core.text.speaker_turns import MARKER
 from core.text.tokenizer import Tokenizer, read_special_names
 
 logger = logging.getLogger(__name__)
@@ -92,13 +93,17 @@ BEFORE_INSTRUCTION = {"4.1-plus": " "}  # between the audio and the text
 
 @dataclass(frozen=True)
 class Request:
-    """What to ask of a model. Languages are codes ("en"); keywords are words to listen for."""
+    """What to ask of a model. Languages are codes ("en"); keywords are words to listen for.
+
+    prefix_text: the beginning of the answer, which the model then continues.
+    """
 
     task: str
     language: str | None
     target_language: str | None
     keywords: tuple[str, ...]
     instruction: str | None
+    prefix_text: str = ""
 
 
 def build_instruction(request: Request, model: ModelInfo) -> str:
@@ -138,6 +143,7 @@ def build_instruction(request: Request, model: ModelInfo) -> str:
         )
     if request.keywords and not model.keywords:
         raise UserError(f"{model.title} takes no keywords; 4.0 and 4.1 models do")
+    _check_prefix(request, model)
     table = INSTRUCTIONS[model.family]
     if request.keywords and f"{request.task}+keywords" not in table:
         raise UserError(f"keywords came with task {request.task!r}; expected task 'transcribe'")
@@ -153,6 +159,17 @@ def _fill(request: Request, table: Mapping[str, str]) -> str:
         target=LANGUAGES.get(request.target_language or "", ""),
         keywords=", ".join(request.keywords),
     )
+
+
+def _check_prefix(request: Request, model: ModelInfo) -> None:
+    begun = request.prefix_text
+    if begun and not model.prefix_text:
+        raise UserError(f"{model.title} continues no prefix_text; granite-speech-4.1-2b-plus does")
+    if begun and request.task == "speakers" and not MARKER.match(begun):
+        raise UserError(
+            f"prefix_text begins with {begun[:20]!r}; with task 'speakers' expected a "
+            "tag such as '[Speaker 1]: '"
+        )
 
 
 def _check_language(code: str | None, known: Sequence[str], title: str, verb: str) -> None:
@@ -181,8 +198,8 @@ class PromptBuilder:
         except TemplateError as error:
             raise UserError(f"{files.source}: the chat template is broken ({error})") from error
 
-    def speech(self, request: Request, num_audio_tokens: int) -> list[int]:
-        """Encode the prompt of a clip that makes ``num_audio_tokens`` audio embeddings."""
+    def messages(self, request: Request) -> list[dict[str, str]]:
+        """Write the conversation that asks for ``request``; its one audio token stands for any."""
         instruction = build_instruction(request, self._model)
         self._refuse_specials(instruction)
         between = BEFORE_INSTRUCTION.get(self._model.family, "")
@@ -190,14 +207,21 @@ class PromptBuilder:
         system = SYSTEM_MESSAGES.get(self._model.family)
         if system is not None:
             messages.insert(0, {"role": "system", "content": system})
-        ids = self._tokenizer.encode(self.render(messages))
+        return messages
+
+    def speech(self, request: Request, num_audio_tokens: int) -> list[int]:
+        """Encode the prompt of a clip that makes ``num_audio_tokens`` audio embeddings."""
+        ids = self._tokenizer.encode(self.render(self.messages(request)))
         if ids.count(self._audio_token_id) != 1:
             raise UserError(
                 f"the prompt has {ids.count(self._audio_token_id)} audio tokens; expected one: "
                 "the chat template or the tokenizer does not belong to this checkpoint"
             )
         place = ids.index(self._audio_token_id)
-        return [*ids[:place], *[self._audio_token_id] * num_audio_tokens, *ids[place + 1 :]]
+        self._refuse_specials(request.prefix_text)
+        begun = self._tokenizer.encode_continuation(request.prefix_text)
+        audio = [self._audio_token_id] * num_audio_tokens
+        return [*ids[:place], *audio, *ids[place + 1 :], *begun]
 
     def chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
         """Encode a text-only conversation (the second pass of the two-pass design)."""
@@ -229,12 +253,12 @@ class PromptBuilder:
 def choose_template(files: CheckpointFiles, family: str) -> str:
     """Return the checkpoint's chat template, or its family's where it has none that can work."""
     found = read_template(files)
-    if found and family in ROLES_ONLY and ROLE not in found:
+    if family in ROLES_ONLY and ROLE not in (found or ""):
         logger.warning(
-            "%s: its chat template has no %s, without which this model repeats itself; the one it "
-            "was trained with is used",
+            "%s: its chat template %s, without which this model repeats itself; the one it was "
+            "trained with is used",
             files.source,
-            ROLE,
+            f"has no {ROLE}" if found else "is missing",
         )
         found = None
     return found or FALLBACK_TEMPLATES[family]

@@ -18,7 +18,7 @@ from itertools import groupby
 from core.text.transcript import Segment, Word
 from core.text.words import join_words
 
-_MARKER = re.compile(r"\[Speaker ([1-9][0-9]*)\]:? ?")
+MARKER = re.compile(r"\[Speaker ([1-9][0-9]*)\]:? ?")
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def split_turns(text: str) -> list[SpeakerTurn]:
     Returns:
         The turns that have a text.
     """
-    markers = list(_MARKER.finditer(text))
+    markers = list(MARKER.finditer(text))
     begins = [(None if markers else 1, 0), *((int(m[1]), m.end()) for m in markers)]
     ends = [*(m.start() for m in markers), len(text)]
     turns = []

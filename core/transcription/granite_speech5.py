@@ -10,7 +10,6 @@ Shapes: B clips, R feature rows, T rows of the head, V word pieces.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -25,8 +24,9 @@ from core.checkpoint.config_granite_speech5_ctc import (
 )
 from core.checkpoint.hub import CheckpointFiles
 from core.checkpoint.weights import LoadReport, load_into
+from core.engine.aot_load import fresh_package
 from core.engine.compiling import Compiler
-from core.engine.graphs import Graph
+from core.engine.ctc_stage import CTCEngine, ctc_engine, warm_up_ctc
 from core.errors import UserError
 from core.generation.ctc_greedy import (
     BestLabels,
@@ -66,17 +66,6 @@ CTC_DECODE = "ctc_decode"
 MAX_SINGLE_PASS_S = 600.0  # memory is the only limit of the model itself
 LABELS_PER_ROW = 8  # of a row, tried by the prefix beam
 BONUS = 1.0  # nats a listed word earns for each of its tokens
-TYPICAL_ROWS = 200  # any size but one: it is a symbol in the graph
-
-ForwardStage = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-
-
-@dataclass(frozen=True)
-class CTCEngine:
-    """The one stage: features [B, R, F], lengths [B] -> logits [B, T, V] and their lengths [B]."""
-
-    name: str
-    forward: ForwardStage
 
 
 class CTCRecognizer(Recognizer):
@@ -96,10 +85,10 @@ class CTCRecognizer(Recognizer):
         check_ctc_tokenizer(
             checkpoint.required_tokenizer(), config.vocab_size, checkpoint.files.source
         )
-        self._engines: dict[str, CTCEngine] = {"eager": CTCEngine("eager", self._forward)}
+        self._engines: dict[str, CTCEngine] = {"eager": ctc_engine("eager", self.model)}
 
     def check(self, options: TranscribeOptions) -> None:
-        """Refuse tasks, languages and keywords that a CTC head cannot follow.
+        """Refuse tasks, languages, keywords and texts that a CTC head cannot follow.
 
         Raises:
             UserError: the option, and what is possible.
@@ -114,7 +103,7 @@ class CTCRecognizer(Recognizer):
             )
 
     def engine(self, name: str) -> CTCEngine:
-        """Return the eager or the compiled stage; the latter compiles when it is first run.
+        """Return the eager or the compiled stage; the latter from a package if there is one.
 
         Raises:
             UserError: no such engine.
@@ -122,19 +111,20 @@ class CTCRecognizer(Recognizer):
         if name not in self._engines:
             if name != "compile":
                 raise UserError(f"engine is {name!r}; expected 'eager' or 'compile'")
-            graph = Graph("encode", self._forward, ({0: "B", 1: "R"}, {0: "B"}))
-            compiler = Compiler(self.checkpoint.ledger)
-            self._engines[name] = CTCEngine(name, lambda *tensors: compiler(graph, tensors))
+            checkpoint, run = self.checkpoint, Compiler(self.checkpoint.ledger)
+            packaged = fresh_package(
+                self.model,
+                checkpoint.ledger,
+                name=checkpoint.model_info.name,
+                beside=checkpoint.files.folder,
+            )
+            runner = run if packaged is None else packaged(run)
+            self._engines[name] = ctc_engine(name, self.model, runner)
         return self._engines[name]
 
     def warm_up(self, *, batches: bool) -> None:
         """Compile the graph of single clips, and with ``batches`` that of several at once."""
-        width = self.feature_extractor.config.row_width
-        for rows in (1, 2) if batches else (1,):
-            features = self.checkpoint.like.new_zeros(rows, TYPICAL_ROWS, width)
-            lengths = torch.tensor([TYPICAL_ROWS] * rows, device=self.checkpoint.device)
-            with torch.inference_mode():
-                self.engine("compile").forward(features, lengths)
+        warm_up_ctc(self.engine("compile"), self.model, batches=batches)
 
     def extract(self, waveforms: Sequence[Tensor], engine: NamedEngine) -> Features:
         """Compute log-mels with their deltas, at least as many rows as the model needs."""
@@ -191,9 +181,6 @@ class CTCRecognizer(Recognizer):
         clip.text = decode_emitted(
             self.checkpoint.required_tokenizer(), clip.hypothesis.ids
         ).strip()
-
-    def _forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        return tuple(self.model(features, lengths))
 
     def _greedy(
         self, batch: EncodedClips, options: TranscribeOptions, cancelled: Callable[[], bool]

@@ -11,6 +11,7 @@ takes is predicted from the tokens a second of busy speech needs in each task, b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from core.checkpoint.catalog import ModelInfo, describe
@@ -20,12 +21,13 @@ from core.errors import UserError
 from core.model.config import ModelConfig
 from core.text.alignment import align_words
 from core.text.speaker_turns import assign_speakers, turn_segments
+from core.text.transcript import Word
 from core.text.word_tags import time_words
 from core.text.words import split_words
 from core.transcription import autoregressive
 from core.transcription.autoregressive import AutoregressiveRecognizer
 from core.transcription.clip import Clip
-from core.transcription.options import FAST_DRAFT, TranscribeOptions
+from core.transcription.options import DRAFTED, FAST_DRAFT, TranscribeOptions
 from core.transcription.recognizer import Checkpoint, RecognitionRequest
 
 # Tokens a second of an answer with marks, where four people talk without pause.
@@ -51,6 +53,11 @@ class PlusRecognizer(AutoregressiveRecognizer):
             raise UserError(
                 f"decoding is {FAST_DRAFT!r} with task {options.task!r}, whose marks only the "
                 "decoder writes; expected another decoding"
+            )
+        if options.prefix_text and options.decoding in DRAFTED:
+            raise UserError(
+                f"prefix_text came with decoding {options.decoding!r}, whose drafts begin where "
+                "the recording does; expected another decoding"
             )
         if self.longest_pass_s(options) < 1:
             limit = self.model.config.decoder.max_position_embeddings
@@ -84,28 +91,38 @@ class PlusRecognizer(AutoregressiveRecognizer):
         return min(fits_s, self.max_audio_s if options.task == "speakers" else trusted_s)
 
     def finish(self, clip: Clip, request: RecognitionRequest) -> None:
-        """Read the marks of the answer: turns with aligned words, or words with tagged times."""
-        task, found = request.options.task, clip.hypothesis
-        if task == "transcribe":
+        """Read the marks of the answer: turns with aligned words, or words with tagged times.
+
+        Where a text was begun, its words are read and aligned too, and then left out.
+        """
+        task, found, prefix = request.options.task, clip.hypothesis, request.options.prefix_text
+        if task == "transcribe" and not prefix:
             super().finish(clip, request)
             return
         assert found is not None
-        words = split_words(self.components.tokenizer, found.ids, found.logprobs)
-        if task == "timestamps":
-            timed = time_words(words, clip.seconds)
-        else:
-            timed = assign_speakers(words)
-            if clip.ctc_logits is not None:
-                timed = align_words(timed, clip.ctc_logits, self.frame_s)
-            clip.segments = tuple(turn_segments(timed, clip.seconds))
-        clip.words = tuple(timed)
-        clip.text = " ".join(word.text for word in timed)
+        begun = [Word(text, None, None, None) for text in (prefix or "").split()]
+        words = [*begun, *split_words(self.components.tokenizer, found.ids, found.logprobs)]
+        timed = read_marks(words, task, clip.seconds)
+        num_begun = len(read_marks(begun, task, clip.seconds))
+        if task != "timestamps" and clip.ctc_logits is not None:
+            timed = align_words(timed, clip.ctc_logits, self.frame_s, audio_s=clip.seconds)
+        clip.words = tuple(timed[num_begun:])
+        if task == "speakers":
+            clip.segments = tuple(turn_segments(clip.words, clip.seconds))
+        clip.text = " ".join(word.text for word in clip.words)
 
     @staticmethod
     def _chooses_length(options: TranscribeOptions) -> bool:
         """Return whether the length of the answer is ours to choose: marks, and no limit given."""
         unset = options.max_new_tokens == TranscribeOptions.max_new_tokens
         return unset and not options.ignore_eos and options.task != "transcribe"
+
+
+def read_marks(words: Sequence[Word], task: str, audio_s: float) -> list[Word]:
+    """Take the marks of a task out of ``words``; these get their speakers or times instead."""
+    if task == "timestamps":
+        return time_words(words, audio_s)
+    return assign_speakers(words) if task == "speakers" else list(words)
 
 
 def _describe(files: CheckpointFiles, config: ModelConfig) -> ModelInfo:

@@ -32,6 +32,7 @@ class OptionFields(TypedDict, total=False):
     target_language: str | None
     keywords: Sequence[str]
     instruction: str | None
+    prefix_text: str | None
     lora: bool | None
     adapter: str | None
     engine: str
@@ -54,15 +55,16 @@ class OptionFields(TypedDict, total=False):
 class TranscribeOptions:
     """How to transcribe.
 
-    lora: on, off, or None for on exactly if the checkpoint is made for it. adapter: one of those
-    that were added to the model, by name; None for the one it came with. decoding "speculative"
-    gives the greedy text in fewer passes, from drafts of the encoder's CTC head; "fast-draft" lets
-    likely drafts pass as they are, which is quicker and changes some words; "beam" uses
-    ``num_beams`` (4), "sample" uses ``temperature`` (0.7) and ``top_p``. edit_rounds: how often a
-    model that edits a draft goes over it; 0 keeps the draft. skip_silence: a recording in which
-    nothing is heard gives an empty transcript instead of invented words. ignore_eos makes exactly
-    ``max_new_tokens`` tokens, for measurements. batch_size: how many spans of a long recording run
-    at once.
+    prefix_text: the words the recording begins with, where they are known; the transcript is what
+    follows. lora: on, off, or None for on exactly if the checkpoint is made for it. adapter: one of
+    those that were added to the model, by name; None for the one it came with. decoding
+    "speculative" gives the greedy text in fewer passes, from drafts of the encoder's CTC head;
+    "fast-draft" lets likely drafts pass as they are, which is quicker and changes some words;
+    "beam" uses ``num_beams`` (4), "sample" uses ``temperature`` (0.7) and ``top_p``. edit_rounds:
+    how often a model that edits a draft goes over it; 0 keeps the draft. skip_silence: a recording
+    in which nothing is heard gives an empty transcript instead of invented words. ignore_eos makes
+    exactly ``max_new_tokens`` tokens, for measurements. batch_size: how many spans of a long
+    recording run at once.
     """
 
     task: str = "transcribe"
@@ -70,6 +72,7 @@ class TranscribeOptions:
     target_language: str | None = None
     keywords: Sequence[str] = ()
     instruction: str | None = None
+    prefix_text: str | None = None
     lora: bool | None = None
     adapter: str | None = None
     engine: str = "eager"
@@ -115,6 +118,7 @@ class TranscribeOptions:
             target_language=self.target_language,
             keywords=tuple(word.strip() for word in self.keywords if word.strip()),
             instruction=self.instruction,
+            prefix_text=(self.prefix_text or "").strip(),
         )
 
     def generation(self) -> GenerationOptions:

@@ -162,6 +162,10 @@ class Recognizer(ABC):
         title, languages = self.checkpoint.model_info.title, self.checkpoint.model_info.languages
         if options.task != "transcribe":
             raise UserError(f"task is {options.task!r}; {title} can transcribe and nothing else")
+        asked = ("target_language", "instruction", "prefix_text")
+        useless = next((name for name in asked if getattr(options, name)), None)
+        if useless is not None:
+            raise UserError(f"{useless} came, which {title} cannot use; leave it out")
         if options.language is not None and options.language not in languages:
             raise UserError(
                 f"language is {options.language!r}; {title} knows {', '.join(languages)}"

@@ -100,12 +100,13 @@ def dispatch_overhead_ms(
             config.decoder, batch=1, num_slots=NARROW, dtype=lab.dtype, device=lab.device
         )
         frames = like.new_zeros(1, NARROW, NARROW)
+        wide = like.new_zeros(1, NARROW, config.encoder.output_size)
         length = torch.tensor([NARROW], device=lab.device)
         ids = torch.zeros(1, NARROW, dtype=torch.long, device=lab.device)
         last = torch.tensor([[NARROW - 1]], device=lab.device)
         calls = {
             phases.ENCODER: lambda: engine.encode(frames, length, lora).frames,
-            phases.PROJECTOR: lambda: engine.project(frames, lora),
+            phases.PROJECTOR: lambda: engine.project(wide, lora),
             phases.PREFILL: lambda: engine.prefill(ids, frames, last, cache, lora),
         }
         # The middle, not the best: it is set against the middle of the timed runs.

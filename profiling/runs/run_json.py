@@ -21,6 +21,7 @@ from core.model.lora import adapted_layers, is_merged
 from core.phases import DECODE, VERIFY
 from core.text.prompts import PromptBuilder
 from core.transcription.autoregressive import AutoregressiveRecognizer
+from core.transcription.granite_speech5 import CTCRecognizer
 from profiling.measure.capture import Capture
 from profiling.measure.dispatch_overhead import dispatch_overhead_ms
 from profiling.measure.memory_runs import memory_curve_of, memory_parts, memory_rows
@@ -34,6 +35,7 @@ from profiling.measure.timing import (
 )
 from profiling.measure.workload import Workload
 from profiling.roofline.counts import Cost, Shape, cache_bytes_per_token, count
+from profiling.roofline.ctc_counts import count_ctc
 from profiling.roofline.machine_peaks import GPUS, Ceilings
 from profiling.roofline.roofline import expected_end_to_end_gain, roofline
 from profiling.trace.breakdown import phase_table as trace_phases
@@ -141,17 +143,15 @@ def roofline_part(
     """
     if ceilings is None or workload.quantize or workload.clip.seconds > lab.model_info.reliable_s:
         return None
-    if not isinstance(lab.config, ModelConfig):
+    costs = costs_of_run(lab, workload, tokens_made(timed))
+    if costs is None:
         return None
-    costs = count(
-        lab.config,
-        shape_of_run(lab, workload, tokens_made(timed)),
-        element_bytes=lab.dtype.itemsize,
-        adapter_parameters=adapter_parameters(lab) if workload.lora else 0,
-    )
     measured = {row["name"]: row["median_ms"] for row in timed["phases"]}
     # What compiling gains can be foretold for single eager steps; drafts have passes of any width.
-    foretold = workload.engine == "eager" and workload.decoding in ("greedy", "sample")
+    autoregressive = DECODE in costs
+    foretold = (
+        autoregressive and workload.engine == "eager" and workload.decoding in ("greedy", "sample")
+    )
     overhead = dispatch_overhead_ms(lab) if foretold else None
     rows = roofline(
         costs,
@@ -169,6 +169,23 @@ def roofline_part(
     }
 
 
+def costs_of_run(lab: Lab, workload: Workload, num_new_tokens: int) -> dict[str, Cost] | None:
+    """Count what a workload needs on ``lab``; None for a family that is not counted."""
+    if isinstance(lab.config, ModelConfig):
+        return count(
+            lab.config,
+            shape_of_run(lab, workload, num_new_tokens),
+            element_bytes=lab.dtype.itemsize,
+            adapter_parameters=adapter_parameters(lab) if workload.lora else 0,
+        )
+    recognizer = lab.session.recognizer
+    if isinstance(recognizer, CTCRecognizer):
+        samples = round(workload.clip.seconds * SAMPLE_RATE)
+        rows = recognizer.feature_extractor.config.num_frames(samples)
+        return count_ctc(lab.config, rows, element_bytes=lab.dtype.itemsize)
+    return None
+
+
 def tokens_made(timed: Mapping[str, Any]) -> int:
     """Count computed tokens: a step that finds the end of the text is as much work as any."""
     return max(int(timed["metrics"]["new_tokens"]), 1 + len(timed["tokens"]))
@@ -177,7 +194,7 @@ def tokens_made(timed: Mapping[str, Any]) -> int:
 def on_paper(costs: Mapping[str, Cost], gpu: Ceilings, dtype: str) -> dict[str, Any]:
     """Return the least time the same work could take on a GPU, by its data sheet."""
     floors = {row.name: row.floor_ms for row in roofline(costs, gpu, dtype)}
-    steps = costs[DECODE].calls
+    steps = costs[DECODE].calls if DECODE in costs else 0
     return {
         "machine": gpu.machine,
         "floor_ms": sum(floors.values()),
