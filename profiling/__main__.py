@@ -76,9 +76,10 @@ def build_parser() -> argparse.ArgumentParser:
     add("--out", type=Path, default=Path("runs"), help="folder of the runs")
     add("--html", type=Path, required=True, help="the page to write")
 
-    command("read", commands.read, "tables of a trace, anybody's")(
-        "trace", type=Path, help=".json(.gz)"
-    )
+    add = command("read", commands.read, "tables of a trace, anybody's")
+    add("trace", type=Path, help=".json(.gz)")
+    add("--against", type=Path, help="another trace: where they differ, from the phases down")
+    add("--speedscope", type=Path, metavar="FILE", help="write its calls for speedscope.app")
     add = command("machine", commands.machine, "what this machine is and can do at most")
     add("--device", default="cpu", help="cpu or cuda")
 

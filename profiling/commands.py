@@ -27,6 +27,7 @@ from profiling.measure.workload import ClipInfo, Workload, WorkloadChoices, work
 from profiling.plain_text import (
     ceilings_text,
     comparison_text,
+    difference_text,
     run_text,
     table_text,
     trace_text,
@@ -38,7 +39,9 @@ from profiling.runs.session import measure
 from profiling.runs.store import TRACE_FILE, RunStore
 from profiling.statistics.compare import compare as compare_runs
 from profiling.trace.events import read_trace
+from profiling.trace.speedscope import speedscope
 from profiling.trace.trace_tables import trace_json
+from profiling.trace.tree_difference import tree_difference
 
 ALL_WELL, WORTH_A_LOOK, NOTHING_DONE = 0, 1, 2
 LORA = {"on": True, "off": False}
@@ -94,7 +97,9 @@ def report(parsed: argparse.Namespace, say: Say) -> CommandResult:
     else:
         b = _stored(parsed.b, parsed.out)
         found = compare_runs(a, b, reference=a.get("reference_text")).to_json()
-        page = comparison_report(a, b, found)
+        traces = [_trace_of(name, parsed.out) for name in (parsed.a, parsed.b)]
+        one, two = (None if trace is None else read_trace(trace) for trace in traces)
+        page = comparison_report(a, b, found, (one, two))
     parsed.html.write_text(page, encoding="utf-8")
     size = parsed.html.stat().st_size
     data = {"html": str(parsed.html), "num_bytes": size}
@@ -106,7 +111,16 @@ def read(parsed: argparse.Namespace, say: Say) -> CommandResult:
     trace = read_trace(parsed.trace)
     data = trace_json(trace)
     status = WORTH_A_LOOK if trace.notes else ALL_WELL
-    return CommandResult(status, data, trace_text(parsed.trace.name, data))
+    text = [trace_text(parsed.trace.name, data)]
+    if parsed.speedscope is not None:
+        content = speedscope(trace.index, parsed.trace.name)
+        parsed.speedscope.write_text(json.dumps(content), encoding="utf-8")
+        text.append(f"  written for speedscope: {parsed.speedscope}")
+    if parsed.against is not None:
+        table = tree_difference(trace.index, read_trace(parsed.against).index)
+        data["difference"] = table.to_dict("records")
+        text.append(difference_text(parsed.trace.name, parsed.against.name, data["difference"]))
+    return CommandResult(status, data, "\n".join(text))
 
 
 def machine(parsed: argparse.Namespace, say: Say) -> CommandResult:

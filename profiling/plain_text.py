@@ -223,6 +223,18 @@ def trace_text(name: str, data: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def difference_text(a: str, b: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Write where two traces differ most, B less A."""
+    lines = [f"{b} (B) against {a} (A), milliseconds inside each call, profiler included"]
+    for row in rows[:20]:
+        only = f" only in {row['only_in']}" if row["only_in"] else ""
+        lines.append(
+            f"  {row['difference_ms']:>+9.2f} ms  {row['path'][:70]:<70}"
+            f"{ms(row['a_ms'])}{ms(row['b_ms'])}{only}"
+        )
+    return "\n".join(lines)
+
+
 def ms(value: float | None) -> str:
     """Write milliseconds in twelve columns."""
     return f"{'n/a':>12}" if value is None else f"{value:>9.2f} ms"

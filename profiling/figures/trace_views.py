@@ -7,6 +7,8 @@ drawn together with its neighbours, and says so when pointed at.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pandas as pd
 import plotly.graph_objects as go
 
@@ -82,48 +84,62 @@ def _words(box: Rectangle) -> str:
     return f"{name}: {lasts}" + ("" if box.phase in (OTHER, box.name) else f"<br>{box.phase}")
 
 
-def operator_icicle(tree: pd.DataFrame) -> go.Figure:
-    """Return the tree of calls as wide as their time; click to enter, click the top to leave.
+def operator_icicle(
+    tree: pd.DataFrame, *, write: Callable[[float], str] = format_ms, find: str = ""
+) -> go.Figure:
+    """Draw the tree of calls as wide as their time; click to enter, click the top to leave.
 
     Args:
         tree: of :func:`profiling.trace.breakdown.operator_paths`.
+        write: a width in words, its unit included.
+        find: what a name must contain to keep its colour; its share of the whole is said on top.
+
+    Returns:
+        The figure.
     """
-    if tree.empty:
+    if tree.empty or not tree["own"].sum():
         return empty("the trace holds no calls")
-    total = tree["own_ms"].sum()
+    total = tree["own"].sum()
+    hits = tree["label"].str.contains(find, case=False, regex=False)
     has_phases = bool((tree["phase"] != OTHER).any())
     figure = go.Figure(
         go.Icicle(
             ids=["all", *(str(node) for node in tree["id"])],
             parents=["", *("all" if up < 0 else str(up) for up in tree["parent_id"])],
             labels=[
-                f"all {format_ms(total)}",
+                f"all {write(total)}" + (f", {_share_of(tree, hits):.1%} found" if find else ""),
                 *(
                     title_of(label) if label == phase else shortened(label)
                     for label, phase in zip(tree["label"], tree["phase"], strict=True)
                 ),
             ],
             # Own time, so that sectors never disagree with what is inside them.
-            values=[0.0, *tree["own_ms"]],
+            values=[0.0, *tree["own"]],
             branchvalues="remainder",
             marker={
                 "colors": [
                     GROUND,
                     *(
-                        colour_of(phase) if has_phases or label == OTHER else colour_by_name(label)
-                        for label, phase in zip(tree["label"], tree["phase"], strict=True)
+                        GROUND
+                        if not hit
+                        else colour_of(phase)
+                        if has_phases or label == OTHER
+                        else colour_by_name(label)
+                        for label, phase, hit in zip(
+                            tree["label"], tree["phase"], hits, strict=True
+                        )
                     ),
                 ],
                 "line": {"width": 1, "color": GROUND},
             },
             customdata=[
-                [total, ""],
+                [write(total), ""],
                 *(
-                    [whole, f"{count:,} calls"]
-                    for whole, count in zip(tree["total_ms"], tree["num_calls"], strict=True)
+                    [write(whole), f"{count:,} calls"]
+                    for whole, count in zip(tree["total"], tree["num_calls"], strict=True)
                 ),
             ],
-            hovertemplate="%{label}<br>%{customdata[0]:.3f} ms, %{customdata[1]}<extra></extra>",
+            hovertemplate="%{label}<br>%{customdata[0]}, %{customdata[1]}<extra></extra>",
             textinfo="label",
             tiling={"orientation": "v"},
             root={"color": GROUND},
@@ -134,6 +150,56 @@ def operator_icicle(tree: pd.DataFrame) -> go.Figure:
     levels = int(_depths(tree).max()) + 2
     figure = dressed(figure, height=46 * levels + 30)
     return figure.update_layout(uniformtext={"minsize": 10, "mode": "hide"})
+
+
+def _share_of(tree: pd.DataFrame, hits: pd.Series) -> float:
+    """Return the share of the whole inside calls that were found, each instant once."""
+    found: dict[int, bool] = {-1: False}
+    for node, parent, hit in zip(tree["id"], tree["parent_id"], hits, strict=True):
+        found[node] = bool(hit) or found[parent]
+    inside = tree["id"].map(found)
+    return float(tree["own"][inside].sum() / tree["own"].sum())
+
+
+def difference_bars(table: pd.DataFrame, num_rows: int = 12) -> go.Figure:
+    """Draw where two traces differ most: to the left B is quicker, to the right A is.
+
+    Args:
+        table: of :func:`profiling.trace.tree_difference.tree_difference`.
+        num_rows: how many.
+
+    Returns:
+        The figure.
+    """
+    rows = table[table["difference_ms"] != 0].head(num_rows)
+    if rows.empty:
+        return empty("the traces do not differ")
+    unit = time_unit(float(rows["difference_ms"].abs().max()))
+    figure = go.Figure(
+        go.Bar(
+            x=unit.scaled(rows["difference_ms"]),
+            y=list(range(len(rows))),
+            orientation="h",
+            marker={"color": [colour_of(phase) for phase in rows["phase"]]},
+            customdata=rows[["path", "a_ms", "b_ms"]].to_numpy(),
+            hovertemplate="%{customdata[0]}<br>A %{customdata[1]:.3f} ms, B %{customdata[2]:.3f} ms"
+            "<extra></extra>",
+        )
+    )
+    figure = dressed(
+        figure,
+        height=FRAME_PX + BAR_PX * len(rows),
+        x=titled(f"B - A, {unit.title}"),
+        y=named_rows(len(rows)),
+    )
+    names = [_short_path(path) for path in rows["path"]]
+    places = {"tickmode": "array", "tickvals": list(range(len(rows))), "ticktext": names}
+    return figure.update_yaxes(places | {"tickfont": {"size": 12}})
+
+
+def _short_path(path: str) -> str:
+    first, *rest = path.split(" > ")
+    return f"{shortened(rest[-1], 22)} ({title_of(first)})" if rest else title_of(first)
 
 
 def _depths(tree: pd.DataFrame) -> pd.Series:

@@ -62,6 +62,13 @@ OPERATOR_COLUMNS: dict[str, Column] = {
     "device_ms": Column("device ms", _number(3)),
     "share": Column("share", _percent),
 }
+DIFFERENCE_COLUMNS: dict[str, Column] = {
+    "path": Column("path", str, True),
+    "a_ms": Column("A ms", _number(3)),
+    "b_ms": Column("B ms", _number(3)),
+    "difference_ms": Column("B - A ms", _number(3)),
+    "only_in": Column("only in", str),
+}
 GAP_COLUMNS: dict[str, Column] = {
     "phase": Column("phase", title_of),
     "where": Column("idle", lambda where: f"on the {where}"),

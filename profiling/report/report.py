@@ -53,13 +53,19 @@ def run_report(run: Run, trace: Trace | None = None) -> str:
     return page.html()
 
 
-def comparison_report(a: Run, b: Run, comparison: Mapping[str, Any]) -> str:
+def comparison_report(
+    a: Run,
+    b: Run,
+    comparison: Mapping[str, Any],
+    traces: tuple[Trace | None, Trace | None] = (None, None),
+) -> str:
     """Return the page of a comparison.
 
     Args:
         a: the baseline's ``run.json``.
         b: the other's.
         comparison: of :func:`profiling.statistics.compare.compare`, as JSON.
+        traces: of both runs, where they have some.
     """
     a, b = sections.without_path(a), sections.without_path(b)
     page = Page(f"{label_of(b)} against {label_of(a)}", {"comparison": comparison, "a": a, "b": b})
@@ -80,6 +86,9 @@ def comparison_report(a: Run, b: Run, comparison: Mapping[str, Any]) -> str:
     if comparison.get("compile_seconds"):
         page.heading("When compiling pays off", "Seconds after so many clips like this one.")
         page.figure(break_even_lines(comparison), "Seconds spent over the number of clips")
+    one, two = traces
+    if one is not None and two is not None:
+        sections.difference(page, one, two)
     sections.drafts(page, {"A": a, "B": b})
     for at, run in (("A", a), ("B", b)):
         page.heading(f"{at}: {label_of(run)}")

@@ -19,11 +19,17 @@ from profiling.figures.run_details import (
     roofline_plot,
     token_latency,
 )
-from profiling.figures.trace_views import operator_icicle, timeline, top_operators
+from profiling.figures.trace_views import (
+    difference_bars,
+    operator_icicle,
+    timeline,
+    top_operators,
+)
 from profiling.figures.units import format_bytes, format_ms
 from profiling.measure.metrics import DEFINITIONS
 from profiling.report.columns import (
     CACHE_COLUMNS,
+    DIFFERENCE_COLUMNS,
     GAP_COLUMNS,
     MEMORY_COLUMNS,
     OPERATOR_COLUMNS,
@@ -38,7 +44,8 @@ from profiling.trace.breakdown import operator_paths, operator_table, phase_tabl
 from profiling.trace.compile_marks import compile_overhead
 from profiling.trace.events import Trace
 from profiling.trace.launches import launch_gaps
-from profiling.trace.memory_events import memory_curve
+from profiling.trace.memory_events import allocated_by_call, memory_curve
+from profiling.trace.tree_difference import tree_difference
 
 Run = Mapping[str, Any]
 
@@ -64,6 +71,10 @@ MEMORY_HELD = (
     "Weights were there before the run. The KV cache is that of one request. Activations are "
     "whatever else was allocated at the highest moment. The whole process counts Python, libraries "
     "and compiled code as well, at its highest since it started."
+)
+DIFFERENCE = (
+    "Calls meet by their path from the phase down, without those that only wrap others, so that "
+    "eager and compiled code meet. Both times include the profiler's overhead."
 )
 TRACE_LEAD = (
     "Recorded once with the profiler on: it says where time goes, not how much. Each lane shows "
@@ -195,6 +206,14 @@ def traced(page: Page, run: Run, trace: Trace) -> None:
     idle(page, trace)
 
 
+def difference(page: Page, a: Trace, b: Trace) -> None:
+    """Append where two traces differ, by phase and by the calls inside."""
+    page.heading("Where the traces differ", DIFFERENCE)
+    table = tree_difference(a.index, b.index)
+    page.figure(difference_bars(table), "Calls whose time differs most")
+    page.table(table.head(TOP_ROWS).to_dict("records"), DIFFERENCE_COLUMNS)
+
+
 def over_time(page: Page, run: Run, trace: Trace) -> None:
     """Draw what ran when, above the trace's own table of phases."""
     page.heading("Inside the phases", TRACE_LEAD)
@@ -217,6 +236,11 @@ def operators(page: Page, trace: Trace) -> None:
     """Draw the tree of calls, and tabulate the most expensive operators."""
     page.note("As wide as the time it took. Click to enter a call, click the top to leave it.")
     page.figure(operator_icicle(operator_paths(trace.index)), "Tree of calls by time")
+    allocated = allocated_by_call(trace.index)
+    if allocated.any():
+        page.note("As wide as what was allocated inside, whether or not it was freed since.")
+        tree = operator_paths(trace.index, of_calls=allocated)
+        page.figure(operator_icicle(tree, write=format_bytes), "Tree of calls by memory")
     page.heading("Most expensive operators", level=3)
     table = operator_table(trace.index)
     page.figure(top_operators(table), "Operators by self time")

@@ -45,8 +45,8 @@ PATH_COLUMNS = {
     "parent_id": "int64",  # -1 at the top
     "label": "object",
     "phase": "object",
-    "own_ms": "float64",  # not shown in a child
-    "total_ms": "float64",
+    "own": "float64",  # milliseconds, or what was asked for; not shown in a child
+    "total": "float64",
     "num_calls": "int64",
 }
 
@@ -130,17 +130,29 @@ def _device_ms(index: TraceIndex) -> np.ndarray:
 
 
 def operator_paths(
-    index: TraceIndex, *, max_depth: int = 4, least_share: float = 0.002
+    index: TraceIndex,
+    *,
+    of_calls: np.ndarray | None = None,
+    max_depth: int = 4,
+    least_share: float = 0.002,
 ) -> pd.DataFrame:
     """Return the tree phase > operator > operator inside it, columns :data:`PATH_COLUMNS`.
 
-    Calls below ``max_depth`` levels, and paths with less than ``least_share`` of all time, count in
-    ``own_ms`` of the call that encloses them: nothing is left out of the totals.
+    Calls below ``max_depth`` levels, and paths with less than ``least_share`` of the whole, count
+    in ``own`` of the call that encloses them: nothing is left out of the totals.
+
+    Args:
+        index: of the trace.
+        of_calls: what each call has itself, [calls]; None for its own milliseconds.
+        max_depth: levels of operators.
+        least_share: of what is shown.
     """
     calls = index.calls
+    if of_calls is None:
+        of_calls = calls["self_ns"].to_numpy() / NS_PER_MS
     nodes: dict[tuple[int, str], int] = {}
     info: list[tuple[int, str, str, int]] = []  # parent node, label, phase, level
-    own: dict[int, int] = defaultdict(int)
+    own: dict[int, float] = defaultdict(float)
     count: dict[int, int] = defaultdict(int)
 
     def node_of(parent: int, label: str, phase: str) -> int:
@@ -150,8 +162,8 @@ def operator_paths(
         return nodes[parent, label]
 
     places: list[int] = []
-    parents, spent_ns = calls["parent"].tolist(), calls["self_ns"].tolist()
-    rows = zip(parents, index.call_names, index.call_phases, spent_ns, strict=True)
+    parents, values = calls["parent"].tolist(), of_calls.tolist()
+    rows = zip(parents, index.call_names, index.call_phases, values, strict=True)
     for parent, name, phase, spent in rows:
         above = node_of(-1, phase, phase) if parent < 0 or name in PHASES else places[parent]
         if name in PHASES:
@@ -166,7 +178,7 @@ def operator_paths(
 
 def _pruned(
     info: list[tuple[int, str, str, int]],
-    own: dict[int, int],
+    own: dict[int, float],
     count: dict[int, int],
     least_share: float,
 ) -> pd.DataFrame:
@@ -181,6 +193,5 @@ def _pruned(
         if total[node] < least and parent >= 0:
             own[parent] += own[node]
             continue
-        spent, whole = own[node] / NS_PER_MS, total[node] / NS_PER_MS
-        rows.append((node, parent, label, phase, spent, whole, count[node]))
+        rows.append((node, parent, label, phase, own[node], total[node], count[node]))
     return pd.DataFrame(rows[::-1], columns=list(PATH_COLUMNS)).astype(PATH_COLUMNS)

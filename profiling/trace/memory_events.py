@@ -92,6 +92,32 @@ def memory_peaks(index: TraceIndex) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(PEAK_COLUMNS)).astype(PEAK_COLUMNS)
 
 
+def allocated_by_call(index: TraceIndex) -> np.ndarray:
+    """Return the bytes that each host call allocated itself, [calls]; what it freed counts too.
+
+    An allocation belongs to the innermost call that was open on its thread.
+    """
+    events, calls = index.events, index.calls
+    found = np.zeros(len(calls))
+    made = events[(events["name"] == MEMORY_EVENT) & (events["bytes"] > 0)]
+    starts, ends, parents = (calls[key].to_numpy() for key in ("start_ns", "end_ns", "parent"))
+    threads = events.loc[calls["row"], "tid"].astype(str).to_numpy()
+    times = np.rint(made["ts_us"].to_numpy() * 1000).astype(np.int64)
+    owners = made["tid"].astype(str).to_numpy()
+    for thread in np.unique(owners):
+        mine, here = np.flatnonzero(threads == thread), owners == thread
+        mine = mine[np.argsort(starts[mine], kind="stable")]
+        before = np.searchsorted(starts[mine], times[here], side="right") - 1
+        sizes = made["bytes"].to_numpy()[here]
+        for place, time, size in zip(before, times[here], sizes, strict=True):
+            call = mine[place] if place >= 0 else -1
+            while call >= 0 and ends[call] <= time:
+                call = parents[call]
+            if call >= 0:
+                found[call] += size
+    return found
+
+
 def rise(
     times_ns: np.ndarray, levels: np.ndarray, starts_ns: np.ndarray, ends_ns: np.ndarray
 ) -> tuple[float, float]:
