@@ -57,7 +57,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
     },
     "training": {"root": {"finetune"}, "finetune": {"stages"}, "stages": {"corpus"}},
 }
-GROUND = {"core": {"phases", "memory", "errors"}, "training": {"architecture", "saving"}}
+GROUND = {"core": {"phases", "memory", "errors", "saving"}, "training": {"architecture", "saving"}}
 MOST_FILES = 25
 
 

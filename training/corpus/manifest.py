@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from core.saving import write_whole
 from core.text.manifest import (
     ManifestError,
     RowError,
@@ -25,7 +26,6 @@ from core.text.manifest import (
     parse_object,
     seconds_of_column,
 )
-from training.saving import write_whole
 
 REQUIRED = ("audio", "text", "language", "speaker", "licence")
 OPTIONAL = ("start", "end", "split")
