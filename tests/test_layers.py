@@ -40,7 +40,8 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "wording": {"service"},
     },
     "core": {
-        "root": {"transcription"},
+        "root": {"bulk"},
+        "bulk": {"transcription"},
         "transcription": {"generation"},
         "generation": {"text"},
         "text": {"engine", "checkpoint"},

@@ -17,7 +17,7 @@ from core.saving import write_whole
 
 
 def write_state(file: Path, state: Any, then: str = "start again") -> None:
-    """Keep ``state`` (tensors, numbers, texts, and lists and dicts of them); errors as of ``write_whole``."""
+    """Keep ``state`` (tensors, numbers, texts, lists and dicts of them) as ``write_whole`` does."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     write_whole(file, buffer.getbuffer(), then)
