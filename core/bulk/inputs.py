@@ -29,27 +29,11 @@ from core.text.manifest import (
 )
 
 RECORDINGS = frozenset(
-    [
-        ".wav",
-        ".flac",
-        ".mp3",
-        ".ogg",
-        ".oga",
-        ".opus",
-        ".m4a",
-        ".aac",
-        ".webm",
-        ".mp4",
-        ".mkv",
-        ".mov",
-        ".aiff",
-        ".aif",
-        ".au",
-        ".caf",
-        ".w64",
-        ".amr",
-        ".g722",
-    ]
+    f".{kind}"
+    for kind in (
+        *("wav", "flac", "mp3", "ogg", "oga", "opus", "m4a", "aac", "webm", "mp4", "mkv", "mov"),
+        *("aiff", "aif", "au", "caf", "w64", "amr", "g722"),
+    )
 )
 MANIFESTS = (".jsonl", ".json", ".csv")
 

@@ -133,8 +133,8 @@ def plan_lines(plan: Plan, executor: str) -> Iterator[str]:
         yield f"{plan.num_folded:,} more name the same recordings and are left out"
     sizes = [shard.num_files for shard in plan.shards]
     yield (
-        f"{len(sizes):,} shards of {min(sizes):,} to {max(sizes):,} recordings, the longest "
-        f"recordings first, executor {executor}"
+        f"{len(sizes):,} shard{'s' if len(sizes) > 1 else ''} of {min(sizes):,} to {max(sizes):,} "
+        f"recordings, the longest recordings first, executor {executor}"
     )
 
 
