@@ -186,7 +186,7 @@ class Screen:
     """Lines on stderr: those that stay, and one of progress that is written over."""
 
     def __init__(self) -> None:
-        self._watched, self._last = sys.stderr.isatty(), 0.0
+        self._watched, self._last = sys.stderr.isatty(), time.monotonic()
 
     def say(self, text: str) -> None:
         """Write a line that stays."""
