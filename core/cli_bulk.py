@@ -18,8 +18,8 @@ from typing import Any
 import torch
 
 from core.bulk.executors import EXECUTORS
+from core.bulk.identify import IDS
 from core.bulk.job import FORMATS, Crew
-from core.bulk.plan import IDS
 from core.bulk.run import BulkRequest, run_bulk, show_plan
 from core.checkpoint.hub import CheckpointFiles, resolve
 from core.checkpoint.peft_format import adapter_files

@@ -26,10 +26,11 @@ import core.bulk.worker
 from bulk_clips import copy_examples, rows_in, without_times, write_clips
 from bundled import EXAMPLES, inside
 from core.__main__ import main
+from core.bulk.identify import identify
 from core.bulk.inputs import find_items
 from core.bulk.job import BatchDone, ShardBegun
-from core.bulk.plan import identify, make_plan
-from core.bulk.progress import Progress
+from core.bulk.plan import make_plan
+from core.bulk.progress import RunProgress
 from core.bulk.report import kind_of
 from core.cli import ALL_WELL, NOTHING_DONE, SOME_FAILED, STOPPED
 from core.errors import UserError
@@ -327,7 +328,7 @@ def test_the_time_of_the_end_follows_from_what_is_left(tmp_path: Path):
     found = identify(find_items([str(tmp_path / "m.csv")]), ids="stat", shard_s=500.0)
     plan, _ = make_plan(found, tmp_path, shard_s=500.0, measured=lambda _: None)
     now = 0.0
-    progress = Progress(plan, set(), clock=lambda: now)
+    progress = RunProgress(plan, set(), clock=lambda: now)
     progress.add(ShardBegun(1))
     now = 60.0
     progress.add(BatchDone(1, num_files=25, seconds=237.5, num_failed=2))

@@ -14,8 +14,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+from core.bulk.identify import Identified
 from core.bulk.job import BulkJob
-from core.bulk.plan import Identified, Plan, make_plan, read_plan, write_plan
+from core.bulk.plan import Plan, make_plan, read_plan, write_plan
 from core.bulk.shard_rows import count_rows
 from core.errors import UserError
 from core.saving import write_whole

@@ -1,8 +1,7 @@
-"""Recordings -> a plan: who is transcribed once, in which shard. Made once, kept as one file.
+"""Clips -> a plan: which of them are worked through together. Made once, kept as one file.
 
-In: items, in any order. Out: :class:`Plan`, which reads shards from its file one at a time, so that
-a worker's memory does not grow with the number of recordings. Items that name the same recording
-(and part) are one. By content, recordings of equal bytes share one pass and keep a row each.
+In: clips with their ids. Out: :class:`Plan`, which reads shards from its file one at a time, so
+that a worker's memory does not grow with the number of recordings.
 
 The clips are sorted by length and cut into shards of equal work. The file's first line is its
 header; where the input and the way it is divided are the same, so is the header's digest.
@@ -15,41 +14,21 @@ import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from core.audio.decode import probe
+from core.bulk.identify import THREADS, Identified, PlannedClip, clip_line
 from core.bulk.inputs import BulkItem
 from core.errors import UserError
 from core.saving import write_whole
 
 PLAN = "plan.jsonl"
-IDS = ("stat", "content")
 FILE_S = 0.5  # what a recording costs besides its length, in seconds of sound
 BYTES_PER_S = 16_000  # a guess for files whose header says no length
 SHARDS, SHORTEST_SHARD_S, LONGEST_SHARD_S = 200, 120.0, 3600.0
-THREADS = 8  # that read headers or contents
-VERSION = 1
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedClip:
-    """One pass of work. seconds: its length, by manifest, header or size.
-
-    copies: other recordings of the same content, which get the same text.
-    """
-
-    id: str
-    seconds: float
-    item: BulkItem
-    copies: tuple[BulkItem, ...] = ()
-
-    @property
-    def num_files(self) -> int:
-        """Return how many rows it makes."""
-        return 1 + len(self.copies)
 
 
 @dataclass(frozen=True)
@@ -99,42 +78,6 @@ class Plan:
         return [_clip(json.loads(line)) for line in lines]
 
 
-@dataclass(frozen=True)
-class Identified:
-    """The clips of an input, each with its id but without its length, and the input's digest."""
-
-    clips: list[PlannedClip]
-    digest: str
-    num_folded: int
-
-
-def identify(items: Sequence[BulkItem], *, ids: str, shard_s: float | None) -> Identified:
-    """Give every recording its id and fold those that are the same.
-
-    Args:
-        items: as :func:`core.bulk.inputs.find_items` finds them.
-        ids: "stat" (path, size, time of the last change) or "content".
-        shard_s: seconds of work in a shard; None for a choice by the amount of it.
-
-    Returns:
-        The clips that are left, their lengths unknown as yet.
-    """
-    places: dict[tuple[Any, ...], BulkItem] = {}
-    for item in items:
-        places.setdefault((item.path, *_part(item)), item)
-    unique = list(places.values())
-    identity = _content_of if ids == "content" else _stat_of
-    with ThreadPoolExecutor(THREADS) as pool:
-        keys = list(pool.map(identity, [item.path for item in unique], chunksize=64))
-    groups: dict[str, list[BulkItem]] = {}
-    for item, key in zip(unique, keys, strict=True):
-        groups.setdefault(_sha([key, *_part(item)])[:20], []).append(item)
-    clips = [PlannedClip(key, 0.0, first, tuple(rest)) for key, (first, *rest) in groups.items()]
-    listing = sorted(_line(clip) for clip in clips)
-    digest = _sha([VERSION, ids, shard_s, *listing])
-    return Identified(clips, digest, len(items) - len(unique))
-
-
 def make_plan(
     found: Identified, folder: Path, *, shard_s: float | None, measured: Callable[[int], None]
 ) -> tuple[Plan, bytes]:
@@ -158,7 +101,7 @@ def make_plan(
     places, body = [], bytearray()
     for shard in _cut(clips, shard_s):
         begin = len(body)
-        body += "".join(map(_line, shard)).encode("utf-8", "backslashreplace")
+        body += "".join(map(clip_line, shard)).encode("utf-8", "backslashreplace")
         count = sum(clip.num_files for clip in shard)
         places.append(ShardPlace(begin, len(body), count, sum(clip.seconds for clip in shard)))
     header = {
@@ -241,35 +184,6 @@ def _measured(clip: PlannedClip) -> PlannedClip:
         except Exception:  # whatever is wrong with it is told when it is read
             seconds = 0.0
     return replace(clip, seconds=round(seconds, 3))
-
-
-def _part(item: BulkItem) -> tuple[float, float | None] | tuple[()]:
-    """Return which part of its file is meant; nothing for all of it."""
-    return () if item.offset is None else (item.offset, item.duration)
-
-
-def _stat_of(path: str) -> str:
-    try:
-        stat = os.stat(path)
-    except (OSError, ValueError):
-        return _sha([path])
-    return _sha([path, stat.st_size, stat.st_mtime_ns])
-
-
-def _content_of(path: str) -> str:
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except (OSError, ValueError):
-        return _sha([path])
-
-
-def _sha(parts: Sequence[Any]) -> str:
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-def _line(clip: PlannedClip) -> str:
-    return json.dumps(asdict(clip), ensure_ascii=False) + "\n"
 
 
 def _clip(raw: dict[str, Any]) -> PlannedClip:

@@ -16,7 +16,7 @@ from core.bulk.plan import FILE_S, Plan
 SMOOTHED_FROM_S = 5.0  # before that no time of the end is given
 
 
-class Progress:
+class RunProgress:
     """Counts of one run.
 
     Args:

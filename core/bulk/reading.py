@@ -25,7 +25,7 @@ from torch import Tensor
 from core.audio.decode import stream_audio
 from core.audio.report import DecodeReport
 from core.audio.waveform import SAMPLE_RATE, AudioError
-from core.bulk.plan import PlannedClip
+from core.bulk.identify import PlannedClip
 from core.errors import UserError
 
 logger = logging.getLogger(__name__)

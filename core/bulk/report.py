@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from core.bulk.identify import PlannedClip
 from core.bulk.job import Row
-from core.bulk.plan import PlannedClip
 from core.text.word_errors import character_errors, word_errors
 
 KINDS_SHOWN = 10
@@ -107,14 +107,14 @@ def kind_of(error: str) -> str:
 def failures(shard: Iterable[PlannedClip], rows: Iterable[Row]) -> Iterator[str]:
     """Yield the lines of a manifest of what failed, its paths absolute."""
     paths = {
-        (item.audio_filepath, item.offset): item
+        (item.audio_filepath, item.offset, item.duration): item
         for clip in shard
         for item in (clip.item, *clip.copies)
     }
     for row in rows:
         if row["error"] is None:
             continue
-        item = paths[row["audio_filepath"], row.get("offset")]
+        item = paths[row["audio_filepath"], row.get("offset"), row["duration"]]
         known = {**asdict(item), "audio_filepath": item.path, "error": row["error"]}
         known.pop("path")
         kept = {key: value for key, value in known.items() if value is not None}

@@ -19,10 +19,11 @@ from typing import Any
 
 from core.bulk.executors import ShardsLeft, executor_named
 from core.bulk.folder import OutputFolder, refused_plan, shards_done
+from core.bulk.identify import Identified, identify
 from core.bulk.inputs import find_items
 from core.bulk.job import BulkJob, Crew, Transcriber
-from core.bulk.plan import Identified, Plan, identify, make_plan, read_plan
-from core.bulk.progress import Progress
+from core.bulk.plan import Plan, make_plan, read_plan
+from core.bulk.progress import RunProgress
 from core.bulk.report import BulkReport, failures
 from core.bulk.shard_rows import check_format, read_rows
 from core.bulk.worker import UNFINISHED
@@ -173,7 +174,7 @@ def run_bulk(
         if done:
             say(f"{len(done):,} shards are done already")
         todo = [number for number in reversed(range(len(plan.shards))) if number not in done]
-        progress = Progress(plan, done)
+        progress = RunProgress(plan, done)
         with asking_to_stop(say) as stop_asked:
             left = ShardsLeft(job, plan, todo)
             with closing(executor(left, asked.crew, stop_asked)) as events:
