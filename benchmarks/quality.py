@@ -22,8 +22,8 @@ from core.audio.decode import load_audio
 from core.errors import UserError
 from core.lab import Lab
 from core.model.quantize import MODES
+from core.text.word_errors import word_errors
 from core.transcription.options import OptionFields
-from profiling.statistics.text_agreement import word_errors
 
 FAST = "fast-draft"
 QUICKER = (*MODES, FAST)

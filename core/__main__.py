@@ -1,4 +1,4 @@
-"""``python -m core transcribe | inspect | models | package | verify``.
+"""``python -m core transcribe | bulk | inspect | models | package | verify``.
 
 In: command-line arguments. Out: results on stdout, progress and problems on stderr; exit status 0
 all well, 1 some files failed, 2 nothing could be done, 130 stopped, 141 the output's reader went.
@@ -27,6 +27,7 @@ from core.cli import (
     add_transcribe,
     load_asked,
 )
+from core.cli_bulk import add_bulk
 from core.cli_output import escape_what_cannot_be_printed, give_up_stdout
 from core.cli_verify import add_verify
 from core.engine.aot_build import build_package
@@ -74,6 +75,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m core", description="Granite Speech")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_transcribe(commands.add_parser("transcribe", help="recordings to text"))
+    add_bulk(commands.add_parser("bulk", help="very many recordings to text, and on after a stop"))
     look = commands.add_parser("inspect", help="what a checkpoint is made of")
     look.add_argument("model", help="catalog name, Hub repository id, or folder")
     look.add_argument("--json", action="store_true", help="everything, as JSON")

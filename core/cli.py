@@ -52,6 +52,17 @@ def add_transcribe(parser: argparse.ArgumentParser) -> None:
     """Give ``parser`` the command's options."""
     add = parser.add_argument
     add("files", nargs="+", metavar="FILE", help="wav, flac, mp3, ogg, opus, m4a, aac, webm, mp4")
+    add_request(parser)
+    add("--format", choices=sorted(EXPORTERS), default="txt")
+    add("--output-dir", type=Path, help="write FILE's result as OUTPUT_DIR/FILE.FORMAT")
+    add("--batch-size", type=int, default=1, help="files (or spans of a long one) at once")
+    add("--resume", type=Path, metavar="FOLDER", help="go on with a long file that was stopped")
+    parser.set_defaults(run=run_transcribe)
+
+
+def add_request(parser: argparse.ArgumentParser) -> None:
+    """Give ``parser`` the options that say which model, and what to ask of it."""
+    add = parser.add_argument
     add("--model", default="tiny", help="catalog name, Hub repository id, or folder")
     add("--revision", help="branch, tag or commit of a repository")
     add("--engine", choices=ENGINES, default="eager")
@@ -70,19 +81,14 @@ def add_transcribe(parser: argparse.ArgumentParser) -> None:
     add("--temperature", type=float, help="with --decoding sample (0.7)")
     add("--edit-rounds", type=int, default=1, help="how often a draft is edited (NAR models)")
     add("--seed", type=int, default=0, help="with --decoding sample")
-    add("--format", choices=sorted(EXPORTERS), default="txt")
-    add("--output-dir", type=Path, help="write FILE's result as OUTPUT_DIR/FILE.FORMAT")
-    add("--batch-size", type=int, default=1, help="files (or spans of a long one) at once")
-    add("--resume", type=Path, metavar="FOLDER", help="go on with a long file that was stopped")
     add("--device", help="cpu, cuda, cuda:1, mps")
     add("--dtype", choices=("float32", "bfloat16", "float16"))
     add("--quantize", choices=("none", *MODES), default="none", help="int8 decoder weights")
-    parser.set_defaults(run=run_transcribe)
 
 
 def run_transcribe(parsed: argparse.Namespace) -> int:
     """Transcribe every file; a file that fails is reported and the others go on."""
-    options, files = _options(parsed), parsed.files
+    options, files = request_options(parsed), parsed.files
     several = len(files) > 1
     if several and parsed.output_dir is None and parsed.format not in ("txt", "json"):
         raise UserError(
@@ -135,7 +141,7 @@ def _write_all(
     return num_done
 
 
-def _options(parsed: argparse.Namespace) -> OptionFields:
+def request_options(parsed: argparse.Namespace) -> OptionFields:
     """Collect the request's options; a wrong one is refused before a model is loaded."""
     options: OptionFields = {
         "task": parsed.task,

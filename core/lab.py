@@ -129,6 +129,11 @@ class Lab:
         self.session.recognizer.check(chosen)
         return chosen
 
+    def longest_pass_s(self, **options: Unpack[OptionFields]) -> float:
+        """Return how long a recording one pass is trusted with under these options, in seconds."""
+        request = self.session.request(TranscribeOptions(**options))
+        return request.recognizer.longest_pass_s(request.options)
+
     def transcribe(self, source: Source | Tensor, **options: Unpack[OptionFields]) -> Transcript:
         """Transcribe one recording: a path, bytes, a binary file, or a waveform [N] at 16 kHz.
 

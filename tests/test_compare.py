@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from core.text.word_errors import word_errors
 from profiling.measure.timing import Arm, block_ms, interleave
 from profiling.report.sentences import end_to_end_said, verdict_rows
 from profiling.statistics.compare import compare
@@ -23,7 +24,7 @@ from profiling.statistics.intervals import (
     unpaired_ratio,
     verdict,
 )
-from profiling.statistics.text_agreement import first_difference, word_errors
+from profiling.statistics.text_agreement import first_difference
 
 PHASE_MS = {"features": 4.0, "encoder": 40.0, "projector": 5.0, "prefill": 30.0, "decode": 400.0}
 

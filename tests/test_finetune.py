@@ -24,6 +24,7 @@ import core
 import reference
 import tiny_models
 from core.lab import Lab
+from core.saving import SaveError
 from oracle import peft, transformers
 from training.__main__ import main
 from training.corpus.manifest import read_manifest
@@ -34,7 +35,6 @@ from training.finetune.material import answer_lead
 from training.finetune.options import FinetuneOptions
 from training.finetune.row_schedule import Draw, Size
 from training.finetune.trainable import TrainablePlan, losses, trainable
-from training.saving import SaveError
 from training.stages.decoder_stage import IGNORE
 
 ALL = TrainablePlan(("lora", "projector", "encoder", "embeddings"), 4, 4.0, ("q_proj", "k_proj"), 1)

@@ -40,7 +40,8 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "wording": {"service"},
     },
     "core": {
-        "root": {"transcription"},
+        "root": {"bulk"},
+        "bulk": {"transcription"},
         "transcription": {"generation"},
         "generation": {"text"},
         "text": {"engine", "checkpoint"},
@@ -57,7 +58,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
     },
     "training": {"root": {"finetune"}, "finetune": {"stages"}, "stages": {"corpus"}},
 }
-GROUND = {"core": {"phases", "memory", "errors"}, "training": {"architecture", "saving"}}
+GROUND = {"core": {"phases", "memory", "errors", "saving"}, "training": {"architecture", "saving"}}
 MOST_FILES = 25
 
 

@@ -12,8 +12,9 @@ import pytest
 import soundfile
 
 import core
+from core.text.manifest import ManifestError
 from training.__main__ import main
-from training.corpus.manifest import ManifestError, ManifestRow, read_manifest, write_manifest
+from training.corpus.manifest import ManifestRow, read_manifest, write_manifest
 from training.finetune.manifest_check import check_rows, check_text, inspect
 
 RATE = 16_000
@@ -78,6 +79,16 @@ def test_a_wrong_row_is_named(bad: dict[str, Any] | str, told: str, tmp_path: Pa
     with pytest.raises(ManifestError, match=rf"train\.jsonl, row 2: .*{told}") as caught:
         read_manifest(file)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("lead", ["", "\ufeff"], ids=["plain", "byte-order-mark"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["lf", "crlf"])
+@pytest.mark.parametrize("mark", ["\u2028", "\u2029", "\x85", "\x0c", "\x1c"], ids=ascii)
+def test_only_a_line_feed_ends_a_row(mark: str, end: str, lead: str, tmp_path: Path):
+    text = json.dumps(row(text=f"one{mark}two"), ensure_ascii=False)
+    file = tmp_path / "train.jsonl"
+    file.write_bytes((lead + text + end + text + end).encode())
+    assert [(r.number, r.text) for r in read_manifest(file)] == [(1, "one two"), (2, "one two")]
 
 
 def test_a_file_that_is_no_manifest_is_told(tmp_path: Path):

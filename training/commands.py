@@ -158,7 +158,8 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
 
 def _score(arguments: argparse.Namespace) -> None:
     import core
-    from training.corpus.manifest import ManifestError, read_manifest, with_splits
+    from core.text.manifest import ManifestError
+    from training.corpus.manifest import read_manifest, with_splits
     from training.finetune.manifest_score import transcribe_rows
     from training.stages.wer import error_rate
 

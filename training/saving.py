@@ -1,14 +1,11 @@
-"""Files that are whole or not there: what every stage and every fine-tuning run keeps on disk.
+"""What every stage and every fine-tuning run keeps on disk, in files that are whole or not there.
 
-In: bytes, or what ``torch.save`` takes. Out: a file, written beside its place, flushed to the disk
-and then moved: a killed process or a full disk leaves the last whole one.
+In: what ``torch.save`` takes. Out: a file, and what it holds.
 """
 
 from __future__ import annotations
 
-import contextlib
 import io
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,41 +13,11 @@ from typing import Any
 import torch
 
 from core.errors import UserError
-
-
-class SaveError(UserError):
-    """A file cannot be written; what was there before is still there."""
-
-
-def write_whole(file: Path, data: bytes | memoryview, then: str = "start again") -> None:
-    """Write a file whole, or leave what was there.
-
-    Args:
-        file: its place, in a folder that exists.
-        data: all of it.
-        then: what to do once there is room.
-
-    Raises:
-        SaveError: no space, no permission.
-    """
-    new = file.with_name(f".{file.name}.new")
-    try:
-        with new.open("wb") as out:
-            out.write(data)
-            out.flush()
-            os.fsync(out.fileno())
-        new.replace(file)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            new.unlink()
-        raise SaveError(
-            f"{file} could not be written ({error.strerror}); what was saved before is whole: "
-            f"make room, then {then}"
-        ) from error
+from core.saving import write_whole
 
 
 def write_state(file: Path, state: Any, then: str = "start again") -> None:
-    """Keep ``state`` (tensors, numbers, texts, and lists and dicts of them); errors as above."""
+    """Keep ``state`` (tensors, numbers, texts, lists and dicts of them) as ``write_whole`` does."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     write_whole(file, buffer.getbuffer(), then)

@@ -27,7 +27,7 @@ Key = tuple[float, float]
 
 
 # Options that decide how fast the text comes, never which text.
-_SPEED_ONLY = ("engine", "batch_size")
+SPEED_ONLY = ("engine", "batch_size")
 
 
 def open_journal(
@@ -51,7 +51,7 @@ def open_journal(
         return None
     with Path(source).open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    wanted = {key: value for key, value in asdict(options).items() if key not in _SPEED_ONLY}
+    wanted = {key: value for key, value in asdict(options).items() if key not in SPEED_ONLY}
     purpose = {"sha256": digest, "model": model, "options": wanted}
     # Runs with other options keep journals of their own: none may end another's.
     name = hashlib.sha256(json.dumps(purpose, sort_keys=True, default=str).encode()).hexdigest()

@@ -17,6 +17,7 @@ from statistics import median
 from typing import Any
 
 from core import phases
+from core.text.word_errors import word_errors
 from profiling.measure.timing import END_TO_END, OTHER
 from profiling.measure.workload import Workload
 from profiling.statistics.encoder_decoder import encoder_and_decoder, memory_by_phase
@@ -29,7 +30,7 @@ from profiling.statistics.intervals import (
     unpaired_ratio,
     verdict,
 )
-from profiling.statistics.text_agreement import first_difference, word_errors
+from profiling.statistics.text_agreement import first_difference
 
 ABSENT = "not in both runs"
 AFTER_PREFILL = "after_prefill"  # decode, or draft and verify: whatever makes the tokens

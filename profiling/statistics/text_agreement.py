@@ -5,11 +5,8 @@ In: token ids, or texts. Out: where they part, how many words are wrong, and bot
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
-
-import jiwer
 
 
 def first_difference(a: Sequence[int], b: Sequence[int]) -> int | None:
@@ -18,14 +15,6 @@ def first_difference(a: Sequence[int], b: Sequence[int]) -> int | None:
         return None
     same = (left == right for left, right in zip(a, b, strict=False))
     return next((i for i, equal in enumerate(same) if not equal), min(len(a), len(b)))
-
-
-def word_errors(reference: str, heard: str) -> tuple[int, int]:
-    """Return (errors, reference words) as jiwer counts them; case and punctuation do not count."""
-    want, got = (" ".join(re.findall(r"[\w']+", text.lower())) for text in (reference, heard))
-    found = jiwer.process_words(want, got)
-    errors = found.substitutions + found.deletions + found.insertions
-    return errors, found.hits + found.substitutions + found.deletions
 
 
 def agreement_said(comparison: Mapping[str, Any]) -> str:

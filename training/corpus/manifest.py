@@ -18,25 +18,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core.errors import UserError
-from training.saving import write_whole
+from core.saving import write_whole
+from core.text.manifest import (
+    ManifestError,
+    RowError,
+    manifest_lines,
+    parse_object,
+    seconds_of_column,
+)
 
 REQUIRED = ("audio", "text", "language", "speaker", "licence")
 OPTIONAL = ("start", "end", "split")
 TRAIN, DEV = "train", "dev"
 MAX_SECONDS = 30.0  # the longest clip that is trained on unless a caller says otherwise
-
-
-class ManifestError(UserError):
-    """A manifest or one of its rows cannot be used; one line that names file and row."""
-
-
-class RowError(ManifestError):
-    """One row cannot be used. number: of the row, from 1."""
-
-    def __init__(self, source: Path, number: int, problem: str) -> None:
-        super().__init__(f"{source}, row {number}: {' '.join(problem.split())}")
-        self.number = number
 
 
 @dataclass(frozen=True)
@@ -72,7 +66,7 @@ def read_manifest(file: Path) -> list[ManifestRow]:
         ManifestError: no such file, no rows, or the first row that is wrong.
     """
     rows = []
-    for number, line in _lines(file):
+    for number, line in manifest_lines(file):
         rows.append(parse_row(line, file, number))
     if not rows:
         raise ManifestError(f"{file} has no rows; expected one JSON object a line")
@@ -89,24 +83,12 @@ def problems_of(file: Path) -> tuple[list[ManifestRow], list[RowError]]:
         ManifestError: the file itself cannot be read.
     """
     rows, problems = [], []
-    for number, line in _lines(file):
+    for number, line in manifest_lines(file):
         try:
             rows.append(parse_row(line, file, number))
         except RowError as error:
             problems.append(error)
     return rows, problems
-
-
-def _lines(file: Path) -> list[tuple[int, str]]:
-    try:
-        text = file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ManifestError(f"{file} is not text in UTF-8; expected a .jsonl manifest") from error
-    except OSError as error:
-        why = (error.strerror or str(error)).lower()
-        raise ManifestError(f"{file} cannot be read ({why}); give a .jsonl manifest") from error
-    numbered = enumerate(text.splitlines(), start=1)
-    return [(number, line) for number, line in numbered if line.strip()]
 
 
 def parse_row(line: str, source: Path, number: int) -> ManifestRow:
@@ -118,16 +100,11 @@ def parse_row(line: str, source: Path, number: int) -> ManifestRow:
     Raises:
         RowError: not a JSON object, columns missing or unknown, or a value that cannot be.
     """
-    try:
-        raw = json.loads(line)
-    except ValueError as error:
-        raise RowError(source, number, f"not JSON ({error}); expected one object") from error
-    if not isinstance(raw, dict):
-        raise RowError(source, number, f"a {type(raw).__name__}; expected a JSON object")
+    raw = parse_object(line, source, number)
     _check_columns(raw, source, number)
     if not raw["text"].strip():
         raise RowError(source, number, "the text is empty; say what is heard, or leave the row out")
-    start, end = (_seconds(raw, key, source, number) for key in ("start", "end"))
+    start, end = (seconds_of_column(raw, key, source, number) for key in ("start", "end"))
     if end is not None and end <= (start or 0.0):
         came = f"end is {end:g} s and start {start or 0.0:g} s"
         raise RowError(source, number, f"{came}; expected an end after the start")
@@ -156,15 +133,6 @@ def _check_columns(raw: dict[str, Any], source: Path, number: int) -> None:
     for key in (*REQUIRED, "split"):
         if not isinstance(raw.get(key, ""), str | None) or (key in REQUIRED and raw[key] is None):
             raise RowError(source, number, f"{key} is {raw[key]!r}; expected text")
-
-
-def _seconds(raw: dict[str, Any], key: str, source: Path, number: int) -> float | None:
-    value = raw.get(key)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
-        raise RowError(source, number, f"{key} is {value!r}; expected seconds, 0 or more")
-    return float(value)
 
 
 def with_splits(rows: Iterable[ManifestRow], names: Collection[str | None]) -> list[ManifestRow]:

@@ -25,8 +25,8 @@ from core.checkpoint.key_map import stored_name, to_stored
 from core.checkpoint.peft_format import CONFIG, WEIGHTS
 from core.model.granite_speech import GraniteSpeech
 from core.model.lora import AdaptableLinear, adapted_layers
+from core.saving import write_whole
 from training.finetune.state import AGAIN
-from training.saving import write_whole
 
 NO_LORA = "dummy-target-modules"  # peft's word for an adapter of whole modules alone
 _PREFIX = "base_model.model."

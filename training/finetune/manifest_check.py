@@ -14,7 +14,8 @@ from pathlib import Path
 from core.audio.waveform import SAMPLE_RATE, is_silent
 from core.lab import Lab
 from core.model.ctc import label_of
-from training.corpus.manifest import MAX_SECONDS, ManifestError, ManifestRow, RowError, problems_of
+from core.text.manifest import ManifestError, RowError
+from training.corpus.manifest import MAX_SECONDS, ManifestRow, problems_of
 from training.finetune.data import waveform_of
 
 SHOWN = 20  # problems that are written out

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from core.lab import Lab
+from core.text.manifest import ManifestError
 from training.corpus.manifest import (
     DEV,
     TRAIN,
-    ManifestError,
     ManifestRow,
     read_manifest,
     with_splits,

@@ -30,9 +30,9 @@ from torch import Tensor
 
 from core.audio.waveform import SAMPLE_RATE
 from core.errors import UserError
+from core.saving import write_whole
 from training.corpus.manifest import ManifestRow, read_manifest
 from training.finetune.data import augmented, waveform_of
-from training.saving import write_whole
 from training.stages.mels import HOP, NUM_MELS, power_mel
 
 PIXELS = 2  # of a mel and of a frame
