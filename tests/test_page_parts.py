@@ -17,6 +17,7 @@ import pytest
 from app.components.batch_panel import FileState, rows_html, transcribed
 from app.components.kept_settings import accepted, restored
 from app.components.settings_panel import FIELDS, SettingsPanel, build_settings
+from app.components.switches import build_switches
 from app.service.limits import Limits
 from app.service.model_summary import summary_of_name
 from app.service.service import TranscriptionService
@@ -125,7 +126,7 @@ def service() -> TranscriptionService:
 @pytest.fixture
 def panel(service: TranscriptionService) -> SettingsPanel:
     with gr.Blocks():
-        return build_settings(service)
+        return build_settings(service, build_switches(service))
 
 
 class TestKeptSettings:
@@ -171,7 +172,7 @@ class TestKeptSettings:
     def test_a_link_cannot_choose_a_model_that_is_not_run_here(self) -> None:
         service = service_of([], limits=Limits(only=frozenset({"tiny"}), no_compile="not here"))
         with gr.Blocks():
-            panel = build_settings(service)
+            panel = build_settings(service, build_switches(service))
         changes = restored(service, panel, {"model": "someone/else", "engine": "compile"})
         assert changes[panel.model]["value"] == "tiny"
         assert panel.engine not in changes

@@ -152,7 +152,7 @@ def rows_html(rows: list[FileRow]) -> str:
         return phrases.status_html("No files yet; choose some first.", "error")
     done = sum(row.state in OVER for row in rows)
     body = "".join(
-        f"<tr><th scope='row'>{escape(row.name)}</th><td>{escape(row.text)}</td>"
+        f"<tr><th scope='row'>{phrases.breakable(row.name)}</th><td>{escape(row.text)}</td>"
         f"<td>{_cost(row)}</td></tr>"
         for row in rows
     )

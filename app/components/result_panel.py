@@ -10,8 +10,10 @@ from typing import Any
 
 import gradio as gr
 
+from app.components.clip_actions import build_clip_actions
 from app.components.events import PAGE_EVENT
 from app.components.failures import Updates
+from app.service.deployment import Deployment
 from app.service.transcript_files import SAVE, File, transcript_file
 from app.service.updates import RequestResult, TranscriptionProgress, Update
 from app.wording import phrases, results
@@ -27,7 +29,10 @@ FOLLOW = ASSETS / "words.js"
 
 @dataclass(frozen=True)
 class ResultPanel:
-    """The components. cost holds what is only there once a transcript is; made is what was made."""
+    """The components. cost holds what is only there once a transcript is; made is what was made.
+
+    compare and profile: what to do next with the clip.
+    """
 
     status: gr.HTML
     text: gr.Textbox
@@ -38,6 +43,8 @@ class ResultPanel:
     chart: gr.Plot
     details: gr.JSON
     made: gr.State
+    compare: gr.Button
+    profile: gr.Button
 
     @property
     def outputs(self) -> list[Any]:
@@ -91,7 +98,7 @@ class ResultPanel:
         }
 
 
-def build_result() -> ResultPanel:
+def build_result(deployment: Deployment) -> ResultPanel:
     """Lay the panel out inside the current column."""
     text = gr.Textbox(
         label="Transcript",
@@ -107,6 +114,7 @@ def build_result() -> ResultPanel:
     notes = gr.HTML(elem_id="notes")
     made = gr.State(None)
     with gr.Column(visible=False, elem_id="cost") as cost:
+        actions = build_clip_actions(deployment)
         _build_downloads(made, text)
         words = gr.HTML(js_on_load=FOLLOW.read_text(encoding="utf-8"), elem_id="words")
         numbers = gr.HTML(elem_id="numbers")
@@ -114,7 +122,7 @@ def build_result() -> ResultPanel:
         chart = gr.Plot(label="Time by phase", show_label=False, elem_id="chart")
         with gr.Accordion("Everything measured, as JSON", open=False, elem_id="details"):
             details = gr.JSON(label="Transcript as JSON", show_label=False)
-    return ResultPanel(status, text, words, notes, cost, numbers, chart, details, made)
+    return ResultPanel(status, text, words, notes, cost, numbers, chart, details, made, *actions)
 
 
 def _build_downloads(made: gr.State, text: gr.Textbox) -> None:

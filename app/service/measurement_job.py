@@ -130,6 +130,9 @@ class MeasurementJob:
                 ids, stopped = self._run(token, labs, plans, store, plan, report)
             runs = tuple(store.read(one) for one in ids)
             found = compare(*runs, reference=reference).to_json() if len(runs) == 2 else None
+            if found is not None:
+                store.annotate(ids[0], verdict="baseline")
+                store.annotate(ids[1], verdict=str(found["end_to_end"]["verdict"]))
             keys = tuple(prefix + one for one in ids) if prefix else ()
             report(MeasurementResult(keys, runs, found, stopped))
 

@@ -23,6 +23,8 @@ from app.components.kept_settings import build_link
 from app.components.recording_field import RecordingField, build_recording
 from app.components.result_panel import ResultPanel, build_result
 from app.components.settings_panel import SettingsPanel, build_settings
+from app.components.switches import build_switches
+from app.service.deployment import Deployment
 from app.service.service import TranscriptionService
 from app.service.user_errors import user_message
 from app.wording import phrases
@@ -58,22 +60,23 @@ class TranscribeTab:
         return self.field.audio
 
 
-def build_transcribe_tab(service: TranscriptionService) -> TranscribeTab:
-    """Lay the tab out: recording and settings on the left, text and times on the right."""
+def build_transcribe_tab(service: TranscriptionService, deployment: Deployment) -> TranscribeTab:
+    """Lay the tab out: recording and switches on the left, text and times on the right."""
     with gr.Row(elem_id="transcribe"):
         with gr.Column(elem_id="sound"):
-            field = build_recording("", "Or click an example to hear it transcribed")
+            field = build_recording("", "Or click an example")
+        with gr.Column(elem_id="how"):
+            switches = build_switches(service)
             with gr.Row(elem_id="buttons"):
                 go = gr.Button("Transcribe", variant="primary", min_width=120, elem_id="go")
-                stop = gr.Button("Stop", interactive=False, min_width=120, elem_id="stop")
-            batch_here = gr.Column()
+                stop = gr.Button("Stop", interactive=False, min_width=80, elem_id="stop")
         with gr.Column(elem_id="result"):
-            result = build_result()
+            result = build_result(deployment)
             ask_here = gr.Column()
         with gr.Column(elem_id="settings"):
-            settings = build_settings(service)
-            build_link(settings)
-        with batch_here:
+            with gr.Accordion("More settings", open=False, elem_id="more"):
+                settings = build_settings(service, switches)
+                build_link(settings)
             build_batch(service, settings)
         with ask_here:
             build_encoder_panel(service, field.audio, settings)

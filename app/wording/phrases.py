@@ -6,6 +6,8 @@ In: transcripts, model summaries, updates. Out: plain text, or HTML where the na
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from html import escape
 
 from app.service.updates import CancelledBeforeStart, TranscriptionProgress, Update
@@ -69,6 +71,19 @@ DECODING_NOTE = (
     "the encoder drafts, the language model checks. Fast drafts let likely words pass unchecked, "
     "which may change some. Beam search weighs several texts; sampling picks at random."
 )
+
+
+def switches_html(*, any_model: bool) -> str:
+    """Format what the switches do; any_model: whether other models than those listed run here."""
+    notes = {"Engine": ENGINE_NOTE, "Decoding": DECODING_NOTE}
+    notes |= {"Model": MODEL_NOTE} if any_model else {}
+    return definitions_html(notes)
+
+
+def definitions_html(meanings: Mapping[str, str]) -> str:
+    """Format names and what they mean."""
+    pairs = (f"<dt>{escape(name)}</dt><dd>{escape(said)}</dd>" for name, said in meanings.items())
+    return f"<dl class='definitions'>{''.join(pairs)}</dl>"
 
 
 def num_bytes(count: int) -> str:
@@ -153,6 +168,11 @@ def question(asked: str, text: str) -> str:
     return (
         f"{asked}\n\n{text}" if asked.endswith((".", "?", "!")) else f"{asked.rstrip(':')}: {text}"
     )
+
+
+def breakable(name: str) -> str:
+    """Format a name that a narrow column breaks after its dots, dashes and underscores only."""
+    return re.sub(r"([_.-]+)", r"\1<wbr>", escape(name))
 
 
 def sentence(text: str) -> str:
