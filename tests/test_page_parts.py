@@ -22,8 +22,6 @@ from app.service.limits import Limits
 from app.service.model_summary import summary_of_name
 from app.service.service import TranscriptionService
 from app.service.transcript_files import archive, transcript_file
-from app.service.updates import TranscriptionProgress
-from app.wording.phrases import progress_html
 from app.wording.words_html import MOST_WORDS, words_html
 from app_stubs import SETTINGS, TRANSCRIPT, StubLab, service_of
 from core.errors import UserError
@@ -176,13 +174,6 @@ class TestKeptSettings:
         changes = restored(service, panel, {"model": "someone/else", "engine": "compile"})
         assert changes[panel.model]["value"] == "tiny"
         assert panel.engine not in changes
-
-
-def test_a_long_recording_shows_a_bar_where_its_length_is_known():
-    html = progress_html(TranscriptionProgress(done_s=30.0, total_s=120.0, spent_s=10.0))
-    assert "value='25'" in html
-    assert "about 30.0 s left" in html
-    assert "<progress" not in progress_html(TranscriptionProgress(30.0, None, 10.0))
 
 
 def test_times_of_edited_words_reach_every_format():

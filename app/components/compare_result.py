@@ -78,7 +78,7 @@ class CompareResult:
         if isinstance(report, MeasurementResult):
             return self._finished(report)
         if isinstance(report, MeasurementProgress):
-            return {self.status: words.progress_html(report)}
+            return {self.status: words.measuring_html(report)}
         return {self.status: phrases.status_html(words.NOT_BEGUN)}
 
     def _finished(self, measured: MeasurementResult) -> Updates:

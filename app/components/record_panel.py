@@ -77,7 +77,7 @@ def build_record(
 
     def shown(report: MeasurementUpdate) -> Updates:
         if isinstance(report, MeasurementProgress):
-            return {status: words.progress_html(report)}
+            return {status: words.measuring_html(report)}
         if isinstance(report, MeasurementResult):
             return {status: phrases.status_html(RECORDED), keys: list(report.keys)}
         return {status: phrases.status_html(words.NOT_BEGUN)}

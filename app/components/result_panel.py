@@ -15,8 +15,9 @@ from app.components.events import PAGE_EVENT
 from app.components.failures import Updates
 from app.service.deployment import Deployment
 from app.service.transcript_files import SAVE, File, transcript_file
-from app.service.updates import RequestResult, TranscriptionProgress, Update
+from app.service.updates import RequestResult, Update
 from app.wording import phrases, results
+from app.wording.progress import ProgressLine
 from app.wording.words_html import words_html
 from core.checkpoint.catalog import ASSETS
 from core.text.export import EXPORTERS
@@ -69,16 +70,12 @@ class ResultPanel:
         """Show why a request failed, until the next one."""
         return {self.status: phrases.status_html(message, "error")}
 
-    def shown(self, update: Update, *, engine: str, expected: str) -> Updates:
-        """Show an update of a transcription."""
+    def shown(self, update: Update, line: ProgressLine, expected: str = "") -> Updates:
+        """Show an update of a transcription, whose status line is ``line``."""
         if isinstance(update, RequestResult):
             return self._finished(update, expected)
-        said = phrases.doing(update, engine=engine)
-        changes: Updates = {}
-        if isinstance(update, TranscriptionProgress):
-            changes[self.status] = phrases.progress_html(update)
-        elif said is not None:
-            changes[self.status] = phrases.status_html(said)
+        said = line.html(update)
+        changes: Updates = {} if said is None else {self.status: said}
         if isinstance(update, PartialText):
             changes[self.text] = update.text
         return changes or {self.status: gr.skip()}

@@ -28,6 +28,7 @@ from app.service.deployment import Deployment
 from app.service.service import TranscriptionService
 from app.service.user_errors import user_message
 from app.wording import phrases
+from app.wording.progress import ProgressLine
 
 RUN_KEY = "granite-speech-lab-run"
 
@@ -95,8 +96,9 @@ def _wire(service: TranscriptionService, tab: TranscribeTab) -> None:
         job = service.start(session, recording, chosen)
         job.recording, job.engine = recording or "", chosen.engine
         yield {tab.run: job.id}
+        line = ProgressLine(chosen.engine)
         for update in service.watch(session, job):
-            yield result.shown(update, engine=chosen.engine, expected=expected)
+            yield result.shown(update, line, expected)
 
     def refresh(name: str | None, task: str, adapter: str | None) -> Updates:
         summary = service.summary(name or service.model)
@@ -137,8 +139,9 @@ def find_again(app: gr.Blocks, service: TranscriptionService, tab: TranscribeTab
         there = run.recording if Path(run.recording).is_file() else None
         yield result.waiting() | {tab.stop: gr.update(interactive=True), tab.recording: there}
         try:
+            line = ProgressLine(run.engine)
             for update in service.watch(session, run):
-                yield result.shown(update, engine=run.engine, expected="")
+                yield result.shown(update, line)
         except Exception as error:  # its own page has shown it as an error already
             yield result.failed(user_message(error))
         yield {tab.stop: gr.update(interactive=False)}
