@@ -108,6 +108,13 @@ class TestWording:
 
 
 class TestModelSummaries:
+    def test_a_text_mode_says_what_it_cannot_answer(self) -> None:
+        tiny = summary_of_name("tiny")
+        tiny.check_question(" Write in digits")
+        with pytest.raises(UserError, match="cannot answer .*: it knows repeat"):
+            tiny.check_question("In which month was that?")
+        summary_of_name("granite-speech-3.3-2b").check_question("In which month was that?")
+
     def test_known_models_state_licence_size_and_abilities(self) -> None:
         html = models.model_html(summary_of_name("ibm-granite/granite-speech-3.3-2b"))
         for part in ("Apache-2.0", "3.0 billion parameters", "5.6 GiB", "French", "translates"):

@@ -72,13 +72,14 @@ def build_transcribe_tab(service: TranscriptionService, deployment: Deployment) 
                 go = gr.Button("Transcribe", variant="primary", min_width=120, elem_id="go")
                 stop = gr.Button("Stop", interactive=False, min_width=80, elem_id="stop")
         with gr.Column(elem_id="result"):
-            result = build_result(deployment)
+            result = build_result(service, deployment)
             ask_here = gr.Column()
         with gr.Column(elem_id="settings"):
             with gr.Accordion("More settings", open=False, elem_id="more"):
                 settings = build_settings(service, switches)
                 build_link(settings)
             build_batch(service, settings)
+        result.others.wire(service, settings)
         with ask_here:
             build_encoder_panel(service, field.audio, settings)
             ask = build_ask(service, settings.model, result.text)

@@ -29,7 +29,7 @@ ASK_NOTE = (
     "A second pass over the text alone, with LoRA off: the language model under the speech model."
 )
 ASK_EXAMPLES = (
-    "The bundled model knows: repeat, reverse, how many words, write in digits. "
+    "The bundled model knows: repeat, tidy up, write in digits, reverse, how many words. "
     "Larger models answer anything."
 )
 TASKS = {
