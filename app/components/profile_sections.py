@@ -14,6 +14,7 @@ import gradio as gr
 
 from app.components.failures import Updates
 from app.service.profiles.view import SECTIONS, ProfileView
+from app.wording.terms import TERMS, term_html
 
 FIGURES = {"Phases": 3, "Timeline": 1, "Operators": 2, "Memory": 2, "Roofline": 1, "Compiling": 1}
 Slot = tuple[gr.HTML, gr.Plot, gr.HTML]  # lead, figure, what stands beside it
@@ -50,6 +51,8 @@ def build_sections() -> Sections:
     with gr.Tabs(elem_id="profile-sections", overflow_behavior="wrap"):
         for name in SECTIONS:
             with gr.Tab(name, id=f"profile-{name.lower()}"):
+                if name.lower() in TERMS:
+                    gr.HTML(f"<p class='note aside'>{name} {term_html(name.lower())}</p>")
                 slots[name] = [_slot(name, n) for n in range(FIGURES.get(name, 0) + 1)]
     return Sections(head, slots)
 

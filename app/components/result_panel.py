@@ -20,6 +20,7 @@ from app.service.transcript_files import SAVE, File, transcript_file
 from app.service.updates import RequestResult, Update
 from app.wording import phrases, results
 from app.wording.progress import ProgressLine
+from app.wording.terms import term_html
 from app.wording.words_html import paragraphs, words_html
 from core.checkpoint.catalog import ASSETS
 from core.text.export import EXPORTERS
@@ -122,7 +123,7 @@ def build_result(service: TranscriptionService, deployment: Deployment) -> Resul
         _build_downloads(made, text)
         words = gr.HTML(js_on_load=FOLLOW.read_text(encoding="utf-8"), elem_id="words")
         numbers = gr.HTML(elem_id="numbers")
-        gr.HTML("<h2>Where the time went</h2>")
+        gr.HTML(f"<h2>Where the time went {term_html('prefill')}</h2>")
         chart = gr.Plot(label="Time by phase", show_label=False, elem_id="chart")
         with gr.Accordion("Everything measured, as JSON", open=False, elem_id="details"):
             details = gr.JSON(label="Transcript as JSON", show_label=False)

@@ -150,13 +150,25 @@ def build_settings(service: TranscriptionService, switches: Switches) -> Setting
     about = gr.HTML(models.model_html(summary), elem_id="model-summary")
     note = gr.HTML(phrases.aside_html(models.lora_note(summary)), elem_id="lora-note")
     task = gr.Radio(tasks_of(summary), value="transcribe", label="Task", elem_id="task")
-    speech, numbers = build_task_fields(summary), _decoding_fields()
+    language, target, keywords, instruction = build_task_fields(summary)
+    beams, temperature, max_tokens = _decoding_fields()
     loading = build_loading_fields()
     gr.HTML(phrases.switches_html(any_model=service.limits.only is None))
-    adapters = replace(switches.adapters, note=note)
     panel = SettingsPanel(
-        *(switches.model, switches.engine, adapters, task),
-        *(*speech, switches.decoding, *numbers, loading, about),
+        model=switches.model,
+        engine=switches.engine,
+        adapters=replace(switches.adapters, note=note),
+        task=task,
+        language=language,
+        target=target,
+        keywords=keywords,
+        instruction=instruction,
+        decoding=switches.decoding,
+        beams=beams,
+        temperature=temperature,
+        max_tokens=max_tokens,
+        loading=loading,
+        summary=about,
     )
     _wire(service, panel)
     return panel

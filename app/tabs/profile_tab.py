@@ -180,8 +180,9 @@ def _wire(viewer: ProfileReader, tab: ProfileTab, page: gr.Tab) -> None:
     tab.runs.edit(rename, [tab.shown], [tab.runs, tab.status], **usual)
     tab.runs.delete(delete, [tab.shown], [tab.runs, tab.status], **usual)
     tab.drop.upload(add, [tab.drop, tab.shown], outputs, **usual)
-    for done in tab.record.done if tab.record else ():
-        done.then(recorded, [tab.record.keys, tab.shown], outputs, **usual)
+    if tab.record is not None:
+        for done in tab.record.done:
+            done.then(recorded, [tab.record.keys, tab.shown], outputs, **usual)
 
 
 def _wire_save(
