@@ -164,9 +164,3 @@ def test_speech_outside_the_menus_offers_models_that_know_it(guest: Visitor) -> 
     expect(offer).to_be_visible(timeout=PATIENT_MS)
     offer.click()
     expect(page.locator("#model input")).to_have_value(re.compile("4.0 1B"))
-
-
-def test_the_description_of_the_api_opens_by_its_address(guest: Visitor) -> None:
-    page = guest.open()
-    guest.go(page, re.sub(r"\?.*|/?$", "", page.url) + "/?view=api")
-    expect(page.get_by_text("/transcribe").first).to_be_visible()

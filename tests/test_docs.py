@@ -32,7 +32,8 @@ PACKAGES = ("benchmarks", "core", "profiling", "training")  # those with a comma
 # What a name stands for in the blocks of Python, by the class that owns its attributes.
 OBJECTS = {"lab": core.Lab, "t": core.Transcript, "client": gradio_client.Client}
 
-SYSTEM = {"make", "curl", "cd", "python3", "docker", "git"}
+# serve (ray) and vllm are not among our packages; docs/deploy.md runs them on a server.
+SYSTEM = {"make", "curl", "cd", "python3", "docker", "git", ".venv/bin/serve", "vllm"}
 README = ROOT / "README.md"
 QUICK = (".venv/bin/python -m core models", ".venv/bin/python -m core inspect tiny")
 
