@@ -58,7 +58,7 @@ class TestView:
             for name, exhibits in view.sections.items()
         }
         assert figures["Phases"] == 2
-        assert (figures["Timeline"], figures["Operators"], figures["Memory"]) == (1, 2, 2)
+        assert (figures["Timeline"], figures["Operators"], figures["Memory"]) == (1, 3, 2)
         assert all(number <= FIGURES.get(name, 0) for name, number in figures.items())
         assert "a fast one" in text_of(view, "Machine")
 

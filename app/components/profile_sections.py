@@ -16,7 +16,7 @@ from app.components.failures import Updates
 from app.service.profiles.view import SECTIONS, ProfileView
 from app.wording.terms import TERMS, term_html
 
-FIGURES = {"Phases": 3, "Timeline": 1, "Operators": 2, "Memory": 2, "Roofline": 1, "Compiling": 1}
+FIGURES = {"Phases": 3, "Timeline": 1, "Operators": 3, "Memory": 2, "Roofline": 1, "Compiling": 1}
 Slot = tuple[gr.HTML, gr.Plot, gr.HTML]  # lead, figure, what stands beside it
 
 

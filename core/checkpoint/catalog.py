@@ -35,8 +35,8 @@ LANGUAGES = {
 class ModelInfo:
     """One checkpoint. source: a Hub repo id or a folder; size_bytes: weights as stored.
 
-        languages are those it transcribes; target_languages those it translates into (from English,
-        and for "en" from the others). num_beams is the model card's advice. reliable_s is how long a
+    languages are those it transcribes; target_languages those it translates into (from English,
+    and for "en" from the others). num_beams is the model card's advice. reliable_s is how long a
     recording one pass is trusted with; longer ones are cut at pauses. commercial_use: the licence
     allows it. prefix_text: it can continue a text that was begun. instructions: the only ones that
     its text mode knows; empty where it takes any.
