@@ -7,7 +7,8 @@ analytics, no run history in the visitor's browser, fonts and scripts from Gradi
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from hmac import compare_digest
 from importlib.util import find_spec
 
 import gradio as gr
@@ -23,6 +24,7 @@ NO_MCP = (
     "MCP needs a package more: pip install 'gradio[mcp]'. It asks for an older pydantic than the "
     "rest of this app is tested with, which is why it is not installed with it"
 )
+PASSWORD = "Any user name, and the password of this server."
 SCRIPT = ASSETS / "page.js"  # before Gradio's fields see a file
 # On a phone Gradio hides the link to the API and leaves the dot behind it. Not in style.css: there
 # every rule is meant for the page above the footer.
@@ -48,7 +50,8 @@ def serve(
         port: None means GRADIO_SERVER_PORT, else the first free one from 7860.
         share: open a public tunnel through gradio.live.
         block: wait until the server is stopped.
-        deployment: limits on uploads, and whether the API is also offered as MCP tools.
+        deployment: limits on uploads, the password, and whether the API is also offered as MCP
+            tools.
         routes: of another app at the page's address; they come before the page's own.
 
     Returns:
@@ -67,6 +70,8 @@ def serve(
         server_name=host,
         server_port=port,
         share=share,
+        auth=None if where.password is None else _asks_for(where.password),
+        auth_message=PASSWORD,
         prevent_thread_lock=not block,
         theme=theme(),
         css_paths=[ASSETS / "style.css", ASSETS / "measure.css"],
@@ -84,6 +89,11 @@ def serve(
         app_kwargs={"routes": list(routes)},
     )
     return local
+
+
+def _asks_for(password: str) -> Callable[[str, str], bool]:
+    """Return what tells whether somebody may come in: whoever has the password."""
+    return lambda _, given: compare_digest(given.encode(), password.encode())
 
 
 def _is_taken(host: str | None, port: int) -> bool:

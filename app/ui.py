@@ -7,6 +7,7 @@ import gradio as gr
 from app.api.endpoints import build_endpoints
 from app.api.measure_endpoints import build_measure_endpoints
 from app.components.adapters_panel import keep_fresh
+from app.components.clip_actions import ClipActions
 from app.components.events import session_of
 from app.components.kept_settings import keep_settings
 from app.service.deployment import Deployment
@@ -43,7 +44,7 @@ def build_app(service: TranscriptionService, deployment: Deployment | None = Non
         gr.HTML(phrases.HEADING_HTML, elem_id="heading")
         with gr.Tabs(overflow_behavior="wrap") as tabs:
             with gr.Tab("Transcribe", id="transcribe"):
-                page = build_transcribe_tab(service)
+                page = build_transcribe_tab(service, where)
             with gr.Tab("Live", id="live"):
                 live = None
                 if where.no_live:
@@ -52,9 +53,11 @@ def build_app(service: TranscriptionService, deployment: Deployment | None = Non
                     onward = TranscribeOutputs(tabs, page.recording, page.expected, page.result)
                     live = build_live_tab(service, page.settings, onward)
             with gr.Tab("Compare", id="compare"):
-                compared = build_compare_tab(measuring, where)
+                result, settings = page.result, page.settings
+                clip = ClipActions(result.compare, result.profile, tabs, page.recording, settings)
+                compared = build_compare_tab(measuring, where, clip)
             with gr.Tab("Profile", id="profile") as tab:
-                profiled = build_profile_tab(measuring, viewer, where, tab)
+                profiled = build_profile_tab(measuring, viewer, clip, where, tab)
             with gr.Tab("Models", id="models") as tab:
                 adapters = build_models_tab(service, tab, where)
         build_endpoints(service)

@@ -48,11 +48,80 @@
       if (title) box.setAttribute("aria-label", title.textContent.trim());
     }
   };
+
+  // Tabs have an address: ?tab=profile, and ?run=KEY of the run that is open. Back and forward work.
+  const tabs = () => [...document.querySelectorAll("[role=tab]")].filter((tab) => !tab.closest("#profile-sections"));
+  const word = (tab) => tab.textContent.trim().toLowerCase();
+  const open = (name) => tabs().find((tab) => word(tab) === name)?.click();
+  const linked = () => {
+    const said = new URLSearchParams(location.search);
+    return said.get("tab") || (said.has("run") ? "profile" : "transcribe");
+  };
+  let last = "transcribe", wanted = linked();
+  addEventListener("popstate", () => open(last = linked()));
+  const remember = () => {
+    const chosen = tabs().find((tab) => tab.getAttribute("aria-selected") === "true");
+    if (!chosen) return;
+    if (wanted) {
+      last = wanted;
+      wanted = "";
+      open(last);
+      return;
+    }
+    const here = new URL(location), name = word(chosen);
+    const run = name === "profile" && document.querySelector("#profile-runs button[aria-current]");
+    if (name !== "profile") here.searchParams.delete("run");
+    if (run) here.searchParams.set("run", run.dataset.key);
+    if (name !== last) {
+      here.searchParams.set("tab", last = name);
+      history.pushState(history.state, "", here);
+    } else if (here.href !== location.href) history.replaceState(history.state, "", here);
+  };
+
+  // Every table can be copied, for a spreadsheet, and saved as csv.
+  const cells = (table) => [...table.rows].map((row) => [...row.cells].map((cell) => cell.innerText.trim()));
+  const quoted = (text) => /[",\n]/.test(text) ? '"' + text.replaceAll('"', '""') + '"' : text;
+  const save = (name, text) => {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
+    link.download = name;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  };
+  const offer = () => {
+    for (const table of document.querySelectorAll(".report table, table.batch")) {
+      const place = table.closest(".scroll") || table;
+      if (place.nextElementSibling?.matches(".table-tools")) continue;
+      const tools = document.createElement("p");
+      tools.className = "table-tools";
+      for (const title of ["Copy", "Save csv"]) {
+        const button = document.createElement("button");
+        Object.assign(button, { type: "button", textContent: title, ariaLabel: title + " of this table" });
+        tools.append(button);
+      }
+      place.after(tools);
+    }
+  };
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest?.(".table-tools button");
+    if (!button) return;
+    const before = button.closest(".table-tools").previousElementSibling;
+    const rows = cells(before.matches("table") ? before : before.querySelector("table"));
+    if (button.textContent === "Save csv") {
+      save("table.csv", rows.map((row) => row.map(quoted).join(",")).join("\n") + "\n");
+      return;
+    }
+    await navigator.clipboard.writeText(rows.map((row) => row.join("\t")).join("\n"));
+    button.textContent = "Copied";
+    setTimeout(() => { button.textContent = "Copy"; }, 1500);
+  });
+
+  const tidy = () => { name(); remember(); offer(); };
   let waits = false;
   new MutationObserver(() => {
     if (waits) return;
     waits = true;
-    requestAnimationFrame(() => { waits = false; name(); });
-  }).observe(document.body, { childList: true, subtree: true });
-  name();
+    requestAnimationFrame(() => { waits = false; tidy(); });
+  }).observe(document.body, { childList: true, subtree: true, attributeFilter: ["aria-selected", "aria-current"] });
+  tidy();
 }

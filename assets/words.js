@@ -11,12 +11,12 @@ const player = () => { // Gradio's wave form keeps its audio element in a shadow
 };
 
 element.addEventListener("click", (event) => {
-  const word = event.target.closest("button[data-start]");
+  const word = event.target.closest("button[data-start], button[data-play]");
   const audio = player();
   if (!word || !audio) return;
-  audio.currentTime = Number(word.dataset.start);
+  audio.currentTime = Number(word.dataset.start ?? word.dataset.play);
   audio.play().catch(() => {}); // a browser that forbids it still has moved there
-  enter(word, false);
+  if (word.dataset.start) enter(word, false);
 });
 
 const enter = (word, focus) => {

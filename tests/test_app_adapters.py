@@ -20,6 +20,7 @@ from adapters import TOKENS, add, text, write_mine
 from app.components.adapters_panel import list_html
 from app.components.kept_settings import accepted, restored
 from app.components.settings_panel import FIELDS, build_settings
+from app.components.switches import build_switches
 from app.service import measurement_job
 from app.service.measurement import MeasurementService
 from app.service.measurement_job import MeasurementOptions, MeasurementResult
@@ -133,7 +134,7 @@ class TestPage:
         self, service: TranscriptionService, mine: Path
     ) -> None:
         with gr.Blocks():
-            panel = build_settings(service)
+            panel = build_settings(service, build_switches(service))
         adapter = panel.field("adapter")
         assert not adapter.visible
         add(service, mine)
@@ -148,7 +149,7 @@ class TestPage:
 
     def test_it_counts_while_lora_is_on(self, service: TranscriptionService) -> None:
         with gr.Blocks():
-            panel = build_settings(service)
+            panel = build_settings(service, build_switches(service))
         values = {name: panel.field(name).value for name in FIELDS} | {"adapter": "mine"}
         assert panel.read(tuple(values.values())).options()["adapter"] == "mine"
         off = panel.read(tuple((values | {"lora": False}).values())).options()
@@ -163,7 +164,7 @@ class TestPage:
         add(service, mine)
         assert accepted(service.summary(service.model), wanted)["adapter"] == "mine"
         with gr.Blocks():
-            panel = build_settings(service)
+            panel = build_settings(service, build_switches(service))
         change = restored(service, panel, wanted)[panel.field("adapter")]
         assert (change["value"], change["visible"]) == ("mine", True)
         assert ("mine", "mine") in change["choices"]

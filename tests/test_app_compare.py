@@ -97,12 +97,12 @@ class TestWords:
         assert f"from the {said} on" in agreement_said(found)
 
     def test_progress_says_what_how_far_and_how_long(self) -> None:
-        html = words.progress_html(
+        html = words.measuring_html(
             MeasurementProgress(MeasurementStage.TIMING, 0.5, "run 3 of 6 <b>", 12.0)
         )
-        assert "Run 3 of 6 &lt;b&gt;, about 12.0 s left" in html
+        assert "Run 3 of 6 &lt;b&gt;, about 10 seconds left" in html
         assert "value='50'" in html
-        assert "minutes" in words.progress_html(
+        assert "minutes" in words.measuring_html(
             MeasurementProgress(MeasurementStage.COMPILING, 0.1, "eager", None)
         )
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from threading import Lock
 
 import gradio as gr
-import plotly.graph_objects as go
 import pytest
 
 from app.components.profile_sections import FIGURES, build_sections
@@ -44,7 +43,7 @@ def viewer(library: ProfileLibrary) -> ProfileReader:
 
 
 def text_of(view: ProfileView, name: str) -> str:
-    return "".join(turn for turn in view.sections[name] if isinstance(turn, str))
+    return "".join(one.lead + one.beside for one in view.sections[name])
 
 
 class TestView:
@@ -55,11 +54,11 @@ class TestView:
         assert "three one eight" in view.head
         assert "Recorded on another machine" not in view.head
         figures = {
-            name: sum(isinstance(turn, go.Figure) for turn in turns)
-            for name, turns in view.sections.items()
+            name: sum(one.figure is not None for one in exhibits)
+            for name, exhibits in view.sections.items()
         }
         assert figures["Phases"] == 2
-        assert (figures["Timeline"], figures["Operators"], figures["Memory"]) == (1, 2, 2)
+        assert (figures["Timeline"], figures["Operators"], figures["Memory"]) == (1, 3, 2)
         assert all(number <= FIGURES.get(name, 0) for name, number in figures.items())
         assert "a fast one" in text_of(view, "Machine")
 
@@ -72,7 +71,7 @@ class TestView:
         view = view_of(SelectedProfile("trace:x", "x.json", None, TRACE, True), max_json_bytes=MAX)
         assert "a trace without a run" in view.head
         assert NOT_IN_TRACE[:20] in text_of(view, "Roofline")
-        assert any(isinstance(turn, go.Figure) for turn in view.sections["Timeline"])
+        assert view.sections["Timeline"][0].figure is not None
 
     def test_a_run_without_a_trace_says_so(self) -> None:
         view = view_of(SelectedProfile("own:x", "x", RUN, None, False), max_json_bytes=MAX)
@@ -157,11 +156,20 @@ def test_the_page_has_a_slot_for_everything_and_hides_the_rest(kept: RunStore) -
     changes = sections.filled(view)
     assert set(changes) == set(sections.outputs)
     for name, row in sections.slots.items():
-        turns = view.sections[name]
-        assert len(turns) <= len(row)
-        assert [changes[place]["visible"] for place in row] == [
-            number < len(turns) and turns[number] != "" for number in range(len(row))
-        ]
+        exhibits = view.sections[name]
+        assert len(exhibits) <= len(row)
+        for number, slot in enumerate(row):
+            parts = exhibits[number] if number < len(exhibits) else ("", None, "")
+            there = [part not in ("", None) for part in parts]
+            assert [changes[place]["visible"] for place in slot] == there
+
+
+def test_a_table_stands_beside_the_figure_it_belongs_to(kept: RunStore) -> None:
+    chosen = ProfileLibrary(kept.root).chosen("me", "kept:20261122-eager")
+    first = view_of(chosen, max_json_bytes=MAX).sections["Phases"][0]
+    assert "Time per phase" in first.lead
+    assert "<table>" in first.beside
+    assert "Time per token" not in first.beside
 
 
 def test_the_run_that_comes_with_the_app_is_small_whole_and_private() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from app.service.profiles.library import MOST_OWN, ProfileLibrary
+from app.wording.runs import runs_html
 from profiling.runs.archive import ArchiveError
 from profiling.runs.run_file import RunError
 from profiling.runs.store import RunStore
@@ -32,7 +33,7 @@ class TestProfileLibrary:
     def test_a_fresh_copy_opens_with_the_run_it_came_with(self, kept: RunStore) -> None:
         found = ProfileLibrary(None, shipped=kept.root).choices("me")
         assert [choice.key for choice in found] == ["shipped:20261122-eager"]
-        assert "an example" in found[0].title
+        assert found[0].fixed
 
     def test_this_machines_runs_come_before_it_and_new_ones_join_them(
         self, kept: RunStore, tmp_path: Path
@@ -48,7 +49,7 @@ class TestProfileLibrary:
         library = ProfileLibrary(None, shipped=kept.root)
         library.store("me")[0].write({**RUN, "id": "half", "stopped": True})
         assert [c.key for c in library.choices("me")] == ["shipped:20261122-eager", "own:half"]
-        assert library.choices("me")[1].title.endswith("stopped early")
+        assert library.choices("me")[1].stopped
 
     def test_without_a_folder_runs_are_the_visitors_own(self, library: ProfileLibrary) -> None:
         store, prefix = library.store("me")
@@ -103,6 +104,31 @@ class TestProfileLibrary:
             library.chosen("somebody else", key)
         library.forget("me")
         assert library.choices("me") == []
+
+    def test_a_run_is_renamed_and_deleted_by_its_owner_alone(
+        self, library: ProfileLibrary, kept: RunStore
+    ) -> None:
+        store, prefix = library.store("me")
+        key = prefix + store.write({**RUN, "verdict": "1.8x faster"})
+        library.rename("me", key, "  the quick one ")
+        assert library.choices("me")[0].title == "the quick one"
+        assert library.choices("me")[0].verdict == "1.8x faster"
+        library.rename("me", key, "")
+        assert library.choices("me")[0].title == RUN["workload"]["label"]
+        with pytest.raises(RunError):
+            library.delete("somebody else", key)
+        library.delete("me", key)
+        assert library.choices("me") == []
+        shipped = ProfileLibrary(None, shipped=kept.root)
+        with pytest.raises(RunError, match="came with the app"):
+            shipped.delete("me", "shipped:20261122-eager")
+
+    def test_the_list_escapes_what_came_from_outside(self, library: ProfileLibrary) -> None:
+        work = {**RUN["workload"], "label": "<b>", "model": "<i>", "clip": {"name": "a_b'\"<s>"}}
+        library.store("me")[0].write({**RUN, "workload": work, "verdict": "<u>"})
+        html = runs_html(library.choices("me"), "own:20261122-eager")
+        assert not any(bad in html for bad in ("<b>", "<i>", "<s>", "<u>"))
+        assert "a_<wbr>b" in html
 
     @pytest.mark.parametrize("key", ["", "own:", "own:../x", "trace:../../etc/passwd", "x:y"])
     def test_a_key_leads_nowhere_else(self, library: ProfileLibrary, key: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from app.service.model_summary import summary_of_name
-from app.service.updates import RequestResult, TranscriptionProgress
+from app.service.updates import RequestResult
 from app.service.user_errors import user_message
 from app.wording import models, phrases, results
 from app_stubs import TRANSCRIPT
@@ -16,7 +16,7 @@ from core.errors import UserError
 from core.text.prompts import TASKS
 from core.text.transcript import DraftReport
 from core.transcription.clip import STOPPED
-from core.transcription.options import DECODINGS, ENGINES, PhaseStarted
+from core.transcription.options import DECODINGS, ENGINES
 
 
 class TestWording:
@@ -84,23 +84,10 @@ class TestWording:
         assert phrases.question("reverse", "one two") == "reverse: one two"
         assert phrases.question("What was said?", "one") == "What was said?\n\none"
 
-    def test_a_compiled_run_says_that_it_may_take_long(self) -> None:
-        started = PhaseStarted(0, "encoder")
-        assert "minute" in str(phrases.doing(started, engine="compile"))
-        assert "minute" not in str(phrases.doing(started, engine="eager"))
-
     def test_every_choice_of_the_core_has_a_title(self) -> None:
         assert tuple(phrases.ENGINES) == ENGINES
         assert tuple(phrases.DECODINGS) == DECODINGS
         assert tuple(phrases.TASKS) == TASKS
-
-    def test_a_long_recording_tells_how_far_it_is(self) -> None:
-        paced = TranscriptionProgress(done_s=30.0, total_s=95.4, spent_s=10.0)
-        assert phrases.doing(paced, engine="eager") == "Heard 0:30 of 1:35, about 21.8 s left"
-        assert (
-            phrases.doing(TranscriptionProgress(3700.0, None, 1.0), engine="eager")
-            == "Heard 1:01:40"
-        )
 
     def test_drafts_are_counted(self) -> None:
         drafted = replace(TRANSCRIPT, draft=DraftReport(drafted=9, accepted=7, passes=2))
@@ -121,6 +108,13 @@ class TestWording:
 
 
 class TestModelSummaries:
+    def test_a_text_mode_says_what_it_cannot_answer(self) -> None:
+        tiny = summary_of_name("tiny")
+        tiny.check_question(" Write in digits")
+        with pytest.raises(UserError, match="cannot answer .*: it knows repeat"):
+            tiny.check_question("In which month was that?")
+        summary_of_name("granite-speech-3.3-2b").check_question("In which month was that?")
+
     def test_known_models_state_licence_size_and_abilities(self) -> None:
         html = models.model_html(summary_of_name("ibm-granite/granite-speech-3.3-2b"))
         for part in ("Apache-2.0", "3.0 billion parameters", "5.6 GiB", "French", "translates"):

@@ -115,19 +115,19 @@ def test_without_lora_the_text_differs_and_with_it_again_not(guest: Visitor) -> 
     page = guest.open()
     click_example(page)
     expect_text(page, SAID)
-    page.get_by_label("LoRA adapter").uncheck()
+    page.locator("#lora").get_by_label("LoRA").uncheck()
     transcribe(page)
     expect(page.locator("#notes")).to_contain_text("Reference text: ")
     expect_finished(page)
     assert heard(page) != SAID
-    page.get_by_label("LoRA adapter").check()
+    page.locator("#lora").get_by_label("LoRA").check()
     transcribe(page)
     expect_text(page, SAID)
 
 
 def test_the_compiled_engine_gives_the_same_text_and_tells_what_it_cost(guest: Visitor) -> None:
     page = guest.open()
-    page.get_by_label("Compiled").check()
+    page.locator("#engine").get_by_label("Compiled").check()
     click_example(page)
     expect_text(page, SAID, LONG_MS)
     expect(page.locator("#status")).to_contain_text("compiled its graphs")
@@ -187,7 +187,7 @@ def test_models_show_only_what_they_can_do(guest: Visitor) -> None:
     model = page.get_by_label("Model", exact=True)
     model.click()
     page.get_by_role("option", name="Granite Speech 4.1 2B", exact=True).click()
-    expect(page.get_by_label("LoRA adapter")).to_be_hidden()
+    expect(page.locator("#lora").get_by_label("LoRA")).to_be_hidden()
     expect(page.locator("#lora-note")).to_contain_text("no adapter")
     expect(page.locator("#model-summary")).to_contain_text("Apache-2.0")
     page.get_by_text("More settings").click()
@@ -206,7 +206,7 @@ def test_the_keyboard_reaches_everything(guest: Visitor) -> None:
                 "() => { const e = document.activeElement.closest('[id]'); return e ? e.id : '' }"
             )
         )
-    for needed in ("go", "examples", "model", "engine", "lora"):
+    for needed in ("go", "examples", "model", "engine", "lora", "decoding"):
         found = page.evaluate(
             "([ids, id]) => ids.some(i => i && document.getElementById(i)?.closest('#' + id))",
             [sorted(seen), needed],

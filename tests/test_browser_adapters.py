@@ -88,6 +88,7 @@ def test_an_adapter_is_added_chosen_linked_to_and_removed(guest: Visitor, deaf: 
     assert page.evaluate("document.documentElement.scrollWidth") <= SIZES["phone"][0]
     page.get_by_role("tab", name="Transcribe", exact=True).click()
     choose(page, "deaf")
+    page.get_by_role("button", name="More settings").click()
     page.get_by_role("button", name="Make a link").click()
     link = page.locator("#link textarea, #link input")
     expect(link).to_have_value(re.compile("adapter=deaf"))

@@ -100,11 +100,10 @@ def test_a_trace_from_elsewhere_is_laid_open(guest: Visitor) -> None:
     open_profile(page)
     drop(page, TRACE)
     expect(page.locator("#profile-head")).to_contain_text("a trace without a run")
-    expect(page.locator("#profile-runs input")).to_have_value("tiny_trace.json")
+    expect(page.locator("#profile-runs tr[aria-current]")).to_contain_text("tiny_trace.json")
     tab(page, "Operators")
     is_drawn(page.locator("#profile-operators-0 .js-plotly-plot"), 1280)
-    page.locator("#profile-runs input").click()
-    page.get_by_role("option", name=re.compile("an example")).first.click()
+    page.locator("#profile-runs tr", has_text="an example").first.get_by_role("button").click()
     expect(page.locator("#profile-head")).to_contain_text("Recorded on another machine")
 
 
@@ -157,7 +156,7 @@ def test_two_ways_are_compared(guest: Visitor, size: str, scheme: str) -> None:
         page.locator("#compare-report").click()
     assert caught.value.suggested_filename == "comparison.html"
     open_profile(page)
-    expect(page.locator("#profile-runs input")).to_have_value(re.compile("LoRA"))
+    expect(page.locator("#profile-runs tr[aria-current]")).to_contain_text("LoRA")
 
 
 def test_stop_keeps_what_was_measured(guest: Visitor) -> None:
@@ -192,8 +191,8 @@ def test_settings_that_are_alike_and_no_recording_get_a_sentence(guest: Visitor)
 def test_a_profile_is_recorded_and_opened(guest: Visitor) -> None:
     page = guest.open()
     open_profile(page)
-    page.get_by_role("button", name="Record a profile").click()
     choose_clip(page, "record")
+    page.get_by_role("button", name="How thoroughly").click()
     page.locator("#record-blocks input[type=number]").fill("1")
     page.locator("#record-go").click()
     expect(page.locator("#record-status")).to_contain_text("Recorded", timeout=LONG_MS)

@@ -59,6 +59,7 @@ def test_every_control_has_a_name(guest: Visitor, tab: str) -> None:
     if tab == "Transcribe":
         page.locator("#examples").get_by_role("button", name="three one eight", exact=True).click()
         expect(page.locator("#words button").first).to_be_visible(timeout=PATIENT_MS)
+        page.get_by_role("button", name="More settings").click()
         page.get_by_role("button", name="Make a link").click()
         expect(page.locator("#link textarea")).to_be_visible()
     unfold(page)

@@ -6,6 +6,8 @@ import socket
 from dataclasses import replace
 from pathlib import Path
 
+import gradio as gr
+import httpx
 import pytest
 
 from app.service.deployment import Deployment, read_deployment
@@ -50,6 +52,7 @@ class TestEnvironment:
                 "GSL_MAX_AUDIO_S": "90",
                 "GSL_MAX_UPLOAD_MB": "10",
                 "GSL_API_KEY": " sesame ",
+                "GSL_PASSWORD": "open",
                 "GSL_MCP": "1",
             }
         )
@@ -63,8 +66,10 @@ class TestEnvironment:
             max_upload_mb=10,
             mcp=True,
             api_key="sesame",
+            password="open",
         )
         assert "sesame" not in repr(found)
+        assert "open" not in repr(found)
 
     @pytest.mark.parametrize(
         ("name", "value"),
@@ -127,6 +132,23 @@ def test_without_the_package_for_mcp_the_start_says_how_to_get_it(
     page = build_app(TranscriptionService())
     with pytest.raises(ValueError, match=r"pip install 'gradio\[mcp\]'"):
         serve(page, deployment=replace(Deployment(), mcp=True), block=False)
+
+
+def test_a_password_is_asked_for_before_the_page_says_anything() -> None:
+    with gr.Blocks() as app:
+        gr.Markdown("inside")
+    address = serve(app, block=False, deployment=Deployment(password="sesame"))
+    try:
+        with httpx.Client(base_url=address) as visitor:
+            assert visitor.get("config").status_code == 401
+            wrong = visitor.post("login", data={"username": "me", "password": "sesam"})
+            assert wrong.status_code == 400
+            assert visitor.get("config").status_code == 401
+            right = visitor.post("login", data={"username": "me", "password": "sesame"})
+            assert right.status_code == 200
+            assert "inside" in visitor.get("config").text
+    finally:
+        app.close()
 
 
 def test_a_port_that_is_taken_is_told() -> None:

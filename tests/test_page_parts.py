@@ -6,7 +6,7 @@ import base64
 import io
 import json
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,45 +14,49 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from app.components.batch_panel import FileState, rows_html, transcribed
+from app.components.batch_panel import FileState, finished_html, rows_html, transcribed
 from app.components.kept_settings import accepted, restored
 from app.components.settings_panel import FIELDS, SettingsPanel, build_settings
+from app.components.switches import build_switches
 from app.service.limits import Limits
 from app.service.model_summary import summary_of_name
 from app.service.service import TranscriptionService
 from app.service.transcript_files import archive, transcript_file
-from app.service.updates import TranscriptionProgress
-from app.wording.phrases import progress_html
-from app.wording.words_html import MOST_WORDS, words_html
+from app.wording.words_html import MOST_WORDS, paragraphs, words_html
 from app_stubs import SETTINGS, TRANSCRIPT, StubLab, service_of
 from core.errors import UserError
-from core.text.transcript import Word
+from core.text.edit import apply_edit
+from core.text.transcript import Segment, Transcript, Word
 
 WORDS = (Word("three", 0.1, 0.5, 0.99), Word("<one>", 0.9, 1.2, 0.41), Word("eight", 3.0, 3.3, 0.9))
 
 
+def of(words: Sequence[Word], segments: Sequence[Segment] = ()) -> Transcript:
+    return replace(TRANSCRIPT, words=tuple(words), segments=tuple(segments))
+
+
 class TestWords:
     def test_each_is_a_button_with_its_time_lit_until_the_next(self) -> None:
-        html = words_html(WORDS)
-        assert html.count("<button") == 3
+        html = words_html(of(WORDS))
+        assert html.count("data-start") == 3
         assert "data-start='0.100' data-until='0.900'" in html
         assert "data-start='0.900' data-until='1.700'" in html  # not through the silence after it
 
     def test_only_one_is_in_the_tab_order(self) -> None:
-        assert words_html(WORDS).count("tabindex='0'") == 1
+        assert words_html(of(WORDS)).count("tabindex='0'") == 1
 
     def test_doubt_is_told_and_what_came_from_outside_is_escaped(self) -> None:
-        html = words_html(WORDS)
+        html = words_html(of(WORDS))
         assert html.count("class='unsure'") == 1
         assert "title='41 % sure'>&lt;one&gt;" in html
 
     def test_words_without_times_are_not_offered(self) -> None:
-        assert words_html([Word("un", None, None, 0.9)]) == ""
+        assert words_html(of([Word("un", None, None, 0.9)])) == ""
 
     def test_very_many_words_do_not_make_the_page_slow(self) -> None:
         many = [Word("a", float(n), n + 0.5, None) for n in range(MOST_WORDS + 7)]
-        assert words_html(many).count("<button") == MOST_WORDS
-        assert "7 more words" in words_html(many)
+        assert words_html(of(many)).count("data-start") == MOST_WORDS
+        assert "7 more words" in words_html(of(many))
 
 
 class TestFiles:
@@ -87,7 +91,9 @@ class TestSeveralFiles:
         assert [(row.name, row.text, row.state) for row in rows] == [
             (name, name, FileState.DONE) for name in ("a.flac", "b.flac", "c.flac")
         ]
-        assert "3 of 3 files finished" in rows_html(rows)
+        assert "3 of 3 files finished" in finished_html(rows, 1.0)
+        half = [rows[0], replace(rows[1], state=FileState.RUNS), rows[2]]
+        assert "2 of 3 files finished, about 30 seconds left" in finished_html(half, 60.0)
 
     def test_one_bad_file_does_not_stop_the_others(self, recordings: list[str]) -> None:
         Path(recordings[1]).write_text("dear sir")
@@ -114,7 +120,7 @@ class TestSeveralFiles:
     def test_the_table_escapes_and_no_files_get_a_sentence(self) -> None:
         rows = next(transcribed(service_of([]), "a", ["/x/<b>.wav"], SETTINGS))
         assert "<b>" not in rows_html(rows)
-        assert "choose some first" in rows_html([])
+        assert "choose some first" in finished_html([], 0.0)
 
 
 @pytest.fixture
@@ -125,7 +131,7 @@ def service() -> TranscriptionService:
 @pytest.fixture
 def panel(service: TranscriptionService) -> SettingsPanel:
     with gr.Blocks():
-        return build_settings(service)
+        return build_settings(service, build_switches(service))
 
 
 class TestKeptSettings:
@@ -171,17 +177,27 @@ class TestKeptSettings:
     def test_a_link_cannot_choose_a_model_that_is_not_run_here(self) -> None:
         service = service_of([], limits=Limits(only=frozenset({"tiny"}), no_compile="not here"))
         with gr.Blocks():
-            panel = build_settings(service)
+            panel = build_settings(service, build_switches(service))
         changes = restored(service, panel, {"model": "someone/else", "engine": "compile"})
         assert changes[panel.model]["value"] == "tiny"
         assert panel.engine not in changes
 
 
-def test_a_long_recording_shows_a_bar_where_its_length_is_known():
-    html = progress_html(TranscriptionProgress(done_s=30.0, total_s=120.0, spent_s=10.0))
-    assert "value='25'" in html
-    assert "about 30.0 s left" in html
-    assert "<progress" not in progress_html(TranscriptionProgress(30.0, None, 10.0))
+def test_each_segment_is_a_line_with_its_time() -> None:
+    parts = (Segment(0.0, 1.3, "three <one>", None), Segment(62.0, 63.0, "eight", None))
+    html = words_html(of([*WORDS[:2], replace(WORDS[2], start=62.1, end=62.9)], parts))
+    assert html.count("class='segment'") == 2
+    assert ">1:02</button><span><button type='button' data-start='62.100'" in html
+
+
+def test_a_long_text_has_paragraphs_and_a_short_one_stays_as_it_is() -> None:
+    parts = [Segment(10.0 * n, 10.0 * n + 9.5, f"part {n}", None) for n in range(10)]
+    parts[2] = replace(parts[2], end=28.0)
+    said = " ".join(one.text for one in parts)
+    long = replace(TRANSCRIPT, segments=tuple(parts), text=said, audio_s=100.0)
+    assert [len(one.split("part")) - 1 for one in paragraphs(long).split("\n\n")] == [3, 4, 3]
+    assert apply_edit(long, paragraphs(long)) is long
+    assert paragraphs(replace(long, audio_s=30.0)) == said
 
 
 def test_times_of_edited_words_reach_every_format():

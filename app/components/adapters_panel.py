@@ -24,6 +24,7 @@ from app.service.model_cache import plain_name
 from app.service.service import TranscriptionService
 from app.service.user_errors import user_message
 from app.wording import phrases
+from app.wording.progress import progress_html
 
 NOTE = (
     "Adapters from fine-tuning on your own recordings (docs/finetune.md), or any LoRA adapter of "
@@ -91,7 +92,7 @@ def build_adapters(service: TranscriptionService, model: gr.Dropdown, tab: gr.Ta
     def add_it(
         chosen: str | None, source_said: str, paths: list[str] | None, wanted: str
     ) -> Iterator[Updates]:
-        yield {status: phrases.status_html(ADDING)}
+        yield {status: progress_html(ADDING)}
         try:
             added = add_adapter(service, chosen or "", wanted or "", source_said or "", paths or [])
         except Exception as error:

@@ -13,11 +13,11 @@ import gradio as gr
 
 from app.components.events import PAGE_EVENT
 from app.components.failures import Updates
-from app.components.lora_fields import OWN, LoraFields, build_lora, chosen_adapter
+from app.components.lora_fields import OWN, LoraFields, chosen_adapter
+from app.components.switches import build_switches
 from app.service.deployment import Deployment
 from app.service.service import TranscriptionService
 from app.service.settings import Settings
-from app.wording import phrases
 from core.devices import dtypes, quantisers
 
 AS_STARTED = "as the app started"
@@ -61,6 +61,18 @@ class ArmPanel:
             max_new_tokens=int(max_new_tokens),
         )
 
+    def filled(self, settings: Settings) -> Updates:
+        """Show these settings, those of another tab for example."""
+        return {
+            self.model: settings.model,
+            self.engine: settings.engine,
+            self.adapters.lora: settings.lora is not False,
+            self.adapters.adapter: settings.adapter or OWN,
+            self.decoding: settings.decoding,
+            self.dtype: settings.dtype,
+            self.quantize: settings.quantize,
+        }
+
     @staticmethod
     def usual(**values: Any) -> list[Any]:
         """Return ``inputs`` without the model: ``values``, and defaults for the rest."""
@@ -79,44 +91,29 @@ def build_arm(
     service: TranscriptionService, deployment: Deployment, name: str, **chosen: Any
 ) -> ArmPanel:
     """Lay the panel out inside the current column; ``name`` begins the ids of its parts."""
-    summary = service.summary(service.model)
-    model = gr.Dropdown(
-        [(c.title, c.name) for c in service.summaries()],
-        value=summary.name,
-        label="Model",
-        allow_custom_value=service.limits.only is None,
-        elem_id=f"{name}-model",
-    )
-    engine = gr.Radio(
-        [(phrases.ENGINES[key], key) for key in service.limits.engines],
-        value=chosen.get("engine", "eager"),
-        label="Engine",
-        info=deployment.no_compile,
-        elem_id=f"{name}-engine",
-    )
-    adapters = build_lora(summary, f"{name}-", on=chosen.get("lora", True), noted=False)
-    decoding = gr.Dropdown(
-        [(title, key) for key, title in phrases.DECODINGS.items()],
-        value=chosen.get("decoding", "greedy"),
-        label="Decoding",
-        elem_id=f"{name}-decoding",
-    )
-    dtype = gr.Dropdown(
-        [(AS_STARTED, ""), *((kind, kind) for kind in dtypes(deployment.device))],
-        value="",
-        label="Precision",
-        elem_id=f"{name}-dtype",
-    )
-    modes = ("", *quantisers(deployment.device))
-    quantize = gr.Dropdown(
-        [(WEIGHTS.get(mode, mode), mode) for mode in modes],
-        value="",
-        label="Decoder weights",
-        elem_id=f"{name}-quantize",
-    )
+    switches = build_switches(service, f"{name}-", **chosen)
+    with gr.Row(elem_classes="switches"):
+        dtype = gr.Dropdown(
+            [(AS_STARTED, ""), *((kind, kind) for kind in dtypes(deployment.device))],
+            value="",
+            label="Precision",
+            filterable=False,
+            min_width=0,
+            elem_id=f"{name}-dtype",
+        )
+        modes = ("", *quantisers(deployment.device))
+        quantize = gr.Dropdown(
+            [(WEIGHTS.get(mode, mode), mode) for mode in modes],
+            value="",
+            label="Decoder weights",
+            filterable=False,
+            min_width=0,
+            elem_id=f"{name}-quantize",
+        )
+    model, adapters = switches.model, switches.adapters
 
-    def fit(name: str | None) -> Updates:
-        return adapters.fit(service.summary(name or service.model))
+    def fit(name: str | None, adapter: str | None) -> Updates:
+        return adapters.fit(service.summary(name or service.model), adapter)
 
-    model.change(fit, [model], adapters.outputs, **PAGE_EVENT)
-    return ArmPanel(model, engine, adapters, decoding, dtype, quantize)
+    model.change(fit, [model, adapters.adapter], adapters.outputs, **PAGE_EVENT)
+    return ArmPanel(model, switches.engine, adapters, switches.decoding, dtype, quantize)

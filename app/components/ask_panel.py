@@ -55,6 +55,7 @@ def build_ask(
 
     def ask(request: gr.Request, name: str, asked: str, text: str) -> Iterator[str]:
         with plain_errors():
+            service.summary(name or service.model).check_question(asked)
             yield from service.ask(session_of(request), name, phrases.question(asked, text))
 
     for start in (send.click, question.submit):

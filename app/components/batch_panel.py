@@ -6,6 +6,7 @@ cannot be read gets a sentence in its row and the others go on.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -24,6 +25,7 @@ from app.service.transcript_files import SAVE, File, archive
 from app.service.updates import CancelledBeforeStart, RequestResult
 from app.service.user_errors import user_message
 from app.wording import phrases
+from app.wording.progress import progress_html
 from core.text.transcript import Transcript
 from core.transcription.clip import STOPPED
 from core.transcription.options import PartialText
@@ -71,10 +73,11 @@ def build_batch(service: TranscriptionService, settings: SettingsPanel) -> None:
     done, file = gr.State([]), gr.JSON(elem_classes="never-shown")
 
     def run(session: str, paths: list[str] | None, *values: Any) -> Iterator[Updates]:
+        begun = time.monotonic()
         for rows in transcribed(service, session, paths or [], settings.read(values)):
             made = [row.transcript for row in rows if row.transcript is not None]
             yield {
-                status: "",
+                status: finished_html(rows, time.monotonic() - begun),
                 table: rows_html(rows),
                 done: made,
                 save: gr.update(visible=bool(made)),
@@ -146,19 +149,30 @@ def _after(row: FileRow, update: object) -> FileRow:
     return replace(row, state=FileState.RUNS)
 
 
-def rows_html(rows: list[FileRow]) -> str:
-    """Format the table; file names and texts are escaped."""
+def finished_html(rows: list[FileRow], spent_s: float) -> str:
+    """Format how many files are finished, and how long the others take at that pace."""
     if not rows:
         return phrases.status_html("No files yet; choose some first.", "error")
     done = sum(row.state in OVER for row in rows)
+    said = f"{done} of {phrases.count(len(rows), 'file')} finished"
+    if done == len(rows):
+        return phrases.status_html(said)
+    left_s = spent_s / done * (len(rows) - done) if done else None
+    return progress_html(said, done / len(rows), left_s)
+
+
+def rows_html(rows: list[FileRow]) -> str:
+    """Format the table; file names and texts are escaped."""
+    if not rows:
+        return ""
     body = "".join(
-        f"<tr><th scope='row'>{escape(row.name)}</th><td>{escape(row.text)}</td>"
+        f"<tr><th scope='row'>{phrases.breakable(row.name)}</th><td>{escape(row.text)}</td>"
         f"<td>{_cost(row)}</td></tr>"
         for row in rows
     )
     head = "<tr><th scope='col'>File</th><th scope='col'>Text</th><th scope='col'>State</th></tr>"
-    said = phrases.status_html(f"{done} of {phrases.count(len(rows), 'file')} finished")
-    return f"{said}<table class='batch'><thead>{head}</thead><tbody>{body}</tbody></table>"
+    table = f"<table class='batch'><thead>{head}</thead><tbody>{body}</tbody></table>"
+    return f"<div class='scroll'>{table}</div>"
 
 
 def _cost(row: FileRow) -> str:

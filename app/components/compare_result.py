@@ -17,6 +17,7 @@ from app.service.measurement import MeasurementService
 from app.service.measurement_job import MeasurementProgress, MeasurementResult, MeasurementUpdate
 from app.wording import comparison as words
 from app.wording import phrases
+from app.wording.terms import term_html
 from core.errors import UserError
 from profiling.figures.comparison import (
     break_even_lines,
@@ -78,7 +79,7 @@ class CompareResult:
         if isinstance(report, MeasurementResult):
             return self._finished(report)
         if isinstance(report, MeasurementProgress):
-            return {self.status: words.progress_html(report)}
+            return {self.status: words.measuring_html(report)}
         return {self.status: phrases.status_html(words.NOT_BEGUN)}
 
     def _finished(self, measured: MeasurementResult) -> Updates:
@@ -115,7 +116,7 @@ def build_compare_result(measuring: MeasurementService) -> CompareResult:
         texts = gr.HTML(elem_id="compare-texts")
         gr.HTML("<h2>Time of each phase</h2>")
         phases = gr.Plot(label="Time of each phase", show_label=False, elem_id="compare-phases")
-        gr.HTML("<h2>How sure that is</h2>")
+        gr.HTML(f"<h2>How sure that is {term_html('aa')}</h2>")
         gr.HTML(
             phrases.aside_html(
                 "B's time over A's with its 95 % interval: left of 1, B is faster. The grey band "

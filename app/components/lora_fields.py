@@ -45,22 +45,10 @@ class LoraFields:
         return changes
 
 
-def build_lora(
-    summary: ModelSummary, prefix: str = "", *, on: bool = True, noted: bool
-) -> LoraFields:
-    """Lay the fields out inside the current column.
-
-    Args:
-        summary: of the model that is chosen at first.
-        prefix: of the ids, such as "a-"; may be empty.
-        on: the switch at first.
-        noted: whether a note under them says what the switch does.
-
-    Returns:
-        The components.
-    """
+def build_lora(summary: ModelSummary, prefix: str = "", *, on: bool = True) -> LoraFields:
+    """Lay the fields out in the current row; ``prefix`` begins their ids, such as "a-"."""
     lora = gr.Checkbox(
-        on, label="LoRA adapter", visible=has_switch(summary), elem_id=f"{prefix}lora"
+        on, label="LoRA", visible=has_switch(summary), min_width=0, elem_id=f"{prefix}lora"
     )
     adapter = gr.Dropdown(
         adapter_choices(summary),
@@ -69,11 +57,10 @@ def build_lora(
         info=NOTE,
         filterable=False,
         visible=bool(summary.adapters),
+        min_width=0,
         elem_id=f"{prefix}adapter",
     )
-    said = phrases.aside_html(models.lora_note(summary))
-    note = gr.HTML(said, elem_id=f"{prefix}lora-note") if noted else None
-    return LoraFields(lora, adapter, note)
+    return LoraFields(lora, adapter)
 
 
 def has_switch(summary: ModelSummary) -> bool:

@@ -1,7 +1,8 @@
 """The open run on the Profile tab: its head, and a tab for each section.
 
 In: a :class:`app.service.profiles.view.ProfileView`. Out: what each component shows, as Gradio
-updates. A section has slots for HTML and figures in turn; empty slots are hidden.
+updates. A section has places for figures, each with HTML above and beside it; empty ones are
+hidden.
 """
 
 from __future__ import annotations
@@ -13,55 +14,57 @@ import gradio as gr
 
 from app.components.failures import Updates
 from app.service.profiles.view import SECTIONS, ProfileView
+from app.wording.terms import TERMS, term_html
 
-FIGURES = {"Phases": 3, "Timeline": 1, "Operators": 2, "Memory": 2, "Roofline": 1, "Compiling": 1}
+FIGURES = {"Phases": 3, "Timeline": 1, "Operators": 3, "Memory": 2, "Roofline": 1, "Compiling": 1}
+Slot = tuple[gr.HTML, gr.Plot, gr.HTML]  # lead, figure, what stands beside it
 
 
 @dataclass(frozen=True)
 class Sections:
-    """The components. slots: section -> HTML, plot, HTML, ..., HTML."""
+    """The components, by section; the last slot is for what follows without a figure."""
 
     head: gr.HTML
-    slots: dict[str, list[gr.HTML | gr.Plot]]
+    slots: dict[str, list[Slot]]
 
     @property
     def outputs(self) -> list[Any]:
         """List everything :meth:`filled` changes."""
-        return [self.head, *(slot for row in self.slots.values() for slot in row)]
+        return [self.head, *(part for row in self.slots.values() for slot in row for part in slot)]
 
     def filled(self, view: ProfileView) -> Updates:
         """Show this run."""
         changes: Updates = {self.head: view.head}
         for name, row in self.slots.items():
-            turns = view.sections[name]
-            for number, slot in enumerate(row):
-                value = turns[number] if number < len(turns) else None
-                there = value is not None and not (isinstance(value, str) and not value)
-                changes[slot] = gr.update(value=value, visible=there)
+            exhibits = [*view.sections[name], *[(None, None, None)] * len(row)]
+            for slot, exhibit in zip(row, exhibits, strict=False):
+                for part, value in zip(slot, exhibit, strict=True):
+                    there = value is not None and not (isinstance(value, str) and not value)
+                    changes[part] = gr.update(value=value, visible=there)
         return changes
 
 
 def build_sections() -> Sections:
     """Lay them out inside the current column."""
     head = gr.HTML(elem_id="profile-head", elem_classes="report")
-    slots: dict[str, list[gr.HTML | gr.Plot]] = {}
+    slots: dict[str, list[Slot]] = {}
     with gr.Tabs(elem_id="profile-sections", overflow_behavior="wrap"):
         for name in SECTIONS:
             with gr.Tab(name, id=f"profile-{name.lower()}"):
-                slots[name] = _slots(name)
+                if name.lower() in TERMS:
+                    gr.HTML(f"<p class='note aside'>{name} {term_html(name.lower())}</p>")
+                slots[name] = [_slot(name, n) for n in range(FIGURES.get(name, 0) + 1)]
     return Sections(head, slots)
 
 
-def _slots(name: str) -> list[gr.HTML | gr.Plot]:
-    row: list[gr.HTML | gr.Plot] = [gr.HTML(elem_classes="report")]
-    for number in range(FIGURES.get(name, 0)):
-        row.append(
-            gr.Plot(
-                label=f"{name} {number + 1}",
-                show_label=False,
-                visible=False,
-                elem_id=f"profile-{name.lower()}-{number}",
-            )
+def _slot(name: str, number: int) -> Slot:
+    lead = gr.HTML(visible=False, elem_classes="report")
+    with gr.Row(elem_classes="exhibit"):
+        figure = gr.Plot(
+            label=f"{name} {number + 1}",
+            show_label=False,
+            visible=False,
+            elem_id=f"profile-{name.lower()}-{number}",
         )
-        row.append(gr.HTML(visible=False, elem_classes="report"))
-    return row
+        beside = gr.HTML(visible=False, elem_classes="report")
+    return lead, figure, beside

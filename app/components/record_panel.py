@@ -1,7 +1,7 @@
 """Record a profile: a recording and settings in, a run in the visitor's library out.
 
-In: the measurement service. Out: components, wired; ``done`` follows a recording that ended well,
-``keys`` then names its run.
+In: the measurement service. Out: components, wired; each of ``done`` follows a recording that ended
+well, ``keys`` then names its run.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import gradio as gr
 from gradio.events import Dependency
 
 from app.components.arm_panel import ArmPanel, build_arm
+from app.components.clip_actions import ClipActions
 from app.components.events import PageJob, wire_job
 from app.components.failures import Updates
 from app.components.recording_field import build_recording
@@ -33,42 +34,50 @@ NOTE = (
     "Each block runs the recording twice with the profiler off; those are the times. Then it runs "
     "with the profiler on, which makes the trace."
 )
-RECORDED = "Recorded; it is the run shown above."
+RECORDED = "Recorded; it is the run shown below."
 
 
 @dataclass(frozen=True)
 class RecordPanel:
-    """What the tab around it needs."""
+    """What the tab around it needs. done: the ends of a recording."""
 
-    done: Dependency
+    done: list[Dependency]
     arm: ArmPanel
     keys: gr.State
 
 
-def build_record(measuring: MeasurementService, deployment: Deployment) -> RecordPanel | None:
-    """Lay the panel out; None where nothing can be timed, which the page then says."""
+def build_record(
+    measuring: MeasurementService, deployment: Deployment, clip: ClipActions
+) -> RecordPanel | None:
+    """Lay the panel out; None where nothing can be timed, which the page then says.
+
+    Returns:
+        The components; a press on ``clip.profile`` starts them too.
+    """
     if measuring.refusal is not None:
         gr.HTML(phrases.status_html(measuring.refusal), elem_id="record-status")
         return None
-    gr.HTML(phrases.aside_html(NOTE))
-    with gr.Row(elem_classes="two-columns"):
+    gr.HTML("<h2>Record this clip</h2>")
+    with gr.Row(elem_classes="two-columns", elem_id="record"):
         with gr.Column():
             field = build_recording("record-", "Or an example")
             field.fill_from_examples()
         with gr.Column():
             arm = build_arm(measuring.service, deployment, "record")
-            blocks = gr.Slider(
-                1, MOST_BLOCKS, BLOCKS, step=1, label="Blocks", elem_id="record-blocks"
-            )
             with gr.Row():
                 go = gr.Button("Record", variant="primary", min_width=120, elem_id="record-go")
-                stop = gr.Button("Stop", interactive=False, min_width=120, elem_id="record-stop")
-    status = gr.HTML(elem_id="record-status")
+                stop = gr.Button("Stop", interactive=False, min_width=80, elem_id="record-stop")
+            status = gr.HTML(elem_id="record-status")
+            with gr.Accordion("How thoroughly", open=False, elem_id="record-how"):
+                gr.HTML(phrases.aside_html(NOTE))
+                blocks = gr.Slider(
+                    1, MOST_BLOCKS, BLOCKS, step=1, label="Blocks", elem_id="record-blocks"
+                )
     keys = gr.State([])
 
     def shown(report: MeasurementUpdate) -> Updates:
         if isinstance(report, MeasurementProgress):
-            return {status: words.progress_html(report)}
+            return {status: words.measuring_html(report)}
         if isinstance(report, MeasurementResult):
             return {status: phrases.status_html(RECORDED), keys: list(report.keys)}
         return {status: phrases.status_html(words.NOT_BEGUN)}
@@ -89,5 +98,5 @@ def build_record(measuring: MeasurementService, deployment: Deployment) -> Recor
         status=status,
         stop_button=stop,
     )
-    (ran,) = wire_job(job, go.click)
-    return RecordPanel(ran, arm, keys)
+    moved = clip.take(clip.profile, "profile", field.audio, {arm: {}})
+    return RecordPanel(wire_job(job, go.click, moved.then), arm, keys)

@@ -15,7 +15,7 @@ from gradio.processing_utils import save_file_to_cache
 from gradio.utils import get_upload_folder
 
 from app.components.events import PAGE_EVENT
-from app.service.examples import Example, read_examples
+from app.service.examples import FIRST, Example, read_examples
 from app.service.seekable_audio import seekable_copy
 
 
@@ -56,15 +56,25 @@ def build_recording(prefix: str, offer: str) -> RecordingField:
         elem_id=f"{prefix}recording",
     )
     examples = read_examples()
-    chips = gr.Dataset(
-        components=[gr.Textbox(visible=False)],
-        samples=[[example.text] for example in examples],
-        type="index",
-        label=offer,
-        samples_per_page=30,
-        visible=bool(examples),
-        elem_id=f"{prefix}examples",
-    )
+    with gr.Column(elem_classes="example-field", visible=bool(examples)):
+        chips = gr.Dataset(
+            components=[gr.Textbox(visible=False)],
+            samples=[[example.text] for example in examples],
+            type="index",
+            label=offer,
+            samples_per_page=30,
+            elem_id=f"{prefix}examples",
+            elem_classes="chips",
+        )
+        more = gr.Button(
+            "More",
+            size="sm",
+            visible=len(examples) > len(FIRST),
+            elem_id=f"{prefix}more-examples",
+            elem_classes="more-examples",
+        )
+    unfold = f"() => {{ document.getElementById('{prefix}examples').classList.add('all-shown'); }}"
+    more.click(None, None, None, js=unfold, **PAGE_EVENT)
 
     def play(path: str | None) -> Any:
         played = seekable_copy(path) if path else path

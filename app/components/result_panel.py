@@ -10,15 +10,22 @@ from typing import Any
 
 import gradio as gr
 
+from app.components.clip_actions import build_clip_actions
 from app.components.events import PAGE_EVENT
 from app.components.failures import Updates
+from app.components.other_models import OtherModels, build_other_models
+from app.service.deployment import Deployment
+from app.service.service import TranscriptionService
 from app.service.transcript_files import SAVE, File, transcript_file
-from app.service.updates import RequestResult, TranscriptionProgress, Update
+from app.service.updates import RequestResult, Update
 from app.wording import phrases, results
-from app.wording.words_html import words_html
+from app.wording.progress import ProgressLine
+from app.wording.terms import term_html
+from app.wording.words_html import paragraphs, words_html
 from core.checkpoint.catalog import ASSETS
 from core.text.export import EXPORTERS
 from core.text.transcript import Transcript
+from core.transcription.clip import OUTSIDE
 from core.transcription.options import PartialText
 from profiling.figures.phase_bars import phase_bars
 
@@ -27,7 +34,10 @@ FOLLOW = ASSETS / "words.js"
 
 @dataclass(frozen=True)
 class ResultPanel:
-    """The components. cost holds what is only there once a transcript is; made is what was made."""
+    """The components. cost holds what is only there once a transcript is; made is what was made.
+
+    compare and profile: what to do next with the clip.
+    """
 
     status: gr.HTML
     text: gr.Textbox
@@ -38,13 +48,16 @@ class ResultPanel:
     chart: gr.Plot
     details: gr.JSON
     made: gr.State
+    others: OtherModels
+    compare: gr.Button
+    profile: gr.Button
 
     @property
     def outputs(self) -> list[Any]:
         """List everything the methods below may change."""
         return [
             *(self.status, self.text, self.words, self.notes, self.cost),
-            *(self.numbers, self.chart, self.details, self.made),
+            *(self.numbers, self.chart, self.details, self.made, self.others.group),
         ]
 
     def waiting(self) -> Updates:
@@ -56,22 +69,19 @@ class ResultPanel:
             self.notes: "",
             self.cost: gr.update(visible=False),
             self.made: None,
+            self.others.group: gr.update(visible=False),
         }
 
     def failed(self, message: str) -> Updates:
         """Show why a request failed, until the next one."""
         return {self.status: phrases.status_html(message, "error")}
 
-    def shown(self, update: Update, *, engine: str, expected: str) -> Updates:
-        """Show an update of a transcription."""
+    def shown(self, update: Update, line: ProgressLine, expected: str = "") -> Updates:
+        """Show an update of a transcription, whose status line is ``line``."""
         if isinstance(update, RequestResult):
             return self._finished(update, expected)
-        said = phrases.doing(update, engine=engine)
-        changes: Updates = {}
-        if isinstance(update, TranscriptionProgress):
-            changes[self.status] = phrases.progress_html(update)
-        elif said is not None:
-            changes[self.status] = phrases.status_html(said)
+        said = line.html(update)
+        changes: Updates = {} if said is None else {self.status: said}
         if isinstance(update, PartialText):
             changes[self.text] = update.text
         return changes or {self.status: gr.skip()}
@@ -80,18 +90,19 @@ class ResultPanel:
         transcript = outcome.transcript
         return {
             self.status: phrases.status_html(results.headline(outcome)),
-            self.text: gr.update(value=transcript.text, interactive=True),
-            self.words: words_html(transcript.words),
+            self.text: gr.update(value=paragraphs(transcript), interactive=True),
+            self.words: words_html(transcript),
             self.notes: results.notes_html(outcome, expected),
             self.cost: gr.update(visible=True),
             self.numbers: results.figures_html(outcome),
             self.chart: phase_bars(transcript.phases, transcript.end_to_end_ms),
             self.details: transcript.to_dict(),
             self.made: transcript,
+            self.others.group: gr.update(visible=OUTSIDE in transcript.warnings),
         }
 
 
-def build_result() -> ResultPanel:
+def build_result(service: TranscriptionService, deployment: Deployment) -> ResultPanel:
     """Lay the panel out inside the current column."""
     text = gr.Textbox(
         label="Transcript",
@@ -105,16 +116,19 @@ def build_result() -> ResultPanel:
     )
     status = gr.HTML(phrases.status_html(phrases.READY), elem_id="status")
     notes = gr.HTML(elem_id="notes")
+    others = build_other_models(service)
     made = gr.State(None)
     with gr.Column(visible=False, elem_id="cost") as cost:
+        actions = build_clip_actions(deployment)
         _build_downloads(made, text)
         words = gr.HTML(js_on_load=FOLLOW.read_text(encoding="utf-8"), elem_id="words")
         numbers = gr.HTML(elem_id="numbers")
-        gr.HTML("<h2>Where the time went</h2>")
+        gr.HTML(f"<h2>Where the time went {term_html('prefill')}</h2>")
         chart = gr.Plot(label="Time by phase", show_label=False, elem_id="chart")
         with gr.Accordion("Everything measured, as JSON", open=False, elem_id="details"):
             details = gr.JSON(label="Transcript as JSON", show_label=False)
-    return ResultPanel(status, text, words, notes, cost, numbers, chart, details, made)
+    shown = (status, text, words, notes, cost, numbers, chart, details, made, others)
+    return ResultPanel(*shown, *actions)
 
 
 def _build_downloads(made: gr.State, text: gr.Textbox) -> None:

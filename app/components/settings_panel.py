@@ -6,7 +6,7 @@ In: the service, for what each model can do. Out: :class:`SettingsPanel`, whose 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
@@ -14,7 +14,8 @@ import gradio as gr
 from app.components.events import PAGE_EVENT
 from app.components.failures import Updates
 from app.components.loading_fields import LoadingFields, build_loading_fields
-from app.components.lora_fields import OWN, LoraFields, build_lora, chosen_adapter
+from app.components.lora_fields import OWN, LoraFields, chosen_adapter
+from app.components.switches import Switches
 from app.components.task_fields import build_task_fields, languages_of, targets_of, tasks_of
 from app.service.model_summary import ModelSummary
 from app.service.service import TranscriptionService
@@ -50,7 +51,7 @@ class SettingsPanel:
     target: gr.Dropdown
     keywords: gr.Textbox
     instruction: gr.Textbox
-    decoding: gr.Radio
+    decoding: gr.Dropdown
     beams: gr.Slider
     temperature: gr.Slider
     max_tokens: gr.Slider
@@ -143,45 +144,37 @@ class SettingsPanel:
         }
 
 
-def build_settings(service: TranscriptionService) -> SettingsPanel:
-    """Lay the panel out inside the current column and wire what depends on model and task."""
+def build_settings(service: TranscriptionService, switches: Switches) -> SettingsPanel:
+    """Lay out what ``switches`` leave open, in the current drawer; wire what depends on them."""
     summary = service.summary(service.model)
-    names = [(c.title, c.name) for c in service.summaries()]
-    model = gr.Dropdown(
-        names,
-        value=summary.name,
-        label="Model",
-        info=None if service.limits.only else phrases.MODEL_NOTE,
-        allow_custom_value=service.limits.only is None,
-        elem_id="model",
-    )
     about = gr.HTML(models.model_html(summary), elem_id="model-summary")
-    engine = gr.Radio(
-        [(phrases.ENGINES[key], key) for key in service.limits.engines],
-        value="eager",
-        label="Engine",
-        info=service.limits.no_compile or phrases.ENGINE_NOTE,
-        elem_id="engine",
+    note = gr.HTML(phrases.aside_html(models.lora_note(summary)), elem_id="lora-note")
+    task = gr.Radio(tasks_of(summary), value="transcribe", label="Task", elem_id="task")
+    language, target, keywords, instruction = build_task_fields(summary)
+    beams, temperature, max_tokens = _decoding_fields()
+    loading = build_loading_fields()
+    gr.HTML(phrases.switches_html(any_model=service.limits.only is None))
+    panel = SettingsPanel(
+        model=switches.model,
+        engine=switches.engine,
+        adapters=replace(switches.adapters, note=note),
+        task=task,
+        language=language,
+        target=target,
+        keywords=keywords,
+        instruction=instruction,
+        decoding=switches.decoding,
+        beams=beams,
+        temperature=temperature,
+        max_tokens=max_tokens,
+        loading=loading,
+        summary=about,
     )
-    adapters = build_lora(summary, noted=True)
-    with gr.Accordion("More settings", open=False, elem_id="more"):
-        task = gr.Radio(tasks_of(summary), value="transcribe", label="Task", elem_id="task")
-        speech, decoding = build_task_fields(summary), _decoding_fields()
-        loading = build_loading_fields()
-        fields = (task, *speech, *decoding, loading)
-        panel = SettingsPanel(model, engine, adapters, *fields, about)
     _wire(service, panel)
     return panel
 
 
-def _decoding_fields() -> tuple[gr.Radio, gr.Slider, gr.Slider, gr.Slider]:
-    decoding = gr.Radio(
-        [(title, key) for key, title in phrases.DECODINGS.items()],
-        value="greedy",
-        label="Decoding",
-        info=phrases.DECODING_NOTE,
-        elem_id="decoding",
-    )
+def _decoding_fields() -> tuple[gr.Slider, gr.Slider, gr.Slider]:
     beams = gr.Slider(2, MAX_BEAMS, 4, step=1, label="Beams", visible=False, elem_id="beams")
     heat = gr.Slider(
         0.1, 2.0, 0.7, step=0.1, label="Temperature", visible=False, elem_id="temperature"
@@ -189,7 +182,7 @@ def _decoding_fields() -> tuple[gr.Radio, gr.Slider, gr.Slider, gr.Slider]:
     longest = gr.Slider(
         10, MAX_NEW_TOKENS, 200, step=10, label="Maximum new tokens", elem_id="max-tokens"
     )
-    return decoding, beams, heat, longest
+    return beams, heat, longest
 
 
 def _wire(service: TranscriptionService, panel: SettingsPanel) -> None:

@@ -39,7 +39,7 @@ class Deployment:
 
     public: the page is open to anyone. runs: folder of recorded runs, None where each visitor has
     only their own. max_audio_s: the longest recording that is taken, None for any length. api_key:
-    the bearer token that the speech API asks for, None for none.
+    the bearer token that the speech API asks for, None for none. password: that of the page.
     """
 
     model: str = "tiny"
@@ -52,6 +52,7 @@ class Deployment:
     max_audio_s: float | None = None
     max_upload_mb: int = 200
     api_key: str | None = field(default=None, repr=False)
+    password: str | None = field(default=None, repr=False)
 
     @property
     def no_live(self) -> str | None:
@@ -101,6 +102,7 @@ def read_deployment(environment: Mapping[str, str]) -> Deployment:
         max_audio_s=longest or None,
         max_upload_mb=int(upload or 200),
         api_key=environment.get("GSL_API_KEY", "").strip() or None,
+        password=environment.get("GSL_PASSWORD", "").strip() or None,
     )
 
 

@@ -15,6 +15,7 @@ from threading import Lock
 from typing import Any
 
 from app.service.api_settings import known_text
+from app.service.pace import TIMED, WARMED_UP, MeasurementEstimate, PaceBook
 from app.service.service import TranscriptionService
 from app.service.settings import Settings
 from app.service.updates import CancelledBeforeStart
@@ -30,7 +31,6 @@ from profiling.runs.store import RunStore
 from profiling.statistics.compare import compare
 
 LOADING = "loading the model and measuring what this machine can do"
-WARMED_UP, TIMED = 0.2, 0.8  # shares of the bar at which profiling.measure has done this
 LONGEST_S = 120.0  # a clip is run dozens of times
 SAME_HERE = (
     "with this model A and B are identical (without a LoRA adapter there is nothing to switch, for "
@@ -91,6 +91,7 @@ class MeasurementJob:
     def __init__(self, service: TranscriptionService) -> None:
         self._service = service
         self._ceilings: dict[tuple[str, str], Ceilings] = {}
+        self._pace = PaceBook()
         self.quiet = Lock()
 
     def work_of(
@@ -130,6 +131,9 @@ class MeasurementJob:
                 ids, stopped = self._run(token, labs, plans, store, plan, report)
             runs = tuple(store.read(one) for one in ids)
             found = compare(*runs, reference=reference).to_json() if len(runs) == 2 else None
+            if found is not None:
+                store.annotate(ids[0], verdict="baseline")
+                store.annotate(ids[1], verdict=str(found["end_to_end"]["verdict"]))
             keys = tuple(prefix + one for one in ids) if prefix else ()
             report(MeasurementResult(keys, runs, found, stopped))
 
@@ -144,14 +148,11 @@ class MeasurementJob:
         plan: Plan,
         report: Callable[[MeasurementUpdate], None],
     ) -> tuple[list[str], bool]:
-        timed_from: list[float] = []
+        estimate = MeasurementEstimate(self._pace, tuple(plans), plan.blocks or 0, _built_s(labs))
 
         def progress(share: float, text: str) -> None:
-            now = time.monotonic()
-            stage = _stage(share, plans)
-            if stage is MeasurementStage.TIMING and not timed_from:
-                timed_from.append(now)
-            report(MeasurementProgress(stage, share, text, _left_s(share, timed_from, now)))
+            left_s = estimate.left_s(share, time.monotonic(), _built_s(labs))
+            report(MeasurementProgress(_stage(share, plans), share, text, left_s))
 
         try:
             ids = measure(labs, plans, store, plan, progress=progress, cancelled=token.cancelled)
@@ -234,9 +235,6 @@ def _stage(share: float, plans: list[Workload]) -> MeasurementStage:
     return MeasurementStage.TIMING if share <= TIMED else MeasurementStage.TRACING
 
 
-def _left_s(share: float, timed_from: list[float], now: float) -> float | None:
-    """Estimate the seconds left at the pace of the timed runs, tracing included."""
-    done = share - WARMED_UP  # warming up is of no steady length
-    if not timed_from or done <= 0.02:
-        return None
-    return (now - timed_from[0]) / done * (1 - share)
+def _built_s(labs: list[Lab]) -> float:
+    """Return the seconds that these models have spent on compiling so far."""
+    return sum(sum(lab.compile_ledger.seconds.values()) for lab in labs)

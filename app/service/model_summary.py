@@ -12,6 +12,7 @@ from typing import Any
 
 from core import Lab
 from core.checkpoint.catalog import ModelInfo, lookup
+from core.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,8 +21,8 @@ class ModelSummary:
 
     adapters: names of those that were added to it here. tasks, languages, target_languages and
     keywords bound what may be asked of it, and prefix_text whether a text can be continued;
-    commercial_use: its licence allows it. text_mode says whether it answers text; size_bytes
-    counts its weights as stored.
+    commercial_use: its licence allows it. text_mode says whether it answers text, and instructions
+    which ones alone, empty for any; size_bytes counts its weights as stored.
     """
 
     name: str
@@ -44,6 +45,20 @@ class ModelSummary:
     adapters: tuple[str, ...] = ()
     commercial_use: bool = True
     prefix_text: bool = False
+    instructions: tuple[str, ...] = ()
+
+    def check_question(self, asked: str) -> None:
+        """See that the text mode knows what is asked of it.
+
+        Raises:
+            UserError: it knows a few instructions only, and this is none of them.
+        """
+        known = self.instructions
+        if known and not asked.strip().lower().startswith(known):
+            raise UserError(
+                f"{self.title} cannot answer {asked.strip()[:80]!r}: it knows {', '.join(known)}; "
+                "choose a Granite Speech 3.3 model for any other question"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of the API name ``/models``."""
@@ -104,6 +119,7 @@ def _card(
         target_languages=model_info.target_languages,
         keywords=model_info.keywords,
         text_mode=model_info.text_mode,
+        instructions=model_info.instructions,
         notes=model_info.notes,
         commercial_use=model_info.commercial_use,
         prefix_text=model_info.prefix_text,

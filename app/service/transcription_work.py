@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from app.service.limits import Limits
 from app.service.model_cache import ModelCache
+from app.service.pace import PaceBook, kind_of, left_s
 from app.service.settings import Settings
 from app.service.updates import RequestResult, TranscriptionProgress, Update
 from app.service.zero_gpu import ASK, HEAR, TRANSCRIBE, LentGpu
 from core import Lab
 from core.encoder_view import EncoderView, encoder_view
+from core.errors import UserError
 from core.phases import LOAD
+from core.transcription.long_form import seconds_of
 from core.transcription.options import Event, Finished, PhaseStarted, Progress
 
 
@@ -27,6 +31,7 @@ class ModelWork:
 
     def __init__(self, models: ModelCache, limits: Limits, lent: LentGpu | None) -> None:
         self.models, self.limits, self.lent = models, limits, lent
+        self._pace = PaceBook()
 
     def lab(self, settings: Settings) -> Lab:
         """Return the model of these settings, loaded if need be, with the adapter they name.
@@ -51,13 +56,21 @@ class ModelWork:
         lab = self.lab(settings)
         loaded = time.perf_counter()
         before_s = sum(lab.compile_ledger.seconds.values())
+        kind = kind_of(settings)
+        learnt = self._pace.of(kind)
+        with suppress(UserError):  # what cannot be read is said below
+            total_s = seconds_of(recording)
+            if total_s is not None and total_s > lab.model_info.reliable_s:
+                yield TranscriptionProgress(0.0, total_s, left_s(0.0, total_s, 0.0, learnt))
         for event in self._events(lab, cancelled, recording, settings):
+            compile_s = sum(lab.compile_ledger.seconds.values()) - before_s
+            spent_s = time.perf_counter() - loaded - compile_s
             if isinstance(event, Progress):
-                yield TranscriptionProgress(
-                    event.done_s, event.total_s, time.perf_counter() - loaded
-                )
+                left = left_s(event.done_s, event.total_s, spent_s, learnt)
+                yield TranscriptionProgress(event.done_s, event.total_s, left)
             elif isinstance(event, Finished):
-                compile_s = sum(lab.compile_ledger.seconds.values()) - before_s
+                if event.transcript.audio_s > 0 and not cancelled():
+                    self._pace.learn(kind, spent_s / event.transcript.audio_s)
                 # The folder of an upload stays private.
                 transcript = replace(event.transcript, file=Path(recording).name)
                 summary = self.models.summary(settings.model)

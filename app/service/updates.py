@@ -26,18 +26,11 @@ class CancelledBeforeStart:
 
 @dataclass(frozen=True)
 class TranscriptionProgress:
-    """How far a long recording has come, and what that took. total_s is None where unknown."""
+    """How far a long recording has come. total_s and left_s are None where unknown."""
 
     done_s: float
     total_s: float | None
-    spent_s: float
-
-    @property
-    def left_s(self) -> float | None:
-        """Estimate the seconds left at this pace."""
-        if self.total_s is None or self.done_s <= 0:
-            return None
-        return max(0.0, self.total_s - self.done_s) / self.done_s * self.spent_s
+    left_s: float | None
 
 
 Update = Event | RequestResult | CancelledBeforeStart | TranscriptionProgress

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
+from gradio.events import Dependency
 
 from app.components.arm_panel import ArmPanel, build_arm
+from app.components.clip_actions import ClipActions
 from app.components.compare_result import CompareResult, build_compare_result
 from app.components.events import PAGE_EVENT, PageJob, wire_job
 from app.components.failures import Updates
@@ -41,7 +43,7 @@ _ARMS = {
 SET_ARMS = f"(preset, ...now) => ({json.dumps(_ARMS)})[preset] || now"
 BLOCKS, MOST_BLOCKS, TOKENS = 10, 40, 200
 SHOW_RESULT = """() => {
-  document.querySelector("#compare-status").scrollIntoView({ block: "nearest" });
+  document.querySelector("#compare-status")?.scrollIntoView({ block: "nearest" });
   return [];
 }"""
 
@@ -68,8 +70,14 @@ class CompareTab:
         return [self.recording, *thorough, *self.a.inputs, *self.b.inputs]
 
 
-def build_compare_tab(measuring: MeasurementService, deployment: Deployment) -> CompareTab | None:
-    """Lay the tab out; None where nothing can be timed, which the page then says."""
+def build_compare_tab(
+    measuring: MeasurementService, deployment: Deployment, clip: ClipActions
+) -> CompareTab | None:
+    """Lay the tab out; None where nothing can be timed, which the page then says.
+
+    Returns:
+        The components; a press on ``clip.compare`` starts them too.
+    """
     if measuring.refusal is not None:
         gr.HTML(phrases.status_html(measuring.refusal), elem_id="compare-status")
         return None
@@ -84,7 +92,14 @@ def build_compare_tab(measuring: MeasurementService, deployment: Deployment) -> 
         with gr.Column():
             result = build_compare_result(measuring)
     tab = CompareTab(field.audio, *parts, go, stop, result)
-    _wire(measuring, tab)
+    moved = clip.take(
+        clip.compare,
+        "compare",
+        tab.recording,
+        {tab.a: {"engine": "eager"}, tab.b: {"engine": "compile"}},
+        {tab.preset: "compile"},
+    )
+    _wire(measuring, tab, moved)
     return tab
 
 
@@ -129,7 +144,7 @@ def _build_choice(
     return preset, a, b, blocks, tokens, fixed
 
 
-def _wire(measuring: MeasurementService, tab: CompareTab) -> None:
+def _wire(measuring: MeasurementService, tab: CompareTab, moved: Dependency) -> None:
     result, arm = tab.result, len(tab.a.inputs)
 
     def run(
@@ -156,4 +171,4 @@ def _wire(measuring: MeasurementService, tab: CompareTab) -> None:
         status=result.status,
         stop_button=tab.stop,
     )
-    wire_job(job, tab.go.click, js=SHOW_RESULT)
+    wire_job(job, tab.go.click, moved.then, js=SHOW_RESULT)

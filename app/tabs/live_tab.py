@@ -24,6 +24,7 @@ from app.service.live_sessions import LiveSessions, LiveUpdate
 from app.service.service import TranscriptionService
 from app.service.user_errors import user_message
 from app.wording import live, phrases
+from app.wording.progress import ProgressLine
 from core.audio.waveform import SAMPLE_RATE, check_rate
 from core.checkpoint.catalog import ASSETS
 from core.errors import UserError
@@ -155,7 +156,7 @@ def onward_updates(room: LiveSessions, onward: TranscribeOutputs, token: str) ->
     if made is None:
         raise UserError("nothing was said yet; press Record and speak")
     outcome, samples = made
-    changes = onward.result.shown(outcome, engine="eager", expected="")
+    changes = onward.result.shown(outcome, ProgressLine("eager"))
     return changes | {
         onward.tabs: gr.Tabs(selected="transcribe"),
         onward.recording: (SAMPLE_RATE, samples),

@@ -17,6 +17,7 @@ from app.service.model_actions import inspect_model, load_model, unload_model
 from app.service.service import TranscriptionService
 from app.wording import models, phrases
 from app.wording.model_facts import facts_html
+from app.wording.progress import progress_html
 
 LOADING = (
     "Loading… a model that is not on this machine yet is downloaded first, which takes a while."
@@ -63,11 +64,11 @@ def build_models_tab(
         return {status: phrases.status_html(message, "error"), facts: ""}
 
     def loaded(chosen: str | None) -> Iterator[Updates]:
-        yield {status: phrases.status_html(LOADING)}
+        yield {status: progress_html(LOADING)}
         yield fresh(LOADED.format(load_model(service, chosen or "").title))
 
     def inspected(chosen: str | None) -> Iterator[Updates]:
-        yield {status: phrases.status_html(LOADING)}
+        yield {status: progress_html(LOADING)}
         found = inspect_model(service, chosen or "")
         yield fresh("") | {facts: facts_html(found), status: ""}
 

@@ -1,18 +1,19 @@
-"""The Profile tab: a recorded run or a trace from anywhere, laid open; and a new one recorded.
+"""The Profile tab: one's own clip recorded; then a run or a trace from anywhere, laid open.
 
 In: the measurement service, the runs a visitor may look at. Out: components, wired. Works without
-a model.
+a model. ``?run=KEY`` in the page's address opens a run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
+from app.components.clip_actions import ClipActions
 from app.components.downloads import FETCH_FILE, build_fetched, write_file
 from app.components.events import PAGE_EVENT, session_of
 from app.components.failures import Updates, plain_errors
@@ -23,6 +24,8 @@ from app.service.measurement import MeasurementService
 from app.service.profiles.reader import ProfileReader
 from app.service.user_errors import user_message
 from app.wording import phrases
+from app.wording.runs import EMPTY, runs_html
+from core.checkpoint.catalog import ASSETS
 from core.errors import UserError
 
 READ_EVENT: dict[str, Any] = {
@@ -31,10 +34,9 @@ READ_EVENT: dict[str, Any] = {
     "api_visibility": "private",
 }
 INTRO = (
-    "Where the milliseconds and megabytes of a run went. Choose a run, or drop in a file: a run "
+    "Where the milliseconds and megabytes of a run went. Choose one, or drop in a file: a run "
     "saved here or by python -m profiling (zip), or any trace of torch.profiler (json, json.gz)."
 )
-NOTHING = "There is no run yet. Record one below, or drop in a trace."
 READING = "Reading the trace…"
 BUSY = "Something is being timed; the trace is read once that is done, so as not to disturb it."
 SAVES = {
@@ -43,38 +45,50 @@ SAVES = {
     "report": "Report (HTML)",
     "run": "Run (zip)",
 }
+SCRIPT = ASSETS / "runs.js"
+LINKED = "(shown, linked) => [shown, new URLSearchParams(location.search).get('run') || '']"
 
 
 @dataclass(frozen=True)
 class ProfileTab:
-    """Its components. shown: the key of what is on the page, empty for nothing yet."""
+    """Its components. shown: the key of what is on the page, empty for nothing yet.
 
-    runs: gr.Dropdown
+    linked: the key that the page's address names.
+    """
+
+    runs: gr.HTML
     drop: gr.File
     status: gr.HTML
     shown: gr.State
+    linked: gr.Textbox
     sections: Sections
     record: RecordPanel | None
 
 
 def build_profile_tab(
-    measuring: MeasurementService, viewer: ProfileReader, deployment: Deployment, page: gr.Tab
+    measuring: MeasurementService,
+    viewer: ProfileReader,
+    clip: ClipActions,
+    deployment: Deployment,
+    page: gr.Tab,
 ) -> ProfileTab:
     """Lay the tab out and wire it.
 
     Args:
         measuring: records profiles.
         viewer: reads runs and traces.
+        clip: the one on the Transcribe tab, which can be profiled from there.
         deployment: what is allowed here.
         page: the tab around it.
 
     Returns:
         The components.
     """
-    gr.HTML(phrases.aside_html(INTRO))
+    record = build_record(measuring, deployment, clip)
+    gr.HTML(f"<h2>Recorded runs</h2>{phrases.aside_html(INTRO)}")
     with gr.Row(elem_id="profile-choice"):
-        runs = gr.Dropdown(
-            [], label="Run", filterable=False, elem_id="profile-runs", min_width=240, scale=3
+        runs = gr.HTML(
+            js_on_load=SCRIPT.read_text(encoding="utf-8"), elem_id="profile-runs", min_width=240
         )
         drop = gr.File(
             label="Or drop in a run or a trace",
@@ -82,58 +96,53 @@ def build_profile_tab(
             height=150,
             elem_id="profile-drop",
             min_width=200,
-            scale=2,
         )
     status = gr.HTML(elem_id="profile-status")
     sections = build_sections()
     with gr.Row(elem_id="profile-saves", visible=True):
         saves = {kind: gr.Button(f"Save {t}", size="sm") for kind, t in SAVES.items()}
-    fetched = build_fetched()
-    with gr.Accordion("Record a profile", open=False, elem_id="record"):
-        record = build_record(measuring, deployment)
-    tab = ProfileTab(runs, drop, status, gr.State(""), sections, record)
-    _wire(measuring, viewer, tab, page)
+    fetched, linked = build_fetched(), gr.Textbox(label="Run", elem_classes="never-shown")
+    tab = ProfileTab(runs, drop, status, gr.State(""), linked, sections, record)
+    _wire(viewer, tab, page)
     for kind, button in saves.items():
         _wire_save(viewer, tab, kind, button, fetched)
     return tab
 
 
-def _wire(
-    measuring: MeasurementService, viewer: ProfileReader, tab: ProfileTab, page: gr.Tab
-) -> None:
+def _wire(viewer: ProfileReader, tab: ProfileTab, page: gr.Tab) -> None:
     library = viewer.library
     outputs = [tab.runs, tab.status, tab.shown, *tab.sections.outputs]
 
     def listed(session: str, key: str) -> Updates:
-        found = library.choices(session)
-        return {tab.runs: gr.update(choices=[(c.title, c.key) for c in found], value=key or None)}
+        return {tab.runs: runs_html(library.choices(session), key)}
 
-    def show(session: str, key: str) -> Iterator[Updates]:
+    def show(session: str, key: str, before: str = "") -> Iterator[Updates]:
         """Lay a run open; what cannot be read is said in place and the page stays as it was."""
-        yield {tab.status: phrases.status_html(BUSY if viewer.busy else READING)}
+        said = phrases.status_html(BUSY if viewer.busy else READING)
+        yield listed(session, before) | {tab.status: said}
         try:
             view = viewer.view(session, key)
         except Exception as error:
-            yield {tab.status: phrases.status_html(user_message(error), "error")}
+            said = phrases.status_html(user_message(error), "error")
+            yield listed(session, before) | {tab.status: said}
             return
         filled = tab.sections.filled(view)
         yield listed(session, key) | filled | {tab.status: "", tab.shown: key}
 
-    def open_tab(request: gr.Request, shown: str) -> Iterator[Updates]:
+    def open_tab(request: gr.Request, shown: str, linked: str) -> Iterator[Updates]:
         session = session_of(request)
         found = library.choices(session)
         if shown:
             yield listed(session, shown)
-        elif not found:
-            yield {tab.status: phrases.status_html(NOTHING)}
+        elif linked or found:
+            yield from show(session, linked or found[0].key)
         else:
-            yield from show(session, found[0].key)
+            yield listed(session, "")
 
-    def choose(request: gr.Request, key: str | None) -> Iterator[Updates]:
-        if key:
-            yield from show(session_of(request), key)
+    def choose(request: gr.Request, shown: str, event: gr.EventData) -> Iterator[Updates]:
+        yield from show(session_of(request), str(event.key), shown)
 
-    def add(request: gr.Request, file: str | None) -> Iterator[Updates]:
+    def add(request: gr.Request, file: str | None, shown: str) -> Iterator[Updates]:
         if not file:
             return
         session = session_of(request)
@@ -142,18 +151,38 @@ def _wire(
         except Exception as error:
             yield {tab.status: phrases.status_html(user_message(error), "error")}
             return
-        yield from show(session, key)
+        yield from show(session, key, shown)
+
+    def changed(
+        change: Callable[[str, gr.EventData], None],
+    ) -> Callable[[gr.Request, str, gr.EventData], Updates]:
+        def handler(request: gr.Request, shown: str, event: gr.EventData) -> Updates:
+            session = session_of(request)
+            try:
+                change(session, event)
+            except Exception as error:
+                return {tab.status: phrases.status_html(user_message(error), "error")}
+            viewer.forget(str(event.key))
+            return listed(session, shown) | {tab.status: ""}
+
+        return handler
+
+    rename = changed(lambda session, e: library.rename(session, str(e.key), str(e.name)))
+    delete = changed(lambda session, e: library.delete(session, str(e.key)))
 
     def recorded(request: gr.Request, keys: list[str], shown: str) -> Iterator[Updates]:
         if keys and keys[-1] != shown:
-            yield from show(session_of(request), keys[-1])
+            yield from show(session_of(request), keys[-1], shown)
 
     usual = {"show_progress": "hidden", **READ_EVENT}
-    page.select(open_tab, [tab.shown], outputs, **usual)
-    tab.runs.input(choose, [tab.runs], outputs, **usual)
-    tab.drop.upload(add, [tab.drop], outputs, **usual)
+    page.select(open_tab, [tab.shown, tab.linked], outputs, js=LINKED, **usual)
+    tab.runs.select(choose, [tab.shown], outputs, **usual)
+    tab.runs.edit(rename, [tab.shown], [tab.runs, tab.status], **usual)
+    tab.runs.delete(delete, [tab.shown], [tab.runs, tab.status], **usual)
+    tab.drop.upload(add, [tab.drop, tab.shown], outputs, **usual)
     if tab.record is not None:
-        tab.record.done.then(recorded, [tab.record.keys, tab.shown], outputs, **usual)
+        for done in tab.record.done:
+            done.then(recorded, [tab.record.keys, tab.shown], outputs, **usual)
 
 
 def _wire_save(
@@ -162,7 +191,7 @@ def _wire_save(
     def save(request: gr.Request, key: str) -> str:
         with plain_errors():
             if not key:
-                raise UserError(NOTHING)
+                raise UserError(EMPTY)
             session = session_of(request)
             return write_file(viewer.library.scratch(session), *viewer.file(session, key, kind))
 

@@ -23,9 +23,12 @@ from app.components.kept_settings import build_link
 from app.components.recording_field import RecordingField, build_recording
 from app.components.result_panel import ResultPanel, build_result
 from app.components.settings_panel import SettingsPanel, build_settings
+from app.components.switches import build_switches
+from app.service.deployment import Deployment
 from app.service.service import TranscriptionService
 from app.service.user_errors import user_message
 from app.wording import phrases
+from app.wording.progress import ProgressLine
 
 RUN_KEY = "granite-speech-lab-run"
 
@@ -58,23 +61,25 @@ class TranscribeTab:
         return self.field.audio
 
 
-def build_transcribe_tab(service: TranscriptionService) -> TranscribeTab:
-    """Lay the tab out: recording and settings on the left, text and times on the right."""
+def build_transcribe_tab(service: TranscriptionService, deployment: Deployment) -> TranscribeTab:
+    """Lay the tab out: recording and switches on the left, text and times on the right."""
     with gr.Row(elem_id="transcribe"):
         with gr.Column(elem_id="sound"):
-            field = build_recording("", "Or click an example to hear it transcribed")
+            field = build_recording("", "Or click an example")
+        with gr.Column(elem_id="how"):
+            switches = build_switches(service)
             with gr.Row(elem_id="buttons"):
                 go = gr.Button("Transcribe", variant="primary", min_width=120, elem_id="go")
-                stop = gr.Button("Stop", interactive=False, min_width=120, elem_id="stop")
-            batch_here = gr.Column()
+                stop = gr.Button("Stop", interactive=False, min_width=80, elem_id="stop")
         with gr.Column(elem_id="result"):
-            result = build_result()
+            result = build_result(service, deployment)
             ask_here = gr.Column()
         with gr.Column(elem_id="settings"):
-            settings = build_settings(service)
-            build_link(settings)
-        with batch_here:
+            with gr.Accordion("More settings", open=False, elem_id="more"):
+                settings = build_settings(service, switches)
+                build_link(settings)
             build_batch(service, settings)
+        result.others.wire(service, settings)
         with ask_here:
             build_encoder_panel(service, field.audio, settings)
             ask = build_ask(service, settings.model, result.text)
@@ -92,8 +97,9 @@ def _wire(service: TranscriptionService, tab: TranscribeTab) -> None:
         job = service.start(session, recording, chosen)
         job.recording, job.engine = recording or "", chosen.engine
         yield {tab.run: job.id}
+        line = ProgressLine(chosen.engine)
         for update in service.watch(session, job):
-            yield result.shown(update, engine=chosen.engine, expected=expected)
+            yield result.shown(update, line, expected)
 
     def refresh(name: str | None, task: str, adapter: str | None) -> Updates:
         summary = service.summary(name or service.model)
@@ -134,8 +140,9 @@ def find_again(app: gr.Blocks, service: TranscriptionService, tab: TranscribeTab
         there = run.recording if Path(run.recording).is_file() else None
         yield result.waiting() | {tab.stop: gr.update(interactive=True), tab.recording: there}
         try:
+            line = ProgressLine(run.engine)
             for update in service.watch(session, run):
-                yield result.shown(update, engine=run.engine, expected="")
+                yield result.shown(update, line)
         except Exception as error:  # its own page has shown it as an error already
             yield result.failed(user_message(error))
         yield {tab.stop: gr.update(interactive=False)}

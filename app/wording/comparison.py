@@ -17,6 +17,7 @@ from app.service.measurement_job import (
     MeasurementStage,
 )
 from app.wording import phrases
+from app.wording.progress import progress_html
 from profiling.report.columns import COMPARISON_COLUMNS
 from profiling.report.page import Page
 from profiling.report.sections import headline
@@ -72,17 +73,12 @@ def _adapter(work: Mapping[str, Any]) -> str:
     return f"adapter {work['adapter']}" if work.get("adapter") else ADAPTER[work["lora"]]
 
 
-def progress_html(doing: MeasurementProgress) -> str:
-    """Format progress as a bar with words."""
+def measuring_html(doing: MeasurementProgress) -> str:
+    """Format how far a measurement is."""
     text = doing.text[:1].upper() + doing.text[1:]
     if doing.stage is MeasurementStage.COMPILING:
         text += "; the first time builds graphs, which takes seconds to minutes"
-    left = "" if doing.left_s is None else f", about {phrases.seconds(doing.left_s)} left"
-    share = round(100 * doing.share)
-    return (
-        f"<div class='status' role='status'>{escape(text)}{escape(left)}"
-        f"<progress max='100' value='{share}' aria-label='Progress'>{share} %</progress></div>"
-    )
+    return progress_html(text, doing.share, doing.left_s)
 
 
 def verdict(measured: MeasurementResult) -> str:

@@ -10,7 +10,7 @@ from html import escape
 from typing import Any
 
 from app.wording import models
-from app.wording.phrases import num_bytes
+from app.wording.phrases import definitions_html, num_bytes
 
 
 def facts_html(facts: Mapping[str, Any]) -> str:
@@ -33,7 +33,7 @@ def facts_html(facts: Mapping[str, Any]) -> str:
         "<div class='scroll'><table><thead><tr><th scope='col'>part</th>"
         "<th scope='col'>parameters</th><th scope='col'>in memory</th></tr></thead>"
         f"<tbody>{part_rows}</tbody></table></div>"
-        f"<dl class='definitions'>{_pairs(facts)}</dl>"
+        f"{definitions_html(_facts(facts))}"
     )
 
 
@@ -42,13 +42,13 @@ def _row(name: str, parameters: str, size: str) -> str:
     return f"<tr><th scope='row'>{escape(name)}</th>{cells}</tr>"
 
 
-def _pairs(facts: Mapping[str, Any]) -> str:
+def _facts(facts: Mapping[str, Any]) -> dict[str, str]:
     can, tensors = facts["capabilities"], facts["tensors"]
     unused = len(tensors["unused"])
     left = f", {unused} left unread" if unused else ", none left unread"
-    said = {
-        "Licence": facts["licence"],
-        "Family": facts["family"],
+    return {
+        "Licence": str(facts["licence"]),
+        "Family": str(facts["family"]),
         "Runs on": f"{facts['device']} in {facts['dtype']}",
         "Stored": f"{num_bytes(facts['stored_bytes'])} in {len(facts['shards'])} files",
         "Tensors": f"{tensors['used']} used{left}",
@@ -56,4 +56,3 @@ def _pairs(facts: Mapping[str, Any]) -> str:
         "Hears": ", ".join(models.language(code) for code in can["languages"]),
         "Recordings": f"one pass holds {can['max_audio_s']:.0f} s; longer ones are cut at pauses",
     }
-    return "".join(f"<dt>{escape(k)}</dt><dd>{escape(str(v))}</dd>" for k, v in said.items())

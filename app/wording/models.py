@@ -44,6 +44,12 @@ def model_html(summary: ModelSummary) -> str:
     return "".join(f"<p class='fact'>{escape(line)}</p>" for line in lines)
 
 
+def with_size(summary: ModelSummary) -> str:
+    """Name a model with the size of its weights."""
+    size = f", {num_bytes(summary.size_bytes)}" if summary.size_bytes else ""
+    return f"{summary.title}{size}"
+
+
 def models_html(summaries: list[ModelSummary]) -> str:
     """Format all models, one block each."""
     blocks = (

@@ -6,11 +6,11 @@ In: transcripts, model summaries, updates. Out: plain text, or HTML where the na
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from html import escape
 
-from app.service.updates import CancelledBeforeStart, TranscriptionProgress, Update
 from core.encoder_view import LONGEST_S, EncoderView
-from core.transcription.options import PartialText, PhaseStarted
 
 HEADING_HTML = (
     "<h1>Granite Speech Lab</h1><p>Hear what a Granite Speech model says, switch compile and LoRA "
@@ -24,24 +24,12 @@ ENCODER_VIEW_NOTE = (
 EDIT_NOTE = "You can correct the text here; downloads contain your corrections."
 WAITING = "Waiting for the model…"
 STOPPING = "Stopping at the next token…"
-STOPPED_WAITING = "Stopped before it began."
-
-_DOING = {
-    "load": "Loading the model",
-    "decode_audio": "Reading the recording",
-    "encoder": "Listening",
-    "draft": "Drafting",
-    "edit": "Editing the draft",
-    "prefill": "Reading the prompt",
-    "decode": "Writing",
-}
-_COMPILING = "; the first compiled run builds the graphs, which can take a minute or two"
 
 ASK_NOTE = (
     "A second pass over the text alone, with LoRA off: the language model under the speech model."
 )
 ASK_EXAMPLES = (
-    "The bundled model knows: repeat, reverse, how many words, write in digits. "
+    "The bundled model knows: repeat, tidy up, write in digits, reverse, how many words. "
     "Larger models answer anything."
 )
 TASKS = {
@@ -71,6 +59,19 @@ DECODING_NOTE = (
 )
 
 
+def switches_html(*, any_model: bool) -> str:
+    """Format what the switches do; any_model: whether other models than those listed run here."""
+    notes = {"Engine": ENGINE_NOTE, "Decoding": DECODING_NOTE}
+    notes |= {"Model": MODEL_NOTE} if any_model else {}
+    return definitions_html(notes)
+
+
+def definitions_html(meanings: Mapping[str, str]) -> str:
+    """Format names and what they mean."""
+    pairs = (f"<dt>{escape(name)}</dt><dd>{escape(said)}</dd>" for name, said in meanings.items())
+    return f"<dl class='definitions'>{''.join(pairs)}</dl>"
+
+
 def num_bytes(count: int) -> str:
     """Format bytes in the largest binary unit that keeps the number readable."""
     size = float(count)
@@ -84,36 +85,6 @@ def num_bytes(count: int) -> str:
 def seconds(value: float) -> str:
     """Format a duration: milliseconds below one second."""
     return f"{value:.1f} s" if value >= 1 else f"{1000 * value:.0f} ms"
-
-
-def doing(update: Update, *, engine: str) -> str | None:
-    """Say what goes on while a request runs; None where an update changes nothing to say."""
-    if isinstance(update, CancelledBeforeStart):
-        return STOPPED_WAITING
-    if isinstance(update, PartialText):
-        return f"Writing: {count(update.num_tokens, 'token')} so far"
-    if isinstance(update, TranscriptionProgress):
-        return _how_far(update)
-    if not isinstance(update, PhaseStarted) or update.name not in _DOING:
-        return None
-    compiling = engine == "compile" and update.name in ("encoder", "edit", "prefill", "decode")
-    return _DOING[update.name] + (_COMPILING if compiling else "") + "…"
-
-
-def _how_far(update: TranscriptionProgress) -> str:
-    total = "" if update.total_s is None else f" of {clock(update.total_s)}"
-    left = "" if update.left_s is None else f", about {seconds(max(1, update.left_s))} left"
-    return f"Heard {clock(update.done_s)}{total}{left}"
-
-
-def progress_html(paced: TranscriptionProgress) -> str:
-    """Format how far a long recording is: words, and a bar where its length is known."""
-    line = status_html(_how_far(paced))
-    if paced.total_s is None:
-        return line
-    share = 100 * min(1.0, paced.done_s / max(paced.total_s, 1e-9))
-    bar = f"<progress class='bar' max='100' value='{share:.0f}' aria-label='Progress'></progress>"
-    return line + bar
 
 
 def clock(value: float) -> str:
@@ -153,6 +124,11 @@ def question(asked: str, text: str) -> str:
     return (
         f"{asked}\n\n{text}" if asked.endswith((".", "?", "!")) else f"{asked.rstrip(':')}: {text}"
     )
+
+
+def breakable(name: str) -> str:
+    """Format a name that a narrow column breaks after its dots, dashes and underscores only."""
+    return re.sub(r"([_.-]+)", r"\1<wbr>", escape(name))
 
 
 def sentence(text: str) -> str:

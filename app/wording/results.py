@@ -11,12 +11,14 @@ from html import escape
 from app.service.updates import RequestResult
 from app.wording.comparison import marked
 from app.wording.phrases import count, num_bytes, seconds, sentence
+from app.wording.terms import term_html
 from core.text.transcript import Transcript
 from core.transcription.clip import STOPPED
 from profiling.figures.phase_bars import with_other
 from profiling.figures.style import PHASE_TITLES
 from profiling.figures.units import format_ms
 
+RTF = "Real-time factor"
 UNSURE_BELOW = 0.6  # words below this probability are marked
 MOST_UNSURE = 5
 
@@ -52,7 +54,7 @@ def figures(outcome: RequestResult) -> list[tuple[str, str, str]]:
     t = outcome.transcript
     rows = [
         (
-            "Real-time factor",
+            RTF,
             f"{t.rtf:.2f}",
             "run time / audio length; below 1 is faster than real time",
         )
@@ -74,7 +76,8 @@ def figures(outcome: RequestResult) -> list[tuple[str, str, str]]:
 def figures_html(outcome: RequestResult) -> str:
     """Format the numbers as tiles, and the phase times as a table for screen readers."""
     tiles = "".join(
-        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}<small>{escape(note)}</small></dd></div>"
+        f"<div><dt>{escape(name)}{term_html('rtf') if name == RTF else ''}</dt>"
+        f"<dd>{escape(value)}<small>{escape(note)}</small></dd></div>"
         for name, value, note in figures(outcome)
     )
     t = outcome.transcript

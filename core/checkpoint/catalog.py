@@ -38,7 +38,8 @@ class ModelInfo:
     languages are those it transcribes; target_languages those it translates into (from English,
     and for "en" from the others). num_beams is the model card's advice. reliable_s is how long a
     recording one pass is trusted with; longer ones are cut at pauses. commercial_use: the licence
-    allows it. prefix_text: it can continue a text that was begun.
+    allows it. prefix_text: it can continue a text that was begun. instructions: the only ones that
+    its text mode knows; empty where it takes any.
     """
 
     name: str
@@ -54,6 +55,7 @@ class ModelInfo:
     keywords: bool = False
     punctuation: bool = False
     text_mode: bool = False
+    instructions: tuple[str, ...] = ()
     num_beams: int = 1
     reliable_s: float = 30.0
     notes: str = ""
@@ -118,6 +120,7 @@ CATALOG: dict[str, ModelInfo] = {
             tasks=("transcribe", "instruct"),
             languages=("en",),
             text_mode=True,
+            instructions=("repeat", "tidy up", "write in digits", "reverse", "how many words"),
             reliable_s=8.0,
             notes="Digits, numbers, dates, letters, commands, phrases of voice menus: 446 English "
             "words; everything else is outside its domain",

@@ -247,6 +247,6 @@ def top_operators(table: pd.DataFrame, num_rows: int = 12) -> go.Figure:
     figure = bars_in(unit, figure, len(rows), 1.15 * longest)
     # Two operators may have one short name: rows are told apart by number.
     places = {"tickmode": "array", "tickvals": list(range(len(rows))), "ticktext": names}
-    return figure.update_yaxes(places | {"tickfont": {"size": 11}}).update_layout(
+    return figure.update_yaxes(places | {"tickfont": {"size": 12}}).update_layout(
         height=FRAME_PX + BAR_PX * len(rows)
     )

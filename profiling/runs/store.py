@@ -34,7 +34,8 @@ LEFT_OVER_AFTER_S = 3600.0
 class RunEntry:
     """One folder of the store. broken: why it cannot be read, None if it can.
 
-    stopped: measured in part, for it was stopped.
+    title: what it was renamed to, else its workload's label. stopped: measured in part, for it was
+    stopped. verdict: what a comparison said of it, empty where there was none.
     """
 
     id: str
@@ -43,6 +44,9 @@ class RunEntry:
     has_trace: bool
     broken: str | None
     stopped: bool = False
+    clip: str = ""
+    model: str = ""
+    verdict: str = ""
 
 
 class RunStore:
@@ -105,6 +109,18 @@ class RunStore:
             self._publish(folder, run_id)
         return run_id
 
+    def annotate(self, run_id: str, **notes: str) -> None:
+        """Write remarks into a run's ``run.json``: "title", "verdict".
+
+        Raises:
+            RunError: no such run, or one that cannot be read.
+        """
+        run, folder = self.read(run_id), self._folder(run_id)
+        with self._staging() as place:
+            text = json.dumps({**run, **notes}, indent=1, allow_nan=False)
+            (place / RUN_FILE).write_text(text, encoding="utf-8")
+            (place / RUN_FILE).replace(folder / RUN_FILE)
+
     def delete(self, run_id: str) -> None:
         """Remove a run, broken or not.
 
@@ -165,10 +181,19 @@ class RunStore:
             run = self.read(folder.name)
         except RunError as error:
             return RunEntry(folder.name, "", folder.name, False, str(error))
-        title = str(run["workload"].get("label") or run["workload"].get("engine") or folder.name)
-        has_trace = (folder / TRACE_FILE).is_file()
-        created, stopped = str(run.get("created", "")), bool(run.get("stopped"))
-        return RunEntry(folder.name, created, title, has_trace, None, stopped)
+        work = run["workload"]
+        clip = work.get("clip")
+        return RunEntry(
+            folder.name,
+            str(run.get("created", "")),
+            str(run.get("title") or work.get("label") or work.get("engine") or folder.name),
+            (folder / TRACE_FILE).is_file(),
+            None,
+            stopped=bool(run.get("stopped")),
+            clip=str(clip.get("name") or "") if isinstance(clip, Mapping) else "",
+            model=str(work.get("model") or ""),
+            verdict=str(run.get("verdict") or ""),
+        )
 
     def _free_id(self, wanted: str) -> str:
         candidates = (f"{wanted[:70]}-{number}" for number in itertools.count(2))

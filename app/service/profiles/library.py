@@ -23,15 +23,26 @@ from profiling.runs.store import RunEntry, RunStore
 SHIPPED = ASSETS / "runs"
 ZIP_HEAD = b"PK\x03\x04"
 MOST_OWN = 12  # runs and traces of one visitor; the oldest makes room
+LONGEST_TITLE = 120
 NOT_THERE = "there is no such run any more; choose another one from the list"
+FIXED = "this came with the app, or is a trace without a run; only recorded runs can be changed"
 
 
 @dataclass(frozen=True)
 class ProfileChoice:
-    """One entry of the list. title: what the list shows."""
+    """One entry of the list. fixed: it came with the app, and stays as it is.
+
+    verdict: what a comparison said of it; clip, model and created are empty for a trace alone.
+    """
 
     key: str
     title: str
+    clip: str = ""
+    model: str = ""
+    created: str = ""
+    verdict: str = ""
+    stopped: bool = False
+    fixed: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,8 +83,7 @@ class ProfileLibrary:
         stopped = [_choice(kind, entry) for kind, entry in readable if entry.stopped]
         done = [_choice(kind, entry) for kind, entry in readable if not entry.stopped]
         traces = [ProfileChoice(f"trace:{f.name}", f.name[4:]) for f in reversed(_traces(own.root))]
-        shipped = (e for e in self._shipped.entries() if _whole(e))
-        examples = [ProfileChoice(f"shipped:{e.id}", f"{_title(e)} (an example)") for e in shipped]
+        examples = [_choice("shipped", e) for e in self._shipped.entries() if _whole(e)]
         return [*done, *traces, *examples, *stopped]
 
     def store(self, session: str) -> tuple[RunStore, str]:
@@ -93,17 +103,14 @@ class ProfileLibrary:
             RunError: nothing of this visitor's.
         """
         kind, _, name = key.partition(":")
-        stores = {"shipped": self._shipped, "kept": self._kept, "own": self._own(session)}
         if kind == "trace":
             file = next((f for f in _traces(self._own(session).root) if f.name == name), None)
             if file is None:
                 raise RunError(NOT_THERE)
             return SelectedProfile(key, file.name[4:], None, file, elsewhere=True)
-        store = stores.get(kind)
-        if store is None:
-            raise RunError(NOT_THERE)
+        store = self._store(session, kind)
         run = store.read(name)
-        title = str(run["workload"].get("label") or name)
+        title = str(run.get("title") or run["workload"].get("label") or name)
         return SelectedProfile(key, title, run, store.trace_path(name), elsewhere=kind == "shipped")
 
     def zip_of(self, session: str, key: str) -> bytes:
@@ -116,11 +123,9 @@ class ProfileLibrary:
             RunError: no such run, or a trace without one.
         """
         kind, _, name = key.partition(":")
-        stores = {"shipped": self._shipped, "kept": self._kept, "own": self._own(session)}
-        store = stores.get(kind)
-        if store is None:
+        if kind == "trace":
             raise RunError("this is a trace without a run; download the trace instead")
-        return store.export_zip(name)
+        return self._store(session, kind).export_zip(name)
 
     def add(self, session: str, file: Path) -> str:
         """Take in a file that a visitor brought: the zip of a run, or a trace.
@@ -152,13 +157,31 @@ class ProfileLibrary:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def discard(self, session: str, key: str) -> None:
-        """Delete a trace that turned out to be none."""
+    def rename(self, session: str, key: str, title: str) -> None:
+        """Give a run another title; an empty one gives back its first.
+
+        Raises:
+            RunError: nothing of this visitor's, or a trace without a run.
+        """
         kind, _, name = key.partition(":")
-        if kind == "trace":
-            for file in _traces(self._own(session).root):
-                if file.name == name:
-                    file.unlink()
+        if kind in ("shipped", "trace"):
+            raise RunError(FIXED)
+        self._store(session, kind).annotate(name, title=title.strip()[:LONGEST_TITLE])
+
+    def delete(self, session: str, key: str) -> None:
+        """Delete a run or a trace.
+
+        Raises:
+            RunError: nothing of this visitor's.
+        """
+        kind, _, name = key.partition(":")
+        if kind == "shipped":
+            raise RunError(FIXED)
+        if kind != "trace":
+            self._store(session, kind).delete(name)
+        for file in _traces(self._own(session).root) if kind == "trace" else ():
+            if file.name == name:
+                file.unlink()
 
     def forget(self, session: str) -> None:
         """Delete what a visitor brought or recorded for themselves."""
@@ -170,6 +193,14 @@ class ProfileLibrary:
     def close(self) -> None:
         """Delete what all visitors brought."""
         self._root.cleanup()
+
+    def _store(self, session: str, kind: str) -> RunStore:
+        """Return where the runs of a kind of key are."""
+        stores = {"shipped": self._shipped, "kept": self._kept, "own": self._own(session)}
+        store = stores.get(kind)
+        if store is None:
+            raise RunError(NOT_THERE)
+        return store
 
     def _own(self, session: str) -> RunStore:
         with self._lock:
@@ -197,11 +228,13 @@ def _whole(entry: RunEntry) -> bool:
 
 
 def _choice(kind: str, entry: RunEntry) -> ProfileChoice:
-    return ProfileChoice(f"{kind}:{entry.id}", _title(entry))
-
-
-def _title(entry: RunEntry) -> str:
-    """Return the title of a run in the list, with its date."""
-    day = entry.created[:16].replace("T", " ")
-    parts = (entry.title, day, "stopped early" if entry.stopped else "")
-    return ", ".join(part for part in parts if part)
+    return ProfileChoice(
+        f"{kind}:{entry.id}",
+        entry.title,
+        clip=entry.clip,
+        model=entry.model,
+        created=entry.created[:16].replace("T", " "),
+        verdict=entry.verdict,
+        stopped=entry.stopped,
+        fixed=kind == "shipped",
+    )

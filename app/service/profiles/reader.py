@@ -58,13 +58,17 @@ class ProfileReader:
             try:
                 view = view_of(chosen, max_json_bytes=self._max)
             except TraceError:
-                self.library.discard(session, key)
+                self.library.delete(session, key)
                 raise
         if key.startswith(SHARED):
             self._views[key] = view
             while len(self._views) > KEPT:
                 self._views.popitem(last=False)
         return view
+
+    def forget(self, key: str) -> None:
+        """Read a run again when it is asked for: it changed, or is gone."""
+        self._views.pop(key, None)
 
     def file(self, session: str, key: str, kind: str) -> tuple[str, bytes]:
         """Make one of :data:`FILES`.

@@ -1,7 +1,7 @@
 """A run, or a trace without one -> everything the Profile tab shows of it. No Gradio, no torch.
 
 In: a run as its JSON states it, its trace, or one of them. Out: :class:`ProfileView`: a few lines
-of HTML, and sections of HTML and figures in turn. :mod:`profiling.report.sections` fills them, so
+of HTML, and sections of figures with HTML. :mod:`profiling.report.sections` fills them, so
 the page and the report say the same.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
 
@@ -27,42 +27,62 @@ from profiling.trace.trace_tables import trace_tables
 
 SECTIONS = ("Phases", "Timeline", "Operators", "Memory", "Roofline", "Compiling", "Machine")
 ELSEWHERE = "Recorded on another machine, {cpu}: an example of a run, not of this machine's speed. "
-ELSEWHERE += "Record one of your own below."
+ELSEWHERE += "Record one of your own above."
 TRACE_ALONE = (
     "This is a trace without a run: it shows where time went; its times include the profiler."
 )
-NOT_IN_TRACE = "A trace alone does not hold this; a run recorded under “Record a profile” does."
+NOT_IN_TRACE = "A trace alone does not hold this; a run recorded under “Record this clip” does."
 NO_TRACE = "This run has no trace: it was stopped early, or recorded with --no-trace."
 NO_ROOFLINE = "This run has no roofline: its recording is cut into several passes, or its weights "
 NO_ROOFLINE += "are int8, whose work is not counted."
 
 
+class Exhibit(NamedTuple):
+    """HTML, the figure below it if there is one, and the HTML beside that figure."""
+
+    lead: str
+    figure: go.Figure | None
+    beside: str
+
+
 @dataclass
 class CollectedPage(Page):
-    """A page that keeps its figures instead of drawing them: HTML and figures in turn."""
+    """A page that keeps its figures instead of drawing them, each with what belongs beside it."""
 
-    turns: list[str | go.Figure] = field(default_factory=list)
+    exhibits: list[Exhibit] = field(default_factory=list)
+    _open: tuple[str, go.Figure] | None = None
+
+    def heading(self, title: str, lead: str = "", *, level: int = 2) -> None:
+        """Begin a section: what stands beside the figure before it is done."""
+        self._close()
+        super().heading(title, lead, level=level)
 
     def figure(self, figure: go.Figure, describe: str) -> None:
-        """Keep ``figure``; what stands before it is done."""
-        self.turns += ["".join(self.parts), figure]
+        """Keep ``figure``; what stands before it is its lead."""
+        self._close()
+        self._open = ("".join(self.parts), figure)
         self.parts.clear()
 
-    def done(self) -> list[str | go.Figure]:
-        """Return HTML, figure, HTML, ... and HTML at the end."""
-        return [*self.turns, "".join(self.parts)]
+    def done(self) -> list[Exhibit]:
+        """Return everything; only the last exhibit may lack a figure."""
+        self._close()
+        rest = [Exhibit("".join(self.parts), None, "")] if self.parts else []
+        return [*self.exhibits, *rest]
+
+    def _close(self) -> None:
+        if self._open is not None:
+            self.exhibits.append(Exhibit(*self._open, "".join(self.parts)))
+            self.parts.clear()
+        self._open = None
 
 
 @dataclass(frozen=True)
 class ProfileView:
-    """Contents of the tab. head: title, date, warnings, numbers, text.
-
-    sections: name -> HTML, figure, HTML, ..., HTML.
-    """
+    """Contents of the tab. head: title, date, warnings, numbers, text. sections: by name."""
 
     key: str
     head: str
-    sections: dict[str, list[str | go.Figure]]
+    sections: dict[str, list[Exhibit]]
 
 
 def view_of(chosen: SelectedProfile, *, max_json_bytes: int) -> ProfileView:
