@@ -22,7 +22,7 @@ from app.components.settings_panel import SettingsPanel
 from app.service.service import TranscriptionService
 from app.service.settings import Settings
 from app.service.transcript_files import SAVE, File, archive
-from app.service.updates import CancelledBeforeStart, RequestResult
+from app.service.updates import CancelledBeforeStart, QueuePlace, RequestResult
 from app.service.user_errors import user_message
 from app.wording import phrases
 from app.wording.progress import progress_html
@@ -146,7 +146,7 @@ def _after(row: FileRow, update: object) -> FileRow:
         state = FileState.STOPPED if STOPPED in made.warnings else FileState.DONE
         told = made.text or phrases.sentence(made.warnings[0] if made.warnings else "no words")
         return replace(row, state=state, text=told, transcript=made)
-    return replace(row, state=FileState.RUNS)
+    return row if isinstance(update, QueuePlace) else replace(row, state=FileState.RUNS)
 
 
 def finished_html(rows: list[FileRow], spent_s: float) -> str:

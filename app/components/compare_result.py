@@ -15,8 +15,10 @@ from app.components.events import PAGE_EVENT, TELLING_EVENT, session_of
 from app.components.failures import Updates, plain_errors
 from app.service.measurement import MeasurementService
 from app.service.measurement_job import MeasurementProgress, MeasurementResult, MeasurementUpdate
+from app.service.updates import QueuePlace
 from app.wording import comparison as words
 from app.wording import phrases
+from app.wording.progress import waiting_html
 from app.wording.terms import term_html
 from core.errors import UserError
 from profiling.figures.comparison import (
@@ -80,6 +82,8 @@ class CompareResult:
             return self._finished(report)
         if isinstance(report, MeasurementProgress):
             return {self.status: words.measuring_html(report)}
+        if isinstance(report, QueuePlace):
+            return {self.status: waiting_html(report)}
         return {self.status: phrases.status_html(words.NOT_BEGUN)}
 
     def _finished(self, measured: MeasurementResult) -> Updates:

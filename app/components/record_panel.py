@@ -26,8 +26,10 @@ from app.service.measurement_job import (
     MeasurementResult,
     MeasurementUpdate,
 )
+from app.service.updates import QueuePlace
 from app.wording import comparison as words
 from app.wording import phrases
+from app.wording.progress import waiting_html
 
 BLOCKS, MOST_BLOCKS, TOKENS = 6, 40, 200
 NOTE = (
@@ -80,6 +82,8 @@ def build_record(
             return {status: words.measuring_html(report)}
         if isinstance(report, MeasurementResult):
             return {status: phrases.status_html(RECORDED), keys: list(report.keys)}
+        if isinstance(report, QueuePlace):
+            return {status: waiting_html(report)}
         return {status: phrases.status_html(words.NOT_BEGUN)}
 
     def run(session: str, sound: str | None, blocks: int, *values: Any) -> Iterator[Updates]:

@@ -19,7 +19,7 @@ from app.service.measurement_job import (
 from app.service.profiles.library import ProfileLibrary
 from app.service.service import TranscriptionService
 from app.service.settings import Settings
-from app.service.updates import CancelledBeforeStart
+from app.service.updates import CancelledBeforeStart, QueuePlace
 from app.service.worker import CancelToken
 from core.devices import quantisers
 from core.errors import UserError
@@ -28,6 +28,10 @@ from profiling.runs.store import RunStore
 FEWEST, MOST = 1, 50  # blocks
 MEASURING = ":measure"  # added to a session's name: it may measure and read text meanwhile
 SAME = "A and B are identical; change one of them: engine, LoRA, decoding, weights or model"
+
+
+def _as_it_is(place: QueuePlace) -> MeasurementUpdate:
+    return place
 
 
 class MeasurementService:
@@ -165,7 +169,7 @@ class MeasurementService:
                 store,
                 prefix,
             )
-            for report in self.service.worker.stream_reports(token, work):
+            for report in self.service.worker.stream_reports(token, work, _as_it_is):
                 ended = isinstance(report, MeasurementResult)
                 yield report
             if not ended:

@@ -18,7 +18,7 @@ from app.service.api_settings import known_text
 from app.service.pace import TIMED, WARMED_UP, MeasurementEstimate, PaceBook
 from app.service.service import TranscriptionService
 from app.service.settings import Settings
-from app.service.updates import CancelledBeforeStart
+from app.service.updates import CancelledBeforeStart, QueuePlace
 from app.service.worker import CancelToken
 from core import Lab
 from core.errors import UserError
@@ -79,7 +79,7 @@ class MeasurementResult:
     stopped: bool
 
 
-MeasurementUpdate = MeasurementProgress | MeasurementResult | CancelledBeforeStart
+MeasurementUpdate = MeasurementProgress | MeasurementResult | CancelledBeforeStart | QueuePlace
 
 
 class MeasurementJob:
@@ -152,6 +152,7 @@ class MeasurementJob:
 
         def progress(share: float, text: str) -> None:
             left_s = estimate.left_s(share, time.monotonic(), _built_s(labs))
+            self._service.worker.expect(left_s)
             report(MeasurementProgress(_stage(share, plans), share, text, left_s))
 
         try:

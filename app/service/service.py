@@ -18,8 +18,8 @@ from app.service.model_summary import ModelSummary
 from app.service.settings import Settings
 from app.service.transcription_jobs import GRACE_S, JobRegistry, TranscriptionJob
 from app.service.transcription_work import ModelWork
-from app.service.updates import RequestResult, Update
-from app.service.worker import CancelToken, Worker
+from app.service.updates import RequestResult, TranscriptionProgress, Update
+from app.service.worker import TRANSCRIPTION, CancelToken, Worker
 from app.service.zero_gpu import Decorator, LentGpu
 from core import Lab, Transcript, load
 from core.encoder_view import EncoderView
@@ -131,8 +131,16 @@ class TranscriptionService:
             raise
         job.join(session)
         self._jobs.add(job)
-        self.worker.submit(lambda: job.fill(work))
+        turn = self.worker.submit(lambda: job.fill(lambda: self._expected(work())), TRANSCRIPTION)
+        job.place = lambda: self.worker.place(turn)
         return job
+
+    def _expected(self, updates: Iterator[Update]) -> Iterator[Update]:
+        """Pass updates on; those who wait in the line learn from them how long it takes."""
+        for update in updates:
+            if isinstance(update, TranscriptionProgress):
+                self.worker.expect(update.left_s)
+            yield update
 
     def resume(self, session: str, job_id: str) -> TranscriptionJob | None:
         """Return the job that a page began before a reload; None where it is forgotten."""

@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable, Iterator
 from threading import Condition, Lock
 
-from app.service.updates import CancelledBeforeStart, RequestResult, Update
-from app.service.worker import CancelToken
+from app.service.updates import CancelledBeforeStart, QueuePlace, RequestResult, Update
+from app.service.worker import LOOK_EVERY_S, CancelToken
 
 GRACE_S = 60.0  # a reload takes a few seconds, on a bad line a few more
 KEPT_S = 3600.0  # as long as uploads are kept
@@ -23,7 +23,8 @@ MOST_KEPT = 64
 class TranscriptionJob:
     """One transcription. id: whoever knows it may watch, so it cannot be guessed.
 
-    recording and engine: for a page that is loaded again; whoever began it may set them.
+    recording and engine: for a page that is loaded again; whoever began it may set them. place:
+    says where it waits; None once it runs.
     """
 
     def __init__(self, token: CancelToken, *, grace_s: float = GRACE_S) -> None:
@@ -39,6 +40,7 @@ class TranscriptionJob:
         self._number = 0
         self._error: BaseException | None = None
         self._changed = Condition()
+        self.place: Callable[[], QueuePlace | None] = lambda: None
 
     def fill(self, work: Callable[[], Iterator[Update]]) -> None:
         """Take the updates of ``work()``, and its exception, on the model's thread."""
@@ -81,9 +83,14 @@ class TranscriptionJob:
         Raises:
             BaseException: what the work raised.
         """
-        seen = 0
+        seen, stood = 0, None
         while True:
             fresh, ended = self._news(seen)
+            if not fresh and not ended:
+                place = self.place()
+                if place is not None and place != stood:
+                    yield (stood := place)
+                continue
             for number, update in fresh:
                 seen = number
                 yield update
@@ -95,9 +102,16 @@ class TranscriptionJob:
             yield CancelledBeforeStart()
 
     def _news(self, seen: int) -> tuple[list[tuple[int, Update]], bool]:
-        """Wait for what came after number ``seen``; also says whether it was the last."""
+        """Wait for what came after number ``seen``; also says whether it was the last.
+
+        Returns:
+            What came, and whether nothing follows. While it waits its turn nothing may have come.
+        """
         with self._changed:
-            self._changed.wait_for(lambda: self._number > seen or self.ended_at is not None)
+            self._changed.wait_for(
+                lambda: self._number > seen or self.ended_at is not None,
+                timeout=LOOK_EVERY_S if self._number == 0 else None,
+            )
             fresh = [(number, update) for number, update in self._latest.values() if number > seen]
             return sorted(fresh, key=lambda item: item[0]), self.ended_at is not None
 

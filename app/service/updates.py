@@ -33,4 +33,16 @@ class TranscriptionProgress:
     left_s: float | None
 
 
-Update = Event | RequestResult | CancelledBeforeStart | TranscriptionProgress
+@dataclass(frozen=True)
+class QueuePlace:
+    """Where a request waits. ahead: how many come first; running: what is done now.
+
+    left_s: seconds that the work now running still takes, None where unknown.
+    """
+
+    ahead: int
+    running: str
+    left_s: float | None
+
+
+Update = Event | RequestResult | CancelledBeforeStart | TranscriptionProgress | QueuePlace

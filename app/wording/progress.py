@@ -8,7 +8,13 @@ from __future__ import annotations
 
 from html import escape
 
-from app.service.updates import CancelledBeforeStart, TranscriptionProgress, Update
+from app.service.updates import (
+    CancelledBeforeStart,
+    QueuePlace,
+    TranscriptionProgress,
+    Update,
+)
+from app.service.worker import MEASUREMENT, OTHER, TRANSCRIPTION
 from app.wording.phrases import clock, count, status_html
 from core.transcription.options import PartialText, PhaseStarted
 
@@ -22,6 +28,13 @@ _DOING = {
     "edit": "Editing the draft",
     "prefill": "Reading the prompt",
     "decode": "Writing",
+}
+
+
+_RUNNING = {
+    TRANSCRIPTION: "Another recording is being transcribed",
+    MEASUREMENT: "A measurement runs, which nothing may disturb",
+    OTHER: "The model is at work",
 }
 
 
@@ -41,6 +54,8 @@ class ProgressLine:
             self._paced = True
             share = None if not update.total_s else update.done_s / update.total_s
             return progress_html(_how_far(update), share, update.left_s)
+        if isinstance(update, QueuePlace):
+            return waiting_html(update)
         if isinstance(update, CancelledBeforeStart):
             return status_html(STOPPED_WAITING)
         if self._paced:
@@ -51,6 +66,12 @@ class ProgressLine:
             return None
         built = self._compiling and update.name in ("encoder", "edit", "prefill", "decode")
         return progress_html(_DOING[update.name] + (COMPILING if built else "") + "…")
+
+
+def waiting_html(place: QueuePlace) -> str:
+    """Format where a request waits, what runs meanwhile, and how long that still takes."""
+    said = f"Waiting: {count(place.ahead, 'request')} before this one. {_RUNNING[place.running]}"
+    return progress_html(said, left_s=place.left_s)
 
 
 def progress_html(text: str, share: float | None = None, left_s: float | None = None) -> str:

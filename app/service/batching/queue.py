@@ -47,7 +47,7 @@ class BatchingQueue:
 
     def __init__(
         self,
-        submit: Callable[[Callable[[], None]], None],
+        submit: Callable[[Callable[[], None]], object],
         lab: Callable[[Settings], Lab],
         *,
         limits: QueueLimits | None = None,
