@@ -81,7 +81,17 @@ def build(start: str, vocab_size: int) -> GraniteSpeech5CTC:
 def ctc_losses(
     model: GraniteSpeech5CTC, tokenizer: Tokenizer, batch: Batch, *, bf16: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Compute CTC per word of the last and of the middle layer, which hands on its posteriors."""
+    """Compute CTC per word of the last and of the middle layer.
+
+    Args:
+        model: whose head both layers read.
+        tokenizer: of the words.
+        batch: clips without padding.
+        bf16: compute in bfloat16.
+
+    Returns:
+        Both losses.
+    """
     heads: list[Tensor] = []
     handle = model.encoder.out.register_forward_hook(lambda _, __, logits: heads.append(logits))
     try:
