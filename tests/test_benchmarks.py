@@ -72,7 +72,7 @@ def session(rows: dict[str, dict[str, Any]], **more: Any) -> dict[str, Any]:
         "cpu": "a processor",
         "cores": 2,
         "threads": 2,
-        "cpu_capability": "AVX512",
+        "cpu_class": "AVX512 with VNNI",
         "torch": "2",
         "others_cpu_share": 0.01,
         "stolen_share": 0.0,
