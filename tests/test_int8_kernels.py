@@ -13,6 +13,7 @@ from torch import Tensor
 import benchmarks.__main__ as command
 from core.devices import quantise_note
 from core.engine import products
+from core.engine.aot_build import CONFIGURATION
 from core.engine.products import (
     ENVIRONMENT,
     FILE,
@@ -211,6 +212,33 @@ def test_a_packed_layer_is_exported_with_a_varying_number_of_rows(
         for rows in (2, 9):
             x = torch.randn(rows, 64)
             torch.testing.assert_close(exported.module()(x), layer(x))
+
+
+@needs_fbgemm
+@pytest.mark.slow
+def test_a_package_multiplies_by_the_weights_it_is_lent(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(int8_products.CHOSEN, "kernel", FBGEMM)
+    built_from, lends = (
+        Int8Linear(AdaptableLinear(64, 32), round_activations=True) for _ in range(2)
+    )
+    with torch.no_grad():
+        sizes = {"x": {0: torch.export.Dim.DYNAMIC}}
+        exported = torch.export.export(
+            built_from, (torch.randn(5, 64),), dynamic_shapes=sizes, strict=False
+        )
+        file = torch._inductor.aoti_compile_and_package(
+            exported, package_path=str(tmp_path / "x.pt2"), inductor_configs=CONFIGURATION
+        )
+        loader = torch._C._aoti.AOTIModelPackageLoader(file, "model", False, 1, -1)
+        state = lends.state_dict()
+        lent = {key: state[key] for key in loader.get_constant_fqns()}
+        assert "handle" in lent
+        loader.load_constants(lent, False, True, True)
+        for rows in (2, 9):
+            x = torch.randn(rows, 64)
+            torch.testing.assert_close(loader.run([x])[0], lends(x))
 
 
 def test_a_capped_benchmark_starts_again_with_every_switch_set(

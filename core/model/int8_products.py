@@ -30,6 +30,9 @@ LEVELS = 127.0
 # Without VNNI, pairs of products are added in 16 bits: unsigned bytes up to 255 would overflow.
 SAFE_LEVELS = 63.0
 TINY = 1e-10
+# Constants of eight numbers or fewer become part of the code that a compiler writes for a package:
+# it would then find the weights of the model it was built from.
+HANDLE_SIZE = 16
 
 
 def kernels() -> tuple[str, ...]:
@@ -52,12 +55,12 @@ CHOSEN = Int8Choice(kernels()[0])
 
 
 class PackedWeight:
-    """Weights in fbgemm's own layout, which is opaque; ``handle`` [1] int64 stands for them."""
+    """Weights in fbgemm's own layout, which is opaque; ``handle`` int64 stands for them."""
 
     def __init__(self, weight: Tensor, scale: Tensor) -> None:
         self.weight, self.num_bytes = _pack(weight, scale), weight.numel()
         number = next(_NUMBERS)
-        self.handle = torch.tensor([number])
+        self.handle = torch.full((HANDLE_SIZE,), number)
         _PACKED[number] = self.weight
         weakref.finalize(self, _PACKED.pop, number, None)
 
@@ -102,7 +105,7 @@ _LIBRARY.define("int8_rows(Tensor rows, Tensor handle, float levels, int out_fea
 
 
 def _int8_rows(rows: Tensor, handle: Tensor, levels: float, out_features: int) -> Tensor:
-    return _multiply(rows, _PACKED[int(handle)], levels)
+    return _multiply(rows, _PACKED[int(handle[0])], levels)
 
 
 def _int8_rows_fake(rows: Tensor, handle: Tensor, levels: float, out_features: int) -> Tensor:
@@ -121,7 +124,7 @@ def by_fbgemm(
     Args:
         rows: [M, I] in floating point.
         packed: the weights.
-        handle: [1], of the weights; what a compiler takes in their place.
+        handle: of the weights; what a compiler takes in their place.
         levels: of :func:`levels_of_rows`.
         out_features: O.
 

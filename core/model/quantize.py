@@ -47,7 +47,7 @@ class HasDecoder(Protocol):
 class Int8Linear(AdaptableLinear):
     """A linear layer whose weight is int8 [O, I] with a float32 scale [O].
 
-    Packed for fbgemm, the weight is in ``packed`` alone, which no buffer shows; ``handle`` [1] is.
+    Packed for fbgemm, the weight is in ``packed`` alone, which no buffer shows; ``handle`` is one.
     """
 
     weight_int8: Tensor
