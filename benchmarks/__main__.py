@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -34,6 +35,15 @@ LOG = logging.getLogger(__name__)
 ALL_WELL, WORTH_A_LOOK, NOTHING_DONE = 0, 1, 2
 ROOT = Path("build") / "bench"
 QUICK_MINUTES = (0.5, 1.0)
+# Of torch, oneDNN, MKL and fbgemm. Code that compilers make follows torch's.
+CAPS = {
+    "avx2": {
+        "ATEN_CPU_CAPABILITY": "avx2",
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+        "FBGEMM_ENABLE_INSTRUCTIONS": "AVX2",
+    }
+}
 # Name -> the question; ``benchmarks.studies.NAME`` has the options (``NAME --help``).
 STUDIES = {
     "cold-start": "what waits for the compiler, and what a package saves",
@@ -57,6 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             study = import_module(f"benchmarks.studies.{given[0].replace('-', '_')}")
             return int(study.main(given[1:]))
         parsed = build_parser().parse_args(given)
+        under_cap(getattr(parsed, "cap", None), given)
         return int(parsed.run(parsed))
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -85,6 +96,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--repeats", type=int, help="blocks of two runs a system (default: each shape's own)")
     add("--tokens", type=int, help="new tokens of each run (default: each shape's own)")
     add("--threads", type=int, default=torch.get_num_threads(), help="of torch")
+    add("--cap", choices=tuple(CAPS), help="leave the processor these vector units only")
     add("--quick", action="store_true", help="two blocks, short long files: does it run at all")
     add("--no-extras", action="store_true", help="no batches, lengths, recordings, long files")
     add("--out", type=Path, default=ROOT, help="folder of the sessions and random checkpoints")
@@ -126,6 +138,21 @@ def run_speed(parsed: argparse.Namespace) -> int:
     say(f"kept as {file}")
     missed = any(bar.verdict == MISSED for bar in bars)
     return WORTH_A_LOOK if missed or found["failures"] else ALL_WELL
+
+
+def under_cap(cap: str | None, arguments: Sequence[str]) -> None:
+    """Start again with the vector units capped: libraries read the settings once, at their start.
+
+    Each library has its own switch; a processor that has more then stands for one that has not.
+
+    Args:
+        cap: one of CAPS, or None for the processor as it is.
+        arguments: of this command.
+    """
+    wanted = {} if cap is None else CAPS[cap]
+    if any(os.environ.get(name) != value for name, value in wanted.items()):
+        command = [sys.executable, "-m", "benchmarks", *arguments]
+        os.execve(sys.executable, command, {**os.environ, **wanted})
 
 
 def plan_of(parsed: argparse.Namespace) -> SessionPlan:

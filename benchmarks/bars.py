@@ -53,11 +53,15 @@ def judge(found: Found) -> list[Bar]:
     small, big = (shapes.get(name) for name in ("small", "1b"))
     for slow, fast, least in (
         (PEER_EAGER, EAGER, 1.3),
-        (PEER_EAGER, COMPILE, 2.0),
-        (PEER_COMPILE, COMPILE, 1.25),
+        (PEER_EAGER, COMPILE, 2.2),
+        (PEER_COMPILE, COMPILE, 1.8),
     ):
         what = f"small, 10 s: {SYSTEMS[fast].title} against {SYSTEMS[slow].title}"
         rows.append(_at_least(what, least, _times(small, slow, fast)))
+    for shape, name, least in ((small, "small", 1.2), (big, "1b", 1.6)):
+        for slow, fast in ((EAGER, INT8), (COMPILE, INT8_COMPILE)):
+            what = f"{name}, 10 s: {SYSTEMS[fast].title} against {SYSTEMS[slow].title}"
+            rows.append(_at_least(what, least, _times(shape, slow, fast)))
     rows += [
         _at_most(
             "small: cold start of compiling over that of transformers",

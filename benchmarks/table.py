@@ -31,7 +31,7 @@ def _machine(found: Found) -> Iterator[str]:
     machine, ceilings = found["machine"], found["ceilings"]
     yield (
         f"{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads, "
-        f"{machine['cpu_capability']}, torch {machine['torch']}, {found['when']}"
+        f"{machine['cpu_class']}, torch {machine['torch']}, {found['when']}"
     )
     yield (
         f"measured: copy {ceilings['copy_bytes_per_s'] / 1e9:.1f} GB/s, float32 weights "

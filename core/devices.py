@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 
+from core.engine.products import slower_note, use_products
 from core.loading import DTYPES, pick_device
 from core.model.quantize import MODES
 
@@ -41,3 +42,18 @@ def dtypes(device: str | None = None) -> tuple[str, ...]:
 def quantisers(device: str | None = None) -> tuple[str, ...]:
     """List the int8 formats of decoder weights there; integer products are the CPU's alone."""
     return MODES if pick_device(device or None).type == "cpu" else ("int8-weight-only",)
+
+
+def quantise_note(quantize: str | None, device: str | None = None) -> str | None:
+    """Say that a format would be slower than float32 here; the first time that is measured.
+
+    Args:
+        quantize: one of :func:`quantisers`, or None or "" for full weights.
+        device: its name; None stands for the default device.
+
+    Returns:
+        A sentence with both numbers, or None where there is nothing to say.
+    """
+    if not quantize or pick_device(device or None).type != "cpu":
+        return None
+    return slower_note(quantize, use_products(measure=True))

@@ -16,6 +16,7 @@ import torch
 
 from core.checkpoint.hub import resolve
 from core.engine.compiling import CompileLedger
+from core.engine.products import slower_note, use_products
 from core.errors import UserError
 from core.families import family_of
 from core.lab import Lab
@@ -65,6 +66,10 @@ def load(
     config = family.parse_config(files)
 
     def build() -> Lab:
+        if where.type == "cpu":
+            note = slower_note(quantize, use_products(measure=quantize is not None))
+            if note is not None:
+                logger.warning("%s", note)
         model, report = family.build(config, files, kind, where)
         tokenizer = files.find("tokenizer.json")
         checkpoint = Checkpoint(

@@ -17,6 +17,7 @@ import torch
 
 from core import Lab, load
 from core.audio.decode import load_audio
+from core.engine.products import use_products
 from core.loading import pick_device
 from core.transcription.options import DECODINGS, ENGINES
 from profiling.figures.units import format_bytes
@@ -28,6 +29,7 @@ from profiling.plain_text import (
     ceilings_text,
     comparison_text,
     difference_text,
+    products_text,
     run_text,
     table_text,
     trace_text,
@@ -127,14 +129,17 @@ def machine(parsed: argparse.Namespace, say: Say) -> CommandResult:
     """Describe this machine and what it can do at most, beside the data sheets of some GPUs."""
     device = pick_device(parsed.device)
     facts, ceilings = describe_machine(device), measure_ceilings(device)
+    products = use_products(again=True) if device.type == "cpu" else None
     data = {
         **facts,
         "ceilings": asdict(ceilings),
+        "products": None if products is None else asdict(products),
         "paper": {name: asdict(gpu) for name, gpu in GPUS.items()},
     }
     about = [f"{key}: {value}" for key, value in facts.items() if value is not None]
     sheets = [ceilings_text(data["ceilings"]), *map(ceilings_text, data["paper"].values())]
-    return CommandResult(ALL_WELL, data, "\n".join([*about, *sheets]))
+    shown = [] if products is None else [products_text(products)]
+    return CommandResult(ALL_WELL, data, "\n".join([*about, *shown, *sheets]))
 
 
 def table(parsed: argparse.Namespace, say: Say) -> CommandResult:

@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from core.engine.products import ENVIRONMENT, INPUTS, OUTPUTS, ROWS, ProductTimes, slower_note
+from core.model.int8_products import CHOSEN
+from core.model.quantize import MODES
 from profiling.figures.phase_bars import phase_rows
 from profiling.figures.units import format_bytes
 from profiling.measure.length_table import LengthRow
@@ -151,6 +154,20 @@ def ceilings_text(found: Mapping[str, Any]) -> str:
             f"matrix x vector {row['gemv_bytes_per_s'] / 1e9:>7.1f} GB/s{inside}"
         )
     return "\n".join(lines)
+
+
+def products_text(found: ProductTimes) -> str:
+    """Write the microseconds of each kernel, the int8 kernel in use, and what is slower."""
+    lines = [
+        f"one product of {INPUTS} x {OUTPUTS} weights, one thread, microseconds "
+        f"(int8 takes {CHOSEN.kernel}; {ENVIRONMENT} overrides it):",
+        f"  {'rows':<18}" + "".join(f"{count:>9}" for count in ROWS),
+    ]
+    for name, us in found.us.items():
+        cells = (f"{us[n]:>9.0f}" if n in us else f"{NOT_KNOWN:>9}" for n in ROWS)
+        lines.append(f"  {name:<18}" + "".join(cells))
+    notes = (slower_note(kind, found) for kind in MODES)
+    return "\n".join([*lines, *(f"  {note}" for note in notes if note)])
 
 
 def table_text(title: str, rows: Sequence[LengthRow], notes: Sequence[str], limit: int) -> str:

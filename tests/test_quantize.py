@@ -11,8 +11,9 @@ from core.generation.sampling import GenerationOptions
 from core.lab import Lab
 from core.model.cache import allocate_cache
 from core.model.decoder import GraniteDecoder
+from core.model.int8_products import quantise_rows
 from core.model.lora import AdaptableLinear, LoRAWeights, switch
-from core.model.quantize import MODES, Int8Linear, quantise_decoder, quantise_rows
+from core.model.quantize import MODES, Int8Linear, quantise_decoder
 
 DEVICE, FLOAT = torch.device("cpu"), torch.float32
 

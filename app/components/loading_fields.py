@@ -11,7 +11,7 @@ import gradio as gr
 
 from app.components.events import PAGE_EVENT
 from app.components.failures import Updates
-from core.devices import devices, dtypes, quantisers
+from core.devices import devices, dtypes, quantise_note, quantisers
 
 AS_STARTED = ""
 NOTE = (
@@ -36,6 +36,10 @@ class LoadingFields:
             self.quantize: gr.update(choices=int8_choices(device), value=AS_STARTED),
         }
 
+    def say_if_slower(self, quantize: str, device: str) -> Updates:
+        """Say under the choice that it is slower on this processor, where it is."""
+        return {self.quantize: gr.update(info=quantise_note(quantize, device) or "")}
+
 
 def build_loading_fields() -> LoadingFields:
     """Lay the fields out inside the current column; one device is no choice."""
@@ -58,6 +62,7 @@ def build_loading_fields() -> LoadingFields:
     )
     fields = LoadingFields(device, dtype, quantize)
     device.input(fields.fit, [device], [dtype, quantize], **PAGE_EVENT)
+    quantize.change(fields.say_if_slower, [quantize, device], [quantize], **PAGE_EVENT)
     return fields
 
 

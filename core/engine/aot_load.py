@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from core.engine.compiling import CompileLedger, compiled_engine
-from core.engine.fingerprint import Fingerprint, difference, fingerprint
+from core.engine.fingerprint import Fingerprint, difference, fingerprint, user_cache
 from core.engine.graphs import Arguments, Graph, Runner, variant
 from core.engine.stages import Engine
 from core.model.granite_speech import GraniteSpeech
@@ -65,8 +65,7 @@ def packages_folder() -> Path:
     chosen = os.environ.get(ENVIRONMENT)
     if chosen and chosen != OFF:
         return Path(chosen)
-    cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else Path.home() / ".cache") / "granite-speech-lab" / "packages"
+    return user_cache() / "packages"
 
 
 def package_name(name: str, structure: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import os
 import platform
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
@@ -84,13 +85,43 @@ def structure_of(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def user_cache() -> Path:
+    """Return the folder of what this project keeps for a user between starts."""
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "granite-speech-lab"
+
+
+def cpu_field(name: str) -> str | None:
+    """Return a field of the first processor in what the system says of it, None if it does not."""
+    try:
+        lines = CPU_FACTS.read_text().splitlines()
+    except OSError:
+        return None
+    found = (line.split(":", 1)[1].strip() for line in lines if line.startswith(name))
+    return next(found, None)
+
+
+def cpu_name() -> str:
+    """Return the processor's name."""
+    return cpu_field("model name") or platform.processor() or "unknown"
+
+
+def processor_class() -> str:
+    """Name the vector units that torch uses here, as in "AVX512 with VNNI"."""
+    capability = torch.backends.cpu.get_cpu_capability()
+    flags = (cpu_field("flags") or cpu_field("Features") or "").split()
+    # A cap on torch's vector units is meant for integers too.
+    vnni = {"AVX512": "avx512_vnni", "AVX2": "avx_vnni"}.get(capability)
+    capped = capability == "AVX2" and "avx512f" in flags
+    return f"{capability} with VNNI" if vnni in flags and not capped else capability
+
+
 def processor(device: torch.device) -> str:
     """Name what code for ``device`` may use: a GPU's generation, or a CPU's instructions."""
     if device.type == "cuda":
         major, minor = torch.cuda.get_device_capability(device)
         return f"{torch.cuda.get_device_name(device)} (sm_{major}{minor})"
-    said = CPU_FACTS.read_text() if CPU_FACTS.is_file() else ""
-    flags = next((line for line in said.splitlines() if line.startswith(("flags", "Features"))), "")
+    flags = cpu_field("flags") or cpu_field("Features") or ""
     words = " ".join(sorted(flags.split())) or platform.processor() or platform.machine()
     short = hashlib.sha256(words.encode()).hexdigest()[:8]
     return f"{torch.backends.cpu.get_cpu_capability()} ({short})"

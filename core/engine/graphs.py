@@ -33,6 +33,7 @@ from core.model.decoder import call_layer
 from core.model.encoder import ConformerEncoder, EncoderOutput, padded_length
 from core.model.granite_speech import GraniteSpeech
 from core.model.projector import split_into_windows
+from core.model.quantize import Int8Linear
 
 Arguments = tuple[Tensor | None, ...]
 LARGE_LAYER_BYTES = 16 * 2**20
@@ -146,8 +147,11 @@ def encoder_graphs(encoder: ConformerEncoder) -> tuple[Graph, Graph]:
 
 
 def bytes_of(module: nn.Module) -> int:
-    """Count the bytes of a module's weights and buffers."""
-    return sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
+    """Count the bytes of a module's weights and buffers, packed ones too."""
+    packed = (part.packed for part in module.modules() if isinstance(part, Int8Linear))
+    return sum(t.numel() * t.element_size() for t in module.state_dict().values()) + sum(
+        weight.num_bytes for weight in packed if weight is not None
+    )
 
 
 def encode_with(graphs: tuple[Graph, Graph], context: int, run: Runner) -> EncodeStage:

@@ -4,10 +4,10 @@ In: a loaded model. Out: the same model with the decoder's linear layers holding
 scale per output feature. The encoder and the projector stay as they are: they are a small part of
 the time, and quantising the encoder is known to hurt.
 
-"int8" also rounds the activations, each row by its own largest value, so that the product itself
-runs in integers (on CPUs with VNNI or AMX, three to five times float32). "int8-weight-only" leaves
-activations in floating point (bfloat16 in the products of an eager step on a CPU). LoRA stays in
-floating point and can be switched as before.
+"int8" also rounds the activations, so that the product itself runs in integers, by the kernel that
+is fastest on this processor (``core.model.int8_products``). "int8-weight-only" leaves activations
+in floating point (bfloat16 in the products of an eager step on a CPU). LoRA stays in floating point
+and can be switched as before.
 
 Shapes: M rows, I in features, O out features.
 """
@@ -17,15 +17,23 @@ from __future__ import annotations
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core.errors import UserError
 from core.model.decoder import GraniteDecoder
+from core.model.int8_products import (
+    CHOSEN,
+    FBGEMM,
+    PackedWeight,
+    by_fbgemm,
+    by_int_mm,
+    levels_of_rows,
+    quantise_rows,
+)
+from core.model.linear import linear
 from core.model.lora import AdaptableLinear
 
 MODES = ("int8", "int8-weight-only")
-LEVELS = 127.0
 # Up to how many rows integers are multiplied as they are. Beyond, widening the weights first pays.
 FEW_ROWS_EAGER, FEW_ROWS_COMPILED = 64, 4
 
@@ -37,12 +45,18 @@ class HasDecoder(Protocol):
 
 
 class Int8Linear(AdaptableLinear):
-    """A linear layer whose weight is int8 [O, I] with a float32 scale [O]."""
+    """A linear layer whose weight is int8 [O, I] with a float32 scale [O].
+
+    Packed for fbgemm, the weight is in ``packed`` alone, which no buffer shows; ``handle`` is one.
+    """
 
     weight_int8: Tensor
     scale: Tensor
+    handle: Tensor
 
-    def __init__(self, layer: AdaptableLinear, *, round_activations: bool) -> None:
+    def __init__(
+        self, layer: AdaptableLinear, *, round_activations: bool, kernel: str | None = None
+    ) -> None:
         nn.Module.__init__(self)
         if layer.is_merged:
             raise UserError("LoRA is merged into the weights; unmerge it before quantising")
@@ -54,19 +68,24 @@ class Int8Linear(AdaptableLinear):
         self.register_parameter("lora_b", layer.lora_b)
         self.lora_scaling, self._unmerged = layer.lora_scaling, None
         weight, scale = quantise_rows(layer.weight)
-        self.register_buffer("weight_int8", weight)
-        self.register_buffer("scale", scale[:, 0])
+        self.packed: PackedWeight | None = None
+        if round_activations and (kernel or CHOSEN.kernel) == FBGEMM:
+            self.levels, self.packed = levels_of_rows(), PackedWeight(weight, scale[:, 0])
+            self.register_buffer("handle", self.packed.handle)
+        else:
+            self.register_buffer("weight_int8", weight)
+            self.register_buffer("scale", scale[:, 0])
 
     def base(self, x: Tensor) -> Tensor:
         """Multiply x [..., I] without LoRA: [..., O]."""
         rows = x.reshape(-1, self.in_features)  # [M, I]
-        if not self.round_activations:
-            y = self._weight_only(rows)
+        if self.packed is not None:
+            y = by_fbgemm(rows, self.packed, self.handle, self.levels, self.out_features)
+        elif self.round_activations:
+            y = by_int_mm(rows, self.weight_int8, self.scale)
         else:
-            integers, step = quantise_rows(rows)
-            total = torch._int_mm(integers, self.weight_int8.t())  # [M, O] int32
-            y = (total.float() * step * self.scale).to(x.dtype)
-        y = y.reshape(*x.shape[:-1], self.out_features)
+            y = self._weight_only(rows)
+        y = y.to(x.dtype).reshape(*x.shape[:-1], self.out_features)
         return y if self.bias is None else y + self.bias
 
     def _weight_only(self, rows: Tensor) -> Tensor:
@@ -88,18 +107,11 @@ class Int8Linear(AdaptableLinear):
             return torch._weight_int8pack_mm(rows.bfloat16(), self.weight_int8, scale).to(
                 rows.dtype
             )
-        return F.linear(rows, self.weight_int8.to(rows.dtype)) * self.scale.to(rows.dtype)
+        return linear(rows, self.weight_int8.to(rows.dtype)) * self.scale.to(rows.dtype)
 
     def merge(self) -> None:
         """Refuse: a float update cannot be folded into int8 weights exactly."""
         raise UserError("LoRA cannot be merged into int8 weights; load without quantisation")
-
-
-def quantise_rows(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Round rows [M, I] to int8 [M, I] and the float32 step of each row [M, 1]."""
-    wide = values.float()
-    step = wide.abs().amax(dim=-1, keepdim=True).clamp(min=1e-10) / LEVELS
-    return (wide / step).round().to(torch.int8), step
 
 
 def quantise_decoder(model: HasDecoder, mode: str) -> int:

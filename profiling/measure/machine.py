@@ -15,8 +15,9 @@ from typing import Any
 
 import torch
 
+from core.engine.fingerprint import cpu_field, cpu_name, processor_class
+
 STAT, MEMINFO = Path("/proc/stat"), Path("/proc/meminfo")
-CPUINFO = Path("/proc/cpuinfo")
 _KINDS = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
 
 
@@ -24,7 +25,8 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
     """Return processor, memory, GPU, and the versions that decide speed."""
     cuda = device.type == "cuda"
     return {
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
+        "cpu_class": processor_class(),
         "cpu_mhz": _cpu_mhz(),
         "cores": os.cpu_count(),
         "memory_bytes": _memory_bytes(),
@@ -83,22 +85,9 @@ def _jiffies() -> dict[str, int] | None:
     return dict(zip(_KINDS, map(int, first[1 : 1 + len(_KINDS)]), strict=True))
 
 
-def _cpu_name() -> str:
-    return _cpu_field("model name") or platform.processor() or "unknown"
-
-
 def _cpu_mhz() -> float | None:
-    field = _cpu_field("cpu MHz")
+    field = cpu_field("cpu MHz")
     return None if field is None else float(field)
-
-
-def _cpu_field(name: str) -> str | None:
-    try:
-        lines = CPUINFO.read_text().splitlines()
-    except OSError:
-        return None
-    found = (line.split(":", 1)[1].strip() for line in lines if line.startswith(name))
-    return next(found, None)
 
 
 def _memory_bytes() -> int | None:

@@ -1,0 +1,252 @@
+"""The int8 kernel of this processor: measured once, kept in the user's cache.
+
+In: this machine. Out: :class:`ProductTimes`, and ``core.model.int8_products.CHOSEN`` set to the
+fastest kernel. Measuring takes some tenths of a second, at the first use of int8 weights; later
+starts read a small file. GRANITE_SPEECH_PRODUCTS overrides it: a kernel's name, or "off" for the
+usual kernel, unmeasured.
+
+A kernel is judged by what a request needs: a prompt of 128 rows and 32 tokens of one row each. One
+thread and its own processor time are measured, so that other programs do not decide. float32 is
+measured for comparison; oneDNN multiplies its many rows on every processor met so far.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from core.engine.fingerprint import cpu_name, processor, user_cache
+from core.errors import UserError
+from core.model.int8_products import CHOSEN, kernels
+from core.model.linear import HAS_ONEDNN
+from core.model.lora import AdaptableLinear
+from core.model.quantize import Int8Linear
+
+logger = logging.getLogger(__name__)
+
+ENVIRONMENT = "GRANITE_SPEECH_PRODUCTS"
+OFF = "off"  # as its value: nothing is measured or read
+CAPS = ("ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "FBGEMM_ENABLE_INSTRUCTIONS")
+FILE = "products.json"
+ROWS = (1, 16, 128)
+TOKENS = 32  # of the request that kernels are judged by; its prompt is the most of ROWS
+INPUTS, OUTPUTS = 1024, 2048
+NOISE = 1.1  # times as long: nothing is said of less
+HOPELESS = 6.0  # times the fastest of its kind: not tried with more rows
+SECONDS, SECONDS_EACH = 0.8, 0.01
+FLOAT32, INT8, WEIGHT_ONLY = "float32", "int8", "int8-weight-only"
+
+Kernel = Callable[[Tensor], Tensor]
+Timer = Callable[[str, int, Callable[[], object]], float]
+
+
+@dataclass(frozen=True)
+class ProductTimes:
+    """Microseconds of one product of 1024 x 2048 weights.
+
+    machine: processor, its vector units and torch. us: "int8 fbgemm" -> rows -> microseconds; a
+    kernel that was hopeless with few rows has none for many. seconds: processor time of measuring.
+    """
+
+    machine: str
+    us: dict[str, dict[int, float]]
+    seconds: float
+
+    @property
+    def fastest(self) -> str | None:
+        """Return the int8 kernel that costs a request least, or None where none was measured."""
+        found = {name: request_us(us) for name, us in self.us.items() if name.split()[0] == INT8}
+        best = min(found, key=found.__getitem__, default=None)
+        return None if best is None or found[best] == inf else best.split()[-1]
+
+    def request_ms(self, kind: str) -> float | None:
+        """Return milliseconds of the products of one layer in a request, by the best kernels."""
+        rows = [us for name, us in self.us.items() if name.split()[0] == kind]
+        if kind == FLOAT32:  # a prompt and a token may take different kernels
+            rows = [{count: min(us.get(count, inf) for us in rows) for count in ROWS}]
+        best = min(map(request_us, rows), default=inf)
+        return None if best == inf else best / 1000
+
+
+def request_us(us: dict[int, float]) -> float:
+    """Return microseconds of a prompt and its tokens."""
+    return us.get(ROWS[-1], inf) + TOKENS * us.get(1, inf)
+
+
+def slower_note(kind: str | None, times: ProductTimes | None) -> str | None:
+    """Say that int8 weights would be slower here than float32, with both numbers.
+
+    Args:
+        kind: "int8", "int8-weight-only" or None.
+        times: of this machine, if they are known.
+
+    Returns:
+        A sentence, or None where they are faster.
+    """
+    if kind is None or times is None:
+        return None
+    quick, plain = times.request_ms(kind), times.request_ms(FLOAT32)
+    if quick is None or plain is None or quick <= NOISE * plain:
+        return None
+    return (
+        f"{kind} is slower than float32 on this processor: {quick:.1f} ms against {plain:.1f} ms "
+        f"for a prompt of {ROWS[-1]} tokens and {TOKENS} new ones through one matrix of "
+        f"{INPUTS} x {OUTPUTS}; it saves memory only"
+    )
+
+
+def use_products(*, measure: bool = False, again: bool = False) -> ProductTimes | None:
+    """Choose the int8 kernel for layers quantised from now on.
+
+    Args:
+        measure: measure where nothing is kept; else the kernel stays as it is.
+        again: measure even where something is kept.
+
+    Returns:
+        What was measured, now or earlier; None where nothing was.
+
+    Raises:
+        UserError: the environment variable names no kernel of this machine.
+    """
+    wish = os.environ.get(ENVIRONMENT, "")
+    if wish and wish not in (OFF, *kernels()):
+        raise UserError(f"{ENVIRONMENT} is {wish!r}; expected {', '.join((OFF, *kernels()))}")
+    times = None
+    if wish != OFF:
+        machine = machine_key()
+        times = None if again else kept(machine)
+        if times is None and (measure or again):
+            times = measure_products(machine)
+            if times.fastest is not None:  # not cut short
+                keep(times)
+    if wish != OFF:
+        CHOSEN.kernel = wish or (times and times.fastest) or CHOSEN.kernel
+    return times
+
+
+def machine_key() -> str:
+    """Name what times depend on: processor, its vector units, torch."""
+    caps = [f"{name}={os.environ[name]}" for name in CAPS if os.environ.get(name)]
+    return ", ".join(
+        [
+            cpu_name(),
+            processor(torch.device("cpu")),
+            *caps,
+            f"torch {torch.__version__}",
+        ]
+    )
+
+
+@torch.inference_mode()
+def measure_products(machine: str, timer: Timer | None = None) -> ProductTimes:
+    """Time every kernel with few and many rows, for less than a second in all.
+
+    Args:
+        machine: of :func:`machine_key`.
+        timer: takes the kernel's name, the rows and a call; returns microseconds.
+
+    Returns:
+        The times.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # of this thread; it waits for no other program's
+    try:
+        return _measure(machine, timer)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _measure(machine: str, timer: Timer | None) -> ProductTimes:
+    begin, time_us = time.thread_time(), timer or shortest_us
+    built = [(name, make()) for name, make in _makers().items()]
+    us: dict[str, dict[int, float]] = {name: {} for name, _ in built}
+    best: dict[tuple[str, int], float] = {}
+    for number, count in enumerate(ROWS):
+        x = torch.randn(count, INPUTS)
+        for name, kernel in built:
+            kind, fewer = name.split()[0], ROWS[:number]
+            if any(us[name].get(n, inf) > HOPELESS * best.get((kind, n), inf) for n in fewer):
+                continue
+            if timer is None and time.thread_time() - begin > SECONDS:
+                continue
+            spent = us[name][count] = time_us(name, count, partial(kernel, x))
+            best[kind, count] = min(best.get((kind, count), inf), spent)
+    seconds = round(time.thread_time() - begin, 3)
+    logger.debug("products measured in %.2f s: %s", seconds, us)
+    return ProductTimes(machine, us, seconds)
+
+
+def _makers() -> dict[str, Callable[[], Kernel]]:
+    """Return kernel name -> what makes it, the usually faster one of a kind first."""
+    layer = AdaptableLinear(INPUTS, OUTPUTS, bias=False)
+
+    def int8(name: str) -> Kernel:
+        return Int8Linear(layer, round_activations=True, kernel=name)
+
+    return {
+        **({f"{FLOAT32} onednn": lambda: partial(_onednn, layer.weight)} if HAS_ONEDNN else {}),
+        f"{FLOAT32} torch": lambda: partial(F.linear, weight=layer.weight),
+        **{f"{INT8} {name}": partial(int8, name) for name in kernels()},
+        WEIGHT_ONLY: lambda: Int8Linear(layer, round_activations=False),
+    }
+
+
+def _onednn(weight: Tensor, x: Tensor) -> Tensor:
+    # Not by_onednn: its first call loads torch's compiler, which takes seconds.
+    found: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
+    return found
+
+
+def shortest_us(name: str, rows: int, call: Callable[[], object]) -> float:
+    """Return the microseconds of the shortest of several calls, after one to warm up."""
+    found: list[float] = []
+    begin = time.thread_time()
+    while len(found) < 2 or (len(found) < 8 and time.thread_time() - begin < SECONDS_EACH):
+        start = time.thread_time()
+        call()
+        found.append(time.thread_time() - start)
+    return round(1e6 * min(found[1:]), 1)
+
+
+def kept(machine: str) -> ProductTimes | None:
+    """Read what was measured on this machine earlier, if it can be read."""
+    entry: Any = _file_content().get(machine)
+    try:
+        us = {name: {int(n): float(v) for n, v in row.items()} for name, row in entry["us"].items()}
+        return ProductTimes(machine, us, float(entry["seconds"]))
+    except (TypeError, ValueError, KeyError, AttributeError):
+        return None
+
+
+def keep(times: ProductTimes) -> None:
+    """Write times beside those of other machines; a cache that cannot be written is none."""
+    file = user_cache() / FILE
+    content = {**_file_content(), times.machine: {"us": times.us, "seconds": times.seconds}}
+    half = file.with_suffix(f".{os.getpid()}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        half.write_text(json.dumps(content, indent=1), encoding="utf-8")
+        os.replace(half, file)
+    except OSError as error:
+        logger.debug("%s cannot be written: %s", file, error)
+
+
+def _file_content() -> dict[str, Any]:
+    file: Path = user_cache() / FILE
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
