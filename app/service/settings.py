@@ -96,8 +96,12 @@ def whole(name: str, value: float | None) -> int:
     Raises:
         UserError: it is none, or no whole one.
     """
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or (isinstance(value, float) and not value.is_integer()):
+    if (
+        value is None
+        or not isinstance(value, int | float)
+        or isinstance(value, bool)
+        or (isinstance(value, float) and not value.is_integer())
+    ):
         raise UserError(f"{name} is {repr(value)[:80]}; expected a whole number")
     return int(value)
 
