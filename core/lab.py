@@ -14,6 +14,7 @@ from torch import Tensor
 
 from core import phases
 from core.audio.container import Source
+from core.audio.waveform import RecordingTooLong
 from core.engine.stages import Engine
 from core.errors import UserError
 from core.generation.greedy import Hypothesis
@@ -201,18 +202,25 @@ class Lab:
         with timer.mark(phases.DECODE_AUDIO):  # reading a header is part of reading the recording
             lengths = [seconds_of(source) for source in sources]
         longest_s = request.recognizer.longest_pass_s(request.options)
+        job = LongJob(request, cancelled, timer, longest_s)
         if all(length is not None and length <= longest_s for length in lengths):
-            events = stream(sources, request, cancelled=cancelled, clock=timer)
+            events = self._stream_short(sources, job, resume)
         else:
-            if request.options.prefix_text:
-                raise UserError(
-                    "prefix_text came with a recording that may be longer than "
-                    f"{longest_s:.0f} s, which takes several passes; expected a shorter one"
-                )
-            events = self._stream_long(
-                sources, LongJob(request, cancelled, timer, longest_s), resume
-            )
+            events = self._stream_long(sources, job, resume)
         return self.adapters.over(adapter, events)
+
+    def _stream_short(
+        self, sources: Sequence[Source | Tensor], job: LongJob, resume: Path | None
+    ) -> Iterator[Event]:
+        """Run one pass; what is longer than its header says, as decoding shows, is cut after all.
+
+        Yields:
+            Events.
+        """
+        try:
+            yield from stream(sources, job.request, cancelled=job.cancelled, clock=job.clock)
+        except RecordingTooLong:
+            yield from self._stream_long(sources, job, resume)
 
     def _stream_long(
         self,
@@ -222,6 +230,11 @@ class Lab:
     ) -> Iterator[Event]:
         """Recordings that one pass is not trusted with, one after another; ``job`` is the first."""
         request = job.request
+        if request.options.prefix_text:
+            raise UserError(
+                "prefix_text came with a recording that may be longer than "
+                f"{job.longest_s:.0f} s, which takes several passes; expected a shorter one"
+            )
         identity = self.session.identity(request.lora, request.options.adapter)
         for index, source in enumerate(sources):
             journal = (

@@ -196,7 +196,7 @@ def _decoder_stages(
     scores = logits_along(parts, engine, waveform, made.ids, request=request, lora=lora)
     audio = engine.project(encoded.frames, lora)
     tensors = {
-        "prompt": torch.tensor(parts.tokenizer.encode(parts.prompts.render(messages))),
+        "prompt": torch.tensor(parts.tokenizer.encode(parts.prompts.template.render(messages))),
         "features": features.values[:, :count],
         "encoder": encoded.frames[:, :count],
         "ctc": encoded.ctc_logits[:, :count],

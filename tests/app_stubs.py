@@ -67,8 +67,7 @@ class StubLab:
                     pass
                 if cancelled():
                     break
-            warnings = ("stopped before the end of the text",) if cancelled() else ()
-            yield Finished(0, replace(TRANSCRIPT, file=path, text=text, warnings=warnings))
+            yield Finished(0, replace(TRANSCRIPT, file=path, text=text, stopped=cancelled()))
         finally:
             self.busy = False
 

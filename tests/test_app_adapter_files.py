@@ -13,13 +13,14 @@ import pytest
 
 import tiny_models
 from adapters import add, text, write_mine
-from app.service.adapter_registry import LONGEST_NAME
+from app.service.adapter_registry import LONGEST_NAME, unpacked
 from app.service.limits import Limits
 from app.service.model_actions import remove_adapter
 from app.service.service import TranscriptionService
 from app.service.settings import Settings
 from app.ui import build_app
 from core.checkpoint.peft_format import CONFIG, WEIGHTS
+from core.errors import UserError
 from measuring import RECORDING
 
 
@@ -111,6 +112,16 @@ class TestWhatCanBeAdded:
         assert "granite-speech-lab-adapters" not in str(caught.value)
         assert service.summary(service.model).adapters == ()
         assert text(service, clip) == before
+
+    def test_a_zip_of_very_many_files_is_refused_before_it_is_listed(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with zipfile.ZipFile(tmp_path / "many.zip", "w") as archive:
+            for number in range(2_000):
+                archive.writestr(f"{number}", b"")
+        monkeypatch.delattr(zipfile, "ZipFile")  # which would list them
+        with pytest.raises(UserError, match=r"many\.zip holds too many files"):
+            unpacked([str(tmp_path / "many.zip")], tmp_path)
 
     def test_strangers_add_and_choose_none(self, speech_folder: Path, mine: Path) -> None:
         service = TranscriptionService(

@@ -14,7 +14,6 @@ from app.service.updates import CancelledBeforeStart, RequestResult
 from app.service.worker import CancelToken, Worker
 from app_stubs import SETTINGS, StubLab, last, service_of
 from core.checkpoint.catalog import CATALOG
-from core.transcription.clip import STOPPED
 from core.transcription.options import PartialText, PhaseStarted
 
 
@@ -72,7 +71,7 @@ class TestTranscriptionService:
         assert service.stop("a")
         outcome = last(updates)
         assert outcome.transcript.text == "l"
-        assert outcome.transcript.warnings == ("stopped before the end of the text",)
+        assert outcome.transcript.stopped
         assert not service.stop("a")
         gate.set()
         assert last(service.stream("b", "next.wav", SETTINGS)).transcript.text == "next.wav"
@@ -119,7 +118,7 @@ class TestTranscriptionService:
         service.leave("a")
         *_, outcome = run.watch()
         assert isinstance(outcome, RequestResult)
-        assert outcome.transcript.warnings == (STOPPED,)
+        assert outcome.transcript.stopped
 
     def test_a_page_that_is_loaded_again_finds_its_run(self) -> None:
         gate = Event()
@@ -141,7 +140,7 @@ class TestTranscriptionService:
         service.leave("before")
         assert service.resume("after", run.id) is run
         assert service.stop("after")
-        assert last(service.watch("after", run)).transcript.warnings == (STOPPED,)
+        assert last(service.watch("after", run)).transcript.stopped
 
     def test_nobody_finds_a_run_by_guessing(self) -> None:
         service = service_of([])

@@ -15,7 +15,6 @@ from app_stubs import TRANSCRIPT
 from core.errors import UserError
 from core.text.prompts import TASKS
 from core.text.transcript import DraftReport
-from core.transcription.clip import STOPPED
 from core.transcription.options import DECODINGS, ENGINES
 
 
@@ -37,7 +36,7 @@ class TestWording:
         assert said.startswith("No speech was heard in this recording.")
 
     def test_a_stopped_run_keeps_its_text_and_says_so_once(self) -> None:
-        stopped = replace(self.outcome, transcript=replace(TRANSCRIPT, warnings=(STOPPED,)))
+        stopped = replace(self.outcome, transcript=replace(TRANSCRIPT, stopped=True))
         assert results.headline(stopped).startswith("Stopped after 100 ms.")
         assert "Stopped" not in results.notes_html(stopped, "")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 import httpx
@@ -16,7 +17,9 @@ from app.service.service import TranscriptionService
 from app.service.settings import Settings
 from app.serving import serve
 from app.ui import build_app
+from core.errors import UserError
 from measuring import RECORDING
+from recordings import clip, encode
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -114,9 +117,37 @@ class TestLimits:
     def test_long_recordings_are_refused_before_they_are_decoded(self, tmp_path: Path) -> None:
         file = tmp_path / "noise.wav"
         file.write_bytes(RECORDING)  # two seconds
-        with pytest.raises(ValueError, match="this page takes up to"):
+        with pytest.raises(ValueError, match=r"this page takes up to \d+"):
             self.public.check_recording(str(file))
         assert Limits().check_recording(str(file)) == str(file)
+
+    def test_a_header_that_says_less_than_there_is_is_not_believed(self, tmp_path: Path) -> None:
+        file = tmp_path / "joined.mp3"
+        parts = [encode("mp3", "libmp3lame", 16_000, clip(16_000, s)) for s in (0.5, 3.0)]
+        file.write_bytes(b"".join(parts))
+        with pytest.raises(ValueError, match="this page takes up to 2 s"):
+            Limits(max_audio_s=2.0).check_recording(str(file))
+        assert Limits(max_audio_s=5.0).check_recording(str(file)) == str(file)
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            {"model": None},
+            {"model": "x" * 10**6},
+            {"max_new_tokens": "9"},
+            {"max_new_tokens": float("nan")},
+            {"num_beams": 2.5, "decoding": "beam"},
+            {"temperature": [], "decoding": "sample"},
+            {"language": 7},
+            {"adapter": {}},
+            {"lora": "on"},
+            {"engine": None},
+        ],
+    )
+    def test_arguments_of_a_wrong_type_are_one_short_line(self, wrong: dict[str, Any]) -> None:
+        with pytest.raises(UserError) as refused:
+            Limits().check(Settings(**{"model": "tiny", **wrong}))
+        assert len(str(refused.value)) < 300
 
     def test_compiling_is_refused_with_the_reason_and_only_where_it_is_off(self) -> None:
         asked = Settings(model="tiny", engine="compile")

@@ -178,7 +178,7 @@ def test_txt_is_the_text_on_one_line():
 KEYS = (
     "file, text, segments, words, language, model, engine, lora, decoding, token_ids, audio_s, "
     "phases, end_to_end_ms, rtf, time_to_first_token_ms, new_tokens, new_tokens_per_s, "
-    "peak_memory_bytes, draft, warnings"
+    "peak_memory_bytes, draft, warnings, stopped"
 )
 
 
@@ -218,3 +218,41 @@ def test_every_exporter_ends_in_one_newline():
         text = write(transcript((0.0, 1.0, "four")))
         assert text.endswith("\n"), name
         assert not text.endswith("\n\n"), name
+
+
+def spoken(num_words: int, word_s: float) -> Transcript:
+    """One segment of ``num_words`` words of nine letters."""
+    names = [f"word{number:05}" for number in range(num_words)]
+    words = [Word(n, i * word_s, (i + 0.9) * word_s, 0.9) for i, n in enumerate(names)]
+    whole = transcript((0.0, num_words * word_s, " ".join(names)))
+    return replace(whole, words=tuple(words))
+
+
+@pytest.mark.parametrize(("num_words", "word_s"), [(40, 0.2), (40, 1.0), (9, 3.0), (200, 0.05)])
+def test_a_long_cue_is_cut_between_words_at_their_times(num_words: int, word_s: float):
+    whole = spoken(num_words, word_s)
+    blocks = [block.split("\n") for block in to_srt(whole).strip().split("\n\n")]
+    times = [[seconds(one) for one in block[1].split(" --> ")] for block in blocks]
+    assert len(blocks) > 1
+    assert " ".join(block[2] for block in blocks) == whole.segments[0].text
+    assert all(len(block[2]) <= 84 for block in blocks)
+    assert all(end - start <= 7.0 for start, end in times)
+    at = 0
+    for (start, end), block in zip(times, blocks, strict=True):
+        own = whole.words[at : at + len(block[2].split())]
+        assert (start, end) == pytest.approx((own[0].start, own[-1].end), abs=0.001)
+        at += len(own)
+    assert to_vtt(whole).count(" --> ") == len(blocks)
+    assert to_tsv(whole).count("\n") == 2
+
+
+def test_a_cue_whose_words_have_no_times_or_are_others_stays_whole():
+    whole = spoken(40, 1.0)
+    timeless = replace(whole, words=tuple(replace(w, start=None, end=None) for w in whole.words))
+    assert to_srt(timeless).count(" --> ") == 1
+    assert to_srt(replace(whole, words=whole.words[1:])).count(" --> ") == 1
+
+
+def seconds(clock: str) -> float:
+    hours, minutes, rest = clock.replace(",", ".").split(":")
+    return 3600 * int(hours) + 60 * int(minutes) + float(rest)

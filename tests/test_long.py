@@ -1,5 +1,6 @@
 """Long recordings end to end: spans in batches, stitched, resumable, stoppable."""
 
+import errno
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -17,7 +18,6 @@ from core.lab import Lab
 from core.phases import PhaseClock
 from core.text.transcript import Transcript
 from core.transcription import long_form
-from core.transcription.clip import STOPPED
 from core.transcription.long_form import LongJob, shifted
 from core.transcription.options import Finished, PartialText, Progress, TranscribeOptions
 from core.transcription.resume import Journal, read_transcript
@@ -109,7 +109,11 @@ def test_stopping_keeps_what_came(lab: Lab, noise: Callable[..., Tensor]) -> Non
 
     _, whole = run(job(lab, cancelled=cancelled), recording(noise, 6))
     assert 0 < len(whole.segments) < 6
-    assert STOPPED in whole.warnings
+    assert whole.stopped
+    assert whole.warnings == ()
+    assert whole.audio_s == 15.0
+    heard_s = whole.end_to_end_ms / 1000 / whole.rtf
+    assert 0 < heard_s < 15.0  # of the batches that were finished
 
 
 def test_a_journal_spares_finished_spans(
@@ -149,6 +153,22 @@ def test_a_journal_of_another_run_is_not_used(tmp_path: Path, lab: Lab) -> None:
     Journal(file, {"model": "a"}).add((0.0, 1.0), transcript)
     assert Journal(file, {"model": "a"}).get((0.0, 1.0)) == transcript
     assert Journal(file, {"model": "b"}).get((0.0, 1.0)) is None
+
+
+def test_a_full_disk_ends_the_journal_and_not_the_run(
+    tmp_path: Path, lab: Lab, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, transcript = run(job(lab), torch.full((16_000,), QUIET))
+    journal = Journal(tmp_path / "run.jsonl", {})
+
+    def full(*args: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "open", full)
+    journal.add((0.0, 1.0), transcript)
+    journal.add((1.0, 2.0), transcript)
+    assert journal.get((1.0, 2.0)) == transcript
+    assert caplog.text.count("No space left on device") == 1
 
 
 def test_a_journal_survives_a_line_cut_short(tmp_path: Path, lab: Lab) -> None:
@@ -200,6 +220,16 @@ def test_a_clip_too_long_for_one_pass_is_cut_though_it_is_trusted_longer(
     assert found.segments[-1].end == pytest.approx(20.0)
 
 
+def test_a_file_that_is_longer_than_its_header_says_is_cut_at_pauses(
+    lab: Lab, noise: Callable[..., Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = wav(tmp_path / "a.wav", noise(40.0))
+    monkeypatch.setattr("core.lab.seconds_of", lambda source: 1.0)
+    found = lab.transcribe(file, max_new_tokens=2, ignore_eos=True, skip_silence=False)
+    assert found.audio_s == pytest.approx(40.0)
+    assert len(found.segments) >= 2
+
+
 def wav(file: Path, sound: Tensor) -> Path:
     file.write_bytes(pcm_wav((sound.clamp(-1, 1) * 32_000).short().numpy()))
     return file
@@ -225,7 +255,7 @@ def test_a_stopped_file_is_resumed_from_its_folder_which_is_empty_when_it_is_don
     *_, resumed = lab.stream(file, resume=folder, **options)
     assert isinstance(stopped, Finished)
     assert isinstance(resumed, Finished)
-    assert STOPPED in stopped.transcript.warnings
+    assert stopped.transcript.stopped
     assert len(resumed.transcript.segments) == 20
     assert resumed.transcript.text == lab.transcribe(file, **options).text
     assert list(folder.iterdir()) == []

@@ -37,6 +37,15 @@ def test_a_misspelt_option_is_a_type_error(lab: Lab, noise: Callable[..., Tensor
         ({"task": "instruct", "instruction": "a <|audio|> b"}, "reserves"),
         ({"task": "translate"}, "needs a target language"),
         ({"batch_size": 0}, "batch_size is 0"),
+        ({"batch_size": "4"}, "batch_size is '4'; expected a whole number"),
+        ({"max_new_tokens": 5.5}, "max_new_tokens is 5.5; expected a whole number"),
+        ({"max_new_tokens": True}, "expected a whole number"),
+        ({"top_p": None}, "top_p is None; expected a number"),
+        ({"lora": "on"}, "lora is 'on'; expected true or false"),
+        ({"instruction": 3}, "expected text"),
+        ({"keywords": [3]}, "expected a list of words"),
+        ({"seed": 10**30}, "64 bits"),
+        ({"repetition_penalty": float("inf")}, "above 0"),
     ],
 )
 def test_wrong_options_are_refused_before_the_recording_is_opened(

@@ -26,6 +26,7 @@ from app.wording.words_html import MOST_WORDS, paragraphs, words_html
 from app_stubs import SETTINGS, TRANSCRIPT, StubLab, service_of
 from core.errors import UserError
 from core.text.edit import apply_edit
+from core.text.export import EXPORTERS
 from core.text.transcript import Segment, Transcript, Word
 
 WORDS = (Word("three", 0.1, 0.5, 0.99), Word("<one>", 0.9, 1.2, 0.41), Word("eight", 3.0, 3.3, 0.9))
@@ -64,6 +65,12 @@ class TestFiles:
         file = transcript_file(TRANSCRIPT, "three one ate", "json")
         assert file["name"] == "clip.json"
         assert json.loads(file["text"])["text"] == "three one ate"
+
+    def test_names_in_the_archive_never_meet(self) -> None:
+        names = ("a.wav", "a.mp3", "a-2.wav", "A.flac")
+        file = archive([replace(TRANSCRIPT, file=name) for name in names])
+        with zipfile.ZipFile(io.BytesIO(base64.b64decode(file["base64"]))) as packed:
+            assert len({name.casefold() for name in packed.namelist()}) == 4 * len(EXPORTERS)
 
     def test_the_archive_has_every_format_of_every_recording(self) -> None:
         file = archive([TRANSCRIPT, TRANSCRIPT])

@@ -6,7 +6,6 @@ Run alone: ``python -m pytest tests/test_prompts.py``.
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import pytest
 
 from core.checkpoint.catalog import CATALOG, LANGUAGES, ModelInfo, describe, lookup
 from core.checkpoint.hub import CheckpointFiles
-from core.text.prompts import INSTRUCTIONS, PromptBuilder, Request, build_instruction, read_template
+from core.text.prompts import INSTRUCTIONS, PromptBuilder, Request, build_instruction
 from core.text.tokenizer import Tokenizer
 from tiny_models import AUDIO_ID
 
@@ -120,7 +119,7 @@ def test_every_family_has_an_instruction_for_every_task_it_is_listed_with():
 
 
 def test_the_prompt_of_version_three_point_three(builder: Callable[..., PromptBuilder]):
-    rendered = builder(V33).render([{"role": "user", "content": "<|audio|>hear"}])
+    rendered = builder(V33).template.render([{"role": "user", "content": "<|audio|>hear"}])
     assert rendered == (
         "<|start_of_role|>user<|end_of_role|><|audio|>hear<|end_of_text|>\n"
         "<|start_of_role|>assistant<|end_of_role|>"
@@ -129,7 +128,7 @@ def test_the_prompt_of_version_three_point_three(builder: Callable[..., PromptBu
 
 @pytest.mark.parametrize("model", [V40, V41])
 def test_the_prompt_of_version_four(model: ModelInfo, builder: Callable[..., PromptBuilder]):
-    rendered = builder(model).render([{"role": "user", "content": "<|audio|>hear"}])
+    rendered = builder(model).template.render([{"role": "user", "content": "<|audio|>hear"}])
     assert rendered == "USER: <|audio|>hear\n ASSISTANT:"
 
 
@@ -172,103 +171,6 @@ def test_special_tokens_in_a_persons_text_are_refused(
 def test_empty_conversations_are_refused(messages: list, builder: Callable[..., PromptBuilder]):
     with pytest.raises(ValueError, match="empty"):
         builder(V33).chat(messages)
-
-
-@pytest.mark.parametrize(
-    ("file", "text"),
-    [
-        ("chat_template__jinja", "{{ 'A' }}{{ messages[0]['content'] }}"),
-        ("chat_template__json", json.dumps({"chat_template": "A{{ messages[0]['content'] }}"})),
-        ("processor_config__json", json.dumps({"chat_template": "A{{ messages[0].content }}"})),
-        ("tokenizer_config__json", json.dumps({"chat_template": "A{{ messages[0].content }}"})),
-        (
-            "tokenizer_config__json",
-            json.dumps(
-                {
-                    "chat_template": [
-                        {"name": "tool_use", "template": "B"},
-                        {"name": "default", "template": "A{{ messages[0].content }}"},
-                    ]
-                }
-            ),
-        ),
-    ],
-)
-def test_the_checkpoints_own_template_is_used_wherever_it_is_kept(
-    file: str, text: str, builder: Callable[..., PromptBuilder]
-):
-    assert builder(V33, **{file: text}).render([{"role": "user", "content": "x"}]) == "Ax"
-
-
-def test_a_checkpoint_without_a_template_uses_its_familys(tmp_path: Path):
-    (tmp_path / "tokenizer_config.json").write_text('{"bos_token": "<s>"}')
-    assert read_template(CheckpointFiles("here", tmp_path, {})) is None
-
-
-def test_templates_see_special_tokens_the_date_and_json(builder: Callable[..., PromptBuilder]):
-    build = builder(
-        V33,
-        chat_template__jinja="{{ eos_token }}|{{ strftime_now('%Y') }}|{{ {'a': 'é'} | tojson }}"
-        "|{{ tools is none }}|{{ add_generation_prompt }}",
-        tokenizer_config__json=json.dumps({"eos_token": {"content": "<end>"}}),
-    )
-    assert build.render([]) == f'<end>|{date.today().year}|{{"a": "é"}}|True|True'
-
-
-@pytest.mark.parametrize(
-    "template",
-    [
-        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
-        "{{ messages.__init__.__globals__ }}",
-        "{{ raise_exception.__globals__['json'] }}",
-        "{{ messages.append(1) }}",
-        "{{ cycler.__init__.__globals__.os.popen('id').read() }}",
-    ],
-)
-def test_a_template_cannot_reach_out_of_its_sandbox(
-    template: str, builder: Callable[..., PromptBuilder]
-):
-    build = builder(V33, chat_template__jinja=template)
-    with pytest.raises(ValueError, match="chat template refused"):
-        build.render([{"role": "user", "content": "x"}])
-
-
-@pytest.mark.parametrize(
-    "template",
-    [
-        "{{ strftime_now.__closure__ }}",
-        "{{ '%s' | format(self.__init__) | attr('__class__') }}",
-        "{{ ''.__class__ }}",
-    ],
-)
-def test_a_forbidden_attribute_reads_as_nothing(
-    template: str, builder: Callable[..., PromptBuilder]
-):
-    assert builder(V33, chat_template__jinja=template).render([]) == ""
-
-
-@pytest.mark.parametrize(
-    "template",
-    [
-        "{{ raise_exception('roles must alternate') }}",
-        "{{ 1 / 0 }}",
-        "{{ messages[0]['content'] + 1 }}",
-        "{% for i in range(999999999) %}{% endfor %}",
-        "{{ undefined_function() }}",
-        "{% include 'other' %}",
-    ],
-)
-def test_a_template_that_fails_is_told_as_such(
-    template: str, builder: Callable[..., PromptBuilder]
-):
-    build = builder(V33, chat_template__jinja=template)
-    with pytest.raises(ValueError, match="chat template refused the conversation"):
-        build.render([{"role": "user", "content": "x"}])
-
-
-def test_a_template_that_cannot_be_read_is_told_as_such(builder: Callable[..., PromptBuilder]):
-    with pytest.raises(ValueError, match="here: the chat template is broken"):
-        builder(V33, chat_template__jinja="{% if %}")
 
 
 @pytest.mark.parametrize("template", ["no audio at all", "<|audio|>{{ messages[-1].content }}"])

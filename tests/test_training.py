@@ -17,11 +17,12 @@ import core
 from core.checkpoint.config_granite_speech5_ctc import STANDARD_FRONT_END
 from core.model.delta_features import DeltaLogMel
 from core.model.features import FeatureConfig, LogMel
+from core.text.chat_template import BUNDLED
 from training.__main__ import main
 from training.corpus import text
 from training.corpus.corpus import RATE, CorpusClip, read_manifest, write_manifest, write_wav
 from training.corpus.synthesis import VOICES
-from training.corpus.vocabulary import CHAT_TEMPLATE, Vocabulary, chat_prompt, train_tokenizer
+from training.corpus.vocabulary import Vocabulary, chat_prompt, train_tokenizer
 from training.stages import (
     align_stage,
     ctc_pack,
@@ -223,7 +224,7 @@ def test_what_the_caller_left_out_is_told_word_for_word(
 
 
 def test_chat_prompts_equal_the_template() -> None:
-    template = ImmutableSandboxedEnvironment().from_string(CHAT_TEMPLATE)
+    template = ImmutableSandboxedEnvironment().from_string(BUNDLED)
     turn = [{"role": "user", "content": "repeat: one"}]
     rendered = template.render(messages=turn, add_generation_prompt=True)
     assert rendered == chat_prompt("repeat: one")

@@ -77,7 +77,7 @@ def reference_folder(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         status = import_module("benchmarks.reference").main(arguments)
         return SimpleNamespace(returncode=status, stderr="why it was refused" if status else "")
 
-    monkeypatch.setattr(verification.subprocess, "run", run_here)
+    monkeypatch.setattr(verification, "subprocess", SimpleNamespace(run=run_here))
     return instead
 
 

@@ -16,7 +16,7 @@ from app.components.events import MODEL_EVENT, callers_token
 from app.components.failures import plain_errors
 from app.components.settings_panel import MAX_BEAMS, MAX_NEW_TOKENS
 from app.service.service import TranscriptionService
-from app.service.settings import LORA_CHOICES, Settings
+from app.service.settings import LORA_CHOICES, Settings, lora_choice
 from app.wording import phrases
 from core.text.prompts import TASKS
 
@@ -41,22 +41,22 @@ def build_endpoints(service: TranscriptionService) -> None:
         adapter: str,
     ) -> dict[str, Any]:
         """Transcribe or translate one recording; returns text, words, phases, times and memory."""
-        settings = Settings(
-            model=model,
-            engine=engine,
-            lora=LORA_CHOICES[lora],
-            task=task,
-            language=language,
-            target_language=target_language,
-            keywords=keywords,
-            instruction=instruction,
-            decoding=decoding,
-            num_beams=num_beams,
-            temperature=temperature,
-            max_new_tokens=max_new_tokens,
-            adapter=(adapter or "").strip(),
-        )
         with plain_errors(on_page=False):
+            settings = Settings(
+                model=model,
+                engine=engine,
+                lora=lora_choice(lora),
+                task=task,
+                language=language,
+                target_language=target_language,
+                keywords=keywords,
+                instruction=instruction,
+                decoding=decoding,
+                num_beams=num_beams,
+                temperature=temperature,
+                max_new_tokens=max_new_tokens,
+                adapter=(adapter or "").strip(),
+            )
             return service.transcribe(audio, settings, callers_token()).to_dict()
 
     def models() -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from app.components.failures import plain_errors
 from app.service.api_settings import settings_of
 from app.service.measurement import MOST, MeasurementService
 from app.service.measurement_job import MeasurementOptions
+from app.service.settings import whole
 from app.wording import phrases
 from core.errors import UserError
 from profiling.trace import events as traces
@@ -47,7 +48,7 @@ def build_measure_endpoints(
         """Time two ways of transcribing one recording; ratios below 1 mean that b is faster."""
         with plain_errors(on_page=False), tempfile.TemporaryDirectory() as folder:
             arms = (settings_of(model, a or {}), settings_of(model, b or {}))
-            plan = MeasurementOptions(int(blocks), fixed)
+            plan = MeasurementOptions(whole("blocks", blocks), fixed)
             found = measuring.once(audio, arms, plan, Path(folder), callers_token())
             first, second = map(_told, found.runs)
             return {"comparison": found.comparison, "a": first, "b": second}
@@ -58,7 +59,7 @@ def build_measure_endpoints(
         """Time and trace one way of transcribing a recording; returns the run as JSON."""
         with plain_errors(on_page=False), tempfile.TemporaryDirectory() as folder:
             arms = (settings_of(model, settings or {}),)
-            plan = MeasurementOptions(int(blocks))
+            plan = MeasurementOptions(whole("blocks", blocks))
             return _told(measuring.once(audio, arms, plan, Path(folder), callers_token()).runs[0])
 
     # Its name is the tool's of MCP.

@@ -16,8 +16,8 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from app.api.errors import ApiError
-from core.audio.decode import load_audio, probe
-from core.audio.waveform import SAMPLE_RATE
+from core.audio.decode import load_audio, measure_seconds, probe
+from core.audio.waveform import SAMPLE_RATE, RecordingTooLong
 
 FILE = "file"
 MAX_FIELDS = 100
@@ -99,12 +99,16 @@ def read_recording(file: UploadFile, max_audio_s: float | None) -> tuple[Any, fl
         name=file.filename, read=inner.read, seek=inner.seek, tell=inner.tell, seekable=lambda: True
     )
     seconds = probe(source).duration_s
-    if seconds is not None and max_audio_s is not None and seconds > max_audio_s:
-        message = f"the recording is {seconds:.0f} s long; at most {max_audio_s:.0f} s are taken"
-        raise ApiError(413, message, param=FILE)
-    if seconds is not None and seconds > AHEAD_S or seconds is max_audio_s is None:
-        return source, seconds
-    waveform = load_audio(source, max_seconds=max_audio_s or LONGEST_AHEAD_S)
+    try:
+        if seconds is not None and seconds > AHEAD_S or seconds is max_audio_s is None:
+            if max_audio_s is not None:  # a header may say less than there is
+                seconds = measure_seconds(source, max_seconds=max_audio_s)
+            return source, seconds
+        waveform = load_audio(source, max_seconds=max_audio_s or LONGEST_AHEAD_S)
+    except RecordingTooLong as error:
+        if max_audio_s is None:
+            return source, None
+        raise ApiError(413, str(error), param=FILE) from error
     return waveform, waveform.shape[0] / SAMPLE_RATE
 
 

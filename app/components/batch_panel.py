@@ -27,7 +27,6 @@ from app.service.user_errors import user_message
 from app.wording import phrases
 from app.wording.progress import progress_html
 from core.text.transcript import Transcript
-from core.transcription.clip import STOPPED
 from core.transcription.options import PartialText
 
 
@@ -143,7 +142,9 @@ def _after(row: FileRow, update: object) -> FileRow:
         return replace(row, state=FileState.STOPPED)
     if isinstance(update, RequestResult):
         made = update.transcript
-        state = FileState.STOPPED if STOPPED in made.warnings else FileState.DONE
+        if made.stopped and not made.text:  # nothing to save
+            return replace(row, state=FileState.STOPPED)
+        state = FileState.STOPPED if made.stopped else FileState.DONE
         told = made.text or phrases.sentence(made.warnings[0] if made.warnings else "no words")
         return replace(row, state=state, text=told, transcript=made)
     return row if isinstance(update, QueuePlace) else replace(row, state=FileState.RUNS)
@@ -179,5 +180,7 @@ def _cost(row: FileRow) -> str:
     if row.transcript is None:
         return escape(row.state.value)
     t = row.transcript
-    spent = f"{phrases.clock(t.audio_s)} in {phrases.seconds(t.end_to_end_ms / 1000)}"
-    return escape(spent if row.state == FileState.DONE else f"{row.state.value}, {spent}")
+    spent = phrases.seconds(t.end_to_end_ms / 1000)
+    return escape(
+        f"stopped after {spent}" if t.stopped else f"{phrases.clock(t.audio_s)} in {spent}"
+    )

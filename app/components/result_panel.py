@@ -93,7 +93,7 @@ class ResultPanel:
             self.text: gr.update(value=paragraphs(transcript), interactive=True),
             self.words: words_html(transcript),
             self.notes: results.notes_html(outcome, expected),
-            self.cost: gr.update(visible=True),
+            self.cost: gr.update(visible=bool(transcript.text) or not transcript.stopped),
             self.numbers: results.figures_html(outcome),
             self.chart: phase_bars(transcript.phases, transcript.end_to_end_ms),
             self.details: transcript.to_dict(),

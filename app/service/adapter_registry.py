@@ -18,7 +18,7 @@ from core import Lab
 from core.checkpoint.adapter_source import resolve_adapter
 from core.checkpoint.peft_format import CONFIG, WEIGHTS
 from core.errors import UserError
-from profiling.runs.archive import ArchiveError, copy_member
+from profiling.runs.archive import ArchiveError, copy_member, open_archive
 
 FILES = (CONFIG, WEIGHTS)
 EXPECTED = f"expected {CONFIG} and {WEIGHTS}, or a zip with both"
@@ -140,7 +140,7 @@ def unpacked(files: list[str], folder: Path) -> Path:
     """
     names = [Path(file).name for file in files]
     if len(files) == 1 and zipfile.is_zipfile(files[0]):
-        with zipfile.ZipFile(files[0]) as archive:
+        with open_archive(Path(files[0])) as archive:
             for name, member in _members(archive, names[0]).items():
                 copy_member(archive, member, folder / name)
     elif sorted(names) == sorted(FILES):

@@ -12,7 +12,7 @@ from typing import Any
 
 from app.service.examples import FOLDER, read_examples
 from app.service.settings import Settings
-from core.errors import UserError
+from core.errors import UserError, check_types
 
 KNOWN = (
     *("engine", "lora", "adapter", "decoding", "model", "dtype", "quantize", "device"),
@@ -43,14 +43,17 @@ def settings_of(model: str, given: str | dict[str, Any]) -> Settings:
     except ValueError as error:
         raise UserError(f"settings are not JSON ({error}); expected an object") from None
     if not isinstance(raw, dict):
-        raise UserError(f"settings are {raw!r}; expected an object such as engine: compile")
+        raise UserError(f"settings are {repr(raw)[:80]}; expected an object, as engine: compile")
     unknown = sorted(set(raw) - set(KNOWN))
     if unknown:
-        raise UserError(f"settings have {', '.join(unknown)}; expected some of {', '.join(KNOWN)}")
+        came = ", ".join(unknown)[:80]
+        raise UserError(f"settings have {came}; expected some of {', '.join(KNOWN)}")
     lora = raw.pop("lora", None)
     if lora not in (None, True, False):
         raise UserError(f"lora is {lora!r}; expected true, false or null")
     if not isinstance(raw.get("adapter") or "", str):
         raise UserError(f"adapter is {raw['adapter']!r}; expected its name")
     raw["adapter"] = raw.get("adapter") or ""
-    return Settings(**{"model": model, **raw}, lora=lora)
+    settings = Settings(**{"model": model, **raw}, lora=lora)
+    check_types(settings)
+    return settings

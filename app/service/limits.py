@@ -11,10 +11,18 @@ from app.service.deployment import Deployment
 from app.service.model_cache import plain_name
 from app.service.seekable_audio import original_path
 from app.service.settings import Settings
-from core.audio.decode import probe
+from core.audio.decode import measure_seconds
+from core.audio.waveform import RecordingTooLong
 from core.checkpoint.catalog import CATALOG
-from core.errors import UserError
+from core.errors import UserError, check_types
 from core.transcription.options import ENGINES, TranscribeOptions
+
+LONGEST_NAME, SHOWN = 4_096, 80  # letters of a model's name: a path's; and of one in a message
+
+
+def limit_text(seconds: float) -> str:
+    """Say a limit in words: whole minutes where it is some, else seconds."""
+    return f"{seconds / 60:g} minutes" if seconds >= 120 and not seconds % 60 else f"{seconds:g} s"
 
 
 @dataclass(frozen=True)
@@ -58,12 +66,16 @@ class Limits:
         Raises:
             UserError: no name, or a model that is not run here.
         """
-        if not name.strip():
+        if not isinstance(name, str) or not name.strip():
             raise UserError("no model was chosen; choose one, or type a repository id or a folder")
+        if len(name) > LONGEST_NAME:
+            raise UserError(
+                f"the model's name has {len(name):,} letters; expected at most {LONGEST_NAME:,}"
+            )
         if not self.takes(name):
             raise UserError(
-                f"{name.strip()!r} is not run on this public page; choose one from the list, or "
-                "run the app on your own machine, which takes any repository id or folder"
+                f"{name.strip()[:SHOWN]!r} is not run on this public page; choose one from the "
+                "list, or run the app on your own machine, which takes any repository id or folder"
             )
 
     def check_adapters(self) -> None:
@@ -84,6 +96,7 @@ class Limits:
         Raises:
             UserError: a model or an engine that is not run here, or an unknown option.
         """
+        check_types(settings)
         self.check_model(settings.model)
         if settings.adapter:
             self.check_adapters()
@@ -92,7 +105,7 @@ class Limits:
         TranscribeOptions(**settings.options())
 
     def check_recording(self, recording: str | None) -> str:
-        """Check that there is a recording and that it is not too long.
+        """Check that there is a recording and measure that it is not too long.
 
         Returns:
             Path of the file that was given.
@@ -104,10 +117,11 @@ class Limits:
             raise UserError("no recording yet; record something, or choose a file or an example")
         recording = original_path(recording)
         if self.max_audio_s is not None:
-            seconds = probe(recording).duration_s
-            if seconds is not None and seconds > self.max_audio_s:
+            try:
+                measure_seconds(recording, max_seconds=self.max_audio_s)
+            except RecordingTooLong as error:
                 raise UserError(
-                    f"the recording is {seconds / 60:.0f} minutes long; this page takes up to "
-                    f"{self.max_audio_s / 60:.0f}: cut it, or run the app on your own machine"
-                )
+                    f"the recording is too long: this page takes up to "
+                    f"{limit_text(self.max_audio_s)}; cut it, or run the app on your own machine"
+                ) from error
         return recording

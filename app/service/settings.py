@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from core.errors import UserError
 from core.transcription.options import OptionFields
 
 AUTOMATIC = "auto"  # the model finds the language itself
@@ -38,9 +39,9 @@ class Settings:
     instruction: str = ""
     prefix_text: str = ""
     decoding: str = "greedy"
-    num_beams: int = 4
+    num_beams: int | float = 4
     temperature: float = 0.7
-    max_new_tokens: int = 200
+    max_new_tokens: int | float = 200
     device: str = ""
     dtype: str = ""
     quantize: str = ""
@@ -52,12 +53,12 @@ class Settings:
             "lora": self.lora,
             "task": self.task,
             "decoding": self.decoding,
-            "max_new_tokens": int(self.max_new_tokens),
+            "max_new_tokens": whole("max_new_tokens", self.max_new_tokens),
         }
         if self.adapter:
             chosen["adapter"] = self.adapter
         if self.decoding == "beam":
-            chosen["num_beams"] = int(self.num_beams)
+            chosen["num_beams"] = whole("num_beams", self.num_beams)
         if self.decoding == "sample":
             chosen["temperature"] = float(self.temperature)
         if self.prefix_text:
@@ -70,6 +71,39 @@ class Settings:
         if self.task == "translate":
             chosen["target_language"] = self.target_language or None
         return chosen
+
+
+def lora_choice(value: object) -> bool | None:
+    """Read a key of :data:`LORA_CHOICES`.
+
+    Returns:
+        On, off, or None for automatic.
+
+    Raises:
+        UserError: it is none.
+    """
+    if not isinstance(value, str) or value not in LORA_CHOICES:
+        raise UserError(f"lora is {repr(value)[:80]}; expected one of {', '.join(LORA_CHOICES)}")
+    return LORA_CHOICES[value]
+
+
+def whole(name: str, value: float | None) -> int:
+    """Read a number of JSON, where 200.0 is 200.
+
+    Returns:
+        The number.
+
+    Raises:
+        UserError: it is none, or no whole one.
+    """
+    if (
+        value is None
+        or not isinstance(value, int | float)
+        or isinstance(value, bool)
+        or (isinstance(value, float) and not value.is_integer())
+    ):
+        raise UserError(f"{name} is {repr(value)[:80]}; expected a whole number")
+    return int(value)
 
 
 def split_keywords(text: str) -> tuple[str, ...]:

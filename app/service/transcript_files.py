@@ -14,6 +14,7 @@ from pathlib import Path
 
 from core.text.edit import apply_edit
 from core.text.export import EXPORTERS
+from core.text.output_names import unique_names
 from core.text.transcript import Transcript
 
 File = dict[str, str]
@@ -36,14 +37,11 @@ def transcript_file(transcript: Transcript, text: str, kind: str) -> File:
 
 
 def archive(transcripts: Sequence[Transcript]) -> File:
-    """Pack all transcripts in all formats into one zip; equal names are numbered."""
+    """Pack all transcripts in all formats into one zip, under names of their own."""
     packed = io.BytesIO()
-    seen: dict[str, int] = {}
+    names = unique_names([stem(t) for t in transcripts], [f".{kind}" for kind in EXPORTERS]).names
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as out:
-        for transcript in transcripts:
-            name = stem(transcript)
-            seen[name] = seen.get(name, 0) + 1
-            name = name if seen[name] == 1 else f"{name}-{seen[name]}"
+        for name, transcript in zip(names, transcripts, strict=True):
             for kind, write in EXPORTERS.items():
                 out.writestr(f"{name}.{kind}", write(transcript))
     content = b64encode(packed.getvalue()).decode("ascii")

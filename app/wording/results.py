@@ -13,7 +13,6 @@ from app.wording.comparison import marked
 from app.wording.phrases import count, num_bytes, seconds, sentence
 from app.wording.terms import term_html
 from core.text.transcript import Transcript
-from core.transcription.clip import STOPPED
 from profiling.figures.phase_bars import with_other
 from profiling.figures.style import PHASE_TITLES
 from profiling.figures.units import format_ms
@@ -27,10 +26,11 @@ def headline(outcome: RequestResult) -> str:
     """Describe a finished request in a sentence or two."""
     t = outcome.transcript
     spent_s = t.end_to_end_ms / 1000
-    if not t.text and t.warnings and STOPPED not in t.warnings:
+    if t.stopped:
+        kept = "The text so far is kept." if t.text else "There is no text yet."
+        return f"Stopped after {seconds(spent_s)}. {kept}"
+    if not t.text and t.warnings:
         return f"{sentence(t.warnings[0])} The recording is {t.audio_s:.1f} s long."
-    if STOPPED in t.warnings:
-        return f"Stopped after {seconds(spent_s)}. The text so far is kept."
     words = f"Transcribed {t.audio_s:.1f} s of audio in {seconds(spent_s)}"
     if t.rtf > 0:
         words += f", {_pace(t.rtf)}"
@@ -52,13 +52,11 @@ def _pace(rtf: float) -> str:
 def figures(outcome: RequestResult) -> list[tuple[str, str, str]]:
     """List (name, value, meaning) of the numbers beside a transcript."""
     t = outcome.transcript
-    rows = [
-        (
-            RTF,
-            f"{t.rtf:.2f}",
-            "run time / audio length; below 1 is faster than real time",
-        )
-    ]
+    rows = []
+    if t.rtf > 0:
+        heard = "what was heard before the stop" if t.stopped else "audio length"
+        note = f"run time / {heard}; below 1 is faster than real time"
+        rows.append((RTF, f"{t.rtf:.2f}", note))
     if t.time_to_first_token_ms is not None:
         rows.append(("First token", format_ms(t.time_to_first_token_ms), "after the start"))
     if t.new_tokens_per_s is not None:
@@ -103,8 +101,8 @@ def unsure(transcript: Transcript) -> str:
 def notes_html(outcome: RequestResult, expected: str) -> str:
     """Format warnings, the reference text, and the least certain words."""
     t = outcome.transcript
-    told = (STOPPED,) if t.text else t.warnings  # the summary says these
-    lines = [("warning", sentence(warning)) for warning in t.warnings if warning not in told]
+    shown = t.warnings if t.text or t.stopped else ()  # the headline says why there is no text
+    lines = [("warning", sentence(warning)) for warning in shown]
     if expected:
         lines.append(agreement(expected, t.text))
     if unsure(t):

@@ -27,6 +27,7 @@ from core.audio.timeline import placed_blocks
 from core.audio.waveform import (
     SAMPLE_RATE,
     AudioError,
+    RecordingTooLong,
     check_finite,
     count_not_finite,
     resampled,
@@ -99,7 +100,7 @@ def measure_seconds(source: Source, *, max_seconds: float | None = None) -> floa
         Seconds.
 
     Raises:
-        AudioError: as :func:`load_audio`.
+        AudioError: as :func:`load_audio`; RecordingTooLong for more than ``max_seconds``.
     """
     with opened(source, DecodeReport()) as recording:
         return sum(block.size for block in _limited(recording, max_seconds)) / SAMPLE_RATE
@@ -200,6 +201,6 @@ def _finite(name: str, blocks: Iterator[Block]) -> Iterator[Block]:
     check_finite(name, num_bad)
 
 
-def _too_long(name: str, length: str, limit: float) -> AudioError:
+def _too_long(name: str, length: str, limit: float) -> RecordingTooLong:
     advice = "cut it into parts or raise the limit"
-    return AudioError(name, length, f"at most {limit:g} s", advice)
+    return RecordingTooLong(name, length, f"at most {limit:g} s", advice)

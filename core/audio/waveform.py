@@ -45,6 +45,10 @@ class AudioError(UserError):
         super().__init__(" ".join(text.splitlines()))
 
 
+class RecordingTooLong(AudioError):
+    """A recording that lasts longer than was allowed, by its header or by its samples."""
+
+
 def from_samples(samples: Tensor | NDArray[Any], sample_rate: int) -> Tensor:
     """Make samples in memory, such as a microphone's, what a file would have become.
 

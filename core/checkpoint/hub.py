@@ -49,6 +49,8 @@ _BESIDE_WEIGHTS = (
 _SCHEMAS: dict[str, type[schema.Section]] = {
     FRONT_END: records.FrontEnd,
     "processor_config.json": records.Processor,
+    "tokenizer_config.json": records.TextSettings,
+    "chat_template.json": records.Templates,
     "generation_config.json": records.Generation,
 }
 

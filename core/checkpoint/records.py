@@ -151,7 +151,35 @@ class FrontEnd(Spectrogram):
         return self
 
 
-class Processor(Section):
+class AddedToken(Section):
+    """A special token that is described by an object."""
+
+    content: str
+
+
+class NamedTemplate(Section):
+    """One of several chat templates."""
+
+    name: str
+    template: str
+
+
+class Templates(Section):
+    """``chat_template.json``."""
+
+    chat_template: str | list[NamedTemplate] | None = None
+
+
+class TextSettings(Templates):
+    """``tokenizer_config.json``."""
+
+    bos_token: str | AddedToken | None = None
+    eos_token: str | AddedToken | None = None
+    pad_token: str | AddedToken | None = None
+    unk_token: str | AddedToken | None = None
+
+
+class Processor(Templates):
     """``processor_config.json``."""
 
     audio_processor: FrontEnd = FrontEnd()

@@ -15,7 +15,7 @@ from math import inf, isfinite
 import torch
 from torch import Tensor
 
-from core.errors import UserError
+from core.errors import UserError, check_types
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,13 +38,20 @@ class GenerationOptions:
     stop_loops: bool = False
 
     def __post_init__(self) -> None:
+        check_types(self)
         rules = [
             (self.max_new_tokens >= 1, "max_new_tokens", self.max_new_tokens, "at least 1"),
             (1 <= self.num_beams <= 64, "num_beams", self.num_beams, "1 to 64"),
             (isfinite(self.length_penalty), "length_penalty", self.length_penalty, "a number"),
             (0 <= self.temperature < inf, "temperature", self.temperature, "0 (greedy) or more"),
             (0 < self.top_p <= 1, "top_p", self.top_p, "above 0, at most 1"),
-            (self.repetition_penalty > 0, "repetition_penalty", self.repetition_penalty, "above 0"),
+            (
+                0 < self.repetition_penalty < inf,
+                "repetition_penalty",
+                self.repetition_penalty,
+                "above 0",
+            ),
+            (-(2**63) <= self.seed < 2**63, "seed", self.seed, "a number of 64 bits"),
             (
                 self.no_repeat_ngram_size >= 0,
                 "no_repeat_ngram_size",

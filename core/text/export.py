@@ -4,19 +4,23 @@ In: a :class:`core.text.transcript.Transcript`; segments in any order, times in 
 Out: one string that ends in a newline. Times are whole milliseconds, never negative, in order, and
 every cue lasts at least 1 ms, since players drop cues without a length. Segments without words are
 left out; a transcript without segments but with text becomes one cue over the whole recording.
+Subtitles longer than a viewer reads at once are cut between words, where the words have times.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
-from core.text.transcript import Segment, Transcript
+from core.text.transcript import Segment, Transcript, Word
 
 # A subtitle's text may hold neither the arrow that starts a cue's times nor VTT's markup.
 VTT_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
+
+
+MAX_CUE_S, MAX_CUE_CHARACTERS = 7.0, 84  # two lines of 42
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ def to_srt(transcript: Transcript) -> str:
     blocks = [
         f"{number}\n{_clock(cue.start_ms, ',')} --> {_clock(cue.end_ms, ',')}\n"
         f"{_said(cue).replace('-->', '->')}\n"
-        for number, cue in enumerate(_cues(transcript), start=1)
+        for number, cue in enumerate(_cues(_cut(transcript)), start=1)
     ]
     return "\n".join(blocks)
 
@@ -49,7 +53,7 @@ def to_vtt(transcript: Transcript) -> str:
     blocks = [
         f"{_clock(cue.start_ms, '.')} --> {_clock(cue.end_ms, '.')}\n"
         f"{f'<v {cue.speaker}>' if cue.speaker else ''}{cue.text.translate(VTT_ESCAPES)}\n"
-        for cue in _cues(transcript)
+        for cue in _cues(_cut(transcript))
     ]
     return "\n".join(["WEBVTT\n", *blocks])
 
@@ -87,6 +91,46 @@ def _cues(transcript: Transcript) -> list[_Cue]:
             cues.append(_Cue(start_ms, max(_milliseconds(part.end), start_ms + 1), line, speaker))
             previous_ms = start_ms
     return cues
+
+
+def _cut(transcript: Transcript) -> Transcript:
+    """Cut segments that are too long for a cue between their words, if all of them have times."""
+    whole = Segment(0.0, transcript.audio_s, transcript.text, None)
+    words, at, parts = transcript.words, 0, list[Segment]()
+    for segment in transcript.segments or (whole,):
+        said = segment.text.split()
+        own = words[at : at + len(said)]
+        if [word.text for word in own] != said:
+            return transcript  # it is not known which words are whose
+        at += len(said)
+        parts += _parts(segment, own)
+    return replace(transcript, segments=tuple(parts))
+
+
+def _parts(segment: Segment, words: Sequence[Word]) -> Iterator[Segment]:
+    """Yield the fewest parts of about equal length that fit, or the segment where it does."""
+    timed = [(w.text, w.start, w.end) for w in words if w.start is not None and w.end is not None]
+    length = len(segment.text)
+    num = max(
+        math.ceil((segment.end - segment.start) / MAX_CUE_S), math.ceil(length / MAX_CUE_CHARACTERS)
+    )
+    if num < 2 or len(timed) < max(2, len(words)):
+        yield segment
+        return
+    most_characters, most_s = min(MAX_CUE_CHARACTERS, length / num + 12), MAX_CUE_S
+    begin, size = 0, 0
+    for place, (text, _, end) in enumerate(timed):
+        too_long = size + len(text) > most_characters or end - timed[begin][1] > most_s
+        if place > begin and too_long:
+            yield _part(segment, timed[begin:place])
+            begin, size = place, 0
+        size += len(text) + 1
+    yield _part(segment, timed[begin:])
+
+
+def _part(segment: Segment, words: Sequence[tuple[str, float, float]]) -> Segment:
+    text = " ".join(word for word, _, _ in words)
+    return replace(segment, start=words[0][1], end=words[-1][2], text=text)
 
 
 def _said(cue: _Cue) -> str:

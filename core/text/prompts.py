@@ -1,31 +1,23 @@
 """Task + options -> instruction -> chat template -> prompt ids.
 
 In: what the user wants and how many audio positions the clip needs. Out: token ids with exactly
-that many audio tokens. The checkpoint's own chat template is rendered in a jinja2 sandbox; families
-whose checkpoint lacks one have it written here. One table, ``INSTRUCTIONS``, holds every prompt a
-model was trained on (model cards and the library of ibm-granite, read 2026-11).
+that many audio tokens. One table, ``INSTRUCTIONS``, holds every prompt a model was trained on
+(model cards and the library of ibm-granite, read 2026-11).
 """
 
 from __future__ import annotations
 
-import json
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
-
-from jinja2 import TemplateError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from core.checkpoint.catalog import LANGUAGES, ModelInfo
 from core.checkpoint.hub import CheckpointFiles
 from core.errors import UserError
+from core.text.chat_template import ChatTemplate
 from core.text.speaker_turns import MARKER
 from core.text.tokenizer import Tokenizer, read_special_names
 
-logger = logging.getLogger(__name__)
-
-AUDIO, ROLE = "<|audio|>", "<|start_of_role|>"
+AUDIO = "<|audio|>"
 TASKS = ("transcribe", "translate", "instruct", "speakers", "timestamps")
 
 _RAW = "can you transcribe the speech into a written format?"
@@ -74,20 +66,6 @@ SYSTEM_MESSAGES = {
     "4.1-plus": _GRANITE_SYSTEM.format(date="December 19, 2024"),
 }
 
-_TURNS = (
-    "{% for m in messages %}<|start_of_role|>{{ m['role'] }}<|end_of_role|>{{ m['content'] }}"
-    "<|end_of_text|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|start_of_role|>assistant<|end_of_role|>{% endif %}"
-)
-_PLAIN = (
-    "{% for m in messages %}{% if m['role'] == 'user' %}USER: {{ m['content'] }}\n ASSISTANT:"
-    "{% else %}{{ m['content'] }}{% endif %}{% endfor %}"
-)
-FALLBACK_TEMPLATES = {
-    **{"3.2": _TURNS, "3.3": _TURNS, "tiny": _TURNS, "4.1-plus": _TURNS},
-    **{"4.0": _PLAIN, "4.1": _PLAIN},
-}
-ROLES_ONLY = ("4.1-plus",)  # with the plain template of its base it loops, or says nothing
 BEFORE_INSTRUCTION = {"4.1-plus": " "}  # between the audio and the text
 
 
@@ -178,25 +156,17 @@ def _check_language(code: str | None, known: Sequence[str], title: str, verb: st
 
 
 class PromptBuilder:
-    """Renders conversations with a checkpoint's template and tokenizer."""
+    """Writes conversations with a checkpoint's template and tokenizer."""
 
     def __init__(
         self, files: CheckpointFiles, tokenizer: Tokenizer, model: ModelInfo, audio_token_id: int
     ) -> None:
-        """Compile the template; ``audio_token_id`` marks the places of a clip's embeddings."""
+        """Parse the template; ``audio_token_id`` marks the places of a clip's embeddings."""
         self._tokenizer = tokenizer
         self._model = model
         self._audio_token_id = audio_token_id
-        self._names = read_special_names(files.find("tokenizer_config.json"))
-        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-        environment.filters["tojson"] = lambda value, **_: json.dumps(value, ensure_ascii=False)
-        environment.globals["raise_exception"] = _raise_template_error
-        environment.globals["strftime_now"] = lambda form: date.today().strftime(form)
-        source = choose_template(files, model.family)
-        try:
-            self._template = environment.from_string(source)
-        except TemplateError as error:
-            raise UserError(f"{files.source}: the chat template is broken ({error})") from error
+        names = read_special_names(files.json("tokenizer_config.json"))
+        self.template = ChatTemplate(files, model.family, names)
 
     def messages(self, request: Request) -> list[dict[str, str]]:
         """Write the conversation that asks for ``request``; its one audio token stands for any."""
@@ -211,7 +181,7 @@ class PromptBuilder:
 
     def speech(self, request: Request, num_audio_tokens: int) -> list[int]:
         """Encode the prompt of a clip that makes ``num_audio_tokens`` audio embeddings."""
-        ids = self._tokenizer.encode(self.render(self.messages(request)))
+        ids = self._tokenizer.encode(self.template.render(self.messages(request)))
         if ids.count(self._audio_token_id) != 1:
             raise UserError(
                 f"the prompt has {ids.count(self._audio_token_id)} audio tokens; expected one: "
@@ -231,52 +201,10 @@ class PromptBuilder:
             if not message.get("content", "").strip():
                 raise UserError("an empty message came; expected text")
             self._refuse_specials(message["content"])
-        return self._tokenizer.encode(self.render(messages))
-
-    def render(self, messages: Sequence[Mapping[str, str]]) -> str:
-        """Write the conversation as one string, ready for the assistant's turn."""
-        try:
-            return self._template.render(
-                messages=list(messages), add_generation_prompt=True, tools=None, **self._names
-            )
-        # A template is a program from a file: what fails inside it is the file's fault, not ours.
-        except (TemplateError, ArithmeticError, LookupError, TypeError, AttributeError) as error:
-            raise UserError(f"the chat template refused the conversation: {error}") from error
+        return self._tokenizer.encode(self.template.render(messages))
 
     def _refuse_specials(self, text: str) -> None:
         # A special token in a person's text would end a turn or claim another audio place.
         found = self._tokenizer.specials_in(text)
         if found:
             raise UserError(f"the text contains {found[0]!r}, which the model reserves; remove it")
-
-
-def choose_template(files: CheckpointFiles, family: str) -> str:
-    """Return the checkpoint's chat template, or its family's where it has none that can work."""
-    found = read_template(files)
-    if family in ROLES_ONLY and ROLE not in (found or ""):
-        logger.warning(
-            "%s: its chat template %s, without which this model repeats itself; the one it was "
-            "trained with is used",
-            files.source,
-            f"has no {ROLE}" if found else "is missing",
-        )
-        found = None
-    return found or FALLBACK_TEMPLATES[family]
-
-
-def read_template(files: CheckpointFiles) -> str | None:
-    """Read the checkpoint's chat template: its own file, else inside the tokenizer's settings."""
-    file = files.find("chat_template.jinja")
-    if file is not None:
-        return file.read_text(encoding="utf-8")
-    for name in ("chat_template.json", "processor_config.json", "tokenizer_config.json"):
-        template = files.json(name).get("chat_template")
-        if isinstance(template, list):  # several named templates; the default one is ours
-            template = next((t["template"] for t in template if t["name"] == "default"), None)
-        if isinstance(template, str):
-            return template
-    return None
-
-
-def _raise_template_error(message: str) -> None:
-    raise TemplateError(message)

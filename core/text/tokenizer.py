@@ -5,10 +5,9 @@ In: text or ids. Out: ids or text. Also the streaming decoder, which never shows
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from tokenizers import Tokenizer as FastTokenizer
 
@@ -106,11 +105,8 @@ def token_name(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def read_special_names(file: Path | None) -> dict[str, str]:
-    """Read bos_token, eos_token, ... from ``tokenizer_config.json``, for the chat template."""
-    if file is None or not file.is_file():
-        return {}
-    raw = json.loads(file.read_text(encoding="utf-8"))
-    keys: Sequence[str] = ("bos_token", "eos_token", "pad_token", "unk_token")
-    names = {key: token_name(raw.get(key)) for key in keys}
+def read_special_names(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Read bos_token, eos_token, ... of ``tokenizer_config.json``, for the chat template."""
+    keys = ("bos_token", "eos_token", "pad_token", "unk_token")
+    names = {key: token_name(settings.get(key)) for key in keys}
     return {key: name for key, name in names.items() if name is not None}

@@ -58,7 +58,11 @@ class DraftReport:
 
 @dataclass(frozen=True)
 class Transcript:
-    """The result for one recording. ``rtf`` is end-to-end time over the recording's length."""
+    """The result for one recording.
+
+    rtf: end-to-end time over the length of what was heard: all of the recording, or of one that was
+    stopped the parts that are finished; 0 where nothing is. stopped: the caller ended it early.
+    """
 
     file: str
     text: str
@@ -80,6 +84,7 @@ class Transcript:
     peak_memory_bytes: int
     draft: DraftReport | None
     warnings: tuple[str, ...]
+    stopped: bool = False
 
     @property
     def has_speakers(self) -> bool:

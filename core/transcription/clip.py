@@ -14,8 +14,8 @@ from torch import Tensor
 from core.audio.container import Source
 from core.audio.decode import decode_audio
 from core.audio.vad import NoSpeech
-from core.audio.waveform import SAMPLE_RATE, AudioError, from_samples
-from core.generation.greedy import CANCELLED, LENGTH, LOOP, Hypothesis
+from core.audio.waveform import SAMPLE_RATE, from_samples
+from core.generation.greedy import LENGTH, LOOP, Hypothesis
 from core.text.alignment import align_words
 from core.text.tokenizer import StreamDecoder, TextDecoder, Tokenizer
 from core.text.transcript import DraftReport, Segment, Word
@@ -25,7 +25,6 @@ from core.transcription.out_of_domain import OutOfDomainScale
 
 CUT_SHORT = "the text was cut at {limit} tokens; allow more to see the rest"
 REPEATING = "the model began to repeat itself; the repetition was left out"
-STOPPED = "stopped before the end of the text"
 OUTSIDE = "this recording is probably outside what the model knows: do not trust the text"
 
 
@@ -126,8 +125,8 @@ class Clip:
         """Return what the reader of the transcript should know."""
         if self.hypothesis is None:
             reason = self.no_speech or NoSpeech.NO_SPEECH
-            return (*self.notes, STOPPED if stopped else reason.value)
-        told = {LOOP: REPEATING, CANCELLED: STOPPED}.get(self.hypothesis.stop or "")
+            return self.notes if stopped else (*self.notes, reason.value)
+        told = REPEATING if self.hypothesis.stop == LOOP else None
         if self.hypothesis.stop == LENGTH and not options.ignore_eos:
             told = CUT_SHORT.format(limit=options.max_new_tokens)
         judged = (told, OUTSIDE if self.out_of_domain else None)
@@ -135,13 +134,14 @@ class Clip:
 
 
 def read_clip(index: int, source: Source | Tensor, longest_s: float) -> Clip:
-    """Read one recording.
+    """Read one recording, and measure that a file is no longer than its header says.
 
     Returns:
         A clip with its waveform and nothing recognised yet.
 
     Raises:
-        AudioError: no readable recording, or one longer than ``longest_s`` seconds.
+        AudioError: no readable recording; RecordingTooLong where a file has more than ``longest_s``
+            seconds.
     """
     if not isinstance(source, Tensor):
         read = decode_audio(source, max_seconds=longest_s)
@@ -149,10 +149,4 @@ def read_clip(index: int, source: Source | Tensor, longest_s: float) -> Clip:
         return Clip(
             index, name, read.waveform, notes=read.warnings, channels_cancel=read.channels_cancel
         )
-    clip = Clip(index, "", from_samples(source, SAMPLE_RATE))
-    if clip.seconds > longest_s:
-        raise AudioError(
-            f"the recording lasts {clip.seconds:.0f} s; at most {longest_s:.0f} s fit this model: "
-            "cut it into shorter pieces"
-        )
-    return clip
+    return Clip(index, "", from_samples(source, SAMPLE_RATE))

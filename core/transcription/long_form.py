@@ -26,7 +26,7 @@ from core.audio.waveform import SAMPLE_RATE, from_samples
 from core.memory import within_memory
 from core.phases import PhaseClock
 from core.text.transcript import DraftReport, Transcript
-from core.transcription.clip import OUTSIDE, STOPPED
+from core.transcription.clip import OUTSIDE
 from core.transcription.options import Event, Finished, PartialText, Progress
 from core.transcription.recognizer import RecognitionRequest
 from core.transcription.results import Content, build_transcript
@@ -38,7 +38,10 @@ NEW_NUMBERS = "longer than one pass: the speakers' numbers begin again in every 
 
 
 def seconds_of(source: Source | Tensor) -> float | None:
-    """Return the length of a recording where its header (or the tensor) says it, else None."""
+    """Return the length of a recording where its header (or the tensor) says it, else None.
+
+    A header may be wrong: :func:`core.transcription.clip.read_clip` measures.
+    """
     if isinstance(source, Tensor):
         return source.shape[-1] / SAMPLE_RATE
     return probe(source).duration_s
@@ -56,6 +59,7 @@ class LongJob:
     finished: list[Transcript] = field(default_factory=list)
     first_text_ms: float | None = None
     heard_s: float = 0.0
+    done_s: float = 0.0
     report: DecodeReport = field(default_factory=DecodeReport)
 
     def run(self, source: Source | Tensor, index: int) -> Iterator[Event]:
@@ -76,14 +80,16 @@ class LongJob:
             if not batch:
                 break
             yield from self._transcribe(batch, index)
+            if not any(transcript.stopped for transcript in self.finished):
+                self.done_s = batch[-1].end_s
             yield Progress(index, batch[-1].end_s, total_s)
         name = str(source) if isinstance(source, str | Path) else ""
-        if self.journal is not None and not self.cancelled():
+        stopped = self.cancelled()
+        if self.journal is not None and not stopped:
             self.journal.remove()
-        stopped_at_s = self.heard_s if total_s is None else total_s
         # A recording that was read to its end is as long as it was, whatever its header says.
-        audio_s = stopped_at_s if self.cancelled() else self.heard_s
-        yield Finished(index, self._stitch(name, audio_s))
+        audio_s = total_s if stopped and total_s is not None else self.heard_s
+        yield Finished(index, self._stitch(name, audio_s, stopped=stopped))
 
     def _spans(self, source: Source | Tensor) -> Iterator[SpeechSegment]:
         """Spans of speech, or all of the recording where silence is to be heard too."""
@@ -120,7 +126,7 @@ class LongJob:
                 new[_key(span)] = shifted(event.transcript, span.start_s)
         for span, old in zip(batch, known, strict=True):
             transcript = old or new[_key(span)]
-            if old is None and self.journal is not None and STOPPED not in transcript.warnings:
+            if old is None and self.journal is not None and not transcript.stopped:
                 self.journal.add(_key(span), transcript)
             self.finished.append(transcript)
 
@@ -128,18 +134,16 @@ class LongJob:
         texts = [*(t.text for t in self.finished), *latest]
         return " ".join(text.strip() for text in texts if text.strip())
 
-    def _stitch(self, name: str, audio_s: float) -> Transcript:
+    def _stitch(self, name: str, audio_s: float, *, stopped: bool) -> Transcript:
         """The spans' transcripts as one."""
         done, elapsed_ms = self.finished, 1000 * self.clock.elapsed()
-        of_spans = {OUTSIDE, STOPPED, *(reason.value for reason in NoSpeech)}
+        of_spans = {OUTSIDE, *(reason.value for reason in NoSpeech)}
         warnings = [*self.report.warnings]
         warnings += [w for t in done for w in t.warnings if w not in of_spans]
         written = [t for t in done if t.text]
         if 2 * sum(OUTSIDE in t.warnings for t in written) > len(written):
             warnings.append(OUTSIDE)  # one odd span in an hour is no news
-        if self.cancelled():
-            warnings.append(STOPPED)
-        elif not any(t.text for t in done):
+        if not stopped and not any(t.text for t in done):
             warnings.append(NoSpeech.NO_SPEECH.value)
         if len(written) > 1 and any(t.has_speakers for t in written):
             warnings.append(NEW_NUMBERS)
@@ -147,6 +151,7 @@ class LongJob:
         content = Content(
             file=name,
             audio_s=audio_s,
+            heard_s=self.done_s if stopped else audio_s,
             text=self._text_so_far(),
             segments=tuple(segment for t in done for segment in t.segments),
             words=tuple(word for t in done for word in t.words),
@@ -155,6 +160,7 @@ class LongJob:
             first_text_ms=self.first_text_ms,
             draft=_sum(drafts) if drafts else None,
             warnings=tuple(dict.fromkeys(warnings)),
+            stopped=stopped,
         )
         return build_transcript(content, self.request, self.clock, elapsed_ms)
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
-from core.errors import UserError
+from core.errors import UserError, check_types
 from core.generation.sampling import GenerationOptions
 from core.text.prompts import TASKS, Request
 from core.text.transcript import Transcript
@@ -91,6 +91,7 @@ class TranscribeOptions:
     batch_size: int = 4
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name, value, known in (
             ("task", self.task, TASKS),
             ("engine", self.engine, ENGINES),
@@ -102,8 +103,6 @@ class TranscribeOptions:
             raise UserError(f"batch_size is {self.batch_size}; expected at least 1")
         if not 0 <= self.edit_rounds <= MOST_EDIT_ROUNDS:
             raise UserError(f"edit_rounds is {self.edit_rounds}; expected 0 to {MOST_EDIT_ROUNDS}")
-        if isinstance(self.keywords, str):
-            raise UserError(f"keywords is the text {self.keywords!r}; expected a list of words")
         if self.num_beams is not None and self.decoding != "beam":
             raise UserError(f"num_beams came with decoding {self.decoding!r}; expected 'beam'")
         if self.temperature is not None and self.decoding != "sample":

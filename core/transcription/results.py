@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from core.generation.greedy import CANCELLED
 from core.memory import peak_memory_bytes
 from core.phases import PhaseClock
 from core.text.transcript import DraftReport, PhaseTime, Segment, Transcript, Word
@@ -22,11 +23,13 @@ class Content:
     Attributes:
         file: its path, or "".
         audio_s: its length in seconds.
+        heard_s: seconds of it that the text covers; 0 where it was stopped in its first pass.
         num_passes: passes of the model, whose first token each is not counted as decoding.
     """
 
     file: str
     audio_s: float
+    heard_s: float
     text: str
     segments: tuple[Segment, ...]
     words: tuple[Word, ...]
@@ -35,6 +38,7 @@ class Content:
     first_text_ms: float | None
     draft: DraftReport | None
     warnings: tuple[str, ...]
+    stopped: bool
 
 
 def content_of(clip: Clip, request: RecognitionRequest, *, stopped: bool) -> Content:
@@ -47,10 +51,12 @@ def content_of(clip: Clip, request: RecognitionRequest, *, stopped: bool) -> Con
     """
     found = clip.hypothesis
     ids, logprobs = ([], []) if found is None else (found.ids, found.logprobs)
+    stopped = stopped if found is None else found.stop == CANCELLED
     whole = Segment(0.0, clip.seconds, clip.text, confidence(logprobs))
     return Content(
         file=clip.name,
         audio_s=clip.seconds,
+        heard_s=0.0 if stopped else clip.seconds,
         text=clip.text,
         segments=clip.segments or ((whole,) if clip.text else ()),
         words=clip.words,
@@ -59,6 +65,7 @@ def content_of(clip: Clip, request: RecognitionRequest, *, stopped: bool) -> Con
         first_text_ms=clip.first_text_ms,
         draft=clip.draft,
         warnings=clip.warnings(request.options, stopped=stopped),
+        stopped=stopped,
     )
 
 
@@ -93,11 +100,12 @@ def build_transcript(
         audio_s=content.audio_s,
         phases=tuple(PhaseTime(name, ms) for name, ms in clock.milliseconds()),
         end_to_end_ms=elapsed_ms,
-        rtf=elapsed_ms / 1000 / content.audio_s if content.audio_s else 0.0,
+        rtf=elapsed_ms / 1000 / content.heard_s if content.heard_s else 0.0,
         time_to_first_token_ms=content.first_text_ms,
         new_tokens=len(content.token_ids),
         new_tokens_per_s=counted / seconds if counted > 0 and seconds > 0 else None,
         peak_memory_bytes=peak_memory_bytes(checkpoint.device),
         draft=content.draft,
         warnings=content.warnings,
+        stopped=content.stopped,
     )

@@ -70,6 +70,7 @@ class Journal:
     def __init__(self, file: Path, purpose: dict[str, Any]) -> None:
         self._file = file
         self._purpose = json.loads(json.dumps(purpose, default=list))
+        self._is_full = False
         self._known = self._read()
 
     def get(self, key: Key) -> Transcript | None:
@@ -77,10 +78,17 @@ class Journal:
         return self._known.get(key)
 
     def add(self, key: Key, transcript: Transcript) -> None:
-        """Remember a finished span."""
+        """Remember a finished span; where the disk takes no more, the run goes on without."""
         line = {"span": list(key), "transcript": transcript.to_dict()}
-        with self._file.open("a", encoding="utf-8") as out:
-            out.write(json.dumps(line, ensure_ascii=False) + "\n")
+        try:
+            if not self._is_full:
+                with self._file.open("a", encoding="utf-8") as out:
+                    out.write(json.dumps(line, ensure_ascii=False) + "\n")
+        except OSError as error:
+            self._is_full = True
+            logger.warning(
+                "%s: finished parts are kept no longer (%s)", self._file.name, error.strerror
+            )
         self._known[key] = transcript
 
     def remove(self) -> None:
@@ -113,7 +121,7 @@ class Journal:
 
 def read_transcript(raw: dict[str, Any]) -> Transcript:
     """Rebuild a transcript from the object ``Transcript.to_dict`` made of it."""
-    known = {field.name: raw[field.name] for field in fields(Transcript)}
+    known = {field.name: raw[field.name] for field in fields(Transcript) if field.name in raw}
     known["segments"] = tuple(Segment(**item) for item in raw["segments"])
     known["words"] = tuple(Word(**item) for item in raw["words"])
     known["phases"] = tuple(PhaseTime(**item) for item in raw["phases"])

@@ -79,8 +79,8 @@ class TranscriptionBatch:
     ) -> Generator[Event, None, list[Clip]]:
         yield PhaseStarted(0, phases.DECODE_AUDIO)
         with self.clock.mark(phases.DECODE_AUDIO):
-            limit = self.request.recognizer.max_audio_s
-            clips = [read_clip(index, source, limit) for index, source in enumerate(sources)]
+            trusted_s = self.request.recognizer.longest_pass_s(self.request.options)
+            clips = [read_clip(index, source, trusted_s) for index, source in enumerate(sources)]
         yield self._done(phases.DECODE_AUDIO)
         return clips
 

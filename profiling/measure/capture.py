@@ -30,7 +30,6 @@ from torch.profiler import ProfilerActivity, profile
 from core import phases
 from core.lab import Lab
 from core.phases import PhaseClock
-from core.transcription.clip import STOPPED
 from core.transcription.options import Finished
 from profiling.measure.memory_runs import MemoryRun, memory_run
 from profiling.measure.quiet_process import undisturbed
@@ -182,7 +181,7 @@ class _Bounded:
             finished = [event for event in events if isinstance(event, Finished)]
         transcript = finished[-1].transcript
         self.last_steps = steps()
-        self.last_cut = STOPPED in transcript.warnings
+        self.last_cut = transcript.stopped
         return sample_of(clock, transcript)
 
     def traced(self, num_steps: int) -> tuple[profile, float]:

@@ -20,10 +20,35 @@ MAX_TOTAL_BYTES = 400_000_000
 MAX_RATIO = 200  # unpacked over packed; run.json and tables reach about 30
 RATIO_MATTERS_FROM_BYTES = 1_000_000
 _PIECE = 1 << 20
+MAX_LIST_BYTES = 1 << 16
+_TAIL = (1 << 16) + 22  # the longest comment, and the record before it
 
 
 class ArchiveError(UserError):
     """An archive that is refused: what is in it, and what was expected, in one line."""
+
+
+def open_archive(file: Path) -> zipfile.ZipFile:
+    """Open a zip, if the list of its files is short: opening reads all of the list.
+
+    Returns:
+        The archive, open for reading.
+
+    Raises:
+        ArchiveError: no zip, or one of too many files.
+    """
+    with file.open("rb") as opened:
+        opened.seek(max(0, file.stat().st_size - _TAIL))
+        tail = opened.read(_TAIL)
+    at = tail.rfind(b"PK\5\6")
+    listed = int.from_bytes(tail[at + 12 : at + 16], "little")
+    large = tail[max(0, at - 20) : at].startswith(b"PK\6\7")  # the list of a zip64 has no bounds
+    if at >= 0 and (large or listed > MAX_LIST_BYTES):
+        raise ArchiveError(f"{file.name} holds too many files; expected at most {MAX_MEMBERS}")
+    try:
+        return zipfile.ZipFile(file)
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise ArchiveError(f"{file.name} is a damaged zip archive ({error})") from None
 
 
 def checked_members(

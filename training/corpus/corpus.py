@@ -54,7 +54,7 @@ def read_manifest(folder: Path, splits: Iterable[str]) -> list[CorpusClip]:
     """Read the clips of some splits, over all manifests of a corpus (in a fixed order)."""
     wanted, clips = set(splits), []
     for manifest in sorted(folder.glob("*.jsonl")):
-        for line in manifest.read_text(encoding="utf-8").splitlines():
+        for line in filter(None, manifest.read_text(encoding="utf-8").split("\n")):
             clip = CorpusClip(**json.loads(line))
             if clip.split in wanted:
                 clips.append(clip)
@@ -249,5 +249,8 @@ def _of_others(folder: Path, name: str, voices: Sequence[synthesis.Voice]) -> li
     manifest, read = folder / f"{name}.jsonl", {voice.name for voice in voices}
     if not manifest.exists():
         return []
-    clips = [CorpusClip(**json.loads(line)) for line in manifest.read_text("utf-8").splitlines()]
+    clips = [
+        CorpusClip(**json.loads(line))
+        for line in filter(None, manifest.read_text("utf-8").split("\n"))
+    ]
     return [clip for clip in clips if clip.speaker not in read]

@@ -26,15 +26,6 @@ END, START_ROLE, END_ROLE, AUDIO = (
     "<|audio|>",
 )
 END_ID = 0
-CHAT_TEMPLATE = (
-    "{%- for message in messages %}"
-    "{{- '<|start_of_role|>' + message['role'] + '<|end_of_role|>' + message['content'] "
-    "+ '<|end_of_text|>\\n' }}"
-    "{%- endfor %}"
-    "{%- if add_generation_prompt %}"
-    "{{- '<|start_of_role|>assistant<|end_of_role|>' }}"
-    "{%- endif %}"
-)
 
 
 def train_tokenizer(seed: int, num_exchanges: int = 20_000, domain: str = "digits") -> Tokenizer:

@@ -20,8 +20,9 @@ from torch import Tensor
 
 from core.checkpoint.key_map import to_stored
 from core.errors import UserError
+from core.text.chat_template import BUNDLED
 from training.architecture import LORA, NUM_MELS, raw_config
-from training.corpus.vocabulary import AUDIO, CHAT_TEMPLATE, END, END_ID
+from training.corpus.vocabulary import AUDIO, END, END_ID
 from training.saving import read_state
 from training.stages.align_model import adapted, build, load_trained, trainable
 
@@ -126,7 +127,7 @@ def _write_small_files(folder: Path, checkpoints: Path, config: Mapping[str, Any
     write_json(folder / "generation_config.json", ends | {"do_sample": False})
     # Without it a copy of the folder would be taken for 3.3, which has a system message.
     write_json(folder / "lab.json", {"family": "tiny"})
-    (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
+    (folder / "chat_template.jinja").write_text(BUNDLED, encoding="utf-8")
     shutil.copyfile(checkpoints / "tokenizer.json", folder / "tokenizer.json")
 
 
