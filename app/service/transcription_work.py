@@ -96,7 +96,9 @@ class ModelWork:
         if not self.models.holds(self.models.wanted(settings)):
             yield PhaseStarted(0, LOAD)
         lab = self.lab(settings)
-        build = self.missing(lab, settings, (seconds_of(recording),))
+        build = None
+        if settings.engine == "compile":
+            build = self.missing(lab, settings, (seconds_of(recording),))
         if build is not None:
             settings = replace(settings, engine="eager")
             yield EagerMeanwhile(build.status)
