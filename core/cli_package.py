@@ -70,7 +70,8 @@ def _write_json(progress: BuildProgress) -> None:
 
 def _end_with_parent() -> None:
     """Wait for the end of stdin, then end this process and the compilers it started."""
-    sys.stdin.buffer.read()
+    while os.read(0, 4096):  # not of sys.stdin: its lock would be held when the program ends
+        pass
     if hasattr(os, "killpg"):
         os.killpg(os.getpgid(0), signal.SIGKILL)
     os._exit(1)
