@@ -232,7 +232,7 @@ def transcribe_files(
 
 def _warned(transcript: Transcript, build: BackgroundBuild | None) -> Transcript:
     """Say beside an eager answer that another was asked for."""
-    return transcript if build is None else transcript.warned(f"{build.note()} (--wait: compiled)")
+    return transcript if build is None else transcript.warned(build.note())
 
 
 def _told(file: str, error: Exception) -> str:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import Tensor
 
 from app.service import measurement_job
 from app.service.measurement import MeasurementService
@@ -375,3 +376,27 @@ def _only_build(service: TranscriptionService) -> BackgroundBuild:
     assert service.builds is not None
     (build,) = service.builds._builds.values()
     return build
+
+
+@pytest.mark.long
+def test_what_the_real_builder_made_is_found_at_the_next_start_and_gives_the_eager_tokens(
+    speech_folder: Path, packages: Path, own_lab: Lab, noise: Callable[..., Tensor]
+) -> None:
+    builds, request = BackgroundBuilds(), PackageRequest.of(own_lab, str(speech_folder))
+    build = builds.missing(own_lab, request)
+    assert build is not None
+    assert build is builds.missing(own_lab, request)
+    seen = set()
+    while not build.wait(0.1):
+        seen.add(build.status.done)
+    assert build.status == BuildStatus(6, 6, is_over=True)
+    assert len(seen) > 3
+    assert builds.missing(own_lab, request) is None
+    again = load(speech_folder, device="cpu", dtype="float32")
+    assert BackgroundBuilds().missing(again, request) is None
+    options = {"max_new_tokens": 8, "ignore_eos": True}
+    clip = noise(0.9)
+    found = again.transcribe(clip, engine="compile", **options)
+    assert found.engine == "compile"
+    assert found.token_ids == own_lab.transcribe(clip, **options).token_ids
+    assert again.compile_ledger.graphs == {}

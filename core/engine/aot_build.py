@@ -32,7 +32,7 @@ from core.engine.aot_load import (
     packages_folder,
     read_manifest,
 )
-from core.engine.compiling import without_broken_libraries
+from core.engine.compiling import trust_the_processor, without_broken_libraries
 from core.engine.fingerprint import Fingerprint, fingerprint
 from core.engine.graphs import Arguments, Graph, variant
 from core.engine.programs import program_of
@@ -181,6 +181,7 @@ def _build_graphs(
     Returns:
         Name of each graph -> the seconds it took.
     """
+    trust_the_processor()
     seconds = _graphs_for(here, work)
     examples = _examples(model, batches)
     names = tuple(dict.fromkeys([*seconds, *examples]))
