@@ -24,6 +24,7 @@ from app.service.limits import Limits
 from app.service.service import TranscriptionService
 from app.serving import serve
 from app.ui import build_app
+from core.background_build import BackgroundBuilds
 from core.errors import UserError
 
 parser = argparse.ArgumentParser(description="Granite Speech Lab")
@@ -32,6 +33,7 @@ parser.add_argument("--port", type=int, help="port (default: the first free one 
 parser.add_argument("--share", action="store_true", help="open a public tunnel")
 parser.add_argument("--model", help="name, repository id or folder (default: tiny)")
 parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the best there is)")
+parser.add_argument("--no-compile", action="store_true", help="eager only, nothing is compiled")
 parser.add_argument("--mcp", action="store_true", help="offer the API as MCP tools too")
 parser.add_argument("--api-only", action="store_true", help="only /v1/audio/..., no page")
 
@@ -46,6 +48,7 @@ if __name__ == "__main__":
         model=chosen.model or here.model,
         device=chosen.device or here.device,
         mcp=chosen.mcp or here.mcp,
+        compiles=here.compiles and not chosen.no_compile,
     )
     service = TranscriptionService(
         model=here.model,
@@ -53,20 +56,30 @@ if __name__ == "__main__":
         dtype=here.dtype,
         limits=Limits.of(here),
         borrow=spaces.GPU if here.zero_gpu and spaces is not None else None,
+        builds=None if here.no_compile else BackgroundBuilds(),
     )
     service.warm()
     api = create_api(service, here)
     try:
         if chosen.api_only:
+            if not here.on_space:
+                service.build_package()
             serve_api(api, host=chosen.host, port=chosen.port)
         else:
+            page = build_app(service, here)
             serve(
-                build_app(service, here),
+                page,
                 host=chosen.host,
                 port=chosen.port,
                 share=chosen.share,
                 deployment=here,
+                block=False,
                 routes=() if here.zero_gpu else routes_into(api),  # a lent GPU takes no batches
             )
+            if not here.on_space:
+                service.build_package()  # the page is up by now
+            page.block_thread()
     except UserError as error:
         parser.error(str(error))
+    finally:
+        service.close()

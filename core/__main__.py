@@ -25,15 +25,13 @@ from core.cli import (
     READER_GONE,
     STOPPED,
     add_transcribe,
-    load_asked,
 )
 from core.cli_bulk import add_bulk
 from core.cli_output import escape_what_cannot_be_printed, give_up_stdout
+from core.cli_package import add_package
 from core.cli_verify import add_verify
-from core.engine.aot_build import build_package
 from core.errors import UserError
 from core.inspection import inspect
-from core.model.quantize import MODES
 
 logger = logging.getLogger("core")
 
@@ -84,21 +82,9 @@ def build_parser() -> argparse.ArgumentParser:
     listing = commands.add_parser("models", help="the checkpoints this project knows")
     listing.add_argument("--json", action="store_true", help="as JSON")
     listing.set_defaults(run=run_models)
-    _add_package(commands.add_parser("package", help="compile a model ahead of time"))
+    add_package(commands.add_parser("package", help="compile a model ahead of time"))
     add_verify(commands.add_parser("verify", help="compare a checkpoint with transformers"))
     return parser
-
-
-def _add_package(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("model", help="catalog name, Hub repository id, or folder")
-    add("--revision", help="branch, tag or commit of a repository")
-    add("--device", help="cpu, cuda, cuda:1")
-    add("--dtype", choices=("float32", "bfloat16", "float16"))
-    add("--quantize", choices=("none", *MODES), default="none", help="int8 decoder weights")
-    add("--batches", action="store_true", help="also for several files at once, and beams")
-    add("--output-dir", type=Path, help="folder of packages (default: the user's cache)")
-    parser.set_defaults(run=run_package)
 
 
 def run_inspect(parsed: argparse.Namespace) -> int:
@@ -132,20 +118,6 @@ def run_inspect(parsed: argparse.Namespace) -> int:
     if abilities["target_languages"]:
         print(f"  into        {', '.join(abilities['target_languages'])}")
     print(f"  recordings  up to {abilities['max_audio_s']:.0f} s")
-    return ALL_WELL
-
-
-def run_package(parsed: argparse.Namespace) -> int:
-    """Compile a model ahead of time and print where the result is."""
-    lab = load_asked(parsed)
-    folder = build_package(
-        lab.autoregressive.model,
-        name=lab.model_info.name,
-        into=parsed.output_dir,
-        batches=parsed.batches,
-        say=lambda text: print(text, file=sys.stderr),
-    )
-    print(folder)
     return ALL_WELL
 
 

@@ -13,10 +13,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Unpack
 
 from core import Lab, Transcript, load
+from core.builder_process import BackgroundBuild
 from core.checkpoint.catalog import LANGUAGES
+from core.cli_engine import EngineChoice
 from core.cli_output import ResultWriter, give_up_stdout
 from core.errors import UserError
 from core.model.quantize import MODES
@@ -66,6 +67,7 @@ def add_request(parser: argparse.ArgumentParser) -> None:
     add("--model", default="tiny", help="catalog name, Hub repository id, or folder")
     add("--revision", help="branch, tag or commit of a repository")
     add("--engine", choices=ENGINES, default="eager")
+    add("--wait", action="store_true", help="with --engine compile: compile first, then answer")
     add("--lora", choices=("on", "off"), help="default: on where the checkpoint has an adapter")
     drafts = "speculative: the greedy text in fewer passes; fast-draft: quicker, and lossy"
     add("--adapter", type=Path, metavar="FOLDER", help="transcribe with this adapter (PEFT format)")
@@ -105,9 +107,13 @@ def run_transcribe(parsed: argparse.Namespace) -> int:
     if parsed.output_dir is not None:
         for old, new in outputs.renamed:
             _tell(f"a result of {old} is named {new}.{parsed.format}")
-    results = _results(lab, files, parsed.batch_size, parsed.resume, options)
-    with writer:
-        num_done = _write_all(writer, outputs.names, results)
+    choice = EngineChoice(lab, parsed, options)
+    results = _results(choice, files, parsed.batch_size, parsed.resume)
+    try:
+        with writer:
+            num_done = _write_all(writer, outputs.names, results)
+    finally:
+        choice.close()
     if not num_done:
         return NOTHING_DONE
     return ALL_WELL if num_done == len(files) else SOME_FAILED
@@ -167,45 +173,40 @@ def request_options(parsed: argparse.Namespace) -> OptionFields:
 
 
 def _results(
-    lab: Lab, files: Sequence[str], batch_size: int, resume: Path | None, options: OptionFields
+    choice: EngineChoice, files: Sequence[str], batch_size: int, resume: Path | None
 ) -> Iterator[tuple[str, Transcript | Exception]]:
     """Yield every file's transcript or error; partial text on stderr while a person is watching."""
     if batch_size > 1 or not sys.stderr.isatty():
-        yield from transcribe_files(lab, files, at_once=batch_size, resume=resume, **options)
+        yield from transcribe_files(choice, files, at_once=batch_size, resume=resume)
         return
     for file in files:
         result: Transcript | Exception
         try:
-            for event in lab.stream(file, resume=resume, **options):
+            options, build = choice.options([file])
+            for event in choice.lab.stream(file, resume=resume, **options):
                 if isinstance(event, PartialText):
                     shown = printable(event.text[-100:])
                     print(f"\r\033[K{shown}", end="", file=sys.stderr, flush=True)
                 if isinstance(event, Finished):
                     print("\r\033[K", end="", file=sys.stderr)
-                    result = event.transcript
+                    result = _warned(event.transcript, build)
         except Exception as error:
             result = error
         yield file, result
 
 
 def transcribe_files(
-    lab: Lab,
-    files: Sequence[str],
-    *,
-    at_once: int,
-    resume: Path | None = None,
-    **options: Unpack[OptionFields],
+    choice: EngineChoice, files: Sequence[str], *, at_once: int, resume: Path | None = None
 ) -> Iterator[tuple[str, Transcript | Exception]]:
     """Transcribe ``files`` in batches; a file that fails does not take others with it.
 
     Each gets the text it would get alone. The phases of a batch's transcripts are the batch's.
 
     Args:
-        lab: a loaded checkpoint.
+        choice: a loaded checkpoint, and the options of each batch.
         files: paths.
         at_once: how many make a batch.
         resume: as for ``Lab.stream``.
-        options: as for ``Lab.stream``.
 
     Yields:
         Each file and its transcript or error, in the files' order.
@@ -214,9 +215,10 @@ def transcribe_files(
         group = list(files[start : start + at_once])
         done: dict[int, Transcript] = {}
         try:
-            for event in lab.stream_batch(group, resume=resume, **options):
+            options, build = choice.options(group)
+            for event in choice.lab.stream_batch(group, resume=resume, **options):
                 if isinstance(event, Finished):
-                    done[event.index] = event.transcript
+                    done[event.index] = _warned(event.transcript, build)
         except Exception as error:
             if len(group) == 1:
                 yield group[0], error
@@ -225,7 +227,12 @@ def transcribe_files(
             if number in done:
                 yield file, replace(done[number], file=file)
             else:  # one of them is bad: find out which, and keep the others
-                yield from transcribe_files(lab, [file], at_once=1, resume=resume, **options)
+                yield from transcribe_files(choice, [file], at_once=1, resume=resume)
+
+
+def _warned(transcript: Transcript, build: BackgroundBuild | None) -> Transcript:
+    """Say beside an eager answer that another was asked for."""
+    return transcript if build is None else transcript.warned(build.note())
 
 
 def _told(file: str, error: Exception) -> str:

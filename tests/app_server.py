@@ -101,11 +101,13 @@ def _process(
     command: list[str], environment: dict[str, str], address: str, path: str
 ) -> Iterator[str]:
     # One thread, as in conftest.py: the other core is Chromium's.
-    one_thread = {"OMP_NUM_THREADS": "1", **os.environ, **environment}
+    # Nothing is compiled in the background: tests share the processor.
+    quiet = {"OMP_NUM_THREADS": "1", "GRANITE_SPEECH_PACKAGES": "off"}
+    settings = {**quiet, **os.environ, **environment}
     process = subprocess.Popen(
         command,
         cwd=ROOT,
-        env=one_thread,
+        env=settings,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -17,6 +17,7 @@ from app.api.asgi import create_api, serve_api
 from app.service.deployment import read_deployment
 from app.service.limits import Limits
 from app.service.service import TranscriptionService
+from core.background_build import BackgroundBuilds
 
 parser = argparse.ArgumentParser(prog="python -m app.api", description="Granite Speech Lab's API")
 parser.add_argument("--host", help="address to listen on (default: this machine only)")
@@ -32,9 +33,15 @@ if __name__ == "__main__":
         parser.error(str(error))
     here = replace(here, model=chosen.model or here.model, device=chosen.device or here.device)
     service = TranscriptionService(
-        model=here.model, device=here.device, dtype=here.dtype, limits=Limits.of(here)
+        model=here.model,
+        device=here.device,
+        dtype=here.dtype,
+        limits=Limits.of(here),
+        builds=None if here.no_compile else BackgroundBuilds(),
     )
     service.warm()
+    if not here.on_space:
+        service.build_package()
     try:
         serve_api(create_api(service, here), host=chosen.host, port=chosen.port)
     except ValueError as error:

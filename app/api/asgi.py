@@ -37,7 +37,13 @@ def create_api(
 ) -> FastAPI:
     """Make the app around ``service``; ``limits`` bound its queue."""
     metrics, models = Metrics(), ModelNames(service)
-    queue = BatchingQueue(service.worker.submit, service.lab, limits=limits, report=metrics.batch)
+    queue = BatchingQueue(
+        service.worker.submit,
+        service.lab,
+        limits=limits,
+        missing=service.missing,
+        report=metrics.batch,
+    )
     requests = Transcriptions(service, queue, deployment.max_upload_mb * 2**20)
     api = FastAPI(
         title="Granite Speech Lab", openapi_url="/v1/openapi.json", docs_url=None, redoc_url=None

@@ -22,6 +22,7 @@ ZERO_GPU_NO_COMPILE = (
     "Compiling is off on ZeroGPU: every request may get a fresh process, so compiled graphs would "
     "be built again each time, which takes longer than the request and uses up your quota."
 )
+SWITCHED_OFF = "Compiling is switched off where this app runs (--no-compile, GSL_NO_COMPILE)."
 ZERO_GPU_NO_TIMING = (
     "Nothing is timed on ZeroGPU: the GPU is lent for seconds, shared, and begins cold, so numbers "
     "would say more about the queue than about the model. The recorded run under Profile was made "
@@ -40,6 +41,8 @@ class Deployment:
     public: the page is open to anyone. runs: folder of recorded runs, None where each visitor has
     only their own. max_audio_s: the longest recording that is taken, None for any length. api_key:
     the bearer token that the speech API asks for, None for none. password: that of the page.
+    compiles: whether there are compiled stages. on_space: a Space, where nothing is built before it
+    is asked for.
     """
 
     model: str = "tiny"
@@ -47,6 +50,8 @@ class Deployment:
     dtype: str | None = None
     public: bool = False
     zero_gpu: bool = False
+    compiles: bool = True
+    on_space: bool = False
     mcp: bool = False
     runs: Path | None = Path("runs")
     max_audio_s: float | None = None
@@ -67,7 +72,9 @@ class Deployment:
     @property
     def no_compile(self) -> str | None:
         """Say why there is no compiled engine here; None where there is one."""
-        return ZERO_GPU_NO_COMPILE if self.zero_gpu else None
+        if self.zero_gpu:
+            return ZERO_GPU_NO_COMPILE
+        return None if self.compiles else SWITCHED_OFF
 
     @property
     def no_timing(self) -> str | None:
@@ -96,6 +103,8 @@ def read_deployment(environment: Mapping[str, str]) -> Deployment:
         dtype=environment.get("GSL_DTYPE", "").strip() or None,
         public=public,
         zero_gpu=zero_gpu,
+        compiles=not _switch(environment, "GSL_NO_COMPILE", False),
+        on_space=on_space,
         # Gradio reads GRADIO_MCP_SERVER itself; ours is the same switch under our own prefix.
         mcp=_switch(environment, "GSL_MCP", _switch(environment, "GRADIO_MCP_SERVER", False)),
         runs=Path(runs) if runs else None,

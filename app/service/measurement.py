@@ -7,13 +7,16 @@ No Gradio.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from app.service.measurement_job import (
     MeasurementJob,
     MeasurementOptions,
+    MeasurementProgress,
     MeasurementResult,
+    MeasurementStage,
     MeasurementUpdate,
 )
 from app.service.profiles.library import ProfileLibrary
@@ -21,10 +24,13 @@ from app.service.service import TranscriptionService
 from app.service.settings import Settings
 from app.service.updates import CancelledBeforeStart, QueuePlace
 from app.service.worker import CancelToken
+from core.builder_process import BackgroundBuild
 from core.devices import quantisers
 from core.errors import UserError
+from core.transcription.long_form import seconds_of
 from profiling.runs.store import RunStore
 
+POLL_S = 0.5  # how often a wait says how far it is
 FEWEST, MOST = 1, 50  # blocks
 MEASURING = ":measure"  # added to a session's name: it may measure and read text meanwhile
 SAME = "A and B are identical; change one of them: engine, LoRA, decoding, weights or model"
@@ -144,6 +150,8 @@ class MeasurementService:
             RunStore(folder),
             "",
         )
+        for _ in self._compiled(token, path, settings):
+            pass
         for report in self.service.worker.stream_reports(token, work):
             if isinstance(report, MeasurementResult):
                 return report
@@ -169,6 +177,7 @@ class MeasurementService:
                 store,
                 prefix,
             )
+            yield from self._compiled(token, path, settings)
             for report in self.service.worker.stream_reports(token, work, _as_it_is):
                 ended = isinstance(report, MeasurementResult)
                 yield report
@@ -176,6 +185,39 @@ class MeasurementService:
                 yield CancelledBeforeStart()
         finally:
             self.service.forget(session + MEASURING, token)
+
+    def _compiled(
+        self, token: CancelToken, recording: Path, settings: tuple[Settings, ...]
+    ) -> Iterator[MeasurementUpdate]:
+        """Wait until what is measured as compiled is compiled; other requests run meanwhile.
+
+        A build that failed is not waited for: compiling where the model runs says why, or works.
+
+        Args:
+            token: ends the waiting.
+            recording: what will be measured.
+            settings: one or two.
+
+        Yields:
+            Progress.
+        """
+        lengths_s = (seconds_of(recording),)
+        for one in settings:
+            while not token.cancelled():
+                # A stream of its own: its end must not cancel the measurement.
+                ask = partial(self._ask, one, lengths_s)
+                (build,) = self.service.worker.stream(CancelToken(), ask)
+                if build is None or build.status.failure is not None:
+                    break
+                while not token.cancelled() and not build.wait(POLL_S):
+                    status = build.status
+                    stage = MeasurementStage.COMPILING
+                    yield MeasurementProgress(stage, 0.0, status.text, status.left_s)
+
+    def _ask(
+        self, settings: Settings, lengths_s: Sequence[float | None]
+    ) -> Iterator[BackgroundBuild | None]:
+        yield self.service.missing(settings, lengths_s)
 
     def _checked(
         self, recording: str | None, settings: tuple[Settings, ...], options: MeasurementOptions

@@ -123,7 +123,7 @@ class MeasurementJob:
             labs = [self._service.lab(one) for one in settings]
             plans = _plans(labs, clip, settings, options)
             reference = known_text(recording)
-            with self.quiet:
+            with self.quiet, self._service.no_builders():
                 plan = Plan(
                     blocks=options.blocks, reference=reference, ceilings=self._top(labs[0], plans),
                     keep=True,

@@ -9,7 +9,8 @@ for a while (:mod:`app.service.transcription_jobs`).
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from threading import Lock
 
 from app.service.limits import Limits
@@ -22,6 +23,8 @@ from app.service.updates import RequestResult, TranscriptionProgress, Update
 from app.service.worker import TRANSCRIPTION, CancelToken, Worker
 from app.service.zero_gpu import Decorator, LentGpu
 from core import Lab, Transcript, load
+from core.background_build import BackgroundBuilds
+from core.builder_process import BackgroundBuild
 from core.encoder_view import EncoderView
 
 logger = logging.getLogger(__name__)
@@ -40,6 +43,7 @@ class TranscriptionService:
         grace_s: how long a transcription goes on after its page was closed.
         limits: which models, recordings and engines are taken.
         borrow: ``spaces.GPU`` where the GPU is lent by the call; the start model is loaded then.
+        builds: what compiles in the background; without it a compiled request waits for its graphs.
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class TranscriptionService:
         grace_s: float = GRACE_S,
         limits: Limits | None = None,
         borrow: Decorator | None = None,
+        builds: BackgroundBuilds | None = None,
     ) -> None:
         self.limits = limits or Limits()
         self.model = plain_name(model)
@@ -62,7 +67,8 @@ class TranscriptionService:
         self._tokens: dict[str, CancelToken] = {}
         self._lock = Lock()  # guards the dict; never held while a model works
         lent = None if borrow is None else LentGpu(self.models, borrow)
-        self._work = ModelWork(self.models, self.limits, lent)
+        self.builds = builds
+        self._work = ModelWork(self.models, self.limits, lent, builds)
 
     def summaries(self) -> list[ModelSummary]:
         """List the start model, the catalog, and other loaded models, if they are run here."""
@@ -81,6 +87,28 @@ class TranscriptionService:
             self._warm()  # before the app is launched, or the other process would not have it
         else:
             self.worker.submit(self._warm)
+
+    def build_package(self) -> None:
+        """Compile the start model in the background, if what was built is not found."""
+        if self.builds is not None and self.limits.no_compile is None:
+            self.worker.submit(self._build)
+
+    def missing(
+        self, settings: Settings, lengths_s: Sequence[float | None] = ()
+    ) -> BackgroundBuild | None:
+        """Return the build that a compiled request waits for; only on the worker's thread."""
+        return self._work.missing(self.lab(settings), settings, lengths_s)
+
+    @contextmanager
+    def no_builders(self) -> Iterator[None]:
+        """Let nothing compile in the background while something is timed."""
+        if self.builds is not None:
+            self.builds.pause(paused=True)
+        try:
+            yield
+        finally:
+            if self.builds is not None:
+                self.builds.pause(paused=False)
 
     def begin(self, session: str) -> None:
         """Announce a request, so that :meth:`stop` reaches it while it waits its turn.
@@ -242,6 +270,14 @@ class TranscriptionService:
         for token in tokens:
             token.cancel()
         self.worker.close()
+        if self.builds is not None:
+            self.builds.close()
+
+    def _build(self) -> None:
+        try:
+            self.missing(Settings(model=self.model, engine="compile"))
+        except Exception as error:
+            logger.warning("%s is not compiled in the background: %s", self.model, error)
 
     def _warm(self) -> None:
         try:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from app.service.model_summary import ModelSummary
 from core import Transcript
+from core.builder_process import BuildStatus
 from core.transcription.options import Event
 
 
@@ -17,6 +18,13 @@ class RequestResult:
     compile_s: float
     load_s: float
     summary: ModelSummary
+
+
+@dataclass(frozen=True)
+class EagerMeanwhile:
+    """A request for compiled stages runs eagerly, because these are being built; says how far."""
+
+    status: BuildStatus
 
 
 @dataclass(frozen=True)
@@ -45,4 +53,11 @@ class QueuePlace:
     left_s: float | None
 
 
-Update = Event | RequestResult | CancelledBeforeStart | TranscriptionProgress | QueuePlace
+Update = (
+    Event
+    | RequestResult
+    | CancelledBeforeStart
+    | TranscriptionProgress
+    | QueuePlace
+    | EagerMeanwhile
+)

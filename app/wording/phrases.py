@@ -41,8 +41,8 @@ TASKS = {
 }
 ENGINES = {"eager": "Eager", "compile": "Compiled"}
 ENGINE_NOTE = (
-    "Eager starts at once. Compiled builds its graphs on the first run (up to a minute or two on a "
-    "slow machine), then runs faster, at any length."
+    "Eager starts at once. Compiled is faster, at any length, once its graphs are built, which "
+    "takes minutes: on a CPU that happens in the background, and answers are eager until then."
 )
 MODEL_NOTE = "Choose one, or type any Hugging Face repository id or a folder on this machine."
 DECODINGS = {

@@ -10,12 +10,14 @@ from html import escape
 
 from app.service.updates import (
     CancelledBeforeStart,
+    EagerMeanwhile,
     QueuePlace,
     TranscriptionProgress,
     Update,
 )
 from app.service.worker import MEASUREMENT, OTHER, TRANSCRIPTION
-from app.wording.phrases import clock, count, status_html
+from app.wording.phrases import clock, count, sentence, status_html
+from core.builder_process import RATHER
 from core.transcription.options import PartialText, PhaseStarted
 
 STOPPED_WAITING = "Stopped before it began."
@@ -60,6 +62,9 @@ class ProgressLine:
             return status_html(STOPPED_WAITING)
         if self._paced:
             return None
+        if isinstance(update, EagerMeanwhile):
+            self._compiling = False
+            return progress_html(sentence(f"{update.status}; {RATHER}"))
         if isinstance(update, PartialText):
             return progress_html(f"Writing: {count(update.num_tokens, 'token')} so far")
         if not isinstance(update, PhaseStarted) or update.name not in _DOING:

@@ -2,16 +2,19 @@
 
 In: a model. Out: a folder that ``core.engine.aot_load`` loads. Each graph is exported
 (``torch.export``) with its varying sizes as symbols and compiled by AOTInductor into a library of
-its own, without the weights. The folder appears whole or not at all.
+its own, without the weights. The folder appears whole or not at all; graphs that a builder had
+finished when it was stopped are taken over by the next one.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +26,23 @@ from core.engine.aot_load import (
     ENVIRONMENT,
     Manifest,
     Packaged,
+    Refused,
     load_package,
     package_name,
     packages_folder,
+    read_manifest,
 )
-from core.engine.fingerprint import fingerprint
+from core.engine.compiling import trust_the_processor, without_broken_libraries
+from core.engine.fingerprint import Fingerprint, fingerprint
 from core.engine.graphs import Arguments, Graph, variant
 from core.engine.programs import program_of
 from core.errors import UserError
 from core.model.lora import is_merged
+
+try:
+    import fcntl
+except ImportError:  # Windows: two builders of one package take turns nowhere
+    fcntl = None  # type: ignore[assignment]
 
 CONFIGURATION = {
     "aot_inductor.package_constants_in_so": False,  # the loaded model lends its weights
@@ -55,28 +66,43 @@ class Stage(nn.Module):
         return self._graph.run(*arguments)
 
 
+@dataclass(frozen=True)
+class BuildProgress:
+    """How far a build is. graphs: all names; seconds: what each finished one took.
+
+    ready_s: seconds to load the whole package and run each graph, once it is built.
+    """
+
+    graphs: tuple[str, ...]
+    seconds: dict[str, float]
+    ready_s: float | None = None
+
+
 def build_package(
     model: nn.Module,
     *,
     name: str,
     into: Path | None = None,
     batches: bool = False,
-    say: Callable[[str], None] = lambda text: None,
+    report: Callable[[BuildProgress], None] = lambda progress: None,
 ) -> Path:
     """Compile every graph of ``model`` and keep the result.
+
+    One builder at a time works on a package; another one waits and takes over what it finds.
 
     Args:
         model: the checkpoint, on the device and in the precision it will run in.
         name: what it is called.
         into: folder that holds packages; by default the user's cache.
         batches: also the graphs for several clips at once.
-        say: told about each graph.
+        report: told before the first graph and after each.
 
     Returns:
         The package's folder.
 
     Raises:
-        UserError: LoRA is merged into the weights, or the folder cannot be written.
+        UserError: LoRA is merged into the weights, the folder cannot be written, or a graph cannot
+            be compiled here.
     """
     if is_merged(model):
         raise UserError("LoRA is merged into the weights; unmerge it before packaging")
@@ -84,27 +110,92 @@ def build_package(
     target = (into or packages_folder()) / package_name(name, here.structure)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=".building-", dir=target.parent))
+        with _only_builder(target):
+            work = _work_folder(target, here)
+            try:
+                seconds = _build_graphs(model, work, here, batches=batches, report=report)
+            finally:
+                if not _graphs_for(here, work):
+                    shutil.rmtree(work, ignore_errors=True)
+            ready_s = _seconds_to_ready(work, model, batches)
+            report(BuildProgress(tuple(seconds), seconds, ready_s))
+            if target.exists():
+                shutil.rmtree(target)
+            os.replace(work, target)
     except OSError as error:
         raise UserError(
             f"packages cannot be written to {target.parent} ({error.strerror}); set {ENVIRONMENT} "
             "to a folder that can be written"
         ) from error
-    try:
-        seconds: dict[str, float] = {}
-        for key, (graph, arguments) in _examples(model, batches).items():
-            begin = time.perf_counter()
-            _compile(model, graph, arguments, work / f"{key}.pt2")
-            seconds[key] = round(time.perf_counter() - begin, 1)
-            say(f"{key}: {seconds[key]} s")
-        Manifest(here, seconds).write(work)
-        say(f"ready in {_seconds_to_ready(work, model, batches):.2f} s from the package")
-        if target.exists():
-            shutil.rmtree(target)
-        os.replace(work, target)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     return target
+
+
+@contextmanager
+def _only_builder(target: Path) -> Iterator[None]:
+    """Wait until no other process builds ``target``; the system frees a killed builder's lock."""
+    with target.with_name(f".{target.name}.lock").open("w") as lock:
+        if fcntl is not None:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _work_folder(target: Path, here: Fingerprint) -> Path:
+    """Return the folder to build in, with the finished graphs of a builder before this one."""
+    work = target.with_name(f".building-{target.name}")
+    if _graphs_for(here, work):
+        return work
+    shutil.rmtree(work, ignore_errors=True)
+    if _graphs_for(here, target):
+        shutil.copytree(target, work)
+    else:
+        work.mkdir()
+    return work
+
+
+def _graphs_for(here: Fingerprint, folder: Path) -> dict[str, float]:
+    """Return the graphs in ``folder``, and their seconds, if they were made for ``here``."""
+    try:
+        manifest = read_manifest(folder)
+    except Refused:
+        return {}
+    return manifest.graphs if manifest.fingerprint == here else {}
+
+
+def _build_graphs(
+    model: nn.Module,
+    work: Path,
+    here: Fingerprint,
+    *,
+    batches: bool,
+    report: Callable[[BuildProgress], None],
+) -> dict[str, float]:
+    """Compile the graphs that ``work`` lacks.
+
+    Args:
+        model: the checkpoint.
+        work: the folder.
+        here: the model's fingerprint.
+        batches: also the graphs for several clips at once.
+        report: told about each.
+
+    Returns:
+        Name of each graph -> the seconds it took.
+    """
+    trust_the_processor()
+    seconds = _graphs_for(here, work)
+    examples = _examples(model, batches)
+    names = tuple(dict.fromkeys([*seconds, *examples]))
+    report(BuildProgress(names, dict(seconds)))
+    for key, (graph, arguments) in examples.items():
+        if key in seconds:
+            continue
+        begin = time.perf_counter()
+        file = work / f"{key}.pt2"
+        without_broken_libraries(partial(_compile, model, graph, arguments, file))
+        seconds[key] = round(time.perf_counter() - begin, 1)
+        Manifest(here, seconds).write(work)
+        report(BuildProgress(names, dict(seconds)))
+    return seconds
 
 
 def _seconds_to_ready(folder: Path, model: nn.Module, batches: bool) -> float:

@@ -55,9 +55,11 @@ class Manifest:
     graphs: dict[str, float]
 
     def write(self, folder: Path) -> None:
-        """Write the file into ``folder``."""
+        """Write the file into ``folder``, whole or not at all."""
         content = {"fingerprint": vars(self.fingerprint), "graphs": self.graphs}
-        (folder / MANIFEST).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        begun = folder / f"{MANIFEST}.part"
+        begun.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        begun.replace(folder / MANIFEST)
 
 
 def packages_folder() -> Path:
@@ -103,11 +105,7 @@ def fresh_package(
     if os.environ.get(ENVIRONMENT) == OFF:
         return None
     here = fingerprint(model)
-    wanted = package_name(name, here.structure)
-    places = [packages_folder() / wanted]
-    if beside is not None:
-        places.append(beside / BESIDE_MODEL / wanted)
-    for folder in places:
+    for folder in package_places(name, here.structure, beside):
         if not (folder / MANIFEST).is_file():
             continue
         try:
@@ -120,6 +118,13 @@ def fresh_package(
         ledger.packaged_seconds = sum(read_manifest(folder).graphs.values())
         return partial(Packaged, graphs, model)
     return None
+
+
+def package_places(name: str, structure: str, beside: Path | None = None) -> list[Path]:
+    """List the folders in which a package may be, the user's cache first."""
+    wanted = package_name(name, structure)
+    places = [packages_folder() / wanted]
+    return places if beside is None else [*places, beside / BESIDE_MODEL / wanted]
 
 
 def load_package(folder: Path, model: nn.Module, here: Fingerprint) -> dict[str, Loaded]:

@@ -122,7 +122,7 @@ class Compiler:
     def _count(self, graph: Graph, arguments: Arguments) -> Any:
         """Run, and record the seconds of a call that made new graphs."""
         if graph.name not in self._compiled:
-            _trust_the_processor()
+            trust_the_processor()
             self._compiled[graph.name] = torch.compile(
                 graph.run, fullgraph=True, dynamic=False, **_room_for_variants()
             )
@@ -192,7 +192,7 @@ def _is_compilers(error: Exception) -> bool:
     return True
 
 
-def _trust_the_processor() -> None:
+def trust_the_processor() -> None:
     """Use the instruction sets that the processor states, untried.
 
     The compiler would build and load a test for each, one after another: some eight processor

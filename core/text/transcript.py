@@ -6,7 +6,7 @@ core transcribe --format json``.
 """
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 
@@ -91,6 +91,10 @@ class Transcript:
         """Return whether it is known who said any of it."""
         speakers = (*(s.speaker for s in self.segments), *(w.speaker for w in self.words))
         return any(speaker is not None for speaker in speakers)
+
+    def warned(self, warning: str) -> "Transcript":
+        """Return it with one more warning."""
+        return replace(self, warnings=(*self.warnings, warning))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object: its keys are the fields, in this order.

@@ -115,10 +115,6 @@ class AutoregressiveRecognizer(Recognizer):
         """Run requests that ask for the engine ``name`` with these stages."""
         self._engines[name] = engine
 
-    def forget_compiled(self) -> None:
-        """Drop compiled stages: layers changed their shapes."""
-        self._engines = {"eager": self._engines["eager"]}
-
     def warm_up(self, *, batches: bool) -> None:
         """Compile every graph that single clips meet (with ``batches`` also several at once)."""
         warm_up(self.engine("compile"), self.model, batches=batches)

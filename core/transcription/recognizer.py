@@ -138,6 +138,7 @@ class Recognizer(ABC):
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
+        self._engines: dict[str, Any] = {}
 
     def check(self, options: TranscribeOptions) -> None:
         """Refuse options that this family cannot follow.
@@ -197,8 +198,13 @@ class Recognizer(ABC):
         return False
 
     def forget_compiled(self) -> None:
-        """Drop compiled stages: layers changed their shapes."""
-        return
+        """Drop compiled stages: layers changed their shapes, or a package has more of them."""
+        self._engines.pop("compile", None)
+
+    @property
+    def is_compiled(self) -> bool:
+        """Return whether compiled stages are in memory."""
+        return "compile" in self._engines
 
     def warm_up(self, *, batches: bool) -> None:
         """Compile every graph that single clips meet (with ``batches`` also several at once)."""

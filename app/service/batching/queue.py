@@ -18,11 +18,13 @@ from threading import Condition
 from app.service.batching.waiting_line import Failed, QueuedClip, QueueLimits, WaitingLine
 from app.service.settings import Settings
 from core import Lab, Transcript
+from core.builder_process import BackgroundBuild
 from core.errors import UserError
 from core.transcription.options import Event, Finished, PartialText, Progress
 
 logger = logging.getLogger(__name__)
 
+Missing = Callable[[Settings, Sequence[float | None]], BackgroundBuild | None]
 FIRST_GUESS_S = 1.0  # of a clip's time on the model, until one was measured
 LEARNING = 0.2  # share of the newest batch in that estimate
 
@@ -42,6 +44,7 @@ class BatchingQueue:
         submit: runs a function on the model's thread, in its turn (``Worker.submit``).
         lab: the model of some settings, loaded if need be (``TranscriptionService.lab``).
         limits: the bounds.
+        missing: the build that compiled stages of settings and lengths still wait for.
         report: told of every batch, on the model's thread.
     """
 
@@ -51,9 +54,10 @@ class BatchingQueue:
         lab: Callable[[Settings], Lab],
         *,
         limits: QueueLimits | None = None,
+        missing: Missing = lambda settings, lengths_s: None,
         report: Callable[[BatchReport], None] = lambda report: None,
     ) -> None:
-        self._submit, self._lab, self._report = submit, lab, report
+        self._submit, self._lab, self._report, self._missing = submit, lab, report, missing
         self._limits = limits or QueueLimits()
         self._line = WaitingLine(self._limits)
         self._running: tuple[QueuedClip, ...] = ()
@@ -166,6 +170,9 @@ class BatchingQueue:
         if all(clip.token.cancelled() for clip in batch):
             return ()
         options = batch[0].settings.options()
+        build = self._missing(batch[0].settings, [clip.seconds for clip in batch])
+        if build is not None:
+            options["engine"] = "eager"
         if batch[0].stream:
             options["batch_size"] = 1  # spans of a long recording in order, so that text only grows
         done = []
@@ -176,6 +183,8 @@ class BatchingQueue:
         )
         for event in events:
             if isinstance(event, Finished):
+                if build is not None:
+                    event = Finished(event.index, event.transcript.warned(build.note()))
                 done.append(event.transcript)
             if isinstance(event, Finished | PartialText | Progress):
                 _tell(batch[event.index], event)
