@@ -56,16 +56,19 @@ def run_evaluate(parsed: argparse.Namespace, say: Say) -> CommandResult:
     warnings = [*data.warnings, *doubts(data.samples, parsed.normalizer)]
     for warning in warnings:
         say(f"warning: {warning}")
-    labs = Labs(parsed.device)
-    problems = {v.name: why for v, why in runnable(variants, labs).items() if why is not None}
+    open_lab = Labs(parsed.device).open
+    problems = {v.name: why for v, why in runnable(variants, open_lab).items() if why is not None}
     for name, why in problems.items():
         say(f"{name} cannot run here: {why}")
     chosen = [variant for variant in variants if variant.name not in problems]
-    for step in evaluate(data.samples, chosen, results, labs):
+    said: tuple[str, int] | None = None
+    for step in evaluate(data.samples, chosen, results, open_lab):
+        now = step.variant.name, 100 * step.done // step.total
         if step.problem is not None:
             problems[step.variant.name] = step.problem
             say(f"{step.variant.name} stopped: {step.problem}")
-        else:
+        elif now != said:
+            said = now
             say(f"{step.variant.name}: {step.done} of {step.total}", step.done / step.total)
     rows = scores(data.samples, variants, results, parsed.normalizer, problems)
     about = f"{data.name}: {len(data.samples):,} recordings, normaliser {parsed.normalizer}"

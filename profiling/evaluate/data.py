@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,9 +94,9 @@ def read_data(source: Path, limit: int | None = None) -> DataSet:
     samples, missing, silent, seen = list[LabelledClip](), list[str](), list[str](), set[str]()
     for item, text in zip(items, texts, strict=True):
         if text is None:
-            silent.append(item.audio_filepath)
+            silent.append(_name(item, source))
         elif (key := _key(item)) is None:
-            missing.append(item.audio_filepath)
+            missing.append(_name(item, source))
         elif key not in seen:
             seen.add(key)
             name = _name(item, source)
@@ -145,7 +146,7 @@ def _texts_beside(folder: Path, items: Sequence[BulkItem], warnings: list[str]) 
     used, texts = set[str](), list[str | None]()
     for item in items:
         path = Path(item.path)
-        name = path.relative_to(folder.resolve()).as_posix() if listed else ""
+        name = path.relative_to(os.path.abspath(folder)).as_posix() if listed else ""
         beside = path.with_suffix(".txt")
         if name in listed:
             used.add(name)
@@ -153,7 +154,7 @@ def _texts_beside(folder: Path, items: Sequence[BulkItem], warnings: list[str]) 
         else:
             texts.append(_text_of(beside).strip() if beside.is_file() else None)
             used.add(str(beside))
-    alone = [str(p) for p in sorted(folder.rglob("*.txt")) if str(p.resolve()) not in used]
+    alone = [p.name for p in sorted(folder.rglob("*.txt")) if os.path.abspath(p) not in used]
     alone += [name for name in listed if name not in used]
     _warn(warnings, alone, "texts have no recording and are left out")
     return texts

@@ -22,7 +22,7 @@ from core.text.transcript import Transcript
 from core.transcription.options import Finished
 from profiling.evaluate.data import LabelledClip
 from profiling.evaluate.results import Result, ResultFile
-from profiling.evaluate.variants import Labs, Variant
+from profiling.evaluate.variants import OpenLab, Variant
 from profiling.measure.energy import EnergyMeter
 from profiling.measure.timing import Cancelled
 
@@ -47,7 +47,7 @@ def evaluate(
     samples: Sequence[LabelledClip],
     variants: Sequence[Variant],
     results: ResultFile,
-    labs: Labs,
+    open_lab: OpenLab,
     *,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Iterator[Step]:
@@ -57,7 +57,7 @@ def evaluate(
         samples: the data set.
         variants: those that can run here.
         results: takes the rows.
-        labs: opens the models.
+        open_lab: opens a variant's model.
         cancelled: asked between passes and while a text is written.
 
     Yields:
@@ -74,7 +74,7 @@ def evaluate(
         if done == total:
             continue
         try:
-            for rows in _passes(samples, variant, results, labs.open(variant), cancelled):
+            for rows in _passes(samples, variant, results, open_lab(variant), cancelled):
                 done += sum(row.error is None for row in rows)
                 yield Step(variant, done, total)
         except (SaveError, Cancelled):

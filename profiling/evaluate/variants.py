@@ -6,7 +6,7 @@ a key: "tiny,engine=eager+compile,lora=on+off" names four. Out: frozen :class:`V
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import product
 from typing import Any
@@ -127,6 +127,9 @@ def _value(key: str, text: str) -> Any:
     return text
 
 
+OpenLab = Callable[[Variant], Lab]
+
+
 class Labs:
     """Loaded models, one at a time: variants that share weights load them once."""
 
@@ -157,7 +160,7 @@ class Labs:
         return self._lab
 
 
-def runnable(variants: Sequence[Variant], labs: Labs) -> dict[Variant, str | None]:
+def runnable(variants: Sequence[Variant], open_lab: OpenLab) -> dict[Variant, str | None]:
     """Find out which variants can run here, before any of them does.
 
     Returns:
@@ -166,7 +169,7 @@ def runnable(variants: Sequence[Variant], labs: Labs) -> dict[Variant, str | Non
     found: dict[Variant, str | None] = {}
     for variant in variants:
         try:
-            labs.open(variant)
+            open_lab(variant)
             found[variant] = None
         except UserError as error:
             found[variant] = str(error)
