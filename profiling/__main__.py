@@ -17,7 +17,7 @@ from core.checkpoint.catalog import ASSETS
 from core.transcription.options import DECODINGS, ENGINES
 from profiling import commands
 from profiling.commands import NOTHING_DONE, CommandResult
-from profiling.evaluate.command import add_evaluate, run_evaluate
+from profiling.evaluate_command import add_evaluate, run_evaluate
 from profiling.measure.length_table import RUNS
 from profiling.measure.timed_pass import FEWEST_BLOCKS, MOST_BLOCKS, SPENT_S
 from profiling.measure.timing import Cancelled
