@@ -56,8 +56,10 @@ class AnsweringLab(StubLab):
 
 def evaluating(**more: Any) -> tuple[EvaluationService, AnsweringLab]:
     lab = AnsweringLab("tiny")
-    service = TranscriptionService(loader=lambda name, **_: lab, **more)  # type: ignore[arg-type,return-value]
-    return EvaluationService(MeasurementService(service, ProfileLibrary(None))), lab
+    service = TranscriptionService(loader=lambda name, **_: lab, **more)  # type: ignore[arg-type]
+    evaluation = EvaluationService(MeasurementService(service, ProfileLibrary(None)))
+    evaluation.every_s = -1e9
+    return evaluation, lab
 
 
 def dropped(folder: Path, **texts: str | None) -> list[str]:
@@ -84,7 +86,7 @@ def test_the_table_fills_and_a_second_press_measures_nothing_again(tmp_path: Pat
     files = dropped(tmp_path, a="Three one eight.", b="three two eight", c=None)
     updates = list(evaluation.evaluate("me", files, TWO, "basic"))
     assert all(isinstance(update, EvaluationUpdate) for update in updates)
-    seen = [sum(row.done for row in one.rows) for one in updates]  # type: ignore[union-attr]
+    seen = [sum(row.done for row in one.rows) for one in updates]  # type: ignore[union-attr,misc]
     assert seen == sorted(seen)
     assert {1, 2, 3, 4} <= set(seen)
     end = updates[-1]

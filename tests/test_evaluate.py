@@ -246,7 +246,7 @@ def test_a_recording_that_fails_is_a_row_and_its_batch_is_not_lost(tmp_path: Pat
         (tmp_path / f"{name}.txt").write_text("five")
     samples, variant = read_data(tmp_path).samples, Variant(batch=3)
     results = ResultFile(tmp_path / "out")
-    list(evaluate(samples, [variant], results, lambda variant: BrokenLab()))  # type: ignore[arg-type]
+    list(evaluate(samples, [variant], results, lambda variant: BrokenLab()))  # type: ignore[return-value]
     [row] = scores(samples, [variant], results, "basic", {})
     assert (row.done, row.failed, row.total, row.wer) == (2, 1, 3, 0.0)
     errors = [one.error for one in results.rows.values() if one.error]

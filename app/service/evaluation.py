@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,7 @@ class EvaluationService:
 
     def __init__(self, measuring: MeasurementService) -> None:
         self.service, self._measuring = measuring.service, measuring
+        self.every_s = 1.0  # between updates; longer where making one takes long
 
     @property
     def refusal(self) -> str | None:
@@ -87,7 +89,7 @@ class EvaluationService:
             normalizer: under which errors are counted.
 
         Yields:
-            What there is, after every pass.
+            What, after every pass.
 
         Raises:
             UserError: nothing is measured here, or the files are no data set.
@@ -135,13 +137,20 @@ class EvaluationService:
             problems.update({v.name: why for v, why in found.items() if why is not None})
             chosen = [variant for variant in variants if found[variant] is None]
             steps = evaluate(data.samples, chosen, results, open_lab, cancelled=token.cancelled)
+            next_at = 0.0
             try:
                 while (step := self._next(steps)) is not None:
                     if step.problem is not None:
                         problems[step.variant.name] = step.problem
+                    begun = time.monotonic()
+                    if begun < next_at:
+                        continue
                     past = chosen.index(step.variant) + step.done / step.total
                     said = f"{step.variant.name}: {step.done} of {step.total} recordings"
-                    yield update(said, past / len(chosen))
+                    made = update(said, past / len(chosen))
+                    took_s = time.monotonic() - begun
+                    next_at = time.monotonic() + self.every_s + 10 * took_s
+                    yield made
             except Cancelled:
                 yield update("Stopped; Evaluate goes on from here.", 1.0, over=True)
             else:

@@ -6,7 +6,6 @@ In: the evaluation service. Out: components, wired. Handlers pass values on to
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,8 +27,6 @@ from profiling.evaluate.results import RESULTS
 from profiling.evaluate.table import frontier
 from profiling.evaluate.variants import Variant, parse_variants
 from profiling.figures.quality import error_against_speed
-
-SHOWN_EVERY_S = 1.0
 
 
 def build_evaluate_tab(evaluation: EvaluationService) -> None:
@@ -60,12 +57,11 @@ def build_evaluate_tab(evaluation: EvaluationService) -> None:
     outputs = [status, table, found, picture, last]
 
     def run(session: str, files: list[str] | None, *values: Any) -> Iterator[Updates]:
-        variants, normalizer, shown = chosen_variants(*values[:3]), values[3], 0.0
+        variants, normalizer = chosen_variants(*values[:3]), values[3]
         for update in evaluation.evaluate(session, files or [], variants, normalizer):
             if not isinstance(update, EvaluationUpdate):
                 yield {status: phrases.status_html(words.NOT_BEGUN)}
-            elif update.over or time.monotonic() - shown > SHOWN_EVERY_S:
-                shown = time.monotonic()
+            else:
                 drawn = _figure(update) if update.over else gr.skip()
                 yield {
                     status: words.state_html(update),

@@ -39,8 +39,8 @@ def error_against_speed(rows: Sequence[Mapping[str, Any]], best: Sequence[str] =
         x=[row["rtfx"] for row in line],
         y=[100 * row["wer"] for row in line],
         mode="lines",
-        line={"color": SECOND, "width": 2, "shape": "hv"},
-        name="frontier: none is both faster and better",
+        line={"color": SECOND, "width": 2, "shape": "vh"},
+        name="frontier: none is faster and better",
         hoverinfo="skip",
     )
     figure.add_scatter(
@@ -51,12 +51,13 @@ def error_against_speed(rows: Sequence[Mapping[str, Any]], best: Sequence[str] =
         mode="markers+text" if len(known) <= MOST_NAMED else "markers",
         text=[row["variant"] for row in known],
         textposition="top center",
+        cliponaxis=False,
         textfont={"size": 12},
         marker={"size": _sizes(known), "color": FIRST, "opacity": 0.75},
         customdata=[[_memory(row), row["done"], row["total"]] for row in known],
         hovertemplate="%{text}<br>WER %{y:.2f} %<br>RTFx %{x:.1f}<br>%{customdata[0]}"
         "<br>%{customdata[1]} of %{customdata[2]} recordings<extra></extra>",
-        name="a variant, its 95 % intervals; area by peak memory",
+        name="a variant; area by peak memory",
     )
     speeds = [row["rtfx"] for row in known]
     wide = max(speeds) > LOG_FROM * min(speeds)
