@@ -11,11 +11,13 @@ from app.components.clip_actions import ClipActions
 from app.components.events import session_of
 from app.components.kept_settings import keep_settings
 from app.service.deployment import Deployment
+from app.service.evaluation import EvaluationService
 from app.service.measurement import MeasurementService
 from app.service.profiles.library import ProfileLibrary
 from app.service.profiles.reader import ProfileReader
 from app.service.service import TranscriptionService
 from app.tabs.compare_tab import build_compare_tab
+from app.tabs.evaluate_tab import build_evaluate_tab
 from app.tabs.live_tab import TranscribeOutputs, build_live_tab
 from app.tabs.models_tab import build_models_tab
 from app.tabs.profile_tab import build_profile_tab
@@ -35,6 +37,7 @@ def build_app(service: TranscriptionService, deployment: Deployment | None = Non
     """
     where = deployment or Deployment(runs=None)
     measuring = MeasurementService(service, ProfileLibrary(where.runs), where.no_timing)
+    evaluation = EvaluationService(measuring)
     viewer = ProfileReader(measuring.library, measuring.quiet, where.max_trace_bytes)
     with gr.Blocks(
         title="Granite Speech Lab",
@@ -56,6 +59,8 @@ def build_app(service: TranscriptionService, deployment: Deployment | None = Non
                 result, settings = page.result, page.settings
                 clip = ClipActions(result.compare, result.profile, tabs, page.recording, settings)
                 compared = build_compare_tab(measuring, where, clip)
+            with gr.Tab("Evaluate", id="evaluate"):
+                build_evaluate_tab(evaluation)
             with gr.Tab("Profile", id="profile") as tab:
                 profiled = build_profile_tab(measuring, viewer, clip, where, tab)
             with gr.Tab("Models", id="models") as tab:
@@ -65,6 +70,7 @@ def build_app(service: TranscriptionService, deployment: Deployment | None = Non
 
         def left(request: gr.Request) -> None:
             service.leave(session_of(request))
+            evaluation.leave(session_of(request))
             measuring.leave(session_of(request))
             if live is not None:
                 live.room.leave(session_of(request))

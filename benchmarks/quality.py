@@ -22,13 +22,12 @@ from core.audio.decode import load_audio
 from core.errors import UserError
 from core.lab import Lab
 from core.model.quantize import MODES
-from core.text.word_errors import word_errors
+from core.text.word_errors import ratio_interval, word_errors
 from core.transcription.options import OptionFields
 
 FAST = "fast-draft"
 QUICKER = (*MODES, FAST)
 TRANSCRIPTS = "transcripts.json"
-RESAMPLES = 10_000
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,7 @@ def _judge(
     before = np.array([word_errors(a, b) for a, b in zip(said, exact, strict=True)])  # [N, 2]
     after = np.array([word_errors(a, b) for a, b in zip(said, texts, strict=True)])
     words = before[:, 1]
-    low, high = difference_interval(after[:, 0] - before[:, 0], words)
+    low, high = ratio_interval(after[:, 0] - before[:, 0], words)
     total = max(1, int(words.sum()))
     return Quality(
         system=system,
@@ -136,25 +135,6 @@ def _judge(
         texts_changed=sum(a != b for a, b in zip(exact, texts, strict=True)),
         cosine=cosine,
     )
-
-
-def difference_interval(
-    more_errors: np.ndarray[Any, Any], words: np.ndarray[Any, Any], *, seed: int = 0
-) -> tuple[float, float]:
-    """Bootstrap the 95 % interval of the difference of two rates, over recordings.
-
-    Args:
-        more_errors: [N] errors of one system minus those of the other, by recording.
-        words: [N] words that are said in each.
-        seed: of the draws.
-
-    Returns:
-        Its ends.
-    """
-    draws = np.random.default_rng(seed).integers(0, len(words), (RESAMPLES, len(words)))
-    rates = more_errors[draws].sum(axis=1) / np.maximum(1, words[draws].sum(axis=1))
-    low, high = np.percentile(rates, (2.5, 97.5)).tolist()
-    return low, high
 
 
 def logits_cosine(

@@ -1,4 +1,4 @@
-"""``python -m profiling run | compare | report | read | machine | table``.
+"""``python -m profiling run | compare | report | read | machine | table | evaluate``.
 
 In: command-line arguments. Out: text or JSON on stdout, progress and problems on stderr; exit
 status 0 all well, 1 something is worth a look (nothing measured is lost), 2 nothing could be done.
@@ -17,6 +17,7 @@ from core.checkpoint.catalog import ASSETS
 from core.transcription.options import DECODINGS, ENGINES
 from profiling import commands
 from profiling.commands import NOTHING_DONE, CommandResult
+from profiling.evaluate_command import add_evaluate, run_evaluate
 from profiling.measure.length_table import RUNS
 from profiling.measure.timed_pass import FEWEST_BLOCKS, MOST_BLOCKS, SPENT_S
 from profiling.measure.timing import Cancelled
@@ -85,6 +86,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     add = command("table", commands.table, "3, 10 and 30 s beside a published baseline")
     _add_work(add, repeats=RUNS, help="timed runs a length")
+    add_evaluate(command("evaluate", run_evaluate, "error rates, speed and memory of variants"))
     return parser
 
 

@@ -17,7 +17,7 @@ from benchmarks.__main__ import STUDIES, main
 from benchmarks.bars import MET, MISSED, NOT_MEASURED, judge
 from benchmarks.clips import SHIFT_S, batch_of, clip_of
 from benchmarks.numbers import equal_tokens, faster, summary
-from benchmarks.quality import difference_interval, references_of
+from benchmarks.quality import references_of
 from benchmarks.session import SessionPlan, work_of
 from benchmarks.shapes import SHAPES, folder_of
 from benchmarks.studies.drafts import DraftedClip, drafts_text, summary_of
@@ -26,6 +26,7 @@ from benchmarks.studies.models import models_text
 from benchmarks.systems import COMPILE, EAGER, INT8, PEER_COMPILE, PEER_EAGER, SYSTEMS, Answer
 from benchmarks.table import quality_text, session_text
 from core.checkpoint.hub import resolve
+from core.text.word_errors import ratio_interval
 
 ROOT = Path(process.__file__).parent
 
@@ -196,8 +197,8 @@ def test_the_page_says_everything_with_units():
 
 def test_an_interval_holds_no_difference_exactly_when_there_is_none():
     words = np.array([5] * 20)
-    assert difference_interval(np.zeros(20), words) == (0.0, 0.0)
-    low, high = difference_interval(np.array([1] * 10 + [0] * 10), words)
+    assert ratio_interval(np.zeros(20), words) == (0.0, 0.0)
+    low, high = ratio_interval(np.array([1] * 10 + [0] * 10), words)
     assert 0.02 < low < 0.1 < high < 0.18
 
 

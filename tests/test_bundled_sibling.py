@@ -19,8 +19,8 @@ from core.__main__ import main
 from core.audio.decode import load_audio
 from core.checkpoint.catalog import CATALOG
 from core.errors import UserError
+from core.text.word_errors import error_rate
 from oracle import transformers
-from training.stages.wer import error_rate
 
 NAME = "tiny-ctc"
 FOLDER = Path(CATALOG[NAME].source)

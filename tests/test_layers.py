@@ -49,7 +49,8 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "checkpoint": {"model", "audio"},
     },
     "profiling": {
-        "root": {"report", "runs"},
+        "root": {"evaluate", "runs"},
+        "evaluate": {"report"},
         "report": {"statistics", "figures"},
         "runs": {"statistics", "trace"},
         "statistics": {"measure"},

@@ -18,6 +18,7 @@ from core.checkpoint.config_granite_speech5_ctc import STANDARD_FRONT_END
 from core.model.delta_features import DeltaLogMel
 from core.model.features import FeatureConfig, LogMel
 from core.text.chat_template import BUNDLED
+from core.text.word_errors import edit_counts, error_rate
 from training.__main__ import main
 from training.corpus import text
 from training.corpus.corpus import RATE, CorpusClip, read_manifest, write_manifest, write_wav
@@ -36,7 +37,6 @@ from training.stages import (
 )
 from training.stages.augment import augment, mel_centres, stretch, telephone
 from training.stages.batches import MIXED, Composer
-from training.stages.wer import edit_counts, error_rate
 
 WORDS = ("one", "two", "three", "four")
 

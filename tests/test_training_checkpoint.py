@@ -11,10 +11,10 @@ import torch
 
 import core
 from bundled import EXAMPLES, inside
+from core.text.word_errors import error_rate
 from oracle import transformers
 from training.corpus.text import CANNOT_HEAR, TRANSCRIBE
 from training.corpus.vocabulary import chat_prompt
-from training.stages.wer import error_rate
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ROOT / "assets" / "tiny"

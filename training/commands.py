@@ -159,9 +159,9 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
 def _score(arguments: argparse.Namespace) -> None:
     import core
     from core.text.manifest import ManifestError
+    from core.text.word_errors import error_rate
     from training.corpus.manifest import read_manifest, with_splits
     from training.finetune.manifest_score import transcribe_rows
-    from training.stages.wer import error_rate
 
     rows = read_manifest(arguments.data)
     if arguments.split is not None:

@@ -123,12 +123,12 @@ def _middle_of_means(draws: Values) -> Values:
 
 
 def _percentiles(values: Values, num_blocks: int) -> tuple[float, float]:
-    tail = 100 * _tail(num_blocks)
+    tail = 100 * tail_share(num_blocks)
     low, high = np.percentile(values, (tail, 100 - tail)).tolist()
     return low, high
 
 
-def _tail(num_blocks: int) -> float:
+def tail_share(num_blocks: int) -> float:
     """Return the share to cut off at each end: that of the normal distribution beyond Student's t.
 
     T. Hesterberg, What Teachers Should Know About the Bootstrap, 2015, section 4.1.3 ("expanded

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from core.lab import Lab
 from core.text.manifest import ManifestError
+from core.text.word_errors import error_rate
 from training.corpus.manifest import (
     DEV,
     TRAIN,
@@ -24,7 +25,6 @@ from training.finetune.manifest_check import check_rows
 from training.finetune.manifest_score import transcribe_rows
 from training.finetune.options import FinetuneOptions
 from training.finetune.row_schedule import Schedule, Source
-from training.stages.wer import error_rate
 
 DEV_ONE_IN = 10
 LEAD_ROWS = 4

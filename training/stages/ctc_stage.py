@@ -30,6 +30,7 @@ from core.checkpoint.config_granite_speech5_ctc import parse_granite_speech5_ctc
 from core.generation.ctc_greedy import best_labels, emitted_tokens
 from core.model.ctc import BLANK
 from core.model.granite_speech5_ctc import GraniteSpeech5CTC
+from core.text.word_errors import error_rate
 from training.architecture import raw_ctc_config
 from training.corpus.corpus import TRAIN_SPLITS, read_manifest
 from training.corpus.menu_grammar import vocabulary
@@ -42,7 +43,6 @@ from training.stages.distributed import ProcessGroup, join_process_group
 from training.stages.mels import MelClip
 from training.stages.optimiser import Optimiser
 from training.stages.schedule import augmentation_strength, cosine
-from training.stages.wer import error_rate
 
 LOG = logging.getLogger(__name__)
 MIDDLE = 0.5  # weight of the middle layer's loss

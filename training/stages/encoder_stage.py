@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from core.checkpoint.config_file import parse_config
 from core.model.ctc import BLANK, read_greedily
 from core.model.encoder import ConformerBlock, ConformerEncoder, padded_length
+from core.text.word_errors import error_rate
 from training.architecture import as_deep, raw_config
 from training.corpus.corpus import TRAIN_SPLITS, read_manifest
 from training.saving import read_state, write_state
@@ -36,7 +37,6 @@ from training.stages.batches import Batch, Composer
 from training.stages.mels import MelClip
 from training.stages.optimiser import Optimiser
 from training.stages.schedule import augmentation_strength, cosine
-from training.stages.wer import error_rate
 
 LOG = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from core.text.word_errors import ErrorRate, error_rate
 from training.corpus.corpus import CorpusClip, recorded_clips
 from training.stages.systems import SystemOutput, system
-from training.stages.wer import ErrorRate, error_rate
 
 SETS = (
     ("asterisk single digits", "asterisk_digits", None),

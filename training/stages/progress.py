@@ -15,11 +15,11 @@ from core.model.decoder import GraniteDecoder
 from core.model.encoder import padded_length
 from core.model.granite_speech import GraniteSpeech
 from core.model.lora import switch
+from core.text.word_errors import error_rate
 from training.corpus.domains import DOMAINS
 from training.corpus.vocabulary import END_ID, Vocabulary
 from training.stages import mels
 from training.stages.mels import MelClip
-from training.stages.wer import error_rate
 
 
 @torch.inference_mode()

@@ -21,10 +21,10 @@ from core.encoder_view import encoder_view
 from core.errors import UserError
 from core.lab import Lab
 from core.text.transcript import Transcript
+from core.text.word_errors import edit_counts
 from core.transcription.clip import OUTSIDE
 from training.corpus.menu_grammar import cardinal
 from training.corpus.text import DIGIT_WORDS
-from training.stages.wer import edit_counts
 
 
 @dataclass(frozen=True)
