@@ -11,7 +11,7 @@ VERSIONS = -c constraints.txt
 PINS = torch==2.14.1
 UV = uv>=0.13,<0.14
 
-.PHONY: run test test-newest test-all check format bench gpu-check example-run demo-model venv lock help
+.PHONY: run test test-newest test-all check format bench gpu-check example-run demo-model demo-sibling venv lock help
 .DELETE_ON_ERROR:
 
 run: $(APP)  ## start the app
@@ -62,6 +62,11 @@ demo-model: $(DEV)  ## train the bundled model from nothing (a night; it goes on
 	$(TRAIN) pack
 	$(TRAIN) calibrate --limit 160
 	$(TRAIN) evaluate
+
+demo-sibling: $(DEV)  ## train the bundled CTC model from the bundled one and the same corpus (an hour)
+	$(VENV)/bin/torchrun --nproc-per-node 2 -m training ctc --bf16
+	$(TRAIN) ctc-pack
+	$(TRAIN) evaluate --model tiny,tiny-ctc --systems greedy
 
 venv: $(DEV)  ## only make the environment
 

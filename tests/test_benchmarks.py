@@ -22,6 +22,7 @@ from benchmarks.session import SessionPlan, work_of
 from benchmarks.shapes import SHAPES, folder_of
 from benchmarks.studies.drafts import DraftedClip, drafts_text, summary_of
 from benchmarks.studies.kernels import products_text, time_products
+from benchmarks.studies.models import models_text
 from benchmarks.systems import COMPILE, EAGER, INT8, PEER_COMPILE, PEER_EAGER, SYSTEMS, Answer
 from benchmarks.table import quality_text, session_text
 from core.checkpoint.hub import resolve
@@ -285,6 +286,7 @@ def test_lengths_beyond_what_a_shape_takes_are_left_out(tmp_path: Path):
         (["speed", "--repeats", "1"], "--repeats is 1"),
         (["quality", "--systems", "int4"], "--systems is 'int4'"),
         (["drafts", "--repeats", "0"], "--repeats is 0"),
+        (["models", "--models", "tiny"], "expected two models"),
         (["resampled", "--blocks", "x"], "--blocks is 'x'"),
         (["quality", "--recordings", "nowhere"], "nowhere has no transcripts.json"),
     ],
@@ -379,6 +381,21 @@ def test_a_worker_compiles_for_itself_unless_it_is_given_packages(
 def test_a_worker_that_dies_says_why(tmp_path: Path):
     with pytest.raises(process.WorkerFailed, match="its process ended"):
         process.WorkerProcess(EAGER, tmp_path / "nothing", 1)
+
+
+def test_two_models_are_timed_on_the_same_recordings(
+    speech_folder: Path, capsys: pytest.CaptureFixture[str]
+):
+    twice = f"{speech_folder},{speech_folder}"
+    assert main(["models", "--models", twice, "--limit", "2", "--repeats", "1", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["recordings"], found["faster"]["n"]) == (2, 2)
+    assert 0.1 < found["faster"]["ratio"] < 10.0
+    found = {"models": ["a", "b"], "recordings": 3, "mean_ms": [50.0, 20.0]}
+    found["faster"] = {"ratio": 2.5, "low": 2.0, "high": 3.0}
+    assert models_text(found) == (
+        "3 recordings, end to end: a 50.0 ms, b 20.0 ms; b is 2.50 times as fast (2.00 to 3.00)"
+    )
 
 
 def test_drafts_are_summed_by_the_length_of_what_was_said():

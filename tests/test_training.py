@@ -14,6 +14,8 @@ import torch
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 import core
+from core.checkpoint.config_granite_speech5_ctc import STANDARD_FRONT_END
+from core.model.delta_features import DeltaLogMel
 from core.model.features import FeatureConfig, LogMel
 from training.__main__ import main
 from training.corpus import text
@@ -22,6 +24,8 @@ from training.corpus.synthesis import VOICES
 from training.corpus.vocabulary import CHAT_TEMPLATE, Vocabulary, chat_prompt, train_tokenizer
 from training.stages import (
     align_stage,
+    ctc_pack,
+    ctc_stage,
     decoder_stage,
     encoder_stage,
     grow_encoder,
@@ -121,6 +125,8 @@ def test_power_mels_become_the_features_of_core() -> None:
     wave = torch.from_numpy(tone("two", 1.013, 0))
     config = FeatureConfig(sampling_rate=RATE, n_fft=512, win_length=400, hop_length=160, n_mels=80)
     assert torch.allclose(mels.features(mels.power_mel(wave)), LogMel(config)(wave), atol=1e-6)
+    deltas = DeltaLogMel(STANDARD_FRONT_END)(wave)
+    assert torch.allclose(mels.delta_features(mels.power_mel(wave)), deltas, atol=1e-6)
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.5, 1.0])
@@ -273,6 +279,40 @@ def test_every_stage_runs_resumes_and_packs_a_loadable_folder(
     assert not torch.equal(
         learned["encoder.layers.0.ff1.up_proj.weight"], earlier["layers.0.ff1.up_proj.weight"]
     ), "the last stage did not train the encoder"
+
+
+def test_the_sibling_begins_with_the_bundled_encoder_resumes_and_packs_a_loadable_folder(
+    corpus: Path, tmp_path: Path
+) -> None:
+    for wanted in (1, 2):
+        ctc_stage.run(corpus, tmp_path, ctc_options(wanted))
+    lines = (tmp_path / "ctc_log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2]
+    lab = core.load(str(ctc_pack.run(tmp_path, tmp_path / "packed")), dtype="float32")
+    kept = core.load("tiny", dtype="float32").model.encoder.layers[0].attn.to_q.weight
+    learned = torch.load(tmp_path / "ctc.pt", weights_only=True)["weights"]
+    heard = lab.model.state_dict()
+    assert set(heard) == set(learned)
+    assert all(torch.allclose(heard[name], learned[name], atol=1e-2) for name in heard)
+    moved = heard["encoder.layers.0.self_attn.q_proj.weight"] - kept
+    assert 0.0 < moved.abs().max() < 0.05
+    write_wav(tmp_path / "clip.wav", tone("three", 0.6, 5))
+    found = lab.transcribe(tmp_path / "clip.wav")
+    assert (found.model, lab.model_info.reliable_s) == (str(tmp_path / "packed"), 8.0)
+
+
+def ctc_options(steps: int) -> ctc_stage.CTCOptions:
+    return ctc_stage.CTCOptions(
+        start="tiny",
+        steps=steps,
+        frames_per_batch=200,
+        learning_rate=1e-3,
+        warmup=2,
+        new_first=1,
+        save_every_s=0.0,
+        seed=0,
+        real_share=0.3,
+    )
 
 
 def encoder_options(steps: int) -> encoder_stage.EncoderOptions:

@@ -35,7 +35,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_system_transcribes_every_set_and_absent_sets_are_named(corpus: Path) -> None:
     chosen = ("greedy", "lora-off", "ctc", "drafts", "int8")
-    rows = list(evaluate.evaluate(corpus, "tiny", systems=chosen, lora_off_limit=2))
+    rows = list(evaluate.evaluate(corpus, ["tiny"], systems=chosen, lora_off_limit=2))
     present = {row.system: row for row in rows if row.words is not None}
     assert set(present) == set(chosen)
     assert {row.name for row in rows} == {name for name, _, _ in evaluate.SETS}
@@ -66,7 +66,7 @@ def test_what_is_said_to_be_outside_is_counted(
         return SystemOutput(said, warned=file.name.startswith("digit"))
 
     monkeypatch.setattr(evaluate, "system", lambda name, model: alternate)
-    row = next(r for r in evaluate.evaluate(corpus, "tiny", systems=("greedy",)) if r.words)
+    row = next(r for r in evaluate.evaluate(corpus, ["tiny"], systems=("greedy",)) if r.words)
     assert row.warned == 50.0
     assert "| 50 % |" in evaluate.table([row])
 

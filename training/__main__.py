@@ -50,10 +50,10 @@ def _refuse_several_processes(stage: str) -> None:
         UserError: the environment speaks of several processes.
     """
     size = os.environ.get("WORLD_SIZE", "1")
-    if size != "1" and stage != "joint":
+    if size != "1" and stage not in ("joint", "ctc"):
         raise UserError(
             f"{stage} runs in one process, and WORLD_SIZE is {size!r}; start it without torchrun "
-            "(joint is the stage that several processes share)"
+            "(joint and ctc are the stages that several processes share)"
         )
 
 

@@ -1,8 +1,8 @@
-"""The bundled checkpoint's dimensions: the ``config.json`` it ships with, in one place.
+"""The bundled checkpoints' dimensions: the ``config.json`` each ships with, in one place.
 
 In: the vocabulary size. Out: the raw config of model type ``granite_speech``, laid out like
-ibm-granite/granite-speech-3.3-2b, which ``core.checkpoint.config_file.parse_config`` and
-transformers both read.
+ibm-granite/granite-speech-3.3-2b, or of ``granite_speech5_ctc``, laid out like
+ibm-granite/granite-speech-5.0-470m-turboctc, which ``core.checkpoint`` and transformers both read.
 """
 
 from __future__ import annotations
@@ -118,4 +118,39 @@ def raw_config(vocab_size: int) -> dict[str, Any]:
         },
         "tie_word_embeddings": True,
         "window_size": 15,
+    }
+
+
+def raw_ctc_config(vocab_size: int) -> dict[str, Any]:
+    """Return the whole ``config.json`` of the sibling with a CTC head of ``vocab_size`` labels."""
+    return {
+        "architectures": ["GraniteSpeech5ForCTC"],
+        "ctc_loss_reduction": "mean",
+        "ctc_zero_infinity": True,
+        "dtype": "bfloat16",
+        "encoder_config": {
+            "activation_dropout": 0.0,
+            "attention_bias": True,
+            "attention_dropout": 0.0,
+            "context_size": 128,
+            "conv_expansion_factor": 2,
+            "conv_kernel_size": 15,
+            "head_dim": 36,
+            "hidden_act": "silu",
+            "hidden_size": 144,
+            "initializer_range": 0.02,
+            "intermediate_size": 528,
+            "max_position_embeddings": 128,
+            "model_type": "granite_speech5_encoder",
+            "num_attention_heads": 4,
+            "num_hidden_layers": 7,
+            "num_key_value_heads": 4,
+            "num_mel_bins": NUM_MELS,
+            "subsample_layers": [1, 2],
+            "vocab_size": vocab_size,
+        },
+        "model_type": "granite_speech5_ctc",
+        "pad_token_id": 0,
+        "tie_word_embeddings": True,
+        "vocab_size": vocab_size,
     }

@@ -50,6 +50,12 @@ def add_commands(stages: Any) -> None:
     add("--placing", type=int, default=1500, help="first steps, with more weight on word positions")
     add("--real-share", type=float, default=0.18, help="recordings among the clips")
     add("--bf16", action="store_true", help="compute in bfloat16")
+    add = _add_stage(stages, "ctc", _ctc, "train the sibling: an encoder with a CTC head of words")
+    add("--steps", type=int, default=6000)
+    add("--learning-rate", type=float, default=1e-3)
+    add("--start", default="tiny", help="checkpoint whose encoder it begins with")
+    add("--real-share", type=float, default=0.18, help="recordings among the clips")
+    add("--bf16", action="store_true", help="compute in bfloat16")
     stage = stages.add_parser("grow-encoder", help="begin a round with a deeper encoder")
     stage.add_argument("--from", dest="source", type=Path, required=True, help="trained folder")
     stage.set_defaults(run=_grow_encoder)
@@ -89,8 +95,11 @@ def _add_results(stages: Any) -> None:
         "--average-with", type=Path, nargs="*", default=[], help="align.pt files of other rounds"
     )
     stage.set_defaults(run=_pack)
+    stage = stages.add_parser("ctc-pack", help="write the sibling's checkpoint folder")
+    stage.add_argument("--out", type=Path, default=Path("assets/tiny-ctc"))
+    stage.set_defaults(run=_ctc_pack)
     stage = stages.add_parser("evaluate", help="word error rates on recordings never trained on")
-    stage.add_argument("--model", default="tiny")
+    stage.add_argument("--model", default="tiny", help="one or several, separated by commas")
     stage.add_argument(
         "--systems", default="greedy,lora-off", help="also ctc, drafts, int8, whisper"
     )
@@ -205,6 +214,20 @@ def _joint(arguments: argparse.Namespace) -> None:
     print(joint_stage.run(arguments.corpus, arguments.checkpoints, options))
 
 
+def _ctc(arguments: argparse.Namespace) -> None:
+    from training.stages import ctc_stage
+
+    options = ctc_stage.CTCOptions(
+        steps=2 if arguments.smoke else arguments.steps,
+        frames_per_batch=400 if arguments.smoke else 2000,
+        warmup=100,
+        new_first=0 if arguments.smoke else 300,
+        save_every_s=150.0,
+        **_given(arguments, "learning_rate,seed,start,real_share,bf16"),
+    )
+    print(ctc_stage.run(arguments.corpus, arguments.checkpoints, options))
+
+
 def _given(arguments: argparse.Namespace, names: str) -> dict[str, Any]:
     """Return the options that go on as they came."""
     return {name: getattr(arguments, name) for name in names.split(",")}
@@ -225,13 +248,18 @@ def _pack(arguments: argparse.Namespace) -> None:
     print(pack.run(arguments.checkpoints, arguments.out, dtype, arguments.average_with))
 
 
+def _ctc_pack(arguments: argparse.Namespace) -> None:
+    from training.stages import ctc_pack
+
+    print(ctc_pack.run(arguments.checkpoints, arguments.out))
+
+
 def _evaluate(arguments: argparse.Namespace) -> None:
     from training.stages import evaluate
 
-    systems = arguments.systems.split(",")
-    rows = list(
-        evaluate.evaluate(arguments.corpus, arguments.model, systems=systems, limit=arguments.limit)
-    )
+    systems, models = arguments.systems.split(","), arguments.model.split(",")
+    found = evaluate.evaluate(arguments.corpus, models, systems=systems, limit=arguments.limit)
+    rows = list(found)
     if arguments.json is not None:
         arguments.json.write_text(json.dumps([row.as_dict() for row in rows], indent=1))
     print(evaluate.table(rows))

@@ -135,6 +135,18 @@ CATALOG: dict[str, ModelInfo] = {
             notes="Digits, numbers, dates, letters, commands, phrases of voice menus: 446 English "
             "words; everything else is outside its domain",
         ),
+        replace(
+            _TURBO_CTC,
+            name="tiny-ctc",
+            source=str(ASSETS / "tiny-ctc"),
+            title="Bundled tiny CTC model: voice-menu English",
+            licence="CC BY-SA 4.0",
+            size_bytes=None,
+            parameters=None,
+            reliable_s=8.0,
+            notes="The words of the bundled tiny model by an encoder with a CTC head: quicker, and "
+            "more often wrong; everything else is outside its domain",
+        ),
         _SPEECH_3_3,
         replace(
             _SPEECH_3_3,

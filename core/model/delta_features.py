@@ -68,6 +68,10 @@ class DeltaLogMel(LogMel):
         # Centred frames: the last one needs its middle sample.
         short = (frames - 1) * self.config.hop_length + 1 - waveform.shape[0]
         power = self.mel(F.pad(waveform.float(), (0, max(0, short))))[:, :frames]  # [mels, M]
-        log_mel = log_compress(power.T)  # [M, mels]
-        deltas = compute_deltas(log_mel.T, win_length=self.config.delta_win_length).T
-        return stack_frames(torch.cat((log_mel, deltas), dim=-1))  # [R, 4*mels]
+        return stack_with_deltas(log_compress(power.T), self.config.delta_win_length)
+
+
+def stack_with_deltas(log_mel: Tensor, delta_win_length: int) -> Tensor:
+    """Put every frame's change beside it, and frames side by side: [M, mels] -> [R, 4*mels]."""
+    deltas = compute_deltas(log_mel.T, win_length=delta_win_length).T
+    return stack_frames(torch.cat((log_mel, deltas), dim=-1))

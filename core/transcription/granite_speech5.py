@@ -102,6 +102,10 @@ class CTCRecognizer(Recognizer):
                 f"keywords came with decoding {options.decoding!r}, where {title} cannot use them; "
                 "ask for decoding 'beam'"
             )
+        tokenizer = self.checkpoint.required_tokenizer()
+        for word in options.keywords:
+            if any(BLANK in ids for ids in spell_word(tokenizer, word)):
+                raise UserError(f"keyword {word!r} cannot be written with the labels of {title}")
 
     def engine(self, name: str) -> CTCEngine:
         """Return the eager or the compiled stage; the latter from a package if there is one.

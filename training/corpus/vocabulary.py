@@ -8,12 +8,14 @@ template, and prompt ids made with both.
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from core.errors import UserError
+from core.text.ctc_tokenizer import SENTENCEPIECE_BLANK as BLANK_TOKEN
 from training.corpus.domains import DOMAINS
 from training.corpus.text import TRANSCRIBE, Exchange
 
@@ -54,6 +56,24 @@ def train_tokenizer(seed: int, num_exchanges: int = 20_000, domain: str = "digit
     )
     tokenizer.train_from_iterator(lines, trainer)
     tokenizer.add_special_tokens([AddedToken(AUDIO, special=True, normalized=False)])
+    return tokenizer
+
+
+def word_tokenizer(words: Iterable[str]) -> Tokenizer:
+    """Make a tokenizer with a label for each word; id 0 is the blank, and what no word is.
+
+    Letters would be too many: quick speech has more of them than the 12.5 rows a second that a CTC
+    head of this family reads.
+
+    Returns:
+        The tokenizer.
+    """
+    pieces = [BLANK_TOKEN, *(f"\N{LOWER ONE EIGHTH BLOCK}{word}" for word in words)]
+    labels = {piece: label for label, piece in enumerate(pieces)}
+    tokenizer = Tokenizer(models.WordLevel(labels, unk_token=BLANK_TOKEN))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+    tokenizer.decoder = decoders.Metaspace(prepend_scheme="always")
+    tokenizer.add_special_tokens([AddedToken(BLANK_TOKEN, special=True)])
     return tokenizer
 
 

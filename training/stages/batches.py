@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -36,7 +36,7 @@ LATE_SHORT = 0.15  # of the others, with silence before the words that may be lo
 
 @dataclass(frozen=True)
 class Batch:
-    """features [B, T, 160] and the text of each clip."""
+    """features [B, T, F], F as :class:`Composer` makes them, and the text of each clip."""
 
     features: Tensor
     texts: tuple[str, ...]
@@ -84,9 +84,27 @@ class Composer:
     """Draws clips: synthetic strings as they are, real digits joined to strings, and silence."""
 
     def __init__(
-        self, clips: Sequence[MelClip], *, real_share: float, seed: int, joined: bool = False
+        self,
+        clips: Sequence[MelClip],
+        *,
+        real_share: float,
+        seed: int,
+        joined: bool = False,
+        to_features: Callable[[Tensor], Tensor] = features,
     ) -> None:
-        """joined: also several strings of one synthetic voice in a clip, for longer texts."""
+        """Sort clips by voice.
+
+        Args:
+            clips: to draw from.
+            real_share: of recordings of people.
+            seed: of all pools.
+            joined: also several strings of one synthetic voice in a clip, for longer texts.
+            to_features: of a power mel [M, 80]: the encoder's features [M // 2, F].
+
+        Raises:
+            UserError: there are no clips.
+        """
+        self.to_features = to_features
         self.synthetic = [s for s in clips if not s.speaker.startswith("fsdd-")]
         self.real: dict[str, list[MelClip]] = defaultdict(list)
         for one in clips:
@@ -210,18 +228,16 @@ class Composer:
             groups.append((group, max(24, group[-1][0].shape[0])))
         rng.shuffle(groups)
         for group, room in groups:
-            yield _finish(group, room, strength, rngs)
+            rows = [self.to_features(power) for power in _finish(group, room, strength, rngs)]
+            yield Batch(torch.stack(rows), tuple(said for _, said in group))
 
 
 def _finish(
     group: list[tuple[Tensor, str]], room: int, strength: float, rngs: RandomSources
-) -> Batch:
-    """Bring every clip of a group to ``room`` mel frames with quiet, augment it, make features."""
-    rows = []
+) -> Iterator[Tensor]:
+    """Bring every clip of a group to ``room`` mel frames with quiet, and augment it."""
     for power, _ in group:
         spare = room - power.shape[0]
         front = rngs.python.randint(0, spare)
         ends = quiet(front, power, rngs), quiet(spare - front, power, rngs)
-        filled = torch.cat([ends[0], power, ends[1]])
-        rows.append(features(augment(filled, strength, rngs.torch)))
-    return Batch(torch.stack(rows), tuple(said for _, said in group))
+        yield augment(torch.cat([ends[0], power, ends[1]]), strength, rngs.torch)

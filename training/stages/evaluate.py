@@ -1,14 +1,14 @@
-"""Word error rates of a checkpoint on recordings that no stage has trained on.
+"""Word error rates of checkpoints on recordings that no stage has trained on.
 
-In: a corpus folder and a checkpoint (name or folder) loaded by ``core``. Out: one row for each test
-set and each system (``training.stages.systems``); a set whose recordings are absent is
+In: a corpus folder and checkpoints (names or folders) loaded by ``core``. Out: one row for each
+test set, system (``training.stages.systems``) and checkpoint; a set whose recordings are absent is
 reported as absent. Texts of other domains are there to fail, and to be said to be outside.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ class ScoreRow:
 
 def evaluate(
     corpus: Path,
-    model: str,
+    models: Sequence[str],
     *,
     systems: Sequence[str] = DEFAULT_SYSTEMS,
     limit: int | None = None,
@@ -68,25 +68,26 @@ def evaluate(
 
     Args:
         corpus: folder of the test sets.
-        model: name or folder of a checkpoint.
+        models: names or folders of checkpoints.
         systems: names, as :func:`training.stages.systems.system` takes them.
         limit: clips of each set, at most.
         lora_off_limit: the same where the adapter is off.
 
     Yields:
-        A row for each set and system.
+        A row for each set, system and checkpoint.
     """
-    transcribers = {name: system(name, model) for name in systems}
+    transcribers = {(kind, one): system(kind, one) for kind in systems for one in models}
     for name, split, speaker in SETS:
         here = recorded_clips(corpus, [split])
         clips = [clip for clip in here if speaker in (None, clip.speaker)][:limit]
-        greedy: list[SystemOutput] = []
-        for kind, transcribe in transcribers.items():
+        greedy: dict[str, list[SystemOutput]] = {}
+        for (kind, model), transcribe in transcribers.items():
             used = clips[:lora_off_limit] if kind == "lora-off" else clips
             outputs = [transcribe(corpus / clip.audio, clip.text) for clip in used]
             if kind == "greedy":
-                greedy = outputs
-            yield _row(name, kind, used, outputs, greedy)
+                greedy[model] = outputs
+            row = _row(name, kind, used, outputs, greedy.get(model, ()))
+            yield row if len(models) == 1 else replace(row, system=f"{model}: {kind}")
 
 
 def _row(

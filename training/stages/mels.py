@@ -19,6 +19,8 @@ import torch
 import torchaudio
 from torch import Tensor
 
+from core.checkpoint.config_granite_speech5_ctc import STANDARD_FRONT_END
+from core.model.delta_features import stack_with_deltas
 from core.model.features import log_compress, stack_frames
 from training.corpus.corpus import RATE, CorpusClip, part_of, read_wav
 
@@ -68,6 +70,11 @@ def power_mel(samples: Tensor) -> Tensor:
 def features(power: Tensor) -> Tensor:
     """Convert a power mel [M, 80] to features [M // 2, 160]."""
     return stack_frames(log_compress(power))
+
+
+def delta_features(power: Tensor) -> Tensor:
+    """Convert a power mel [M, 80] to the features [M // 2, 320] of the family with deltas."""
+    return stack_with_deltas(log_compress(power), STANDARD_FRONT_END.delta_win_length)
 
 
 def load(

@@ -29,7 +29,8 @@ SHARD_BYTES = 8_000_000  # hosts refuse larger plain files from 10 MB on
 ADAPTER_PREFIX = "base_model.model.model.language_model."
 
 
-def _write_json(file: Path, content: Mapping[str, Any]) -> None:
+def write_json(file: Path, content: Mapping[str, Any]) -> None:
+    """Write an object with its keys in order."""
     file.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
@@ -75,7 +76,7 @@ def _write_weights(folder: Path, tensors: Mapping[str, Tensor]) -> None:
         index |= dict.fromkeys(part, name)
     size = sum(t.numel() * t.element_size() for t in tensors.values())
     content = {"metadata": {"total_size": size}, "weight_map": index}
-    _write_json(folder / "model.safetensors.index.json", content)
+    write_json(folder / "model.safetensors.index.json", content)
 
 
 def _write_adapter(folder: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -93,7 +94,7 @@ def _write_adapter(folder: Path, tensors: Mapping[str, Tensor]) -> None:
         "use_dora": False,
         "use_rslora": False,
     }
-    _write_json(folder / "adapter_config.json", settings | LORA)
+    write_json(folder / "adapter_config.json", settings | LORA)
 
 
 def _write_small_files(folder: Path, checkpoints: Path, config: Mapping[str, Any]) -> None:
@@ -115,16 +116,16 @@ def _write_small_files(folder: Path, checkpoints: Path, config: Mapping[str, Any
         "processor_class": "GraniteSpeechProcessor",
         "tokenizer_class": "PreTrainedTokenizerFast",
     }
-    _write_json(folder / "config.json", config)
-    _write_json(folder / "preprocessor_config.json", front)
+    write_json(folder / "config.json", config)
+    write_json(folder / "preprocessor_config.json", front)
     processor = {"audio_token": AUDIO, "processor_class": "GraniteSpeechProcessor"}
-    _write_json(folder / "processor_config.json", processor)
-    _write_json(folder / "tokenizer_config.json", tokenizer | names)
-    _write_json(folder / "special_tokens_map.json", names)
+    write_json(folder / "processor_config.json", processor)
+    write_json(folder / "tokenizer_config.json", tokenizer | names)
+    write_json(folder / "special_tokens_map.json", names)
     ends = {f"{kind}_token_id": END_ID for kind in ("bos", "eos", "pad")}
-    _write_json(folder / "generation_config.json", ends | {"do_sample": False})
+    write_json(folder / "generation_config.json", ends | {"do_sample": False})
     # Without it a copy of the folder would be taken for 3.3, which has a system message.
-    _write_json(folder / "lab.json", {"family": "tiny"})
+    write_json(folder / "lab.json", {"family": "tiny"})
     (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
     shutil.copyfile(checkpoints / "tokenizer.json", folder / "tokenizer.json")
 

@@ -1,8 +1,9 @@
 """The systems that an evaluation compares: this model's decoder, its encoder, or a peer.
 
 In: a checkpoint's name. Out: functions from a file to :class:`SystemOutput`, by the name of the
-system: "greedy" (adapter on), "lora-off", "ctc" (the encoder's head alone), "drafts" (exact
-drafts), "int8", and "whisper" (Whisper tiny.en, where requirements-training.txt is installed).
+system: "greedy" (adapter on, where there is one), "lora-off", "ctc" (the encoder's head alone),
+"drafts" (exact drafts), "int8", and "whisper" (Whisper tiny.en, where requirements-training.txt is
+installed).
 """
 
 # ruff: noqa: PLC0415 - the peer is optional
@@ -49,10 +50,10 @@ def system(name: str, model: str) -> Transcriber:
         UserError: no such system, or one whose packages are missing.
     """
     systems: dict[str, Callable[[], Transcriber]] = {
-        "greedy": lambda: _by_decoder(_lab(model), lora=True),
-        "lora-off": lambda: _by_decoder(_lab(model), lora=False),
-        "drafts": lambda: _by_decoder(_lab(model), lora=True, decoding="speculative"),
-        "int8": lambda: _by_decoder(_lab(model, "int8"), lora=True),
+        "greedy": lambda: _by_lab(_lab(model)),
+        "lora-off": lambda: _by_lab(_lab(model), lora=False),
+        "drafts": lambda: _by_lab(_lab(model), decoding="speculative"),
+        "int8": lambda: _by_lab(_lab(model, "int8")),
         "ctc": lambda: _by_encoder(_lab(model)),
         "whisper": _by_whisper,
     }
@@ -66,7 +67,7 @@ def _lab(model: str, quantize: str | None = None) -> Lab:
     return core.load(model, quantize=quantize)
 
 
-def _by_decoder(lab: Lab, *, lora: bool, decoding: str = "greedy") -> Transcriber:
+def _by_lab(lab: Lab, *, lora: bool | None = None, decoding: str = "greedy") -> Transcriber:
     def transcribe(file: Path, reference: str) -> SystemOutput:
         found: Transcript = lab.transcribe(str(file), lora=lora, decoding=decoding)
         passes = found.new_tokens if found.draft is None else found.draft.passes
