@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import numpy as np
 import pytest
+import soundfile
 
 from app.components.arm_panel import ArmPanel, build_arm
 from app.components.batch_panel import FileState, finished_html, rows_html, transcribed
@@ -313,6 +315,19 @@ class TestWhatAModelCanDo:
         note = panel.fit(twin, "transcribe", "greedy")[panel.switches.licence]
         assert note["visible"]
         assert "not allow commercial use" in note["value"]
+
+    def test_channels_are_split_where_there_are_two(
+        self, panel: SettingsPanel, recordings: list[str], tmp_path: Path
+    ) -> None:
+        two = tmp_path / "two.wav"
+        soundfile.write(two, np.zeros((800, 2)), 16_000)
+        split = panel.field("split")
+        assert panel.fields.fit_recording(str(two))[split]["visible"]
+        for other in (recordings[0], None, str(tmp_path / "gone.wav")):
+            change = panel.fields.fit_recording(other)[split]
+            assert (change["visible"], change["value"]) == (False, False)
+        values = {name: panel.field(name).value for name in FIELDS} | {"split": True}
+        assert panel.read(tuple(values.values())).options()["channels"] == "speakers"
 
     def test_an_arm_offers_and_reads_the_same(self, service: TranscriptionService) -> None:
         with gr.Blocks():

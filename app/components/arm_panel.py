@@ -142,6 +142,6 @@ def build_arm(
             elem_id=f"{name}-quantize",
         )
     arm = ArmPanel(service, switches, dtype, quantize)
-    chosen = [arm.model, arm.adapters.adapter, switches.decoding]
-    arm.model.change(arm.fit, chosen, arm.outputs, **PAGE_EVENT)
+    now = [arm.model, arm.adapters.adapter, switches.decoding]
+    arm.model.change(arm.fit, now, arm.outputs, **PAGE_EVENT)
     return arm

@@ -29,7 +29,7 @@ from core.errors import UserError
 from core.transcription.options import MOST_EDIT_ROUNDS
 
 STORAGE_KEY = "granite-speech-lab-settings"
-WORDS_OF_IT = "prefix"  # the field that says what is in the recording; it is neither kept nor told
+OF_ONE_RECORDING = ("prefix", "split")  # neither kept nor told
 STORAGE_WORD = "settings"  # Gradio scrambles what it keeps; a fixed word survives a restart
 LONGEST_TEXT = 2000
 NUMBERS = {
@@ -41,7 +41,7 @@ NUMBERS = {
 
 _OBJECT = (
     f"Object.fromEntries({list(FIELDS)!r}.map((name, i) => [name, values[i]])"
-    f".filter(([name]) => name !== {WORDS_OF_IT!r}))"
+    f".filter(([name]) => !{list(OF_ONE_RECORDING)!r}.includes(name)))"
 )
 _KEEP = f"(...values) => {_OBJECT}"
 _LINK = f"""(...values) => {{

@@ -32,7 +32,7 @@ MAX_BEAMS, MAX_NEW_TOKENS = 8, 1000
 # Names of the inputs, in the order of :attr:`SettingsPanel.inputs`.
 FIELDS = (
     *("model", "engine", "lora", "adapter", "task", "language", "target", "keywords"),
-    *("instruction", "prefix", "rounds", "decoding", "beams", "temperature", "max_tokens"),
+    *("instruction", "prefix", "rounds", "split", "decoding", "beams", "temperature", "max_tokens"),
     *("device", "dtype", "quantize"),
 )
 
@@ -89,7 +89,9 @@ class SettingsPanel:
     def read(self, values: tuple[Any, ...]) -> Settings:
         """Read ``inputs`` without what is hidden; LoRA on means: where there is an adapter."""
         model, engine, lora, adapter, task, language, target, words, instruction, *rest = values
-        prefix, rounds, decoding, beams, temperature, max_tokens, device, dtype, quantize = rest
+        prefix, rounds, split, decoding, beams, temperature, max_tokens, device, dtype, quantize = (
+            rest
+        )
         lora, adapter = chosen_adapter(lora, adapter)
         chosen = Settings(
             model=model or "",
@@ -103,6 +105,7 @@ class SettingsPanel:
             instruction=instruction or "",
             prefix_text=prefix or "",
             edit_rounds=int(rounds),
+            channels="speakers" if split else "mixed",
             decoding=decoding,
             num_beams=beams,
             temperature=temperature,

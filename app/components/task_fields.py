@@ -9,7 +9,9 @@ from dataclasses import dataclass
 
 import gradio as gr
 
+from app.components.failures import Updates
 from app.service.model_summary import ModelSummary
+from app.service.seekable_audio import is_stereo
 from app.service.settings import AUTOMATIC
 from app.wording import models, phrases
 from core.transcription.options import MOST_EDIT_ROUNDS
@@ -25,6 +27,13 @@ class TaskFields:
     instruction: gr.Textbox
     prefix: gr.Textbox
     rounds: gr.Slider
+    split: gr.Checkbox
+
+    def fit_recording(self, path: str | None) -> Updates:
+        """Offer to split a stereo recording; of any other nothing is split."""
+        stereo = bool(path) and is_stereo(str(path))
+        change = gr.update(visible=True) if stereo else gr.update(visible=False, value=False)
+        return {self.split: change}
 
 
 def build_task_fields(summary: ModelSummary) -> TaskFields:
@@ -73,7 +82,14 @@ def build_task_fields(summary: ModelSummary) -> TaskFields:
         visible=summary.edits,
         elem_id="edit-rounds",
     )
-    return TaskFields(language, target, keywords, instruction, prefix, rounds)
+    split = gr.Checkbox(
+        False,
+        label="A speaker on each channel",
+        info="Transcribes the channels of a stereo recording apart.",
+        visible=False,
+        elem_id="split",
+    )
+    return TaskFields(language, target, keywords, instruction, prefix, rounds, split)
 
 
 def tasks_of(summary: ModelSummary) -> list[tuple[str, str]]:

@@ -110,6 +110,8 @@ def _wire(service: TranscriptionService, tab: TranscribeTab) -> None:
         return tab.ask.fit(settings.summary_of(name))
 
     settings.model.change(fit_ask, [settings.model], [tab.ask.group], **PAGE_EVENT)
+    fields = settings.fields
+    tab.recording.change(fields.fit_recording, [tab.recording], [fields.split], **PAGE_EVENT)
     chips = tab.field.chips
     picked = chips.click(tab.field.example, [chips], [tab.recording, tab.expected], **PAGE_EVENT)
     job = PageJob(
