@@ -44,12 +44,12 @@ def choose_model(page: Page, name: str) -> None:
 
 def transcribe(page: Page) -> None:
     page.locator("#go").click()
-    expect(page.locator("#status")).to_contain_text("Done", timeout=3 * PATIENT_MS)
+    expect(page.locator("#status")).to_contain_text("s of audio in", timeout=3 * PATIENT_MS)
 
 
 def is_there(page: Page, *names: str, there: bool = True) -> None:
     for name in names:
-        expect(page.locator(f"#{name}")).to_have_count(int(there))
+        expect(page.locator(f"#{name}")).to_be_visible(visible=there)
 
 
 def open_more(page: Page) -> None:
@@ -78,7 +78,7 @@ def test_the_bundled_models_show_what_each_can_do(guest: Visitor) -> None:
 def test_random_models_of_plus_and_nar_show_theirs(guest: Visitor, tmp_path: Path) -> None:
     page = guest.open()
     page.locator("#examples").get_by_role("button", name="five", exact=True).click()
-    expect(page.locator("#status")).to_contain_text("Done", timeout=3 * PATIENT_MS)
+    expect(page.locator("#status")).to_contain_text("s of audio in", timeout=3 * PATIENT_MS)
     open_more(page)
     choose_model(page, str(write_folder(tmp_path / "plus")))
     transcribe(page)
