@@ -25,6 +25,7 @@ from core.text.export import EXPORTERS
 from core.text.output_names import printable, unique_names
 from core.text.prompts import TASKS
 from core.transcription.options import (
+    CHANNELS,
     DECODINGS,
     ENGINES,
     Finished,
@@ -82,6 +83,7 @@ def add_request(parser: argparse.ArgumentParser) -> None:
     add("--num-beams", type=int, help="with --decoding beam (4)")
     add("--temperature", type=float, help="with --decoding sample (0.7)")
     add("--edit-rounds", type=int, default=1, help="how often a draft is edited (NAR models)")
+    add("--channels", choices=CHANNELS, default="mixed", help="speakers: stereo, one a channel")
     add("--seed", type=int, default=0, help="with --decoding sample")
     add("--device", help="cpu, cuda, cuda:1, mps")
     add("--dtype", choices=("float32", "bfloat16", "float16"))
@@ -163,6 +165,7 @@ def request_options(parsed: argparse.Namespace) -> OptionFields:
         "num_beams": parsed.num_beams,
         "temperature": parsed.temperature,
         "edit_rounds": parsed.edit_rounds,
+        "channels": parsed.channels,
         "seed": parsed.seed,
         "batch_size": max(parsed.batch_size, 4),
     }

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from core import phases
 from core.audio.container import Source
+from core.audio.decode import decode_channels
 from core.audio.waveform import RecordingTooLong
 from core.engine.stages import Engine
 from core.errors import UserError
@@ -25,11 +26,18 @@ from core.phases import PhaseClock
 from core.session import ModelSession
 from core.text.transcript import Transcript
 from core.transcription.autoregressive import AutoregressiveRecognizer
+from core.transcription.channels import stream_channels
 from core.transcription.chat import stream_chat
 from core.transcription.forced_scores import logits_along
 from core.transcription.generate_ids import continue_prompts
 from core.transcription.long_form import LongJob, seconds_of, stream_long
-from core.transcription.options import Event, Finished, OptionFields, TranscribeOptions
+from core.transcription.options import (
+    SPEAKERS,
+    Event,
+    Finished,
+    OptionFields,
+    TranscribeOptions,
+)
 from core.transcription.resume import open_journal
 from core.transcription.transcribe import stream
 
@@ -199,6 +207,12 @@ class Lab:
         request = self.session.request(TranscribeOptions(**options))
         adapter = self.session.adapter_for(request.lora, request.options.adapter)
         timer = clock or PhaseClock(self.device)
+        if request.options.channels == SPEAKERS:
+            if resume is not None:
+                raise UserError(
+                    "resume came with channels 'speakers', which keeps no journal; leave it out"
+                )
+            return self._stream_channels(sources, cancelled, timer, options)
         with timer.mark(phases.DECODE_AUDIO):  # reading a header is part of reading the recording
             lengths = [seconds_of(source) for source in sources]
         longest_s = request.recognizer.longest_pass_s(request.options)
@@ -221,6 +235,28 @@ class Lab:
             yield from stream(sources, job.request, cancelled=job.cancelled, clock=job.clock)
         except RecordingTooLong:
             yield from self._stream_long(sources, job, resume)
+
+    def _stream_channels(
+        self,
+        sources: Sequence[Source | Tensor],
+        cancelled: Callable[[], bool],
+        clock: PhaseClock,
+        options: OptionFields,
+    ) -> Iterator[Event]:
+        """Stereo recordings, one after another; ``clock`` is the first one's."""
+        each: OptionFields = {**options, "channels": "mixed"}
+        for index, source in enumerate(sources):
+            if isinstance(source, Tensor):
+                raise UserError("channels is 'speakers'; expected a recording, and got a waveform")
+            timer = clock if index == 0 else PhaseClock(self.device)
+            with timer.mark(phases.DECODE_AUDIO):
+                both = decode_channels(source)
+
+            def transcribe(channel: Tensor, timer: PhaseClock = timer) -> Iterator[Event]:
+                return self.stream(channel, cancelled=cancelled, clock=timer, **each)
+
+            name = str(source) if isinstance(source, str | Path) else ""
+            yield from stream_channels(name, both, transcribe, index)
 
     def _stream_long(
         self,

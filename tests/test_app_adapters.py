@@ -139,15 +139,16 @@ class TestPage:
         assert not adapter.visible
         add(service, mine)
         summary = service.summary(service.model)
-        changes = panel.refresh(summary, "transcribe", "mine")
+        changes = panel.refresh(summary, "transcribe", "greedy", "mine")
         assert changes[adapter]["visible"]
         assert changes[adapter]["choices"] == [("The model's own", ""), ("mine", "mine")]
         assert changes[adapter]["value"] == "mine"
-        assert panel.refresh(summary, "transcribe", "gone")[adapter]["value"] == ""
+        assert panel.refresh(summary, "transcribe", "greedy", "gone")[adapter]["value"] == ""
         assert "chosen here" in lora_note(summary)
         assert "Adapters added here: mine" in model_html(summary)
 
-    def test_it_counts_while_lora_is_on(self, service: TranscriptionService) -> None:
+    def test_it_counts_while_lora_is_on(self, service: TranscriptionService, mine: Path) -> None:
+        add(service, mine)
         with gr.Blocks():
             panel = build_settings(service, build_switches(service))
         values = {name: panel.field(name).value for name in FIELDS} | {"adapter": "mine"}

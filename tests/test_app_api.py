@@ -55,6 +55,7 @@ def test_the_api_is_documented(client: Client) -> None:
     assert [p["parameter_name"] for p in parameters] == [
         *("audio", "model", "engine", "lora", "decoding", "task", "language", "target_language"),
         *("keywords", "instruction", "num_beams", "temperature", "max_new_tokens", "adapter"),
+        *("prefix_text", "edit_rounds", "channels"),
     ]
     assert [p["parameter_name"] for p in parameters if not p["parameter_has_default"]] == ["audio"]
 

@@ -12,9 +12,12 @@ import pytest
 
 from app.service.api_settings import known_text, settings_of
 from app.service.examples import read_examples
+from app.service.limits import Limits
 from app.service.measurement_job import MeasurementProgress, MeasurementResult, MeasurementStage
 from app.service.settings import Settings
+from app.tabs.compare_tab import preset_choices
 from app.wording import comparison as words
+from app_stubs import service_of
 from measuring import RECORDING
 from profiling.statistics.text_agreement import agreement_said
 
@@ -132,3 +135,14 @@ class TestAsked:
         assert known_text(copy) == example.text
         copy.write_bytes(RECORDING)
         assert known_text(copy) is None
+
+
+def test_presets_are_those_that_the_model_of_a_can_do() -> None:
+    service = service_of([])
+    assert [key for _, key in preset_choices(service, "tiny")] == [
+        *("compile", "drafts", "lora", "int8", "families", "own"),
+    ]
+    ctc = [key for _, key in preset_choices(service, "granite-speech-5.0-470m-turboctc")]
+    assert ctc == ["compile", "families", "own"]
+    alone = service_of([], limits=Limits(only=frozenset({"tiny"}), no_compile="not here"))
+    assert "families" not in [key for _, key in preset_choices(alone, "tiny")]

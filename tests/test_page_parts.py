@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -12,18 +13,23 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import numpy as np
 import pytest
+import soundfile
 
+from app.components.arm_panel import ArmPanel, build_arm
 from app.components.batch_panel import FileState, finished_html, rows_html, transcribed
 from app.components.kept_settings import accepted, restored
 from app.components.settings_panel import FIELDS, SettingsPanel, build_settings
 from app.components.switches import build_switches
+from app.service.deployment import Deployment
 from app.service.limits import Limits
 from app.service.model_summary import summary_of_name
 from app.service.service import TranscriptionService
 from app.service.transcript_files import archive, transcript_file
-from app.wording.words_html import MOST_WORDS, paragraphs, words_html
+from app.wording.words_html import MOST_WORDS, NUM_COLOURS, paragraphs, words_html
 from app_stubs import SETTINGS, TRANSCRIPT, StubLab, service_of
+from core.checkpoint.catalog import ASSETS
 from core.errors import UserError
 from core.text.edit import apply_edit
 from core.text.export import EXPORTERS
@@ -153,7 +159,7 @@ class TestKeptSettings:
     ) -> None:
         kept = {"model": "tiny", "decoding": "beam", "beams": 3, "lora": False, "dtype": "bfloat16"}
         changes = restored(service, panel, kept)
-        assert changes[panel.decoding]["value"] == "beam"
+        assert changes[panel.field("decoding")]["value"] == "beam"
         assert changes[panel.beams]["value"] == 3
         assert changes[panel.beams]["visible"]
         assert changes[panel.field("lora")]["value"] is False
@@ -187,7 +193,7 @@ class TestKeptSettings:
             panel = build_settings(service, build_switches(service))
         changes = restored(service, panel, {"model": "someone/else", "engine": "compile"})
         assert changes[panel.model]["value"] == "tiny"
-        assert panel.engine not in changes
+        assert panel.field("engine") not in changes
 
 
 def test_each_segment_is_a_line_with_its_time() -> None:
@@ -195,6 +201,48 @@ def test_each_segment_is_a_line_with_its_time() -> None:
     html = words_html(of([*WORDS[:2], replace(WORDS[2], start=62.1, end=62.9)], parts))
     assert html.count("class='segment'") == 2
     assert ">1:02</button><span><button type='button' data-start='62.100'" in html
+
+
+def test_words_have_the_colour_of_their_speaker_and_the_name_beside_it() -> None:
+    said = zip(WORDS, (1, 2, 8), strict=True)
+    html = words_html(of([replace(word, speaker=speaker) for word, speaker in said]))
+    assert [f"<div class='segment speaker-{n}'>" in html for n in (1, 2)] == [True, True]
+    assert html.count("speaker-2'") == 2  # the eighth has the second's colour
+    assert [f"<b class='speaker'>Speaker {n}</b>" in html for n in (1, 2, 8)] == [True] * 3
+    alone = words_html(of([replace(word, speaker=1) for word in WORDS]))
+    assert alone.count("class='speaker'") == 1
+    assert "speaker" not in words_html(of(WORDS))
+
+
+def test_the_colours_of_speakers_can_be_read_in_light_and_dark() -> None:
+    css = (ASSETS / "style.css").read_text()
+    for dark, ground in (("", "#ffffff"), (r"\.dark ", "#343a3f")):
+        found = re.findall(rf"{dark}\.speaker-\d {{ --speaker: (#\w{{6}})", css)
+        colours = found[-NUM_COLOURS:] if dark else found[::2]
+        assert len(set(colours)) == NUM_COLOURS
+        assert min(contrast(colour, ground) for colour in colours) >= 4.5
+
+
+def contrast(one: str, two: str) -> float:
+    """The contrast ratio of WCAG of two colours."""
+    lights = []
+    for colour in (one, two):
+        parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        lights.append(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] + 0.05)
+    return max(lights) / min(lights)
+
+
+def test_speakers_are_in_every_format_that_has_a_place_for_them() -> None:
+    parts = (Segment(0.0, 1.3, "three one", None, 1), Segment(3.0, 3.3, "eight", None, 2))
+    words = [replace(w, speaker=n) for w, n in zip(WORDS, (1, 1, 2), strict=True)]
+    spoken = replace(of(words, parts), text="three <one> eight")
+    files = {kind: transcript_file(spoken, spoken.text, kind)["text"] for kind in ("srt", "vtt")}
+    assert "Speaker 2: eight" in files["srt"]
+    assert "<v Speaker 2>eight" in files["vtt"]
+    made = json.loads(transcript_file(spoken, spoken.text, "json")["text"])
+    assert [part["speaker"] for part in made["segments"]] == [1, 2]
+    assert [word["speaker"] for word in made["words"]] == [1, 1, 2]
 
 
 def test_a_long_text_has_paragraphs_and_a_short_one_stays_as_it_is() -> None:
@@ -210,3 +258,90 @@ def test_a_long_text_has_paragraphs_and_a_short_one_stays_as_it_is() -> None:
 def test_times_of_edited_words_reach_every_format():
     heard = replace(TRANSCRIPT, words=WORDS, text="three <one> eight")
     assert "three two eight" in transcript_file(heard, "three two eight", "srt")["text"]
+
+
+class TestWhatAModelCanDo:
+    """The page shows what the chosen model can do, and sends nothing of what it hides."""
+
+    LEFT_OVER = replace(
+        SETTINGS,
+        lora=False,
+        language="de",
+        keywords="Ada",
+        prefix_text="so",
+        edit_rounds=3,
+        decoding="speculative",
+        quantize="int8",
+    )
+
+    @pytest.mark.parametrize(
+        ("name", "decodings", "shown"),
+        [
+            ("granite-speech-5.0-470m-turboctc", ("greedy", "beam"), set()),
+            ("granite-speech-4.1-2b-nar", ("greedy",), {"edit_rounds", "quantize", "language"}),
+            (
+                "granite-speech-4.1-2b-plus",
+                ("greedy", "speculative", "fast-draft", "beam", "sample"),
+                {"prefix_text", "keywords", "quantize", "language"},
+            ),
+        ],
+    )
+    def test_each_family_has_its_own_fields(
+        self, panel: SettingsPanel, name: str, decodings: tuple[str, ...], shown: set[str]
+    ) -> None:
+        summary = summary_of_name(name)
+        assert summary.decodings_of("transcribe") == decodings
+        assert summary.shown("transcribe", "greedy") == shown
+        changes = panel.fit(summary, "instruct", "speculative")
+        assert changes[panel.task]["value"] == "transcribe"
+        assert changes[panel.field("decoding")]["value"] in decodings
+        assert changes[panel.field("rounds")]["visible"] == ("edit_rounds" in shown)
+        assert changes[panel.field("lora")]["visible"] is False
+
+    def test_what_is_hidden_is_not_sent(self) -> None:
+        ctc = summary_of_name("granite-speech-5.0-470m-turboctc").fit(self.LEFT_OVER)
+        assert (ctc.decoding, ctc.lora, ctc.keywords, ctc.quantize) == ("greedy", None, "", "")
+        assert (ctc.language, ctc.prefix_text, ctc.edit_rounds) == (None, "", 1)
+        nar = summary_of_name("granite-speech-4.1-2b-nar").fit(self.LEFT_OVER)
+        assert nar.options()["edit_rounds"] == 3
+        assert (nar.language, nar.keywords) == ("de", "")
+
+    def test_a_ctc_model_follows_keywords_in_its_beam(self) -> None:
+        ctc = summary_of_name("granite-speech-5.0-470m-turboctc")
+        assert "keywords" in ctc.shown("transcribe", "beam")
+        assert ctc.fit(replace(self.LEFT_OVER, decoding="beam")).keywords == "Ada"
+
+    def test_marks_are_not_drafted_and_a_begun_text_neither(self) -> None:
+        plus = summary_of_name("granite-speech-4.1-2b-plus")
+        assert "fast-draft" not in plus.decodings_of("speakers")
+        assert "prefix_text" not in plus.shown("transcribe", "speculative")
+        assert plus.fit(replace(self.LEFT_OVER, decoding="greedy")).prefix_text == "so"
+
+    def test_a_licence_that_forbids_is_said_before_the_download(self, panel: SettingsPanel) -> None:
+        twin = summary_of_name("granite-speech-5.0-470m-turboctc-nc")
+        note = panel.fit(twin, "transcribe", "greedy")[panel.switches.licence]
+        assert note["visible"]
+        assert "not allow commercial use" in note["value"]
+
+    def test_channels_are_split_where_there_are_two(
+        self, panel: SettingsPanel, recordings: list[str], tmp_path: Path
+    ) -> None:
+        two = tmp_path / "two.wav"
+        soundfile.write(two, np.zeros((800, 2)), 16_000)
+        split = panel.field("split")
+        assert panel.fields.fit_recording(str(two))[split]["visible"]
+        for other in (recordings[0], None, str(tmp_path / "gone.wav")):
+            change = panel.fields.fit_recording(other)[split]
+            assert (change["visible"], change["value"]) == (False, False)
+        values = {name: panel.field(name).value for name in FIELDS} | {"split": True}
+        assert panel.read(tuple(values.values())).options()["channels"] == "speakers"
+
+    def test_an_arm_offers_and_reads_the_same(self, service: TranscriptionService) -> None:
+        with gr.Blocks():
+            arm = build_arm(service, Deployment(), "a")
+        name = "granite-speech-5.0-470m-turboctc"
+        changes = arm.fit(name, "", "speculative")
+        assert changes[arm.quantize]["visible"] is False
+        assert changes[arm.switches.decoding]["value"] == "greedy"
+        read = arm.read((name, *ArmPanel.usual(decoding="speculative", quantize="int8")), 50)
+        assert (read.decoding, read.quantize) == ("greedy", "")

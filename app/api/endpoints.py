@@ -19,6 +19,7 @@ from app.service.service import TranscriptionService
 from app.service.settings import LORA_CHOICES, Settings, lora_choice
 from app.wording import phrases
 from core.text.prompts import TASKS
+from core.transcription.options import CHANNELS, MOST_EDIT_ROUNDS
 
 
 def build_endpoints(service: TranscriptionService) -> None:
@@ -39,6 +40,9 @@ def build_endpoints(service: TranscriptionService) -> None:
         temperature: float,
         max_new_tokens: int,
         adapter: str,
+        prefix_text: str,
+        edit_rounds: int,
+        channels: str,
     ) -> dict[str, Any]:
         """Transcribe or translate one recording; returns text, words, phases, times and memory."""
         with plain_errors(on_page=False):
@@ -56,6 +60,9 @@ def build_endpoints(service: TranscriptionService) -> None:
                 temperature=temperature,
                 max_new_tokens=max_new_tokens,
                 adapter=(adapter or "").strip(),
+                prefix_text=prefix_text or "",
+                edit_rounds=int(edit_rounds),
+                channels=channels,
             )
             return service.transcribe(audio, settings, callers_token()).to_dict()
 
@@ -86,4 +93,9 @@ def _inputs(service: TranscriptionService) -> list[Any]:
         gr.Slider(0.1, 2.0, 0.7, step=0.1, label="temperature, for decoding sample"),
         gr.Slider(1, MAX_NEW_TOKENS, 200, step=1, label="max_new_tokens"),
         gr.Textbox("", label="adapter: one that was added on the Models page, or empty"),
+        gr.Textbox("", label="prefix_text: how it begins, for models that continue a text"),
+        gr.Slider(
+            0, MOST_EDIT_ROUNDS, 1, step=1, label="edit_rounds, for models that edit a draft"
+        ),
+        gr.Radio(list(CHANNELS), value="mixed", label="channels: speakers for a speaker on each"),
     ]

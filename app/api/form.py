@@ -54,7 +54,7 @@ class VoiceActivity(BaseModel):
 
 
 class TranscriptionForm(BaseModel):
-    """What ``/v1/audio/transcriptions`` takes besides the file; the last five are our own."""
+    """What ``/v1/audio/transcriptions`` takes besides the file; the last six are our own."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -76,6 +76,7 @@ class TranscriptionForm(BaseModel):
     decoding: Literal["greedy", "speculative", "fast-draft", "beam", "sample"] | None = None
     adapter: str = ""
     prefix_text: str = ""
+    channels: Literal["mixed", "speakers"] = "mixed"
 
     def check_together(self) -> None:
         """See that the fields fit each other.
@@ -122,7 +123,8 @@ class TranscriptionForm(BaseModel):
             Settings, not yet checked against the model.
         """
         language = self.language or (self.languages[0] if len(self.languages) == 1 else None)
-        task = "speakers" if self.response_format == DIARIZED else "transcribe"
+        marked = self.response_format == DIARIZED and self.channels != "speakers"
+        task = "speakers" if marked else "transcribe"
         biased = split_keywords(self.prompt) if self._biases(info) else ()
         return Settings(
             model=model,
@@ -136,6 +138,7 @@ class TranscriptionForm(BaseModel):
             decoding=self.decoding or ("sample" if self.temperature else "greedy"),
             temperature=self.temperature or Settings.temperature,
             prefix_text=self.prefix_text,
+            channels=self.channels,
         )
 
     def unused(self, info: ModelInfo | None) -> list[str]:

@@ -46,7 +46,12 @@ class AdaptersPanel:
 
 def build_adapters(service: TranscriptionService, model: gr.Dropdown, tab: gr.Tab) -> AdaptersPanel:
     """Lay the panel out inside the current column and wire it; ``tab`` is the tab around it."""
-    with gr.Accordion("Adapters of this model", open=False, elem_id="adapters"):
+    with gr.Accordion(
+        "Adapters of this model",
+        open=False,
+        visible=service.summary(service.model).takes_adapters,
+        elem_id="adapters",
+    ) as group:
         gr.HTML(phrases.aside_html(NOTE))
         listing = gr.HTML(list_html(service, service.model), elem_id="adapters-list")
         with gr.Row():
@@ -82,8 +87,10 @@ def build_adapters(service: TranscriptionService, model: gr.Dropdown, tab: gr.Ta
             remove = gr.Button("Remove", min_width=80, elem_id="adapter-remove")
 
     def shown(chosen: str | None) -> Updates:
-        names = service.summary(chosen or service.model).adapters
+        summary = service.summary(chosen or service.model)
+        names = summary.adapters
         return {
+            group: gr.update(visible=summary.takes_adapters),
             listing: list_html(service, chosen or service.model),
             leaving: gr.update(visible=bool(names)),
             gone: gr.update(choices=list(names), value=names[-1] if names else None),
@@ -110,7 +117,7 @@ def build_adapters(service: TranscriptionService, model: gr.Dropdown, tab: gr.Ta
         said = REMOVED.format(name=adapter, title=service.summary(chosen or "").title)
         return shown(chosen) | {status: phrases.status_html(said)}
 
-    outputs = [listing, leaving, gone]
+    outputs = [group, listing, leaving, gone]
     added = add.click(
         add_it, [model, source, files, name], [*outputs, source, files, name, status], **WORK
     )

@@ -14,7 +14,7 @@ import gradio as gr
 from app.components.events import PAGE_EVENT
 from app.components.failures import Updates
 from app.components.lora_fields import OWN, LoraFields, chosen_adapter
-from app.components.switches import build_switches
+from app.components.switches import Switches, build_switches
 from app.service.deployment import Deployment
 from app.service.service import TranscriptionService
 from app.service.settings import Settings
@@ -32,25 +32,52 @@ WEIGHTS = {
 class ArmPanel:
     """The components, in the order that :meth:`read` takes their values."""
 
-    model: gr.Dropdown
-    engine: gr.Radio
-    adapters: LoraFields
-    decoding: gr.Dropdown
+    service: TranscriptionService
+    switches: Switches
     dtype: gr.Dropdown
     quantize: gr.Dropdown
 
     @property
+    def model(self) -> gr.Dropdown:
+        """Return the choice of the model."""
+        return self.switches.model
+
+    @property
+    def adapters(self) -> LoraFields:
+        """Return the LoRA switch and the choice of the adapter."""
+        return self.switches.adapters
+
+    @property
     def inputs(self) -> list[Any]:
         """List what a handler passes on to :meth:`read`."""
-        which = [self.adapters.lora, self.adapters.adapter]
-        return [self.model, self.engine, *which, self.decoding, self.dtype, self.quantize]
+        switches, adapters = self.switches, self.adapters
+        which = [switches.model, switches.engine, adapters.lora, adapters.adapter]
+        return [*which, switches.decoding, self.dtype, self.quantize]
 
-    @staticmethod
-    def read(values: tuple[Any, ...], max_new_tokens: int) -> Settings:
-        """Read the values of ``inputs`` by name. LoRA on means: where there is an adapter."""
+    @property
+    def outputs(self) -> list[Any]:
+        """List everything :meth:`fit` changes."""
+        return [
+            *self.adapters.outputs,
+            self.switches.decoding,
+            self.switches.licence,
+            self.quantize,
+        ]
+
+    def fit(self, name: str | None, adapter: str | None, decoding: str) -> Updates:
+        """Offer what another model can do."""
+        summary = self.service.summary(name or self.service.model)
+        return {
+            **self.adapters.fit(summary, adapter),
+            **self.switches.fit(summary, "transcribe", decoding),
+            self.quantize: gr.update(visible=summary.quantises),
+        }
+
+    def read(self, values: tuple[Any, ...], max_new_tokens: int) -> Settings:
+        """Read ``inputs`` without what is hidden; LoRA on means: where there is an adapter."""
         model, engine, lora, adapter, decoding, dtype, quantize = values
         lora, adapter = chosen_adapter(lora, adapter)
-        return Settings(
+        chosen = Settings(
             model=model or "",
             engine=engine,
             lora=lora,
@@ -60,15 +87,18 @@ class ArmPanel:
             quantize=quantize or "",
             max_new_tokens=int(max_new_tokens),
         )
+        return self.service.summary(chosen.model or self.service.model).fit(chosen)
 
     def filled(self, settings: Settings) -> Updates:
         """Show these settings, those of another tab for example."""
+        summary = self.service.summary(settings.model or self.service.model)
+        fitted = self.switches.fit(summary, "transcribe", settings.decoding)
         return {
             self.model: settings.model,
-            self.engine: settings.engine,
+            self.switches.engine: settings.engine,
             self.adapters.lora: settings.lora is not False,
             self.adapters.adapter: settings.adapter or OWN,
-            self.decoding: settings.decoding,
+            self.switches.decoding: fitted[self.switches.decoding],
             self.dtype: settings.dtype,
             self.quantize: settings.quantize,
         }
@@ -108,12 +138,10 @@ def build_arm(
             label="Decoder weights",
             filterable=False,
             min_width=0,
+            visible=service.summary(service.model).quantises,
             elem_id=f"{name}-quantize",
         )
-    model, adapters = switches.model, switches.adapters
-
-    def fit(name: str | None, adapter: str | None) -> Updates:
-        return adapters.fit(service.summary(name or service.model), adapter)
-
-    model.change(fit, [model, adapters.adapter], adapters.outputs, **PAGE_EVENT)
-    return ArmPanel(model, switches.engine, adapters, switches.decoding, dtype, quantize)
+    arm = ArmPanel(service, switches, dtype, quantize)
+    now = [arm.model, arm.adapters.adapter, switches.decoding]
+    arm.model.change(arm.fit, now, arm.outputs, **PAGE_EVENT)
+    return arm

@@ -26,13 +26,23 @@ from app.service.model_summary import ModelSummary
 from app.service.service import TranscriptionService
 from app.wording import phrases
 from core.errors import UserError
+from core.transcription.options import MOST_EDIT_ROUNDS
 
 STORAGE_KEY = "granite-speech-lab-settings"
+OF_ONE_RECORDING = ("prefix", "split")  # neither kept nor told
 STORAGE_WORD = "settings"  # Gradio scrambles what it keeps; a fixed word survives a restart
 LONGEST_TEXT = 2000
-NUMBERS = {"beams": (2, MAX_BEAMS), "temperature": (0.1, 2.0), "max_tokens": (10, MAX_NEW_TOKENS)}
+NUMBERS = {
+    "beams": (2, MAX_BEAMS),
+    "temperature": (0.1, 2.0),
+    "max_tokens": (10, MAX_NEW_TOKENS),
+    "rounds": (0, MOST_EDIT_ROUNDS),
+}
 
-_OBJECT = f"Object.fromEntries({list(FIELDS)!r}.map((name, i) => [name, values[i]]))"
+_OBJECT = (
+    f"Object.fromEntries({list(FIELDS)!r}.map((name, i) => [name, values[i]])"
+    f".filter(([name]) => !{list(OF_ONE_RECORDING)!r}.includes(name)))"
+)
 _KEEP = f"(...values) => {_OBJECT}"
 _LINK = f"""(...values) => {{
   const chosen = {_OBJECT};
@@ -82,7 +92,7 @@ def restored(
     if service.limits.no_compile is not None:
         values.pop("engine", None)
     task = str(values.get("task", summary.tasks[0]))
-    changes = panel.fit(summary, task) | panel.fit_decoding(str(values.get("decoding", "")))
+    changes = panel.fit(summary, task, str(values.get("decoding", "")))
     for name, value in values.items():
         field = panel.field(name)
         changes[field] = _with_value(changes.get(field), value)
@@ -94,13 +104,14 @@ def accepted(summary: ModelSummary, wanted: Mapping[str, Any]) -> dict[str, Any]
     device = str(wanted.get("device") or "")
     known = [value for _, value in device_choices()]
     device = device if device in known else ""
+    task = wanted.get("task") if wanted.get("task") in summary.tasks else summary.tasks[0]
     choices = {
         "engine": list(phrases.ENGINES),
         "adapter": ["", *summary.adapters],
         "task": [value for _, value in tasks_of(summary)],
         "language": [value for _, value in languages_of(summary)],
         "target": [value for _, value in targets_of(summary)],
-        "decoding": list(phrases.DECODINGS),
+        "decoding": list(summary.decodings_of(str(task))),
         "device": known,
         "dtype": [value for _, value in dtype_choices(device)],
         "quantize": [value for _, value in int8_choices(device)],

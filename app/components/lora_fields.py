@@ -37,7 +37,7 @@ class LoraFields:
         value = chosen if chosen in summary.adapters else OWN
         choices = adapter_choices(summary)
         changes: Updates = {
-            self.lora: gr.update(visible=has_switch(summary)),
+            self.lora: gr.update(visible=summary.has_switch),
             self.adapter: gr.update(choices=choices, value=value, visible=bool(summary.adapters)),
         }
         if self.note is not None:
@@ -48,7 +48,7 @@ class LoraFields:
 def build_lora(summary: ModelSummary, prefix: str = "", *, on: bool = True) -> LoraFields:
     """Lay the fields out in the current row; ``prefix`` begins their ids, such as "a-"."""
     lora = gr.Checkbox(
-        on, label="LoRA", visible=has_switch(summary), min_width=0, elem_id=f"{prefix}lora"
+        on, label="LoRA", visible=summary.has_switch, min_width=0, elem_id=f"{prefix}lora"
     )
     adapter = gr.Dropdown(
         adapter_choices(summary),
@@ -61,11 +61,6 @@ def build_lora(summary: ModelSummary, prefix: str = "", *, on: bool = True) -> L
         elem_id=f"{prefix}adapter",
     )
     return LoraFields(lora, adapter)
-
-
-def has_switch(summary: ModelSummary) -> bool:
-    """Return whether there may be an adapter to switch."""
-    return summary.has_adapter is not False or bool(summary.adapters)
 
 
 def adapter_choices(summary: ModelSummary) -> list[tuple[str, str]]:

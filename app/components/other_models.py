@@ -35,11 +35,11 @@ class OtherModels:
         """Make each button choose its model."""
         for name, button in self.buttons.items():
 
-            def choose(task: str, name: str = name) -> Any:
-                changes = settings.fit(service.summary(name), task)
+            def choose(_: str | None, task: str, decoding: str, name: str = name) -> Any:
+                changes = settings.fit(service.summary(name), task, decoding)
                 return changes | {settings.model: gr.update(value=name)}
 
-            button.click(choose, [settings.task], settings.outputs, **PAGE_EVENT)
+            button.click(choose, settings.chosen, settings.outputs, **PAGE_EVENT)
 
 
 def build_other_models(service: TranscriptionService) -> OtherModels:

@@ -16,7 +16,13 @@ from app.components.failures import Updates
 from app.components.loading_fields import LoadingFields, build_loading_fields
 from app.components.lora_fields import OWN, LoraFields, chosen_adapter
 from app.components.switches import Switches
-from app.components.task_fields import build_task_fields, languages_of, targets_of, tasks_of
+from app.components.task_fields import (
+    TaskFields,
+    build_task_fields,
+    languages_of,
+    targets_of,
+    tasks_of,
+)
 from app.service.model_summary import ModelSummary
 from app.service.service import TranscriptionService
 from app.service.settings import AUTOMATIC, Settings
@@ -26,16 +32,8 @@ MAX_BEAMS, MAX_NEW_TOKENS = 8, 1000
 # Names of the inputs, in the order of :attr:`SettingsPanel.inputs`.
 FIELDS = (
     *("model", "engine", "lora", "adapter", "task", "language", "target", "keywords"),
-    *(
-        "instruction",
-        "decoding",
-        "beams",
-        "temperature",
-        "max_tokens",
-        "device",
-        "dtype",
-        "quantize",
-    ),
+    *("instruction", "prefix", "rounds", "split", "decoding", "beams", "temperature", "max_tokens"),
+    *("device", "dtype", "quantize"),
 )
 
 
@@ -43,20 +41,26 @@ FIELDS = (
 class SettingsPanel:
     """The components, in the order that :meth:`read` takes their values."""
 
-    model: gr.Dropdown
-    engine: gr.Radio
-    adapters: LoraFields
+    service: TranscriptionService
+    switches: Switches
+    note: gr.HTML
     task: gr.Radio
-    language: gr.Dropdown
-    target: gr.Dropdown
-    keywords: gr.Textbox
-    instruction: gr.Textbox
-    decoding: gr.Dropdown
+    fields: TaskFields
     beams: gr.Slider
     temperature: gr.Slider
     max_tokens: gr.Slider
     loading: LoadingFields
     summary: gr.HTML
+
+    @property
+    def model(self) -> gr.Dropdown:
+        """Return the choice of the model."""
+        return self.switches.model
+
+    @property
+    def adapters(self) -> LoraFields:
+        """Return the LoRA switch and the choice of the adapter, with their note."""
+        return replace(self.switches.adapters, note=self.note)
 
     @property
     def inputs(self) -> list[Any]:
@@ -65,21 +69,31 @@ class SettingsPanel:
 
     def field(self, name: str) -> Any:
         """Return the component of one of :data:`FIELDS`."""
-        parts = (self.loading, self.adapters, self)
+        parts = (self.loading, self.switches.adapters, self.switches, self.fields, self)
         return next(getattr(part, name) for part in parts if hasattr(part, name))
 
     @property
     def outputs(self) -> list[Any]:
         """List everything :meth:`fit` may change."""
-        return [*self.inputs, self.summary, self.adapters.note]
+        return [*self.inputs, self.summary, self.note, self.switches.licence]
 
-    @staticmethod
-    def read(values: tuple[Any, ...]) -> Settings:
-        """Read the values of ``inputs`` by name. LoRA on means: where there is an adapter."""
+    @property
+    def chosen(self) -> list[Any]:
+        """List what the other fields depend on: model, task and decoding."""
+        return [self.model, self.task, self.switches.decoding]
+
+    def summary_of(self, name: str | None) -> ModelSummary:
+        """Describe the chosen model, or the start model where none is."""
+        return self.service.summary(name or self.service.model)
+
+    def read(self, values: tuple[Any, ...]) -> Settings:
+        """Read ``inputs`` without what is hidden; LoRA on means: where there is an adapter."""
         model, engine, lora, adapter, task, language, target, words, instruction, *rest = values
-        decoding, beams, temperature, max_tokens, device, dtype, quantize = rest
+        prefix, rounds, split, decoding, beams, temperature, max_tokens, device, dtype, quantize = (
+            rest
+        )
         lora, adapter = chosen_adapter(lora, adapter)
-        return Settings(
+        chosen = Settings(
             model=model or "",
             engine=engine,
             lora=lora,
@@ -89,6 +103,9 @@ class SettingsPanel:
             target_language=target,
             keywords=words or "",
             instruction=instruction or "",
+            prefix_text=prefix or "",
+            edit_rounds=int(rounds),
+            channels="speakers" if split else "mixed",
             decoding=decoding,
             num_beams=beams,
             temperature=temperature,
@@ -97,51 +114,59 @@ class SettingsPanel:
             dtype=dtype or "",
             quantize=quantize or "",
         )
+        return self.summary_of(model).fit(chosen)
 
-    def fit(self, summary: ModelSummary, task: str) -> Updates:
+    def fit(self, summary: ModelSummary, task: str, decoding: str) -> Updates:
         """Show what another model can do; a task it lacks becomes its first one."""
         task = task if task in summary.tasks else summary.tasks[0]
         target = summary.target_languages[0] if summary.target_languages else None
-        values = {self.task: task, self.language: AUTOMATIC, self.target: target}
-        changes = self.refresh(summary, task)
+        fields = self.fields
+        values = {self.task: task, fields.language: AUTOMATIC, fields.target: target}
+        changes = self.refresh(summary, task, decoding)
         for field, value in values.items():
             changes[field] = changes[field] | {"value": value}
         return changes
 
-    def refresh(self, summary: ModelSummary, task: str, adapter: str | None = OWN) -> Updates:
-        """Show what the same model turned out to be able to do, once loaded; choices stay."""
-        shown = self.fields_of(summary, task)
-        return {
+    def refresh(
+        self, summary: ModelSummary, task: str, decoding: str, adapter: str | None = OWN
+    ) -> Updates:
+        """Show what the same model turned out to be able to do, once loaded; choices stay.
+
+        Args:
+            summary: of the model.
+            task: what is chosen.
+            decoding: the same.
+            adapter: the same.
+
+        Returns:
+            The changes.
+        """
+        fields = self.fields
+        changes = self.fit_choice(summary, task, decoding) | self.adapters.fit(summary, adapter)
+        changes[fields.language] |= {"choices": languages_of(summary)}
+        changes[fields.target] |= {"choices": targets_of(summary)}
+        return changes | {
             self.summary: models.model_html(summary),
-            **self.adapters.fit(summary, adapter),
             self.task: gr.update(choices=tasks_of(summary), visible=len(summary.tasks) > 1),
-            self.language: gr.update(choices=languages_of(summary), visible=shown[self.language]),
-            self.target: gr.update(choices=targets_of(summary), visible=shown[self.target]),
-            self.keywords: gr.update(visible=shown[self.keywords]),
-            self.instruction: gr.update(visible=shown[self.instruction]),
+            self.max_tokens: gr.update(visible=summary.autoregressive),
         }
 
-    def fit_task(self, summary: ModelSummary, task: str) -> Updates:
-        """Show the fields of a task."""
-        shown = self.fields_of(summary, task)
-        return {field: gr.update(visible=visible) for field, visible in shown.items()}
-
-    def fit_decoding(self, decoding: str) -> Updates:
-        """Show the fields of a way of decoding."""
-        return {
-            self.beams: gr.update(visible=decoding == "beam"),
-            self.temperature: gr.update(visible=decoding == "sample"),
+    def fit_choice(self, summary: ModelSummary, task: str, decoding: str) -> Updates:
+        """Show the fields of a task and a way of decoding."""
+        changes = self.switches.fit(summary, task, decoding)
+        shown = summary.shown(task, changes[self.switches.decoding]["value"])
+        fields = {
+            "language": self.fields.language,
+            "target_language": self.fields.target,
+            "keywords": self.fields.keywords,
+            "instruction": self.fields.instruction,
+            "prefix_text": self.fields.prefix,
+            "edit_rounds": self.fields.rounds,
+            "num_beams": self.beams,
+            "temperature": self.temperature,
+            "quantize": self.loading.quantize,
         }
-
-    def fields_of(self, summary: ModelSummary, task: str) -> dict[Any, bool]:
-        """Return which fields a task of this model has."""
-        spoken = task in ("transcribe", "translate")
-        return {
-            self.language: spoken and len(summary.languages) > 1,
-            self.target: task == "translate",
-            self.keywords: spoken and summary.keywords,
-            self.instruction: task == "instruct",
-        }
+        return changes | {field: gr.update(visible=name in shown) for name, field in fields.items()}
 
 
 def build_settings(service: TranscriptionService, switches: Switches) -> SettingsPanel:
@@ -150,27 +175,14 @@ def build_settings(service: TranscriptionService, switches: Switches) -> Setting
     about = gr.HTML(models.model_html(summary), elem_id="model-summary")
     note = gr.HTML(phrases.aside_html(models.lora_note(summary)), elem_id="lora-note")
     task = gr.Radio(tasks_of(summary), value="transcribe", label="Task", elem_id="task")
-    language, target, keywords, instruction = build_task_fields(summary)
+    fields = build_task_fields(summary)
     beams, temperature, max_tokens = _decoding_fields()
     loading = build_loading_fields()
     gr.HTML(phrases.switches_html(any_model=service.limits.only is None))
     panel = SettingsPanel(
-        model=switches.model,
-        engine=switches.engine,
-        adapters=replace(switches.adapters, note=note),
-        task=task,
-        language=language,
-        target=target,
-        keywords=keywords,
-        instruction=instruction,
-        decoding=switches.decoding,
-        beams=beams,
-        temperature=temperature,
-        max_tokens=max_tokens,
-        loading=loading,
-        summary=about,
+        service, switches, note, task, fields, beams, temperature, max_tokens, loading, about
     )
-    _wire(service, panel)
+    _wire(panel)
     return panel
 
 
@@ -185,15 +197,14 @@ def _decoding_fields() -> tuple[gr.Slider, gr.Slider, gr.Slider]:
     return beams, heat, longest
 
 
-def _wire(service: TranscriptionService, panel: SettingsPanel) -> None:
-    def fit_model(name: str | None, task: str) -> Updates:
-        return panel.fit(service.summary(name or service.model), task)
+def _wire(panel: SettingsPanel) -> None:
+    def fit_model(name: str | None, task: str, decoding: str) -> Updates:
+        return panel.fit(panel.summary_of(name), task, decoding)
 
-    def fit_task(name: str | None, task: str) -> Updates:
-        return panel.fit_task(service.summary(name or service.model), task)
+    def fit_choice(name: str | None, task: str, decoding: str) -> Updates:
+        return panel.fit_choice(panel.summary_of(name), task, decoding)
 
-    chosen = [panel.model, panel.task]
     # Not `change`: values put back when the page is loaded are fitted already.
-    panel.model.input(fit_model, chosen, panel.outputs, **PAGE_EVENT)
-    panel.task.input(fit_task, chosen, panel.outputs, **PAGE_EVENT)
-    panel.decoding.input(panel.fit_decoding, [panel.decoding], panel.outputs, **PAGE_EVENT)
+    panel.model.input(fit_model, panel.chosen, panel.outputs, **PAGE_EVENT)
+    for field in (panel.task, panel.switches.decoding):
+        field.input(fit_choice, panel.chosen, panel.outputs, **PAGE_EVENT)

@@ -10,19 +10,41 @@ from typing import Any
 
 import gradio as gr
 
+from app.components.failures import Updates
 from app.components.lora_fields import LoraFields, build_lora
+from app.service.model_summary import ModelSummary
 from app.service.service import TranscriptionService
-from app.wording import phrases
+from app.wording import models, phrases
 
 
 @dataclass(frozen=True)
 class Switches:
-    """The components, in the order of the row."""
+    """The components, in the order of the row. licence: shown where it forbids something."""
 
     model: gr.Dropdown
     engine: gr.Radio
     adapters: LoraFields
     decoding: gr.Dropdown
+    licence: gr.HTML
+
+    def fit(self, summary: ModelSummary, task: str, decoding: str) -> Updates:
+        """Offer the decodings of a task; one that the model lacks becomes its first."""
+        offered = summary.decodings_of(task)
+        return {
+            self.decoding: gr.update(
+                choices=decoding_choices(summary, task),
+                value=decoding if decoding in offered else offered[0],
+                visible=len(offered) > 1,
+            ),
+            self.licence: gr.update(
+                value=models.licence_html(summary), visible=not summary.commercial_use
+            ),
+        }
+
+
+def decoding_choices(summary: ModelSummary, task: str = "transcribe") -> list[tuple[str, str]]:
+    """List (title, decoding) of what a task of this model can be decoded with."""
+    return [(phrases.DECODINGS[key], key) for key in summary.decodings_of(task)]
 
 
 def build_switches(service: TranscriptionService, prefix: str = "", **chosen: Any) -> Switches:
@@ -56,11 +78,17 @@ def build_switches(service: TranscriptionService, prefix: str = "", **chosen: An
         )
         adapters = build_lora(summary, prefix, on=chosen.get("lora", True))
         decoding = gr.Dropdown(
-            [(title, key) for key, title in phrases.DECODINGS.items()],
+            decoding_choices(summary),
             value=chosen.get("decoding", "greedy"),
             label="Decoding",
             filterable=False,
+            visible=len(summary.decodings) > 1,
             min_width=0,
             elem_id=f"{prefix}decoding",
         )
-    return Switches(model, engine, adapters, decoding)
+    licence = gr.HTML(
+        models.licence_html(summary),
+        visible=not summary.commercial_use,
+        elem_id=f"{prefix}licence",
+    )
+    return Switches(model, engine, adapters, decoding, licence)

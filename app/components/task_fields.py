@@ -5,17 +5,39 @@ In: a model's summary. Out: components, and (title, value) of every choice.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import gradio as gr
 
+from app.components.failures import Updates
 from app.service.model_summary import ModelSummary
+from app.service.seekable_audio import is_stereo
 from app.service.settings import AUTOMATIC
 from app.wording import models, phrases
+from core.transcription.options import MOST_EDIT_ROUNDS
 
 
-def build_task_fields(
-    summary: ModelSummary,
-) -> tuple[gr.Dropdown, gr.Dropdown, gr.Textbox, gr.Textbox]:
-    """Build language, target language, keywords and instruction inside the current column."""
+@dataclass(frozen=True)
+class TaskFields:
+    """The components; each is shown where the model and the task have it."""
+
+    language: gr.Dropdown
+    target: gr.Dropdown
+    keywords: gr.Textbox
+    instruction: gr.Textbox
+    prefix: gr.Textbox
+    rounds: gr.Slider
+    split: gr.Checkbox
+
+    def fit_recording(self, path: str | None) -> Updates:
+        """Offer to split a stereo recording; of any other nothing is split."""
+        stereo = bool(path) and is_stereo(str(path))
+        change = gr.update(visible=True) if stereo else gr.update(visible=False, value=False)
+        return {self.split: change}
+
+
+def build_task_fields(summary: ModelSummary) -> TaskFields:
+    """Build the fields inside the current column."""
     language = gr.Dropdown(
         languages_of(summary),
         value=AUTOMATIC,
@@ -44,7 +66,30 @@ def build_task_fields(
         visible=False,
         elem_id="instruction",
     )
-    return language, target, keywords, instruction
+    prefix = gr.Textbox(
+        label="How it begins",
+        info="The words it begins with, where you know them; the result is what follows.",
+        visible=summary.prefix_text,
+        elem_id="prefix-text",
+    )
+    rounds = gr.Slider(
+        0,
+        MOST_EDIT_ROUNDS,
+        1,
+        step=1,
+        label="Edit rounds",
+        info="How often the draft is edited; 0 keeps it as it is.",
+        visible=summary.edits,
+        elem_id="edit-rounds",
+    )
+    split = gr.Checkbox(
+        False,
+        label="A speaker on each channel",
+        info="Transcribes the channels of a stereo recording apart.",
+        visible=False,
+        elem_id="split",
+    )
+    return TaskFields(language, target, keywords, instruction, prefix, rounds, split)
 
 
 def tasks_of(summary: ModelSummary) -> list[tuple[str, str]]:

@@ -109,7 +109,9 @@ class LiveSessions:
             The token that :meth:`speak` and :meth:`result` want.
         """
         self.leave(page)
-        token, session = secrets.token_urlsafe(24), _Session(live_settings(settings))
+        summary = self._service.summary(settings.model or self._service.model)
+        fitted = summary.fit(live_settings(settings))  # keywords may need another decoding
+        token, session = secrets.token_urlsafe(24), _Session(fitted)
         with self._lock:
             self._tokens[page], self._sessions[token] = token, session
         self._schedule(session)  # loads the model, if need be, before the first words
@@ -221,4 +223,6 @@ def live_settings(settings: Settings) -> Settings:
         engine="eager",
         task="transcribe" if settings.task == "instruct" else settings.task,
         decoding="speculative" if settings.decoding == "speculative" else "greedy",
+        channels="mixed",
+        prefix_text="",
     )

@@ -14,6 +14,9 @@ from pathlib import Path
 
 import soundfile
 
+from core.audio.decode import probe
+from core.errors import UserError
+
 logger = logging.getLogger(__name__)
 
 UNSEEKABLE = (".flac",)
@@ -51,6 +54,14 @@ def original_path(path: str) -> str:
     source = played.with_suffix("")
     made_here = played.suffix == PLAYED and source.suffix.lower() in UNSEEKABLE
     return str(source) if made_here and source.is_file() else path
+
+
+def is_stereo(path: str) -> bool:
+    """Return whether a recording has two channels; what cannot be read has not."""
+    try:
+        return probe(original_path(path)).channels == 2
+    except UserError:
+        return False
 
 
 def _copy(source: Path, target: Path) -> None:

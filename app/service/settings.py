@@ -24,8 +24,9 @@ class Settings:
     lora: on, off, or None for on exactly if the checkpoint is made for it. adapter: one that was
     added to the model, or empty for its own. keywords: separated by commas, semicolons or line
     ends. num_beams counts for decoding "beam", temperature for "sample", instruction for task
-    "instruct", target_language for "translate". device, dtype and quantize say how the model is
-    loaded; empty means as the app started.
+    "instruct", target_language for "translate", prefix_text and edit_rounds for models that can
+    continue a text or edit a draft. channels "speakers": stereo, a speaker a channel.
+    device, dtype and quantize say how the model is loaded; empty means as the app started.
     """
 
     model: str
@@ -38,6 +39,8 @@ class Settings:
     keywords: str = ""
     instruction: str = ""
     prefix_text: str = ""
+    edit_rounds: int = 1
+    channels: str = "mixed"
     decoding: str = "greedy"
     num_beams: int | float = 4
     temperature: float = 0.7
@@ -61,8 +64,12 @@ class Settings:
             chosen["num_beams"] = whole("num_beams", self.num_beams)
         if self.decoding == "sample":
             chosen["temperature"] = float(self.temperature)
+        if self.channels != "mixed":
+            chosen["channels"] = self.channels
         if self.prefix_text:
             chosen["prefix_text"] = self.prefix_text
+        if self.edit_rounds != 1:
+            chosen["edit_rounds"] = int(self.edit_rounds)
         if self.task == "instruct":
             chosen["instruction"] = self.instruction
             return chosen

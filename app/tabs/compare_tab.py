@@ -23,24 +23,32 @@ from app.components.recording_field import build_recording
 from app.service.deployment import Deployment
 from app.service.measurement import MeasurementService
 from app.service.measurement_job import MeasurementOptions
+from app.service.service import TranscriptionService
 from app.wording import comparison as words
 from app.wording import phrases
 from profiling.statistics.intervals import FEWEST_BLOCKS
 
-OWN_CHOICE = "own"
+OWN_CHOICE, FAMILIES = "own", "families"
+BUNDLED = ("tiny", "tiny-ctc")  # A and B of the preset that needs both
 PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "compile": ("Compiled against eager", {"engine": "compile"}),
     "drafts": ("Exact drafts against greedy", {"decoding": "speculative"}),
     "lora": ("LoRA off against on", {"lora": False}),
     "int8": ("int8 weights against full", {"quantize": "int8"}),
+    FAMILIES: ("The CTC model against the first", {}),
     OWN_CHOICE: ("My own choice", {}),
 }
 _ARMS = {
-    key: [*ArmPanel.usual(), *ArmPanel.usual(**values)]
+    key: [ArmPanel.usual(), ArmPanel.usual(**values)]
     for key, (_, values) in PRESETS.items()
     if key != OWN_CHOICE
 }
-SET_ARMS = f"(preset, ...now) => ({json.dumps(_ARMS)})[preset] || now"
+# Both arms get A's model, but for the preset of two families.
+SET_ARMS = f"""(preset, ...now) => {{
+  const arms = ({json.dumps(_ARMS)})[preset];
+  const models = preset === {json.dumps(FAMILIES)} ? {json.dumps(BUNDLED)} : [now[0], now[0]];
+  return arms ? [models[0], ...arms[0], models[1], ...arms[1]] : now;
+}}"""
 BLOCKS, MOST_BLOCKS, TOKENS = 10, 40, 200
 SHOW_RESULT = """() => {
   document.querySelector("#compare-status")?.scrollIntoView({ block: "nearest" });
@@ -106,10 +114,11 @@ def build_compare_tab(
 def _build_choice(
     measuring: MeasurementService, deployment: Deployment
 ) -> tuple[gr.Radio, ArmPanel, ArmPanel, gr.Slider, gr.Slider, gr.Checkbox]:
-    offered = {k: v for k, v in PRESETS.items() if k != "compile" or not deployment.no_compile}
-    first = next(iter(offered))
+    service = measuring.service
+    choices = preset_choices(service, service.model)
+    first = choices[0][1]
     preset = gr.Radio(
-        [(title, key) for key, (title, _) in offered.items()],
+        choices,
         value=first,
         label="What to compare",
         elem_id="compare-preset",
@@ -117,10 +126,10 @@ def _build_choice(
     with gr.Accordion("A and B in detail", open=False, elem_id="compare-arms"), gr.Row():
         with gr.Column(min_width=150):
             gr.HTML("<h3>A, the baseline</h3>")
-            a = build_arm(measuring.service, deployment, "a")
+            a = build_arm(service, deployment, "a")
         with gr.Column(min_width=150):
             gr.HTML("<h3>B</h3>")
-            b = build_arm(measuring.service, deployment, "b", **offered[first][1])
+            b = build_arm(service, deployment, "b", **PRESETS[first][1])
     blocks = gr.Slider(
         FEWEST_BLOCKS,
         MOST_BLOCKS,
@@ -144,6 +153,20 @@ def _build_choice(
     return preset, a, b, blocks, tokens, fixed
 
 
+def preset_choices(service: TranscriptionService, model: str | None) -> list[tuple[str, str]]:
+    """List (title, preset) of what can be compared with this model as A."""
+    summary = service.summary(model or service.model)
+    known = {one.name for one in service.summaries()}
+    can = {
+        "compile": service.limits.no_compile is None,
+        "drafts": "speculative" in summary.decodings,
+        "lora": summary.has_switch,
+        "int8": summary.quantises,
+        FAMILIES: known.issuperset(BUNDLED),
+    }
+    return [(title, key) for key, (title, _) in PRESETS.items() if can.get(key, True)]
+
+
 def _wire(measuring: MeasurementService, tab: CompareTab, moved: Dependency) -> None:
     result, arm = tab.result, len(tab.a.inputs)
 
@@ -154,11 +177,16 @@ def _wire(measuring: MeasurementService, tab: CompareTab, moved: Dependency) -> 
         options = MeasurementOptions(int(blocks), fixed)
         return map(result.shown, measuring.compare(session, recording, a, b, options))
 
-    arms = [*tab.a.inputs[1:], *tab.b.inputs[1:]]
+    arms = [*tab.a.inputs, *tab.b.inputs]
     # In the browser: the button may be pressed before a server would have answered.
     tab.preset.input(None, [tab.preset, *arms], arms, js=SET_ARMS, **PAGE_EVENT)
     changed = [field.input for field in (*tab.a.inputs, *tab.b.inputs)]
     gr.on(changed, None, None, [tab.preset], js=f"() => {json.dumps(OWN_CHOICE)}", **PAGE_EVENT)
+
+    def offer(name: str | None) -> Updates:
+        return {tab.preset: gr.update(choices=preset_choices(measuring.service, name))}
+
+    tab.a.model.change(offer, [tab.a.model], [tab.preset], **PAGE_EVENT)
     job = PageJob(
         begin=measuring.begin,
         run=run,

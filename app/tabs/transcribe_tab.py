@@ -101,11 +101,17 @@ def _wire(service: TranscriptionService, tab: TranscribeTab) -> None:
         for update in service.watch(session, job):
             yield result.shown(update, line, expected)
 
-    def refresh(name: str | None, task: str, adapter: str | None) -> Updates:
-        summary = service.summary(name or service.model)
-        changes = settings.refresh(summary, task, adapter) if summary.loaded else {}
+    def refresh(name: str | None, task: str, decoding: str, adapter: str | None) -> Updates:
+        summary = settings.summary_of(name)
+        changes = settings.refresh(summary, task, decoding, adapter) if summary.loaded else {}
         return changes | tab.ask.fit(summary)
 
+    def fit_ask(name: str | None) -> Updates:
+        return tab.ask.fit(settings.summary_of(name))
+
+    settings.model.change(fit_ask, [settings.model], [tab.ask.group], **PAGE_EVENT)
+    fields = settings.fields
+    tab.recording.change(fields.fit_recording, [tab.recording], [fields.split], **PAGE_EVENT)
     chips = tab.field.chips
     picked = chips.click(tab.field.example, [chips], [tab.recording, tab.expected], **PAGE_EVENT)
     job = PageJob(
@@ -120,7 +126,7 @@ def _wire(service: TranscriptionService, tab: TranscribeTab) -> None:
         status=result.status,
         stop_button=tab.stop,
     )
-    known = [settings.model, settings.task, settings.field("adapter")]
+    known = [*settings.chosen, settings.field("adapter")]
     for ran in wire_job(job, tab.go.click, picked.then, js=SHOW_TEXT):
         after(ran, refresh, known, [*settings.outputs, tab.ask.group])
     for changed in (tab.recording.upload, tab.recording.stop_recording, tab.recording.clear):

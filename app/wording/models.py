@@ -44,6 +44,12 @@ def model_html(summary: ModelSummary) -> str:
     return "".join(f"<p class='fact'>{escape(line)}</p>" for line in lines)
 
 
+def licence_html(summary: ModelSummary) -> str:
+    """Format what a licence forbids, to be read before the model is downloaded."""
+    said = f"{summary.title}: its licence ({summary.licence}) does not allow commercial use."
+    return "" if summary.commercial_use else f"<p class='note warning'>{escape(said)}</p>"
+
+
 def with_size(summary: ModelSummary) -> str:
     """Name a model with the size of its weights."""
     size = f", {num_bytes(summary.size_bytes)}" if summary.size_bytes else ""

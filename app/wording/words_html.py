@@ -13,6 +13,8 @@ from app.wording.phrases import clock
 from app.wording.results import UNSURE_BELOW
 from core.text.transcript import Segment, Transcript, Word
 
+NUM_COLOURS = 6  # of speakers, in assets/style.css; a seventh has the first one's, and its own name
+
 MOST_WORDS = 4000  # more buttons than that make a page slow
 HINT = "Press a word or a time to hear it. Dotted words are the ones the model was less sure of."
 LONG_S = 60.0  # a text of more audio than this has paragraphs
@@ -54,7 +56,10 @@ def words_html(transcript: Transcript) -> str:
         _button(word, until, first=number == 0)
         for number, (word, until) in enumerate(zip(timed, starts, strict=True))
     ]
-    lines = "".join(_line(buttons[a:b], timed[a]) for a, b in _lines(timed, transcript.segments))
+    lines = "".join(
+        _line(buttons[a:b], timed[a], named=a == 0 or timed[a].speaker != timed[a - 1].speaker)
+        for a, b in _lines(timed, transcript.segments)
+    )
     rest = len(words) - MOST_WORDS
     more = f"<p class='note aside'>{rest} more words are in the text above.</p>" if rest > 0 else ""
     return (
@@ -64,26 +69,32 @@ def words_html(transcript: Transcript) -> str:
 
 
 def _lines(timed: Sequence[Word], segments: Sequence[Segment]) -> Iterator[tuple[int, int]]:
-    """Yield first and last word of each segment; a word belongs to the last one begun before it."""
+    """Yield first and last word of each segment and speaker.
+
+    A word belongs to the last segment begun before it.
+    """
     first, number = 0, 0
     for at, word in enumerate(timed):
         begun = number
         while number + 1 < len(segments) and segments[number + 1].start <= (word.start or 0.0):
             number += 1
-        if number > begun and at > first:
+        other = word.speaker != timed[at - 1].speaker
+        if at > first and (number > begun or other):
             yield first, at
             first = at
     yield first, len(timed)
 
 
-def _line(buttons: Sequence[str], word: Word) -> str:
-    start = word.start or 0.0
-    said = "" if word.speaker is None else f"Speaker {word.speaker}, "
+def _line(buttons: Sequence[str], word: Word, *, named: bool) -> str:
+    start, speaker = word.start or 0.0, word.speaker
+    said = "" if speaker is None else f"Speaker {speaker}, "
+    colour = "" if speaker is None else f" speaker-{(speaker - 1) % NUM_COLOURS + 1}"
+    name = f"<b class='speaker'>Speaker {speaker}</b> " if named and speaker is not None else ""
     time = (
         f"<button type='button' class='time' data-play='{start:.3f}' tabindex='-1' "
         f"aria-label='{said}play from {clock(start)}'>{clock(start)}</button>"
     )
-    return f"<div class='segment'>{time}<span>{' '.join(buttons)}</span></div>"
+    return f"<div class='segment{colour}'>{time}<span>{name}{' '.join(buttons)}</span></div>"
 
 
 def _button(word: Word, next_start: float, *, first: bool) -> str:

@@ -89,6 +89,25 @@ def decode_audio(source: Source, *, max_seconds: float | None = None) -> Decoded
     return DecodedAudio(waveform, tuple(report.warnings), report.channels_cancel)
 
 
+def decode_channels(source: Source, *, max_seconds: float | None = None) -> tuple[Tensor, Tensor]:
+    """Decode both channels of a stereo recording apart, as for one speaker each.
+
+    Args:
+        source: path, bytes, or binary file object that can seek.
+        max_seconds: as for :func:`load_audio`.
+
+    Returns:
+        Left and right, [N] float32 at 16 kHz each.
+
+    Raises:
+        AudioError: as :func:`load_audio`, and for a recording that is not stereo.
+    """
+    info = probe(source)
+    _check_stereo(info.name, info.channels)
+    left, right = (_decode(source, max_seconds, DecodeReport(), channel) for channel in (0, 1))
+    return left, right
+
+
 def measure_seconds(source: Source, *, max_seconds: float | None = None) -> float:
     """Measure a recording's length by decoding it, whatever its header says, and keep nothing.
 
@@ -106,13 +125,18 @@ def measure_seconds(source: Source, *, max_seconds: float | None = None) -> floa
         return sum(block.size for block in _limited(recording, max_seconds)) / SAMPLE_RATE
 
 
-def _decode(source: Source, max_seconds: float | None, report: DecodeReport | None) -> Tensor:
+def _decode(
+    source: Source,
+    max_seconds: float | None,
+    report: DecodeReport | None,
+    channel: int | None = None,
+) -> Tensor:
     with opened(source, report) as recording:
         # An hour at most on the header's word; beyond that the buffer grows with what is decoded.
         claim = min(recording.info.duration_s or 0.0, max_seconds or 3600.0, 3600.0)
         buffer = np.empty(int((max(0.0, claim) + 1) * SAMPLE_RATE), dtype=np.float32)
         filled = 0
-        for block in _limited(recording, max_seconds):
+        for block in _limited(recording, max_seconds, channel):
             if filled + block.size > buffer.size:
                 # In place, by realloc: a three-hour recording is never held twice.
                 buffer.resize(filled + block.size + buffer.size // 2, refcheck=False)
@@ -161,7 +185,9 @@ def stream_audio(
             yield torch.from_numpy(chunk[:filled].copy())
 
 
-def _limited(recording: AudioContainer, max_seconds: float | None) -> Iterator[Samples]:
+def _limited(
+    recording: AudioContainer, max_seconds: float | None, channel: int | None = None
+) -> Iterator[Samples]:
     """Yield the waveform's blocks; refuse as soon as header or samples show it to be too long."""
     if max_seconds is not None and not max_seconds > 0:
         raise AudioError("max_seconds", f"{max_seconds}", "more than 0 seconds", "raise it")
@@ -171,7 +197,7 @@ def _limited(recording: AudioContainer, max_seconds: float | None) -> Iterator[S
     if (recording.claim_s or 0.0) > limit:
         raise _too_long(info.name, f"{recording.claim_s:.1f} s long", limit)
     num_samples = 0
-    for block in _waveform(recording):
+    for block in _waveform(recording, channel):
         num_samples += block.size
         if num_samples > limit * SAMPLE_RATE:
             guess = f"about {claim:.0f} s" if claim > limit else "unstated"
@@ -179,16 +205,28 @@ def _limited(recording: AudioContainer, max_seconds: float | None) -> Iterator[S
         yield block
 
 
-def _waveform(recording: AudioContainer) -> Iterator[Samples]:
-    """Yield the recording in mono 16 kHz blocks of whatever size the decoder gives."""
+def _waveform(recording: AudioContainer, channel: int | None) -> Iterator[Samples]:
+    """Yield one channel or the mean of all in 16 kHz blocks of whatever size the decoder gives."""
     name, num_samples = recording.info.name, 0
     blocks = chain.from_iterable(placed_blocks(part) for part in recording.parts())
-    for block in resampled(downmixed(_finite(name, blocks), recording.report)):
+    finite = _finite(name, blocks)
+    mono = (
+        downmixed(finite, recording.report)
+        if channel is None
+        else _one_channel(name, finite, channel)
+    )
+    for block in resampled(mono):
         num_samples += block.size
         yield block
     if num_samples == 0:
         came = "a header without samples, or with under 5 ms"
         raise AudioError(name, came, "sound", "record or export it again")
+
+
+def _one_channel(name: str, blocks: Iterator[Block], channel: int) -> Iterator[Block]:
+    for channels, rate in blocks:
+        _check_stereo(name, len(channels))  # it may change on the way
+        yield np.ascontiguousarray(channels[channel]), rate
 
 
 def _finite(name: str, blocks: Iterator[Block]) -> Iterator[Block]:
@@ -199,6 +237,19 @@ def _finite(name: str, blocks: Iterator[Block]) -> Iterator[Block]:
         if num_bad == 0 and channels.size:
             yield channels, rate
     check_finite(name, num_bad)
+
+
+def _check_stereo(name: str, num_channels: int) -> None:
+    """See that there are two channels.
+
+    Raises:
+        AudioError: there are fewer or more.
+    """
+    if num_channels == 2:
+        return
+    came = "1 channel" if num_channels == 1 else f"{num_channels} channels"
+    advice = "transcribe it with its channels mixed"
+    raise AudioError(name, came, "stereo, a channel for each speaker", advice)
 
 
 def _too_long(name: str, length: str, limit: float) -> RecordingTooLong:

@@ -62,7 +62,17 @@ class ModelInfo:
     commercial_use: bool = True
     prefix_text: bool = False
 
+    @property
+    def model_type(self) -> str:
+        """Return what its config.json says, by which :mod:`core.families` finds its recognizer."""
+        return _MODEL_TYPES.get(self.family, "granite_speech")
 
+
+_MODEL_TYPES = {
+    "4.1-plus": "granite_speech_plus",
+    "4.1-nar": "granite_speech_nar",
+    "5.0-ctc": "granite_speech5_ctc",
+}
 _EU = ("en", "fr", "de", "es", "pt")
 _GB = 1024**3
 

@@ -73,6 +73,7 @@ class CTCRecognizer(Recognizer):
 
     token_phases = (CTC_DECODE,)
     decodings = ("greedy", "beam")
+    keyword_decodings = ("beam",)
     max_audio_s = MAX_SINGLE_PASS_S
 
     def __init__(self, checkpoint: Checkpoint) -> None:
@@ -96,7 +97,7 @@ class CTCRecognizer(Recognizer):
         super().check(options)
         self.check_without_prompt(options)
         title = self.checkpoint.model_info.title
-        if options.keywords and options.decoding != "beam":
+        if options.keywords and options.decoding not in self.keyword_decodings:
             raise UserError(
                 f"keywords came with decoding {options.decoding!r}, where {title} cannot use them; "
                 "ask for decoding 'beam'"

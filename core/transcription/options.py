@@ -22,6 +22,8 @@ DECODINGS = ("greedy", *DRAFTED, "beam", "sample")
 DEFAULT_BEAMS = 4
 DEFAULT_TEMPERATURE = 0.7
 MOST_EDIT_ROUNDS = 16
+SPEAKERS = "speakers"
+CHANNELS = ("mixed", SPEAKERS)
 
 
 class OptionFields(TypedDict, total=False):
@@ -46,6 +48,7 @@ class OptionFields(TypedDict, total=False):
     repetition_penalty: float
     no_repeat_ngram_size: int
     edit_rounds: int
+    channels: str
     ignore_eos: bool
     skip_silence: bool
     batch_size: int
@@ -61,10 +64,11 @@ class TranscribeOptions:
     "speculative" gives the greedy text in fewer passes, from drafts of the encoder's CTC head;
     "fast-draft" lets likely drafts pass as they are, which is quicker and changes some words;
     "beam" uses ``num_beams`` (4), "sample" uses ``temperature`` (0.7) and ``top_p``. edit_rounds:
-    how often a model that edits a draft goes over it; 0 keeps the draft. skip_silence: a recording
-    in which nothing is heard gives an empty transcript instead of invented words. ignore_eos makes
-    exactly ``max_new_tokens`` tokens, for measurements. batch_size: how many spans of a long
-    recording run at once.
+    how often a model that edits a draft goes over it; 0 keeps the draft. channels "speakers": a
+    stereo recording has a speaker on each channel, and they are transcribed apart. skip_silence: a
+    recording in which nothing is heard gives an empty transcript instead of invented words.
+    ignore_eos makes exactly ``max_new_tokens`` tokens, for measurements. batch_size: how many
+    spans of a long recording run at once.
     """
 
     task: str = "transcribe"
@@ -86,6 +90,7 @@ class TranscribeOptions:
     repetition_penalty: float = 1.0
     no_repeat_ngram_size: int = 0
     edit_rounds: int = 1
+    channels: str = "mixed"
     ignore_eos: bool = False
     skip_silence: bool = True
     batch_size: int = 4
@@ -96,6 +101,7 @@ class TranscribeOptions:
             ("task", self.task, TASKS),
             ("engine", self.engine, ENGINES),
             ("decoding", self.decoding, DECODINGS),
+            ("channels", self.channels, CHANNELS),
         ):
             if value not in known:
                 raise UserError(f"{name} is {value!r}; expected one of {', '.join(known)}")
@@ -103,6 +109,12 @@ class TranscribeOptions:
             raise UserError(f"batch_size is {self.batch_size}; expected at least 1")
         if not 0 <= self.edit_rounds <= MOST_EDIT_ROUNDS:
             raise UserError(f"edit_rounds is {self.edit_rounds}; expected 0 to {MOST_EDIT_ROUNDS}")
+        if self.channels == SPEAKERS and (self.task == SPEAKERS or self.prefix_text):
+            came = "prefix_text" if self.prefix_text else f"task {self.task!r}"
+            raise UserError(
+                f"{came} came with channels {SPEAKERS!r}, where each channel is one speaker's; "
+                "expected one or the other"
+            )
         if self.num_beams is not None and self.decoding != "beam":
             raise UserError(f"num_beams came with decoding {self.decoding!r}; expected 'beam'")
         if self.temperature is not None and self.decoding != "sample":

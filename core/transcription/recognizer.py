@@ -125,6 +125,7 @@ class Recognizer(ABC):
         checkpoint: what was loaded.
         token_phases: those whose time makes tokens, for tokens per second.
         decodings: values of the option ``decoding`` that it knows.
+        keyword_decodings: those in which it follows keywords without a prompt.
         edits: whether it goes over a draft, as often as ``edit_rounds`` says.
         max_audio_s: the longest recording one pass takes, in seconds.
         frame_s: seconds from one row of the CTC logits to the next.
@@ -132,6 +133,7 @@ class Recognizer(ABC):
 
     token_phases: tuple[str, ...] = ()
     decodings: tuple[str, ...] = ("greedy",)
+    keyword_decodings: tuple[str, ...] = ()
     edits: bool = False
     max_audio_s: float
     frame_s: float
@@ -267,6 +269,6 @@ class Family:
     parse_config: Callable[[CheckpointFiles], Any]
     build: Callable[[Any, CheckpointFiles, torch.dtype, torch.device], tuple[nn.Module, LoadReport]]
     describe: Callable[[CheckpointFiles, Any], ModelInfo]
-    recognizer: Callable[[Checkpoint], Recognizer]
+    recognizer: type[Recognizer]
     quantize: Callable[[Any, str], object] | None = None
     lora: bool = False
