@@ -1,4 +1,4 @@
-"""``python -m profiling run | compare | report | read | machine | table | evaluate``.
+"""``python -m profiling run | compare | report | runs | read | machine | table``.
 
 In: command-line arguments. Out: text or JSON on stdout, progress and problems on stderr; exit
 status 0 all well, 1 something is worth a look (nothing measured is lost), 2 nothing could be done.
@@ -15,7 +15,7 @@ from typing import Any
 
 from core.checkpoint.catalog import ASSETS
 from core.transcription.options import DECODINGS, ENGINES
-from profiling import commands
+from profiling import commands, commands_many
 from profiling.commands import NOTHING_DONE, CommandResult
 from profiling.evaluate_command import add_evaluate, run_evaluate
 from profiling.measure.length_table import RUNS
@@ -76,6 +76,11 @@ def build_parser() -> argparse.ArgumentParser:
     add("b", nargs="?", help="another, to compare it with")
     add("--out", type=Path, default=Path("runs"), help="folder of the runs")
     add("--html", type=Path, required=True, help="the page to write")
+
+    add = command("runs", commands_many.runs, "any number of runs in one table and one chart")
+    add("ids", nargs="*", help="ids or folders, the one to compare with first (default: all)")
+    add("--out", type=Path, default=Path("runs"), help="folder of the runs")
+    add("--html", type=Path, help="write a page too")
 
     add = command("read", commands.read, "tables of a trace, anybody's")
     add("trace", type=Path, help=".json(.gz)")

@@ -98,6 +98,23 @@ def unpaired_ratio(
     return Ratio(exp(middle), exp(low), exp(high), fewest, paired=False)
 
 
+def median_interval(
+    values_ms: Sequence[float], *, resamples: int = RESAMPLES, seed: int = 0
+) -> tuple[float | None, float | None]:
+    """Return the 95 % interval of the median; None twice below six values.
+
+    Args:
+        values_ms: one a block.
+        resamples: draws of the bootstrap.
+        seed: of the draws.
+    """
+    if len(values_ms) < FEWEST_BLOCKS:
+        return None, None
+    draws = np.median(_resampled(_logs(values_ms), resamples, seed), axis=1)
+    low, high = _percentiles(draws, len(values_ms))
+    return exp(low), exp(high)
+
+
 def _logs(values_ms: Sequence[float]) -> Values:
     if not values_ms:
         raise ValueError("no blocks came; expected at least one")
