@@ -1,4 +1,4 @@
-"""``python -m profiling run | compare | report | runs | read | machine | table``.
+"""``python -m profiling run | compare | report | runs | sweep | read | machine | table``.
 
 In: command-line arguments. Out: text or JSON on stdout, progress and problems on stderr; exit
 status 0 all well, 1 something is worth a look (nothing measured is lost), 2 nothing could be done.
@@ -81,6 +81,15 @@ def build_parser() -> argparse.ArgumentParser:
     add("ids", nargs="*", help="ids or folders, the one to compare with first (default: all)")
     add("--out", type=Path, default=Path("runs"), help="folder of the runs")
     add("--html", type=Path, help="write a page too")
+
+    add = command("sweep", commands_many.sweep, "every combination, once; goes on where it stopped")
+    _add_work(add, repeats=None, help="blocks of two interleaved runs an arm")
+    add("--format", help=f"one or several of {','.join(commands_many.FORMATS)}")
+    add("--seconds", type=float, nargs="+", help="lengths to cut or repeat the recording to")
+    add("--out", type=Path, default=Path("runs"), help="folder of the runs")
+    add("--html", type=Path, help="write a page too")
+    add("--no-trace", action="store_true", help="time only; no memory by phase")
+    add("--again", action="store_true", help="measure what is there already, too")
 
     add = command("read", commands.read, "tables of a trace, anybody's")
     add("trace", type=Path, help=".json(.gz)")

@@ -165,9 +165,9 @@ def _loaded(parsed: argparse.Namespace) -> tuple[Lab, list[Workload]]:
         if parsed.threads < 1:
             raise ValueError(f"--threads is {parsed.threads}; expected 1 or more")
         torch.set_num_threads(parsed.threads)
-    engines = _several(parsed.engine, ENGINES, "--engine")
-    decodings = _several(parsed.decoding, DECODINGS, "--decoding")
-    asked = _several(parsed.lora, tuple(LORA), "--lora") if parsed.lora else None
+    engines = chosen(parsed.engine, ENGINES, "--engine")
+    decodings = chosen(parsed.decoding, DECODINGS, "--decoding")
+    asked = chosen(parsed.lora, tuple(LORA), "--lora") if parsed.lora else None
     clip = ClipInfo.of(parsed.clip)
     lab = load(parsed.model, device=parsed.device, dtype=parsed.dtype, revision=parsed.revision)
     adapters = [LORA[text] for text in asked] if asked else [None]
@@ -192,7 +192,12 @@ def _loaded(parsed: argparse.Namespace) -> tuple[Lab, list[Workload]]:
     ]
 
 
-def _several(text: str, known: Sequence[str], option: str) -> list[str]:
+def chosen(text: str, known: Sequence[str], option: str) -> list[str]:
+    """Return the parts of an option's comma-separated text, once each.
+
+    Raises:
+        ValueError: none, or one that is not known.
+    """
     asked = [part.strip() for part in text.split(",") if part.strip()]
     wrong = [part for part in asked if part not in known]
     if wrong or not asked:

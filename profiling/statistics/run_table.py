@@ -75,6 +75,18 @@ def versions(machine: Mapping[str, Any]) -> dict[str, str]:
     return {key: str(value) for key, value in known.items() if value}
 
 
+def workload_key(work: Mapping[str, Any]) -> str:
+    """Return what makes two workloads, as JSON, the same: all but their recording's name."""
+    clip = work.get("clip") or {}
+    known = {key: work[key] for key in work if key not in ("clip", "label")}
+    return repr((clip.get("sha256"), sorted(known.items())))
+
+
+def machine_class(machine: Mapping[str, Any]) -> str:
+    """Return what makes two machines comparable: processor, cores, GPU and device."""
+    return repr([machine.get(key) for key in ("cpu", "cores", "gpu", "device", "cpu_capability")])
+
+
 def _judged(first: Run, run: Run) -> dict[str, Any]:
     if run is first:
         return {"ratio": None, "verdict": FIRST_RUN}
