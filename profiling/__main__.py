@@ -1,4 +1,4 @@
-"""``python -m profiling run | compare | report | runs | sweep | read | machine | table``.
+"""``python -m profiling run | compare | report | runs | sweep | history | read | machine | table``.
 
 In: command-line arguments. Out: text or JSON on stdout, progress and problems on stderr; exit
 status 0 all well, 1 something is worth a look (nothing measured is lost), 2 nothing could be done.
@@ -90,6 +90,10 @@ def build_parser() -> argparse.ArgumentParser:
     add("--html", type=Path, help="write a page too")
     add("--no-trace", action="store_true", help="time only; no memory by phase")
     add("--again", action="store_true", help="measure what is there already, too")
+
+    add = command("history", commands_many.history, "equal workloads over time: what changed, when")
+    add("--out", type=Path, default=Path("runs"), help="folder of the runs")
+    add("--html", type=Path, metavar="FOLDER", help="write a page a workload")
 
     add = command("read", commands.read, "tables of a trace, anybody's")
     add("trace", type=Path, help=".json(.gz)")

@@ -20,12 +20,13 @@ from core.transcription.options import DECODINGS, ENGINES
 from profiling.commands import ALL_WELL, LORA, WORTH_A_LOOK, CommandResult, Say, chosen, stored_run
 from profiling.measure.timed_pass import TimingSettings
 from profiling.measure.workload import WorkloadChoices
-from profiling.plain_text import runs_text
-from profiling.report.many_runs import runs_report, sweep_report
+from profiling.plain_text_many import history_text, runs_text
+from profiling.report.many_runs import history_report, runs_report, sweep_report
 from profiling.runs.run_file import RunError
 from profiling.runs.store import RunStore
 from profiling.runs.sweep import Grid, plan_sweep
 from profiling.runs.sweep import sweep as run_sweep
+from profiling.statistics.history import histories
 from profiling.statistics.run_table import run_table
 
 FORMATS = ("float32", "bfloat16", "float16", *MODES)
@@ -61,6 +62,21 @@ def sweep(parsed: argparse.Namespace, say: Say) -> CommandResult:
     return CommandResult(status, {"runs": rows, "not_measured": notes}, "\n".join(text))
 
 
+def history(parsed: argparse.Namespace, say: Say) -> CommandResult:
+    """Tell, for each workload measured on several days, what changed and when."""
+    runs, notes = _read([], parsed.out)
+    found = [one.to_json() for one in histories(runs) if len(one.points) > 1]
+    if not found:
+        raise RunError(f"no workload was measured twice in {parsed.out}; measure one again")
+    text = [*map(history_text, found), *(f"not read: {note}" for note in notes)]
+    if parsed.html is not None:
+        parsed.html.mkdir(parents=True, exist_ok=True)
+        for number, one in enumerate(found, 1):
+            text += _written(parsed.html / f"history-{number}.html", history_report(one))
+    status = WORTH_A_LOOK if notes or any(one["changes"] for one in found) else ALL_WELL
+    return CommandResult(status, {"histories": found, "not_read": notes}, "\n".join(text))
+
+
 def _grid(parsed: argparse.Namespace, waveform: Tensor) -> Grid:
     lengths = parsed.seconds or [waveform.shape[0] / SAMPLE_RATE]
     if parsed.repeats is not None and parsed.repeats < 1:
@@ -73,7 +89,7 @@ def _grid(parsed: argparse.Namespace, waveform: Tensor) -> Grid:
         torch.set_num_threads(parsed.threads)
     formats = chosen(parsed.format, FORMATS, "--format") if parsed.format else (parsed.dtype,)
     asked = chosen(parsed.lora, tuple(LORA), "--lora") if parsed.lora else []
-    adapters = [LORA[name] for name in asked] or [None]
+    adapters: list[bool | None] = [LORA[name] for name in asked] or [None]
     return Grid(
         choices=WorkloadChoices(
             model=parsed.model,

@@ -140,27 +140,6 @@ def comparison_text(found: Mapping[str, Any]) -> str:
     return "\n".join(lines + [f"  warning: {text}" for text in found["warnings"]])
 
 
-def runs_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Write a line a run: when, what, times and memory, and the verdict against the first."""
-    lines = [
-        f"{'when':<17}{'end to end':>12}{'RTF':>8}{'encoder':>12}{'decoder':>12}{'memory':>10}"
-    ]
-    for row in rows:
-        peaks = [row[key] for key in ("encoder_bytes", "decoder_bytes") if row[key] is not None]
-        around = "" if row["low_ms"] is None else f" ({row['low_ms']:.1f} to {row['high_ms']:.1f})"
-        versions = ", ".join(f"{key} {value[:12]}" for key, value in row["versions"].items())
-        ways = [row["engine"], row["lora"] and f"LoRA {row['lora']}", row["decoding"]]
-        ways += [row["format"], row["machine"], versions]
-        lines += [
-            f"{str(row['created'] or NOT_KNOWN)[:16].replace('T', ' '):<17}"
-            f"{ms(row['end_to_end_ms'])}{known(row['rtf'], '.4f'):>8}{ms(row['encoder_ms'])}"
-            f"{ms(row['decoder_ms'])}{size(max(peaks, default=None)):>10}  {row['id']}",
-            f"    {row['verdict']}{around}; {row['model']}, {row['clip']}, "
-            f"{', '.join(str(part) for part in ways if part)}",
-        ]
-    return "\n".join(lines)
-
-
 def ceilings_text(found: Mapping[str, Any]) -> str:
     """Write a machine's ceilings, one dtype a line."""
     source = "data sheet" if found["paper"] else "measured"

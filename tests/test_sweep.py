@@ -5,15 +5,21 @@ Run alone: ``python -m pytest tests/test_sweep.py``.
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from core import Lab
+from core.errors import UserError
 from many_runs import made_run
 from measuring import RECORDING
 from profiling.__main__ import main
 from profiling.figures.many_runs import heat_table, time_over_length
+from profiling.measure.workload import WorkloadChoices
 from profiling.runs.store import RunStore
+from profiling.runs.sweep import Grid, plan_sweep
 from profiling.statistics.run_table import run_table
+from tiny_models import noise
 
 
 @pytest.mark.slow
@@ -41,17 +47,45 @@ def test_a_sweep_measures_every_combination_once(
     assert "Time over length" in page.read_text()
 
 
-def test_combinations_that_cannot_run_are_told_and_nothing_is_measured(
+def test_combinations_that_cannot_run_are_told_before_and_the_others_go_on(
+    speech_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    check = Lab.check
+
+    def refusing(lab: Lab, **options: Any) -> Any:
+        if options["decoding"] == "beam":
+            raise UserError("no beams here")
+        return check(lab, **options)
+
+    monkeypatch.setattr(Lab, "check", refusing)
+    grid = Grid(
+        choices=WorkloadChoices(model=str(speech_folder)),
+        engines=["eager"],
+        adapters=[None, True],  # on where there is one: the same as True
+        decodings=["greedy", "beam"],
+        formats=["float32"],
+        lengths_s=[0.5, 1.0],
+        device="cpu",
+    )
+    plan = plan_sweep(grid, Path("noise.wav"), noise(0.3), RunStore(tmp_path))
+    assert [[work.clip.seconds for work in works] for _, works in plan.sessions] == [[0.5], [1.0]]
+    assert {work.decoding for _, works in plan.sessions for work in works} == {"greedy"}
+    assert "0.5 s, eager, LoRA on, beam: no beams here" in plan.not_possible
+    assert RunStore(tmp_path).names() == []
+
+
+def test_a_sweep_of_nothing_says_why(
     speech_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     clip = tmp_path / "noise.wav"
     clip.write_bytes(RECORDING)
     command = ["sweep", "--clip", str(clip), "--model", str(speech_folder)]
-    command += ["--out", str(tmp_path / "runs"), "--threads", "1"]
-    assert main([*command, "--decoding", "speculative"]) == 2
+    command += ["--out", str(tmp_path / "runs")]
+    assert main([*command, "--device", "cuda:99"]) == 2
     told = capsys.readouterr().err
     assert "not possible: " in told
     assert "0 runs to measure, 0 measured already" in told
+    assert "error: nothing was measured: " in told
     assert main([*command, "--seconds", "0"]) == 2
     assert "--seconds holds 0; expected more than 0" in capsys.readouterr().err
     assert main([*command, "--format", "float8"]) == 2

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from profiling.figures.history import versions_said
 from profiling.figures.style import shortened, title_of
 from profiling.figures.units import format_bytes
 from profiling.report.page import Column, Formatter, words
@@ -120,8 +121,15 @@ RUN_COLUMNS: dict[str, Column] = {
     "decoding": Column("decoding", str),
     "format": Column("format", str),
     "machine": Column("machine", str),
-    "versions": Column(
-        "versions", lambda known: ", ".join(f"{k} {v[:12]}" for k, v in known.items())
-    ),
+    "versions": Column("versions", versions_said),
     "id": Column("id", str),
+}
+STEP_COLUMNS: dict[str, Column] = {
+    "created": RUN_COLUMNS["created"],
+    "phase": Column("phase", title_of),
+    "verdict": Column("verdict", words, True),
+    "ratio": Column("after / before", _number(3)),
+    "low": Column("from", _number(3)),
+    "high": Column("to", _number(3)),
+    "versions": Column("new", words, True),
 }

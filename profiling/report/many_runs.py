@@ -9,15 +9,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from profiling.figures.history import changed_phases, history_line
 from profiling.figures.many_runs import heat_table, memory_chart, runs_chart, time_over_length
+from profiling.figures.style import END_TO_END, title_of
 from profiling.report import sections
-from profiling.report.columns import RUN_COLUMNS
+from profiling.report.columns import RUN_COLUMNS, STEP_COLUMNS
 from profiling.report.page import Page
+from profiling.report.sentences import capital, changes_said
+from profiling.statistics.run_table import machine_name, number_format
 
 RUNS_LEAD = (
     "Median time of each run; the diamond is the whole, with its 95 % interval. Runs of one "
     "session were interleaved and are compared in pairs; others were measured apart, and what "
     "changed on the machine in between is in no interval."
+)
+
+HISTORY_LEAD = (
+    "Medians with their 95 % intervals. A dashed line marks a lasting change that the spread from "
+    "run to run does not explain; hollow points were measured while other programs kept the "
+    "machine busy, and no change is read off them."
 )
 
 
@@ -50,6 +60,34 @@ def sweep_report(rows: Sequence[Mapping[str, Any]], notes: Sequence[str] = ()) -
     page.heading("Every run", RUNS_LEAD)
     _runs(page, rows, notes)
     return page.html()
+
+
+def history_report(history: Mapping[str, Any]) -> str:
+    """Return the page of one workload's history, given as JSON."""
+    work = history["workload"]
+    page = Page(f"History: {sections.label_of({'workload': work})}", {"history": history})
+    page.heading(page.title, HISTORY_LEAD, level=1)
+    page.facts({"": {**machine_facts(history), "runs": len(history["points"])}})
+    for line in changes_said(history):
+        page.add("paragraph", f"{line}.", "verdict")
+    for phase in (END_TO_END, *changed_phases(history)):
+        page.heading(capital(title_of(phase)))
+        page.figure(history_line(history, phase), f"{title_of(phase)} over time")
+    steps = [
+        {"created": change["created"], "versions": change["new_versions"], **step}
+        for change in history["changes"]
+        for step in change["steps"]
+    ]
+    if steps:
+        page.heading("Changes")
+        page.table(steps, STEP_COLUMNS)
+    return page.html()
+
+
+def machine_facts(history: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a history's runs have in common."""
+    work, machine = history["workload"], history["machine"]
+    return {"model": work["model"], "format": number_format(work), "machine": machine_name(machine)}
 
 
 def _runs(page: Page, rows: Sequence[Mapping[str, Any]], notes: Sequence[str]) -> None:

@@ -72,8 +72,8 @@ def paired_ratio(
     if len(a_ms) != len(b_ms):
         raise ValueError(f"{len(a_ms)} and {len(b_ms)} blocks came; expected as many of each")
     logs = _logs(b_ms) - _logs(a_ms)
-    middle = float(_middle_of_means(logs[None])[0])
-    low, high = _percentiles(_middle_of_means(_resampled(logs, resamples, seed)), len(logs))
+    middle = float(middle_of_means(logs[None])[0])
+    low, high = _percentiles(middle_of_means(_resampled(logs, resamples, seed)), len(logs))
     return Ratio(exp(middle), exp(low), exp(high), len(logs))
 
 
@@ -129,7 +129,7 @@ def _resampled(values: Values, resamples: int, seed: int) -> Values:
     return values[draws]
 
 
-def _middle_of_means(draws: Values) -> Values:
+def middle_of_means(draws: Values) -> Values:
     """Return the median [R] of the means of every two of a row of draws [R, n]."""
     first, second = np.triu_indices(draws.shape[1])
     middles = [
