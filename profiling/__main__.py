@@ -1,4 +1,4 @@
-"""``python -m profiling run | compare | report | runs | sweep | history | read | machine | table``.
+"""``python -m profiling run | compare | report | runs | sweep | history | evaluate | read | ...``.
 
 In: command-line arguments. Out: text or JSON on stdout, progress and problems on stderr; exit
 status 0 all well, 1 something is worth a look (nothing measured is lost), 2 nothing could be done.
