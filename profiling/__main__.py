@@ -1,4 +1,4 @@
-"""``python -m profiling run | compare | report | read | machine | table | evaluate``.
+"""``python -m profiling run | compare | report | runs | sweep | history | evaluate | read | ...``.
 
 In: command-line arguments. Out: text or JSON on stdout, progress and problems on stderr; exit
 status 0 all well, 1 something is worth a look (nothing measured is lost), 2 nothing could be done.
@@ -15,7 +15,7 @@ from typing import Any
 
 from core.checkpoint.catalog import ASSETS
 from core.transcription.options import DECODINGS, ENGINES
-from profiling import commands
+from profiling import commands, commands_many
 from profiling.commands import NOTHING_DONE, CommandResult
 from profiling.evaluate_command import add_evaluate, run_evaluate
 from profiling.measure.length_table import RUNS
@@ -76,6 +76,24 @@ def build_parser() -> argparse.ArgumentParser:
     add("b", nargs="?", help="another, to compare it with")
     add("--out", type=Path, default=Path("runs"), help="folder of the runs")
     add("--html", type=Path, required=True, help="the page to write")
+
+    add = command("runs", commands_many.runs, "any number of runs in one table and one chart")
+    add("ids", nargs="*", help="ids or folders, the one to compare with first (default: all)")
+    add("--out", type=Path, default=Path("runs"), help="folder of the runs")
+    add("--html", type=Path, help="write a page too")
+
+    add = command("sweep", commands_many.sweep, "every combination, once; goes on where it stopped")
+    _add_work(add, repeats=None, help="blocks of two interleaved runs an arm")
+    add("--format", help=f"one or several of {','.join(commands_many.FORMATS)}")
+    add("--seconds", type=float, nargs="+", help="lengths to cut or repeat the recording to")
+    add("--out", type=Path, default=Path("runs"), help="folder of the runs")
+    add("--html", type=Path, help="write a page too")
+    add("--no-trace", action="store_true", help="time only; no memory by phase")
+    add("--again", action="store_true", help="measure what is there already, too")
+
+    add = command("history", commands_many.history, "equal workloads over time: what changed, when")
+    add("--out", type=Path, default=Path("runs"), help="folder of the runs")
+    add("--html", type=Path, metavar="FOLDER", help="write a page a workload")
 
     add = command("read", commands.read, "tables of a trace, anybody's")
     add("trace", type=Path, help=".json(.gz)")

@@ -83,7 +83,7 @@ def run(parsed: argparse.Namespace, say: Say) -> CommandResult:
 
 def compare(parsed: argparse.Namespace, say: Say) -> CommandResult:
     """Compare two stored runs."""
-    a, b = (_stored(name, parsed.out) for name in (parsed.a, parsed.b))
+    a, b = (stored_run(name, parsed.out) for name in (parsed.a, parsed.b))
     reference = parsed.reference or a.get("reference_text")
     found = compare_runs(a, b, reference=reference).to_json()
     status = WORTH_A_LOOK if found["warnings"] or not found["tokens_identical"] else ALL_WELL
@@ -92,12 +92,12 @@ def compare(parsed: argparse.Namespace, say: Say) -> CommandResult:
 
 def report(parsed: argparse.Namespace, say: Say) -> CommandResult:
     """Write one page about a run, or about two and their comparison."""
-    a = _stored(parsed.a, parsed.out)
+    a = stored_run(parsed.a, parsed.out)
     if parsed.b is None:
         trace = _trace_of(parsed.a, parsed.out)
         page = run_report(a, None if trace is None else read_trace(trace))
     else:
-        b = _stored(parsed.b, parsed.out)
+        b = stored_run(parsed.b, parsed.out)
         found = compare_runs(a, b, reference=a.get("reference_text")).to_json()
         traces = [_trace_of(name, parsed.out) for name in (parsed.a, parsed.b)]
         one, two = (None if trace is None else read_trace(trace) for trace in traces)
@@ -165,9 +165,9 @@ def _loaded(parsed: argparse.Namespace) -> tuple[Lab, list[Workload]]:
         if parsed.threads < 1:
             raise ValueError(f"--threads is {parsed.threads}; expected 1 or more")
         torch.set_num_threads(parsed.threads)
-    engines = _several(parsed.engine, ENGINES, "--engine")
-    decodings = _several(parsed.decoding, DECODINGS, "--decoding")
-    asked = _several(parsed.lora, tuple(LORA), "--lora") if parsed.lora else None
+    engines = chosen(parsed.engine, ENGINES, "--engine")
+    decodings = chosen(parsed.decoding, DECODINGS, "--decoding")
+    asked = chosen(parsed.lora, tuple(LORA), "--lora") if parsed.lora else None
     clip = ClipInfo.of(parsed.clip)
     lab = load(parsed.model, device=parsed.device, dtype=parsed.dtype, revision=parsed.revision)
     adapters = [LORA[text] for text in asked] if asked else [None]
@@ -192,7 +192,12 @@ def _loaded(parsed: argparse.Namespace) -> tuple[Lab, list[Workload]]:
     ]
 
 
-def _several(text: str, known: Sequence[str], option: str) -> list[str]:
+def chosen(text: str, known: Sequence[str], option: str) -> list[str]:
+    """Return the parts of an option's comma-separated text, once each.
+
+    Raises:
+        ValueError: none, or one that is not known.
+    """
     asked = [part.strip() for part in text.split(",") if part.strip()]
     wrong = [part for part in asked if part not in known]
     if wrong or not asked:
@@ -208,7 +213,7 @@ def _known_text(clip: Path) -> str | None:
     return json.loads(file.read_text(encoding="utf-8")).get(clip.name)
 
 
-def _stored(name: str, root: Path) -> dict[str, Any]:
+def stored_run(name: str, root: Path) -> dict[str, Any]:
     """Read a run by its id below ``root``, or by its folder."""
     folder = Path(name)
     if (folder / RUN_FILE).is_file():

@@ -18,6 +18,7 @@ import torch
 from core.engine.fingerprint import cpu_field, cpu_name, processor_class
 
 STAT, MEMINFO = Path("/proc/stat"), Path("/proc/meminfo")
+CHECKOUT = Path(__file__).parents[2]
 _KINDS = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
 
 
@@ -38,9 +39,31 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "python": platform.python_version(),
+        "commit": commit_of(CHECKOUT),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "load_1m": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
     }
+
+
+def commit_of(checkout: Path) -> str | None:
+    """Return the commit that is checked out, read without git; None where there is no checkout."""
+    place = checkout / ".git"
+    try:
+        if place.is_file():  # of a worktree or submodule: "gitdir: <folder>"
+            place = checkout / place.read_text().split(":", 1)[1].strip()
+        head = (place / "HEAD").read_text().strip()
+        if not head.startswith("ref:"):
+            return head or None
+        name = head.split(":", 1)[1].strip()
+        shared = place / "commondir"
+        common = place / shared.read_text().strip() if shared.is_file() else place
+        for folder in (place, common):
+            if (folder / name).is_file():
+                return (folder / name).read_text().strip() or None
+        packed = (common / "packed-refs").read_text().splitlines()
+    except (OSError, IndexError, UnicodeDecodeError):
+        return None
+    return next((line.split()[0] for line in packed if line.endswith(f" {name}")), None)
 
 
 class Busyness:

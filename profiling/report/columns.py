@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from profiling.figures.history import versions_said
 from profiling.figures.style import shortened, title_of
 from profiling.figures.units import format_bytes
 from profiling.report.page import Column, Formatter, words
@@ -100,4 +101,35 @@ ROOFLINE_COLUMNS: dict[str, Column] = {
     "bound": Column("bound by", str),
     "expected_ms": Column("expected compiled ms", _number(2)),
     "most_gain": Column("possible speed-up", lambda value: f"{float(value):.1f}x"),
+}
+RUN_COLUMNS: dict[str, Column] = {
+    "created": Column("when", lambda when: str(when)[:16].replace("T", " ")),
+    "verdict": Column("end to end, against the first", words, True),
+    "end_to_end_ms": Column("end to end ms", _number(2)),
+    "low_ms": Column("from", _number(2)),
+    "high_ms": Column("to", _number(2)),
+    "rtf": Column("RTF", _number(4)),
+    "encoder_ms": Column("encoder ms", _number(2)),
+    "encoder_bytes": Column("encoder memory", format_bytes),
+    "decoder_ms": Column("decoder ms", _number(2)),
+    "decoder_bytes": Column("decoder memory", format_bytes),
+    "clip": Column("clip", str),
+    "seconds": Column("s", _number(1)),
+    "model": Column("model", lambda name: shortened(str(name))),
+    "engine": Column("engine", str),
+    "lora": Column("LoRA", str),
+    "decoding": Column("decoding", str),
+    "format": Column("format", str),
+    "machine": Column("machine", str),
+    "versions": Column("versions", versions_said),
+    "id": Column("id", str),
+}
+STEP_COLUMNS: dict[str, Column] = {
+    "created": RUN_COLUMNS["created"],
+    "phase": Column("phase", title_of),
+    "verdict": Column("verdict", words, True),
+    "ratio": Column("after / before", _number(3)),
+    "low": Column("from", _number(3)),
+    "high": Column("to", _number(3)),
+    "versions": Column("new", words, True),
 }

@@ -1,6 +1,7 @@
-"""What a comparison says, in sentences and rows that page, report and terminal share.
+"""What a comparison or a history says, in sentences and rows that page, report and terminal share.
 
-In: a comparison of :mod:`profiling.statistics.compare` as its JSON states it. Out: plain text.
+In: a comparison of :mod:`profiling.statistics.compare`, or a history, as its JSON states it. Out:
+plain text.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from profiling.figures.style import END_TO_END
+from profiling.figures.style import END_TO_END, title_of
 from profiling.figures.units import format_ms
 from profiling.statistics.intervals import FEWEST_BLOCKS
 
@@ -40,6 +41,23 @@ def verdict_rows(comparison: Mapping[str, Any]) -> list[dict[str, Any]]:
         {**row, "verdict": "; ".join(filter(None, (row["verdict"], row.get("reason"))))}
         for row in rows
     ]
+
+
+def changes_said(history: Mapping[str, Any]) -> list[str]:
+    """Return a line a change: when, which phases by how much, and what was new; or that none is."""
+    if history.get("note"):
+        return [capital(history["note"])]
+    if not history["changes"]:
+        return ["No change shown"]
+    return [
+        f"From {change['between'][1]} on, {'; '.join(map(_step_said, change['steps']))} "
+        f"({', '.join(change['new_versions']) or 'same versions'})"
+        for change in history["changes"]
+    ]
+
+
+def _step_said(step: Mapping[str, Any]) -> str:
+    return f"{title_of(step['phase'])} {step['verdict']}"
 
 
 def capital(text: str) -> str:

@@ -11,29 +11,17 @@ comparison says so: what changed between them is in no interval.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from statistics import median
 from typing import Any
 
-from core import phases
 from core.text.word_errors import word_errors
-from profiling.measure.timing import END_TO_END, OTHER
+from profiling.measure.timing import END_TO_END
 from profiling.measure.workload import Workload
 from profiling.statistics.encoder_decoder import encoder_and_decoder, memory_by_phase
-from profiling.statistics.intervals import (
-    Ratio,
-    is_shown,
-    noise_floor,
-    paired_ratio,
-    reason,
-    unpaired_ratio,
-    verdict,
-)
 from profiling.statistics.text_agreement import first_difference
+from profiling.statistics.verdicts import PhaseVerdict, phase_verdicts
 
-ABSENT = "not in both runs"
-AFTER_PREFILL = "after_prefill"  # decode, or draft and verify: whatever makes the tokens
 APART = (
     "the runs were measured apart: what changed on the machine in between is in no interval; "
     "measure both in one run to compare them"
@@ -41,25 +29,6 @@ APART = (
 NO_FLOOR = "no A/A arm was measured: noise between equal runs is unknown here"
 BUSY = "other processes used {share:.0%} of the processor while {name} was measured"
 BUSY_SHARE = 0.1
-
-
-@dataclass(frozen=True)
-class PhaseVerdict:
-    """One phase. ratio, low, high: b's time over a's; None where a run lacks the phase.
-
-    shown: whether the runs are enough to call it a difference. reason: why the row looks at odds
-    with itself, None where it does not.
-    """
-
-    name: str
-    a_ms: float | None
-    b_ms: float | None
-    ratio: float | None
-    low: float | None
-    high: float | None
-    shown: bool
-    verdict: str
-    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -114,21 +83,7 @@ def compare(
     Raises:
         ValueError: a run lacks what a comparison needs.
     """
-    here, there = (_with_generation(_require(run, "samples")) for run in (a, b))
-    paired = a.get("session") is not None and a.get("session") == b.get("session")
-    paired = paired and len(here[END_TO_END]) == len(there[END_TO_END])
-    again = _noise(a) or _noise(b)
-    floors = {name: noise_floor(ratio) for name, ratio in again.items()}
-    if (phases.DECODE in here) != (phases.DECODE in there):  # drafts against single steps
-        floors[AFTER_PREFILL] = floors.get(phases.DECODE, noise_floor(None))
-    else:
-        here.pop(AFTER_PREFILL, None)
-        there.pop(AFTER_PREFILL, None)
-    names = [n for n in (*phases.PHASES, AFTER_PREFILL, OTHER) if n in here or n in there]
-    rows = {
-        name: _judge(name, here.get(name), there.get(name), floors, paired=paired, seed=seed)
-        for name in (*names, END_TO_END)
-    }
+    rows, floors, paired = phase_verdicts(a, b, seed=seed)
     whole = rows.pop(END_TO_END)
     ledger = b.get("compile") or {}
     packaged, spent = ledger.get("packaged_seconds"), ledger.get("seconds")
@@ -144,7 +99,7 @@ def compare(
         end_to_end=whole,
         phases=tuple(rows.values()),
         noise_floor=floors,
-        num_blocks=min(len(here[END_TO_END]), len(there[END_TO_END])),
+        num_blocks=min(len(run["samples"][END_TO_END]) for run in (a, b)),
         paired=paired,
         tokens_identical=first is None,
         first_difference=first,
@@ -162,55 +117,6 @@ def compare(
             if r.get("memory_parts")
         },
         warnings=tuple(_warnings(a, b, paired=paired, has_floor=bool(floors))),
-    )
-
-
-def _require(run: Mapping[str, Any], key: str) -> Mapping[str, Sequence[float]]:
-    table = run.get(key)
-    if not isinstance(table, Mapping) or not table.get(END_TO_END):
-        raise ValueError(
-            f"run {run.get('id')!r} has no timed {key}; expected a run made by "
-            "`python -m profiling run`"
-        )
-    return table
-
-
-def _with_generation(table: Mapping[str, Sequence[float]]) -> dict[str, Sequence[float]]:
-    """Add everything that makes tokens after the prefill's, summed by block."""
-    parts = [table[n] for n in (phases.DRAFT, phases.VERIFY, phases.DECODE) if n in table]
-    extra = {AFTER_PREFILL: [sum(block) for block in zip(*parts, strict=True)]} if parts else {}
-    return {**table, **extra}
-
-
-def _noise(run: Mapping[str, Any]) -> dict[str, Ratio]:
-    """Return the session's A/A ratios by phase, empty where none was measured."""
-    rows = run.get("noise") or ()
-    return {row["name"]: Ratio(row["ratio"], row["low"], row["high"], row["n"]) for row in rows}
-
-
-def _judge(
-    name: str,
-    a_ms: Sequence[float] | None,
-    b_ms: Sequence[float] | None,
-    floors: Mapping[str, tuple[float, float]],
-    *,
-    paired: bool,
-    seed: int,
-) -> PhaseVerdict:
-    middle_a, middle_b = (median(values) if values else None for values in (a_ms, b_ms))
-    if not a_ms or not b_ms or min(*a_ms, *b_ms) <= 0:
-        return PhaseVerdict(name, middle_a, middle_b, None, None, None, False, ABSENT)
-    found = (paired_ratio if paired else unpaired_ratio)(a_ms, b_ms, seed=seed)
-    floor = floors.get(name, noise_floor(None))
-    bounds = (found.ratio, found.low, found.high)
-    return PhaseVerdict(
-        name,
-        middle_a,
-        middle_b,
-        *bounds,
-        shown=is_shown(found, floor),
-        verdict=verdict(found, floor),
-        reason=reason(found, floor, median(b_ms) / median(a_ms)),
     )
 
 

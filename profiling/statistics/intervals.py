@@ -72,8 +72,8 @@ def paired_ratio(
     if len(a_ms) != len(b_ms):
         raise ValueError(f"{len(a_ms)} and {len(b_ms)} blocks came; expected as many of each")
     logs = _logs(b_ms) - _logs(a_ms)
-    middle = float(_middle_of_means(logs[None])[0])
-    low, high = _percentiles(_middle_of_means(_resampled(logs, resamples, seed)), len(logs))
+    middle = float(middle_of_means(logs[None])[0])
+    low, high = _percentiles(middle_of_means(_resampled(logs, resamples, seed)), len(logs))
     return Ratio(exp(middle), exp(low), exp(high), len(logs))
 
 
@@ -98,6 +98,23 @@ def unpaired_ratio(
     return Ratio(exp(middle), exp(low), exp(high), fewest, paired=False)
 
 
+def median_interval(
+    values_ms: Sequence[float], *, resamples: int = RESAMPLES, seed: int = 0
+) -> tuple[float | None, float | None]:
+    """Return the 95 % interval of the median; None twice below six values.
+
+    Args:
+        values_ms: one a block.
+        resamples: draws of the bootstrap.
+        seed: of the draws.
+    """
+    if len(values_ms) < FEWEST_BLOCKS:
+        return None, None
+    draws = np.median(_resampled(_logs(values_ms), resamples, seed), axis=1)
+    low, high = _percentiles(draws, len(values_ms))
+    return exp(low), exp(high)
+
+
 def _logs(values_ms: Sequence[float]) -> Values:
     if not values_ms:
         raise ValueError("no blocks came; expected at least one")
@@ -112,7 +129,7 @@ def _resampled(values: Values, resamples: int, seed: int) -> Values:
     return values[draws]
 
 
-def _middle_of_means(draws: Values) -> Values:
+def middle_of_means(draws: Values) -> Values:
     """Return the median [R] of the means of every two of a row of draws [R, n]."""
     first, second = np.triu_indices(draws.shape[1])
     middles = [
