@@ -21,6 +21,7 @@ from profiling.trace.breakdown import operator_table, phase_table
 from profiling.trace.events import NO_DEVICE, read_trace
 from profiling.trace.launches import launch_gaps
 from profiling.trace.trace_file import TraceError
+from profiling.trace.trace_tables import trace_json
 
 
 def call(name: str, ts: Any, dur: Any, cat: str = "cpu_op", **more: Any) -> dict[str, Any]:
@@ -222,3 +223,26 @@ def test_each_instant_counts_for_the_call_that_began_last():
             if len(inside):
                 own[inside[-1]] += 1000
         assert found["self_ns"].tolist() == own
+
+
+ODD: list[Any] = [[], [[]], [1, 2], {}, {"a": 1}, None, True, "x", "", "\ud800", 10**400, -1, 1e308]
+KEYS = ("ts", "dur", "name", "cat", "pid", "tid", "args", "stream", "correlation", "Input Dims")
+
+
+@pytest.mark.parametrize("value", ODD, ids=lambda value: repr(value)[:12])
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize(("num_events", "cat"), [(1, "kernel"), (3, "cpu_op")])
+def test_one_odd_value_everywhere_is_read_or_refused_in_a_line(
+    key: str, value: Any, num_events: int, cat: str
+):
+    args = {"External id": 1, "stream": 7, "correlation": 3, "Input Dims": [[2]]}
+    events = [call("aten::mm", 10 * n, 5, cat, args=dict(args)) for n in range(num_events)]
+    for event in events:
+        (event["args"] if key in args else event)[key] = value
+    said = "one line"
+    try:
+        trace = read_trace(json.dumps({"traceEvents": events}).encode())
+        json.dumps(trace_json(trace), allow_nan=False).encode()
+    except TraceError as error:
+        said = str(error)
+    assert "\n" not in said

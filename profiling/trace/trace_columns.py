@@ -75,12 +75,17 @@ def frame_of(raw: list[Event]) -> pd.DataFrame:
 def _category(values: list[Any]) -> pd.Categorical:
     """Store each different text once; 7 and "7" are the same thread."""
     try:
-        texts = {value: str(value) for value in dict.fromkeys(values)}
+        texts = {value: _text(value) for value in dict.fromkeys(values)}
     except TypeError:  # a list where a name should be
         return _category([str(value) for value in values])
     places = {text: place for place, text in enumerate(dict.fromkeys(texts.values()))}
     codes = {value: places[text] for value, text in texts.items()}
     return pd.Categorical.from_codes([codes[value] for value in values], categories=list(places))
+
+
+def _text(value: Any) -> str:
+    """Write a value; half of a pair of surrogates, which no encoding has, becomes "?"."""
+    return str(value).encode("utf-8", "replace").decode()
 
 
 def _arguments(held: list[Any], groups: np.ndarray) -> dict[str, Any]:
@@ -107,14 +112,17 @@ def _arguments(held: list[Any], groups: np.ndarray) -> dict[str, Any]:
 def numbers(values: list[Any]) -> np.ndarray:
     """Return float64, NaN where there is none; text that reads as a number is one."""
     try:
-        return np.array(values, dtype=np.float64)  # None becomes NaN
-    except (TypeError, ValueError):
+        found = np.array(values, dtype=np.float64)  # None becomes NaN
+    except (TypeError, ValueError, OverflowError):
+        found = np.empty((0, 0))
+    if found.ndim != 1:  # lists where numbers should be make rows and columns
         return np.array([number(value) for value in values], dtype=np.float64)
+    return found
 
 
 def number(value: Any) -> float:
     """Return ``value`` as a float, NaN if it is none."""
     try:
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return float("nan")
