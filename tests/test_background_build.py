@@ -326,11 +326,15 @@ class TestApp:
         self, service: TranscriptionService, clip: str, steps: Path
     ) -> None:
         steps.write_text("fail")
-        last(service.stream("s", clip, COMPILED))
+
+        def note() -> str:
+            return last(service.stream("s", clip, COMPILED)).transcript.warnings[-1]
+
+        notes = [note()]  # on a quick machine the reason is known by now
         until(lambda: _only_build(service).status.is_over)
-        notes = [last(service.stream("s", clip, COMPILED)).transcript.warnings for _ in "ab"]
-        assert "there is no room for files" in notes[0][-1]
-        assert notes[1][-1] == "compiling failed; this answer is eager"
+        notes += [note(), note()]
+        assert sum("there is no room for files" in one for one in notes) == 1
+        assert notes[-1] == "compiling failed; this answer is eager"
 
     def test_beams_need_graphs_that_a_package_of_single_clips_lacks(
         self, service: TranscriptionService, clip: str, packages: Path, own_lab: Lab

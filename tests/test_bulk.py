@@ -365,7 +365,7 @@ def test_two_runs_do_not_share_a_folder(tmp_path: Path, capsys: pytest.CaptureFi
     assert "another run is at work in" in capsys.readouterr().err
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_thousand_recordings_killed_three_times(tmp_path: Path):
     manifest = write_clips(tmp_path / "in", 2000, num_broken=20)
     out = tmp_path / "out"

@@ -69,7 +69,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Step:
+class ChangePoint:
     """A lasting change of a phase. at: number of the first run after it; ratio: after / before."""
 
     phase: str
@@ -91,7 +91,7 @@ class Change:
     between: tuple[str, str]
     created: str
     new_versions: tuple[str, ...]
-    steps: tuple[Step, ...]
+    steps: tuple[ChangePoint, ...]
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ def _least_spread(runs: Sequence[Run], phase: str) -> float:
 
 def _steps(
     phase: str, levels: Values, least: float, renewed: set[int], begin: int = 0
-) -> list[Step]:
+) -> list[ChangePoint]:
     """Return the steps of ``levels`` [N], searching before and after each that is found."""
     if len(levels) < 2 * FEWEST_A_SIDE:
         return []
@@ -191,7 +191,7 @@ def _steps(
     words = verdict(found, noise_floor(None))
     return [
         *_steps(phase, levels[:at], least, renewed, begin),
-        Step(phase, begin + at, found.ratio, found.low, found.high, words),
+        ChangePoint(phase, begin + at, found.ratio, found.low, found.high, words),
         *_steps(phase, levels[at:], least, renewed, begin + at),
     ]
 
@@ -235,7 +235,7 @@ def _simulated_step(num_runs: int) -> float:
 
 
 def _changes(
-    steps: Sequence[Step], quiet: Sequence[Point], renewed: set[int], calm: Sequence[int]
+    steps: Sequence[ChangePoint], quiet: Sequence[Point], renewed: set[int], calm: Sequence[int]
 ) -> list[Change]:
     """Gather steps that lie within a run of each other; calm: what numbers quiet runs have."""
     left, found = sorted(steps, key=lambda step: step.at), []
