@@ -22,12 +22,19 @@ from core.checkpoint.config_granite_speech5_ctc import parse_granite_speech5_ctc
 from core.engine.stages import eager_engine
 from core.lab import Lab
 from core.model.cache import allocate_cache
-from core.phases import DECODE, ENCODER, PREFILL, PROJECTOR
+from core.phases import DECODE, DRAFT, ENCODER, PREFILL, PROJECTOR
 from granite_speech5 import ONE_HALVING, PUBLISHED_CONFIG, TWO_HALVINGS, random_ctc_model
+from granite_speech_nar import random_nar_model
 from profiling.measure.dispatch_overhead import dispatch_overhead_ms, shadow_config
 from profiling.roofline import counts
 from profiling.roofline.counts import Shape, count
 from profiling.roofline.ctc_counts import count_ctc, ctc_parameters
+from profiling.roofline.editor_counts import (
+    EDIT,
+    count_editor,
+    draft_parameters,
+    window_projector_parameters,
+)
 from profiling.roofline.machine_peaks import (
     GPUS,
     Ceiling,
@@ -178,6 +185,51 @@ def test_operations_of_turboctc_are_about_those_that_torch_counts(rows: int, sha
     needed = count_ctc(model.config, rows, element_bytes=4)[ENCODER]
     assert 0.75 < needed.flops / counter.get_total_flops() <= 1.0
     assert needed.num_bytes == 4 * parameters(model)
+
+
+def test_parameters_of_the_editor_are_those_of_built_models():
+    model = random_nar_model()
+    config = model.config
+    parts = (model.bpe_head, model.projector, model.encoder, model.decoder)
+    assert [parameters(part) for part in parts] == [
+        draft_parameters(config),
+        window_projector_parameters(config.projector),
+        counts.encoder_parameters(config.encoder),
+        counts.decoder_parameters(config.decoder),
+    ]
+
+
+@pytest.mark.parametrize(("frames", "tokens"), [(40, 3), (60, 9)])
+def test_operations_of_the_editor_are_about_those_that_torch_counts(frames: int, tokens: int):
+    model = random_nar_model().eval()
+    config = model.config
+    audio = frames // config.frames_per_audio_row
+    slots = torch.zeros(1, config.num_slots(tokens), dtype=torch.long)
+    window = config.projector.window_size
+    windows = -(-frames // window)
+    states = config.projector.num_states * config.projector.encoder_size
+    pooled = -(-frames // config.draft_head.pooling_window)
+    runs = {
+        DRAFT: lambda: model.bpe_head(torch.randn(pooled, config.encoder.hidden_dim)),
+        PROJECTOR: lambda: model.project(
+            torch.randn(windows, window, states), torch.ones(windows, window, 1)
+        ),
+        EDIT: lambda: model.edit(
+            torch.randn(1, audio, config.decoder.hidden_size),
+            slots,
+            torch.tensor([audio]),
+            torch.tensor([slots.shape[1]]),
+        ),
+    }
+    needed = count_editor(config, frames, tokens, rounds=1, element_bytes=4)
+    assert list(needed) == [ENCODER, DRAFT, PROJECTOR, EDIT]
+    for name, run in runs.items():
+        counter = FlopCounterMode(display=False, custom_mapping=ONEDNN)
+        with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH), counter:
+            run()
+        assert needed[name].flops == pytest.approx(counter.get_total_flops(), rel=0.02), name
+    twice = count_editor(config, frames, tokens, rounds=2, element_bytes=4)[EDIT]
+    assert (twice.calls, twice.flops) == (2, 2 * needed[EDIT].flops)
 
 
 def test_a_token_of_granite_8b_reads_8_17_billion_weights():

@@ -22,6 +22,7 @@ from core.phases import DECODE, VERIFY
 from core.text.prompts import PromptBuilder
 from core.transcription.autoregressive import AutoregressiveRecognizer
 from core.transcription.granite_speech5 import CTCRecognizer
+from core.transcription.granite_speech_nar import EditingRecognizer
 from profiling.measure.capture import Capture
 from profiling.measure.dispatch_overhead import dispatch_overhead_ms
 from profiling.measure.memory_runs import memory_curve_of, memory_parts, memory_rows
@@ -36,6 +37,7 @@ from profiling.measure.timing import (
 from profiling.measure.workload import Workload
 from profiling.roofline.counts import Cost, Shape, cache_bytes_per_token, count
 from profiling.roofline.ctc_counts import count_ctc
+from profiling.roofline.editor_counts import count_editor
 from profiling.roofline.machine_peaks import GPUS, Ceilings
 from profiling.roofline.roofline import expected_end_to_end_gain, roofline
 from profiling.trace.breakdown import phase_table as trace_phases
@@ -143,7 +145,7 @@ def roofline_part(
     """
     if ceilings is None or workload.quantize or workload.clip.seconds > lab.model_info.reliable_s:
         return None
-    costs = costs_of_run(lab, workload, tokens_made(timed))
+    costs = costs_of_run(lab, workload, timed)
     if costs is None:
         return None
     measured = {row["name"]: row["median_ms"] for row in timed["phases"]}
@@ -169,18 +171,26 @@ def roofline_part(
     }
 
 
-def costs_of_run(lab: Lab, workload: Workload, num_new_tokens: int) -> dict[str, Cost] | None:
-    """Count what a workload needs on ``lab``; None for a family that is not counted."""
+def costs_of_run(lab: Lab, workload: Workload, timed: Mapping[str, Any]) -> dict[str, Cost] | None:
+    """Count what a timed workload needs on ``lab``; None for a family that is not counted."""
     if isinstance(lab.config, ModelConfig):
         return count(
             lab.config,
-            shape_of_run(lab, workload, num_new_tokens),
+            shape_of_run(lab, workload, tokens_made(timed)),
             element_bytes=lab.dtype.itemsize,
             adapter_parameters=adapter_parameters(lab) if workload.lora else 0,
         )
-    recognizer = lab.session.recognizer
+    recognizer, samples = lab.session.recognizer, round(workload.clip.seconds * SAMPLE_RATE)
+    if isinstance(recognizer, EditingRecognizer):
+        drafted = timed["draft"] or {"drafted": 0, "passes": 0}
+        return count_editor(
+            lab.config,
+            recognizer.feature_extractor.config.num_frames(samples),
+            drafted["drafted"],
+            rounds=drafted["passes"],
+            element_bytes=lab.dtype.itemsize,
+        )
     if isinstance(recognizer, CTCRecognizer):
-        samples = round(workload.clip.seconds * SAMPLE_RATE)
         rows = recognizer.feature_extractor.config.num_frames(samples)
         return count_ctc(lab.config, rows, element_bytes=lab.dtype.itemsize)
     return None
