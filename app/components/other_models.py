@@ -44,7 +44,11 @@ class OtherModels:
 
 def build_other_models(service: TranscriptionService) -> OtherModels:
     """Lay them out inside the current column."""
-    sized = [one for one in service.summaries() if one.size_bytes and not one.loaded]
+    sized = [
+        one
+        for one in service.summaries()
+        if one.size_bytes and not one.loaded and one.commercial_use
+    ]
     offered = sorted(sized, key=lambda one: one.size_bytes or 0)
     offered = [one for one in offered if one.source.startswith("ibm-granite/")][:MOST]
     with gr.Column(visible=False, elem_id="other-models") as group:
