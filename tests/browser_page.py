@@ -23,7 +23,7 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
-from app_server import TINY
+from app_server import TINY, running_app
 
 CHROMIUM = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -115,3 +115,19 @@ def visitor(address: str, arguments: Sequence[str] = ()) -> Iterator[Visitor]:
             yield Visitor(browser, address)
         finally:
             browser.close()
+
+
+@pytest.fixture(scope="module")
+def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visitor]:
+    """A visitor of an app of the module's own, with runs of its own; a module may make another."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("GSL_RUNS", str(tmp_path_factory.mktemp("runs")))
+        with running_app("tiny") as address, visitor(address) as someone:
+            yield someone
+
+
+@pytest.fixture(autouse=True)
+def _nothing_goes_wrong(request: pytest.FixtureRequest) -> Iterator[None]:
+    yield
+    if "guest" in request.fixturenames:
+        request.getfixturevalue("guest").check()

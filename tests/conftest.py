@@ -28,6 +28,8 @@ from core.audio.waveform import is_silent
 from core.lab import Lab
 from core.text.tokenizer import Tokenizer
 
+pytest_plugins = ["browser_page"]
+
 # Tiny shapes gain nothing from threads, and spinning ones slow down a neighbour.
 torch.set_num_threads(1)
 

@@ -40,12 +40,6 @@ def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visitor]:
         yield someone
 
 
-@pytest.fixture(autouse=True)
-def _nothing_goes_wrong(guest: Visitor) -> Iterator[None]:
-    yield
-    guest.check()
-
-
 def click_example(page: Page, text: str = SAID) -> None:
     page.locator("#examples").get_by_role("button", name=text, exact=True).click()
 

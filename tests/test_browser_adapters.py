@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,8 +15,8 @@ import torch
 from playwright.sync_api import Page, expect
 from safetensors.torch import load_file, save_file
 
-from app_server import TINY, running_app
-from browser_page import IN_A_BROWSER, PATIENT_MS, SIZES, Visitor, visitor
+from app_server import TINY
+from browser_page import IN_A_BROWSER, PATIENT_MS, SIZES, Visitor
 from core.checkpoint.peft_format import CONFIG, WEIGHTS
 
 pytestmark = IN_A_BROWSER
@@ -34,18 +33,6 @@ def deaf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tensors = {key: torch.zeros_like(value) for key, value in load_file(TINY / WEIGHTS).items()}
     save_file(tensors, folder / WEIGHTS)
     return folder
-
-
-@pytest.fixture(scope="module")
-def guest() -> Iterator[Visitor]:
-    with running_app("tiny") as address, visitor(address) as someone:
-        yield someone
-
-
-@pytest.fixture(autouse=True)
-def _nothing_goes_wrong(guest: Visitor) -> Iterator[None]:
-    yield
-    guest.check()
 
 
 def open_adapters(page: Page) -> None:

@@ -9,15 +9,14 @@ are told by the classes its compiler gives every element. Run alone:
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from app_server import ROOT, TINY, running_app
-from browser_page import CHROMIUM, PATIENT_MS, Visitor, visitor
+from app_server import ROOT, TINY
+from browser_page import CHROMIUM, PATIENT_MS, Visitor
 
 AXE = Path(os.environ.get("GSL_AXE") or ROOT / "node_modules" / "axe-core" / "axe.min.js")
 TABS = ("Transcribe", "Live", "Compare", "Profile", "Models")
@@ -33,12 +32,6 @@ pytestmark = [
         not (TINY / "config.json").is_file(), reason="assets/tiny is not there: make demo-model"
     ),
 ]
-
-
-@pytest.fixture(scope="module")
-def guest() -> Iterator[Visitor]:
-    with running_app("tiny") as address, visitor(address) as someone:
-        yield someone
 
 
 def findings(page: Page) -> list[dict[str, Any]]:

@@ -6,23 +6,15 @@ Run alone: ``python -m pytest -m browser tests/test_browser_evaluate.py``.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
 
-from app_server import running_app
-from browser_page import IN_A_BROWSER, PATIENT_MS, SIZES, Visitor, visitor
+from browser_page import IN_A_BROWSER, PATIENT_MS, SIZES, Visitor
 from core.checkpoint.catalog import ASSETS
 
 pytestmark = IN_A_BROWSER
-
-
-@pytest.fixture(scope="module")
-def guest() -> Iterator[Visitor]:
-    with running_app("tiny") as address, visitor(address) as someone:
-        yield someone
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -5,16 +5,13 @@ Run alone: ``python -m pytest -m browser tests/test_browser_families.py``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 import soundfile
 import torch
 from playwright.sync_api import Page, expect
 
-from app_server import running_app
-from browser_page import IN_A_BROWSER, PATIENT_MS, Visitor, visitor
+from browser_page import IN_A_BROWSER, PATIENT_MS, Visitor
 from bundled import EXAMPLES
 from core.audio.decode import load_audio
 from core.audio.waveform import SAMPLE_RATE
@@ -23,18 +20,6 @@ from test_granite_speech_plus import write_folder
 
 pytestmark = IN_A_BROWSER
 SAID = "three six"
-
-
-@pytest.fixture(scope="module")
-def guest() -> Iterator[Visitor]:
-    with running_app("tiny") as address, visitor(address) as someone:
-        yield someone
-
-
-@pytest.fixture(autouse=True)
-def _nothing_goes_wrong(guest: Visitor) -> Iterator[None]:
-    yield
-    guest.check()
 
 
 def choose_model(page: Page, name: str) -> None:

@@ -7,14 +7,12 @@ alone: ``python -m pytest -m browser tests/test_browser_layout.py``.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from app_server import running_app
-from browser_page import IN_A_BROWSER, PATIENT_MS, Visitor, visitor
+from browser_page import IN_A_BROWSER, PATIENT_MS, Visitor
 from bundled import EXAMPLES
 
 pytestmark = IN_A_BROWSER
@@ -23,20 +21,6 @@ LONG_MS = 900_000  # compiling and measuring on two slow cores
 SMALLEST = """() => [...document.querySelectorAll("body *")].filter((e) => e.offsetParent &&
   [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim()) &&
   parseFloat(getComputedStyle(e).fontSize) < 12).map((e) => e.outerHTML.slice(0, 200))"""
-
-
-@pytest.fixture(scope="module")
-def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visitor]:
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("GSL_RUNS", str(tmp_path_factory.mktemp("runs")))
-        with running_app("tiny") as address, visitor(address) as someone:
-            yield someone
-
-
-@pytest.fixture(autouse=True)
-def _nothing_goes_wrong(guest: Visitor) -> Iterator[None]:
-    yield
-    guest.check()
 
 
 def tab(page: Page, name: str) -> None:

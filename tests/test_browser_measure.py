@@ -11,14 +11,12 @@ import io
 import json
 import re
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from app_server import running_app
-from browser_page import IN_A_BROWSER, PATIENT_MS, SIZES, Visitor, visitor
+from browser_page import IN_A_BROWSER, PATIENT_MS, SIZES, Visitor
 from bundled import EXAMPLES
 
 pytestmark = IN_A_BROWSER
@@ -26,20 +24,6 @@ TRACE = Path(__file__).parent / "data" / "tiny_trace.json"
 SAID = "three six"
 LONG_MS = 900_000  # measuring on two slow cores
 SECTIONS = ("Phases", "Timeline", "Operators", "Memory", "Roofline", "Compiling", "Machine")
-
-
-@pytest.fixture(scope="module")
-def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visitor]:
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("GSL_RUNS", str(tmp_path_factory.mktemp("runs")))
-        with running_app("tiny") as address, visitor(address) as someone:
-            yield someone
-
-
-@pytest.fixture(autouse=True)
-def _nothing_goes_wrong(guest: Visitor) -> Iterator[None]:
-    yield
-    guest.check()
 
 
 def tab(page: Page, name: str) -> None:

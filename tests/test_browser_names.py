@@ -6,13 +6,10 @@ The browser's own accessibility tree is asked, Gradio's components included. Run
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from playwright.sync_api import Page, expect
 
-from app_server import running_app
-from browser_page import IN_A_BROWSER, PATIENT_MS, Visitor, visitor
+from browser_page import IN_A_BROWSER, PATIENT_MS, Visitor
 
 pytestmark = IN_A_BROWSER
 TABS = ("Transcribe", "Live", "Compare", "Profile", "Models")
@@ -20,14 +17,6 @@ CONTROLS = {
     *("button", "checkbox", "radio", "switch", "textbox", "searchbox", "combobox", "listbox"),
     *("slider", "spinbutton", "tab", "link", "menuitem", "option"),
 }
-
-
-@pytest.fixture(scope="module")
-def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visitor]:
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("GSL_RUNS", str(tmp_path_factory.mktemp("runs")))
-        with running_app("tiny") as address, visitor(address) as someone:
-            yield someone
 
 
 def nameless(page: Page) -> tuple[list[str], int]:

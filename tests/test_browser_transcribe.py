@@ -9,34 +9,19 @@ from __future__ import annotations
 import json
 import re
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pytest
 import soundfile
 from playwright.sync_api import Page, expect
 
-from app_server import running_app
-from browser_page import IN_A_BROWSER, PATIENT_MS, SIZES, Visitor, visitor
+from browser_page import IN_A_BROWSER, PATIENT_MS, SIZES, Visitor
 from bundled import EXAMPLES
 
 pytestmark = IN_A_BROWSER
 SAID, FILE = "three one eight", EXAMPLES / "string_three_one_eight.flac"
 PLAYER = """() => [...document.querySelectorAll("#recording *")]
   .map((part) => part.shadowRoot?.querySelector("audio")).find(Boolean)"""
-
-
-@pytest.fixture(scope="module")
-def guest() -> Iterator[Visitor]:
-    with running_app("tiny") as address, visitor(address) as someone:
-        yield someone
-
-
-@pytest.fixture(autouse=True)
-def _nothing_goes_wrong(guest: Visitor) -> Iterator[None]:
-    yield
-    guest.check()
 
 
 def transcribed(page: Page, said: str = SAID) -> Page:

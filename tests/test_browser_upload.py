@@ -7,15 +7,13 @@ alone: ``python -m pytest -m browser tests/test_browser_upload.py``.
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
 from pathlib import Path
 
 import av
 import pytest
 from playwright.sync_api import Page, expect
 
-from app_server import running_app
-from browser_page import IN_A_BROWSER, PATIENT_MS, Visitor, visitor
+from browser_page import IN_A_BROWSER, PATIENT_MS, Visitor
 from bundled import EXAMPLES
 
 pytestmark = IN_A_BROWSER
@@ -39,18 +37,6 @@ DROP = """(area, content) => {
     area.dispatchEvent(new DragEvent(kind, event));
   }
 }"""
-
-
-@pytest.fixture(scope="module")
-def guest() -> Iterator[Visitor]:
-    with running_app("tiny") as address, visitor(address) as someone:
-        yield someone
-
-
-@pytest.fixture(autouse=True)
-def _nothing_goes_wrong(guest: Visitor) -> Iterator[None]:
-    yield
-    guest.check()
 
 
 def transcribed(page: Page, said: str = SAID) -> Page:
