@@ -32,6 +32,7 @@ from core.cli_package import add_package
 from core.cli_verify import add_verify
 from core.errors import UserError
 from core.inspection import inspect
+from core.units import format_bytes
 
 logger = logging.getLogger("core")
 
@@ -98,20 +99,19 @@ def run_inspect(parsed: argparse.Namespace) -> int:
     print(f"  folder      {facts['folder']}")
     print(f"  licence     {facts['licence']}")
     for name, part in facts["parts"].items():
-        megabytes = part["bytes"] / 2**20
-        print(f"  {name:<11} {part['parameters']:>13,} parameters {megabytes:>9.1f} MiB")
+        size = format_bytes(part["bytes"])
+        print(f"  {name:<11} {part['parameters']:>13,} parameters {size:>10}")
     print(f"  {'total':<11} {facts['parameters']:>13,} parameters, as {facts['dtype']}")
     if facts["adapter"]:
         adapter = facts["adapter"]
         print(f"  {'LoRA':<11} {adapter['parameters']:>13,} parameters, {adapter['layers']} layers")
     if facts["bpe_ctc_head"]:
         head, name = facts["bpe_ctc_head"], "BPE CTC"
-        print(
-            f"  {name:<11} {head['parameters']:>13,} parameters {head['bytes'] / 2**20:>9.1f} MiB"
-        )
-    stored, shards = facts["stored_bytes"] / 2**20, len(facts["shards"])
+        size = format_bytes(head["bytes"])
+        print(f"  {name:<11} {head['parameters']:>13,} parameters {size:>10}")
+    stored, shards = format_bytes(facts["stored_bytes"]), len(facts["shards"])
     tensors = facts["tensors"]
-    print(f"  stored      {stored:.1f} MiB in {shards} file{'s' if shards > 1 else ''}")
+    print(f"  stored      {stored} in {shards} file{'s' if shards > 1 else ''}")
     print(f"  tensors     {tensors['used']} used, {len(tensors['unused'])} unused")
     print(f"  tasks       {', '.join(abilities['tasks'])}")
     print(f"  languages   {', '.join(abilities['languages'])}")
@@ -132,10 +132,10 @@ def run_models(parsed: argparse.Namespace) -> int:
         return ALL_WELL
     width = max(map(len, CATALOG))
     for model_info in CATALOG.values():
-        size = f"{model_info.size_bytes / 2**30:5.1f} GiB" if model_info.size_bytes else "  bundled"
+        size = format_bytes(model_info.size_bytes) if model_info.size_bytes else "bundled"
         state = "on this machine" if is_here(model_info.name) else "to download"
         name = model_info.name.ljust(width)
-        print(f"{name} {size}  {state:<16} {model_info.title} ({model_info.licence})")
+        print(f"{name} {size:>8}  {state:<16} {model_info.title} ({model_info.licence})")
     return ALL_WELL
 
 

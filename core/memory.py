@@ -14,6 +14,7 @@ from typing import TypeVar
 import torch
 
 from core.errors import UserError
+from core.units import format_bytes
 
 try:
     import resource
@@ -81,7 +82,7 @@ def refusal(device: torch.device) -> OutOfMemory:
     if device.type == "cuda":
         torch.cuda.empty_cache()
         left, total = torch.cuda.mem_get_info(device)
-        free = f"{left / 2**30:.1f} of {total / 2**30:.1f} GiB are free now"
+        free = f"{format_bytes(left)} of {format_bytes(total)} are free now"
     return OutOfMemory(NO_MORE.format(device=device, free=free))
 
 

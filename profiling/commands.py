@@ -20,7 +20,7 @@ from core.audio.decode import load_audio
 from core.engine.products import use_products
 from core.loading import pick_device
 from core.transcription.options import DECODINGS, ENGINES
-from profiling.figures.units import format_bytes
+from core.units import format_bytes
 from profiling.measure.length_table import length_table
 from profiling.measure.machine import describe_machine
 from profiling.measure.timed_pass import TimingSettings

@@ -12,8 +12,8 @@ from typing import Any
 from core.engine.products import ENVIRONMENT, INPUTS, OUTPUTS, ROWS, ProductTimes, slower_note
 from core.model.int8_products import CHOSEN
 from core.model.quantize import MODES
+from core.units import format_bytes
 from profiling.figures.phase_bars import phase_rows
-from profiling.figures.units import format_bytes
 from profiling.measure.length_table import LengthRow
 from profiling.report.sentences import end_to_end_said, verdict_rows
 from profiling.statistics.baseline import PEAK_MB, PUBLISHED

@@ -116,7 +116,7 @@ class TestModelSummaries:
 
     def test_known_models_state_licence_size_and_abilities(self) -> None:
         html = models.model_html(summary_of_name("ibm-granite/granite-speech-3.3-2b"))
-        for part in ("Apache-2.0", "3.0 billion parameters", "5.6 GiB", "French", "translates"):
+        for part in ("Apache-2.0", "3.0 billion parameters", "6.06 GB", "French", "translates"):
             assert part in html
 
     def test_lora_is_explained_where_there_is_none(self) -> None:

@@ -144,7 +144,7 @@ def test_speech_outside_the_menus_offers_models_that_know_it(guest: Visitor) -> 
     page = guest.open()
     weasels = "weasels have eaten our phone system"
     page.locator("#examples").get_by_role("button", name=weasels, exact=True).click()
-    offer = page.locator("#other-models").get_by_role("button", name=re.compile("4.0 1B.*4.3 GiB"))
+    offer = page.locator("#other-models").get_by_role("button", name=re.compile("4.0 1B.*4.63 GB"))
     expect(offer).to_be_visible(timeout=PATIENT_MS)
     offer.click()
     expect(page.locator("#model input")).to_have_value(re.compile("4.0 1B"))

@@ -9,10 +9,10 @@ import plotly.graph_objects as go
 import pytest
 
 from core.text.transcript import PhaseTime
+from core.units import format_bytes, format_ms
 from figure_inputs import CEILINGS, LEDGER, PHASE_TIMES, ROOFLINE, RUN
 from profiling.figures.phase_bars import phase_bars, phase_rows, run_bars, with_other
 from profiling.figures.run_details import compile_bars, roofline_plot, token_latency
-from profiling.figures.units import format_bytes, format_ms
 
 
 def test_phases_come_in_the_order_of_the_pipeline_and_the_rest_is_other() -> None:

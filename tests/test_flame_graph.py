@@ -10,9 +10,9 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from core.phases import PhaseClock
+from core.units import format_bytes
 from profiling.__main__ import main
 from profiling.figures.trace_views import difference_bars, operator_icicle
-from profiling.figures.units import format_bytes
 from profiling.trace.breakdown import operator_paths, phase_table
 from profiling.trace.events import Trace, read_trace
 from profiling.trace.memory_events import allocated_by_call

@@ -59,7 +59,10 @@ ROOMS: dict[str, dict[str, set[str]]] = {
     },
     "training": {"root": {"finetune"}, "finetune": {"stages"}, "stages": {"corpus"}},
 }
-GROUND = {"core": {"phases", "memory", "errors", "saving"}, "training": {"architecture", "saving"}}
+GROUND = {
+    "core": {"phases", "memory", "errors", "saving", "units"},
+    "training": {"architecture", "saving"},
+}
 MOST_FILES = 25
 
 

@@ -10,24 +10,25 @@ from html import escape
 from typing import Any
 
 from app.wording import models
-from app.wording.phrases import definitions_html, num_bytes
+from app.wording.phrases import definitions_html
+from core.units import format_bytes
 
 
 def facts_html(facts: Mapping[str, Any]) -> str:
     """Format parts, adapter, files and abilities of one model."""
     part_rows = "".join(
-        _row(name, f"{part['parameters']:,}", num_bytes(part["bytes"]))
+        _row(name, f"{part['parameters']:,}", format_bytes(part["bytes"]))
         for name, part in facts["parts"].items()
     )
     total = sum(part["bytes"] for part in facts["parts"].values())
-    part_rows += _row("together", f"{facts['parameters']:,}", num_bytes(total))
+    part_rows += _row("together", f"{facts['parameters']:,}", format_bytes(total))
     if facts["adapter"]:
         adapter = facts["adapter"]
         where = f"on {adapter['layers']} layers"
         part_rows += _row("LoRA adapter", f"{adapter['parameters']:,}", where)
     if facts["bpe_ctc_head"]:
         head = facts["bpe_ctc_head"]
-        part_rows += _row("BPE CTC head", f"{head['parameters']:,}", num_bytes(head["bytes"]))
+        part_rows += _row("BPE CTC head", f"{head['parameters']:,}", format_bytes(head["bytes"]))
     return (
         f"<h2>{escape(str(facts['title']))}</h2>"
         "<div class='scroll'><table><thead><tr><th scope='col'>part</th>"
@@ -50,7 +51,7 @@ def _facts(facts: Mapping[str, Any]) -> dict[str, str]:
         "Licence": str(facts["licence"]),
         "Family": str(facts["family"]),
         "Runs on": f"{facts['device']} in {facts['dtype']}",
-        "Stored": f"{num_bytes(facts['stored_bytes'])} in {len(facts['shards'])} files",
+        "Stored": f"{format_bytes(facts['stored_bytes'])} in {len(facts['shards'])} files",
         "Tensors": f"{tensors['used']} used{left}",
         "Tasks": ", ".join(can["tasks"]),
         "Hears": ", ".join(models.language(code) for code in can["languages"]),

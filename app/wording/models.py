@@ -9,8 +9,9 @@ from __future__ import annotations
 from html import escape
 
 from app.service.model_summary import ModelSummary
-from app.wording.phrases import num_bytes, sentence
+from app.wording.phrases import sentence
 from core.checkpoint.catalog import LANGUAGES
+from core.units import format_bytes
 
 MODELS_NOTE = (
     "A model is downloaded from Hugging Face the first time it is used. The one the app started "
@@ -34,7 +35,7 @@ def model_html(summary: ModelSummary) -> str:
     if summary.parameters:
         facts.append(f"{parameters(summary.parameters)} parameters")
     if summary.size_bytes:
-        facts.append(f"{num_bytes(summary.size_bytes)} of weights")
+        facts.append(f"{format_bytes(summary.size_bytes)} of weights")
     if summary.loaded:
         facts.append(f"loaded ({summary.device}, {summary.dtype})")
     lines = [" ".join(sentence(fact) for fact in facts)]
@@ -52,7 +53,7 @@ def licence_html(summary: ModelSummary) -> str:
 
 def with_size(summary: ModelSummary) -> str:
     """Name a model with the size of its weights."""
-    size = f", {num_bytes(summary.size_bytes)}" if summary.size_bytes else ""
+    size = f", {format_bytes(summary.size_bytes)}" if summary.size_bytes else ""
     return f"{summary.title}{size}"
 
 

@@ -72,16 +72,6 @@ def definitions_html(meanings: Mapping[str, str]) -> str:
     return f"<dl class='definitions'>{''.join(pairs)}</dl>"
 
 
-def num_bytes(count: int) -> str:
-    """Format bytes in the largest binary unit that keeps the number readable."""
-    size = float(count)
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}"
-        size /= 1024
-    return f"{size:.1f} GiB"
-
-
 def seconds(value: float) -> str:
     """Format a duration: milliseconds below one second."""
     return f"{value:.1f} s" if value >= 1 else f"{1000 * value:.0f} ms"

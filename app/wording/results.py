@@ -10,12 +10,12 @@ from html import escape
 
 from app.service.updates import RequestResult
 from app.wording.comparison import marked
-from app.wording.phrases import count, num_bytes, seconds, sentence
+from app.wording.phrases import count, seconds, sentence
 from app.wording.terms import term_html
 from core.text.transcript import Transcript
+from core.units import format_bytes, format_ms
 from profiling.figures.phase_bars import with_other
 from profiling.figures.style import PHASE_TITLES
-from profiling.figures.units import format_ms
 
 RTF = "Real-time factor"
 UNSURE_BELOW = 0.6  # words below this probability are marked
@@ -67,7 +67,7 @@ def figures(outcome: RequestResult) -> list[tuple[str, str, str]]:
     if t.peak_memory_bytes:
         on_gpu = (outcome.summary.device or "cpu") != "cpu"
         where = "on the device, this run" if on_gpu else "of the whole program"
-        rows.append(("Peak memory", num_bytes(t.peak_memory_bytes), where))
+        rows.append(("Peak memory", format_bytes(t.peak_memory_bytes), where))
     return rows
 
 

@@ -21,6 +21,7 @@ from jinja2 import TemplateError
 from core.checkpoint.hub import CheckpointFiles
 from core.errors import UserError
 from core.text import template_process
+from core.units import format_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -97,8 +98,8 @@ def _rendered_apart(asked: str) -> str:
         done = subprocess.run(command, input=asked, capture_output=True, text=True, timeout=WALL_S)
         answer: dict[str, str] = json.loads(done.stdout)
     except (subprocess.TimeoutExpired, ValueError):  # it was ended, and answered nothing
-        memory = template_process.MEMORY_BYTES // 2**20
-        most = f"{template_process.MAX_CPU_S} s or {memory} MiB"
+        memory = format_bytes(template_process.MEMORY_BYTES)
+        most = f"{template_process.MAX_CPU_S} s or {memory}"
         answer = {"error": f"it takes more than {most}; expected one that only writes turns"}
     if "error" in answer:
         said = " ".join(answer["error"].split())

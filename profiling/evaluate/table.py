@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from core.text.word_errors import character_errors, ratio_interval, word_errors
+from core.units import format_bytes, format_ms
 from profiling.evaluate.data import LabelledClip
 from profiling.evaluate.results import Result, ResultFile
 from profiling.evaluate.variants import Variant
-from profiling.figures.units import format_bytes, format_ms
 from profiling.statistics.intervals import FEWEST_BLOCKS, tail_share
 
 Interval = tuple[float, float] | None

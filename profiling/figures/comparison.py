@@ -13,6 +13,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from core.phases import PHASES
+from core.units import Unit, byte_unit, time_unit
 from profiling.figures.style import (
     BAR_PX,
     END_TO_END,
@@ -31,7 +32,6 @@ from profiling.figures.style import (
     title_of,
     titled,
 )
-from profiling.figures.units import Unit, byte_unit, time_unit
 
 HELD = {
     "weights_bytes": "weights",

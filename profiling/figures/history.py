@@ -10,6 +10,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from core.units import time_unit
 from profiling.figures.style import (
     END_TO_END,
     INK,
@@ -20,7 +21,6 @@ from profiling.figures.style import (
     title_of,
     titled,
 )
-from profiling.figures.units import time_unit
 
 
 def history_line(history: Mapping[str, Any], phase: str = END_TO_END) -> go.Figure:

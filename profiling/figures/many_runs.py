@@ -10,6 +10,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from core.units import Unit, byte_unit, time_unit
 from profiling.figures.style import (
     BAR_PX,
     CLEAR,
@@ -22,7 +23,6 @@ from profiling.figures.style import (
     named_rows,
     titled,
 )
-from profiling.figures.units import Unit, byte_unit, time_unit
 
 Row = Mapping[str, Any]
 

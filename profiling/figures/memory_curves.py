@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
+from core.units import byte_unit, time_unit
 from profiling.figures.style import (
     FIRST,
     INK,
@@ -26,7 +27,6 @@ from profiling.figures.style import (
     title_of,
     titled,
 )
-from profiling.figures.units import byte_unit, time_unit
 from profiling.trace.memory_events import extremes
 from profiling.trace.trace_index import TraceIndex
 

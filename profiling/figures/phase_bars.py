@@ -17,8 +17,8 @@ import plotly.graph_objects as go
 
 from core.phases import PHASES
 from core.text.transcript import PhaseTime
+from core.units import time_unit
 from profiling.figures.style import INK, OTHER, bars_in, colour_of, title_of
-from profiling.figures.units import time_unit
 
 
 def with_other(phases: Iterable[PhaseTime], end_to_end_ms: float) -> list[PhaseTime]:

@@ -10,8 +10,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from core.units import format_bytes
 from profiling.figures.style import FIRST, INK, SECOND, dressed, empty, logarithmic, titled
-from profiling.figures.units import format_bytes
 
 LEAST_PX, MOST_PX = 10, 36  # of a point; its area grows with memory
 HEIGHT_PX = 420

@@ -11,6 +11,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from core.units import time_unit
 from profiling.figures.style import (
     BAR_PX,
     FRAME_PX,
@@ -25,7 +26,6 @@ from profiling.figures.style import (
     title_of,
     titled,
 )
-from profiling.figures.units import time_unit
 
 STEPS = {
     "trace_s": "tracing",

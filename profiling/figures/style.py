@@ -11,7 +11,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from profiling.figures.units import Unit
+from core.units import Unit
 
 OTHER = "other"  # time outside every phase
 END_TO_END = "end_to_end"

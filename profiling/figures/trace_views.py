@@ -12,6 +12,7 @@ from collections.abc import Callable
 import pandas as pd
 import plotly.graph_objects as go
 
+from core.units import format_ms, time_unit
 from profiling.figures.style import (
     BAR_PX,
     FRAME_PX,
@@ -26,7 +27,6 @@ from profiling.figures.style import (
     title_of,
     titled,
 )
-from profiling.figures.units import format_ms, time_unit
 from profiling.trace.lanes import Rectangle, lanes_of, merged
 from profiling.trace.trace_index import TraceIndex
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from core.units import format_bytes
 from profiling.figures.history import versions_said
 from profiling.figures.style import shortened, title_of
-from profiling.figures.units import format_bytes
 from profiling.report.page import Column, Formatter, words
 
 

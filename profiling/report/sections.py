@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from core.units import format_bytes, format_ms
 from profiling.figures.comparison import memory_comparison, memory_held
 from profiling.figures.memory_curves import memory_bars, memory_over_time
 from profiling.figures.memory_curves import memory_of_both as curves_of_both
@@ -25,7 +26,6 @@ from profiling.figures.trace_views import (
     timeline,
     top_operators,
 )
-from profiling.figures.units import format_bytes, format_ms
 from profiling.measure.metrics import DEFINITIONS
 from profiling.report.columns import (
     CACHE_COLUMNS,

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from core.units import format_ms
 from profiling.figures.style import END_TO_END, title_of
-from profiling.figures.units import format_ms
 from profiling.statistics.intervals import FEWEST_BLOCKS
 
 
