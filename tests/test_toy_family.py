@@ -86,9 +86,10 @@ class Letters:
         return "".join(LETTERS[label] for label in ids)
 
 
-class ToyRecognizer(Recognizer):
+class ToyRecognizer(Recognizer[ToyEngine]):
     """Greedy CTC."""
 
+    engines = ("eager",)
     token_phases = (CTC_DECODE,)
     max_audio_s = 60.0
     frame_s = 0.02
@@ -98,9 +99,7 @@ class ToyRecognizer(Recognizer):
         super().__init__(checkpoint)
         self.extractor = LogMel(FeatureConfig(16_000, 512, 400, 160, 80))
 
-    def engine(self, name: str) -> ToyEngine:
-        if name != "eager":
-            raise UserError(f"engine is {name!r}; the toy knows eager alone")
+    def make_engine(self, name: str) -> ToyEngine:
         return ToyEngine(name, self.checkpoint.model)
 
     def extract(self, waveforms: Sequence[Tensor], engine: NamedEngine) -> Features:

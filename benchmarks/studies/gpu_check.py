@@ -219,7 +219,7 @@ def _lab(checkpoint: Checkpoint, name: str) -> Lab:
     lab = Lab(ModelSession(family_of("granite_speech", "gpu-check"), checkpoint))
     if name != EAGER:
         stages = compiled_engine(checkpoint.model, CompileLedger(), record=name == RECORDED)
-        lab.autoregressive.use_engine("compile", stages)
+        lab.autoregressive.use_engine(stages)
     return lab
 
 

@@ -24,7 +24,6 @@ from core.engine.aot_load import ready_engine
 from core.engine.encode import encode_in_groups, extract_features
 from core.engine.stages import Engine, eager_engine
 from core.engine.warmup import warm_up
-from core.errors import UserError
 from core.generation.speculative_relaxed import accept_without_decoder, ctc_draft
 from core.model.config import ConfigError, ModelConfig
 from core.model.features import FeatureConfig, Features, LogMel
@@ -64,7 +63,7 @@ BPE_HEAD = "out_llm.safetensors"
 DEFAULT_FEATURES = FeatureConfig(16_000, 512, 400, 160, 80)
 
 
-class AutoregressiveRecognizer(Recognizer):
+class AutoregressiveRecognizer(Recognizer[Engine]):
     """Draft, project, prefill and decode; LoRA is a tensor of the request."""
 
     token_phases = (phases.DECODE, phases.DRAFT, phases.VERIFY)
@@ -86,34 +85,23 @@ class AutoregressiveRecognizer(Recognizer):
         positions = config.decoder.max_position_embeddings - TOKENS_KEPT_FREE
         frames = positions // config.projector.num_queries * config.projector.window_size
         self.max_audio_s = max(1.0, min(MAX_SINGLE_PASS_S, frames * self.frame_s))
-        self._engines: dict[str, Engine] = {"eager": eager_engine(self.model)}
 
     def check(self, options: TranscribeOptions) -> None:
         """Refuse decodings and prompts that the checkpoint does not know."""
         super().check(options)
         self.components.prompts.speech(options.request(), 1)
 
-    def engine(self, name: str) -> Engine:
-        """Return the eager or the compiled stages; compiled ones are made on first use.
-
-        Raises:
-            UserError: no such engine.
-        """
-        if name not in self._engines:
-            if name != "compile":
-                raise UserError(f"engine is {name!r}; expected 'eager' or 'compile'")
-            checkpoint = self.checkpoint
-            self._engines[name] = ready_engine(
-                self.model,
-                checkpoint.ledger,
-                name=checkpoint.model_info.name,
-                beside=checkpoint.files.folder,
-            )
-        return self._engines[name]
-
-    def use_engine(self, name: str, engine: Engine) -> None:
-        """Run requests that ask for the engine ``name`` with these stages."""
-        self._engines[name] = engine
+    def make_engine(self, name: str) -> Engine:
+        """Make the eager stages, or the compiled ones, from a package if there is one."""
+        if name == "eager":
+            return eager_engine(self.model)
+        checkpoint = self.checkpoint
+        return ready_engine(
+            self.model,
+            checkpoint.ledger,
+            name=checkpoint.model_info.name,
+            beside=checkpoint.files.folder,
+        )
 
     def warm_up(self, *, batches: bool) -> None:
         """Compile every graph that single clips meet (with ``batches`` also several at once)."""

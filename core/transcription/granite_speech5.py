@@ -68,7 +68,7 @@ LABELS_PER_ROW = 8  # of a row, tried by the prefix beam
 BONUS = 1.0  # nats a listed word earns for each of its tokens
 
 
-class CTCRecognizer(Recognizer):
+class CTCRecognizer(Recognizer[CTCEngine]):
     """Greedy CTC, or a prefix beam that leans towards given words."""
 
     token_phases = (CTC_DECODE,)
@@ -86,7 +86,6 @@ class CTCRecognizer(Recognizer):
         check_ctc_tokenizer(
             checkpoint.required_tokenizer(), config.vocab_size, checkpoint.files.source
         )
-        self._engines: dict[str, CTCEngine] = {"eager": ctc_engine("eager", self.model)}
 
     def check(self, options: TranscribeOptions) -> None:
         """Refuse tasks, languages, keywords and texts that a CTC head cannot follow.
@@ -107,25 +106,18 @@ class CTCRecognizer(Recognizer):
             if any(BLANK in ids for ids in spell_word(tokenizer, word)):
                 raise UserError(f"keyword {word!r} cannot be written with the labels of {title}")
 
-    def engine(self, name: str) -> CTCEngine:
-        """Return the eager or the compiled stage; the latter from a package if there is one.
-
-        Raises:
-            UserError: no such engine.
-        """
-        if name not in self._engines:
-            if name != "compile":
-                raise UserError(f"engine is {name!r}; expected 'eager' or 'compile'")
-            checkpoint, run = self.checkpoint, Compiler(self.checkpoint.ledger)
-            packaged = fresh_package(
-                self.model,
-                checkpoint.ledger,
-                name=checkpoint.model_info.name,
-                beside=checkpoint.files.folder,
-            )
-            runner = run if packaged is None else packaged(run)
-            self._engines[name] = ctc_engine(name, self.model, runner)
-        return self._engines[name]
+    def make_engine(self, name: str) -> CTCEngine:
+        """Make the eager stage, or the compiled one, from a package if there is one."""
+        if name == "eager":
+            return ctc_engine(name, self.model)
+        checkpoint, run = self.checkpoint, Compiler(self.checkpoint.ledger)
+        packaged = fresh_package(
+            self.model,
+            checkpoint.ledger,
+            name=checkpoint.model_info.name,
+            beside=checkpoint.files.folder,
+        )
+        return ctc_engine(name, self.model, run if packaged is None else packaged(run))
 
     def warm_up(self, *, batches: bool) -> None:
         """Compile the graph of single clips, and with ``batches`` that of several at once."""

@@ -57,7 +57,7 @@ TYPICAL_TOKENS = 40
 NOT_EDITED = "the text and its audio exceed the decoder's positions: not edited any further"
 
 
-class EditingRecognizer(Recognizer):
+class EditingRecognizer(Recognizer[EditorEngine]):
     """Encode, draft, project, edit."""
 
     token_phases = (phases.DRAFT, EDIT)
@@ -78,7 +78,6 @@ class EditingRecognizer(Recognizer):
                 f"{checkpoint.files.source}: tokenizer.json has no token {config.blank_token_id}, "
                 "the blank; expected the tokenizer of this checkpoint"
             )
-        self._engines = {"eager": eager_editor(self.model)}
 
     def check(self, options: TranscribeOptions) -> None:
         """Refuse what needs a prompt.
@@ -92,17 +91,11 @@ class EditingRecognizer(Recognizer):
             title = self.checkpoint.model_info.title
             raise UserError(f"keywords came, and {title} has no prompt for them; leave them out")
 
-    def engine(self, name: str) -> EditorEngine:
-        """Return the eager or the compiled stages; the latter compile when they are first run.
-
-        Raises:
-            UserError: no such engine.
-        """
-        if name not in self._engines:
-            if name != "compile":
-                raise UserError(f"engine is {name!r}; expected 'eager' or 'compile'")
-            self._engines[name] = compiled_editor(self.model, Compiler(self.checkpoint.ledger))
-        return self._engines[name]
+    def make_engine(self, name: str) -> EditorEngine:
+        """Make the eager stages, or those that compile when they are first run."""
+        if name == "eager":
+            return eager_editor(self.model)
+        return compiled_editor(self.model, Compiler(self.checkpoint.ledger))
 
     def warm_up(self, *, batches: bool) -> None:
         """Compile the graphs of single clips, and with ``batches`` those of several at once."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +38,9 @@ class NamedEngine(Protocol):
     @property
     def name(self) -> str:
         """Return the name that requests choose it by."""
+
+
+E = TypeVar("E", bound=NamedEngine)
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,7 @@ class Encoded:
 class RecognitionRequest:
     """One call: who recognises, with which stages, how. lora: on, off, or None without one."""
 
-    recognizer: Recognizer
+    recognizer: Recognizer[Any]
     engine: NamedEngine
     options: TranscribeOptions
     lora: bool | None
@@ -118,11 +121,12 @@ class EncodedClips:
 Recognition = PhaseStarted | PhaseDone | list[Hypothesis]
 
 
-class Recognizer(ABC):
-    """Speech recognition by one family.
+class Recognizer(ABC, Generic[E]):
+    """Speech recognition by one family, whose stages are an ``E``.
 
     Attributes:
         checkpoint: what was loaded.
+        engines: names of the forms its stages come in.
         token_phases: those whose time makes tokens, for tokens per second.
         decodings: values of the option ``decoding`` that it knows.
         keyword_decodings: those in which it follows keywords without a prompt.
@@ -131,6 +135,7 @@ class Recognizer(ABC):
         frame_s: seconds from one row of the CTC logits to the next.
     """
 
+    engines: tuple[str, ...] = ("eager", "compile")
     token_phases: tuple[str, ...] = ()
     decodings: tuple[str, ...] = ("greedy",)
     keyword_decodings: tuple[str, ...] = ()
@@ -140,7 +145,7 @@ class Recognizer(ABC):
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
-        self._engines: dict[str, Any] = {}
+        self._engines: dict[str, E] = {}
 
     def check(self, options: TranscribeOptions) -> None:
         """Refuse options that this family cannot follow.
@@ -183,12 +188,25 @@ class Recognizer(ABC):
         return min(self.checkpoint.model_info.reliable_s, self.max_audio_s)
 
     @abstractmethod
-    def engine(self, name: str) -> NamedEngine:
-        """Return the stages called ``name``; compiled ones are made on first use.
+    def make_engine(self, name: str) -> E:
+        """Make the stages called ``name``, one of :attr:`engines`."""
+
+    def engine(self, name: str) -> E:
+        """Return the stages called ``name``, made on first use.
 
         Raises:
             UserError: no such engine.
         """
+        if name not in self._engines:
+            if name not in self.engines:
+                known = " or ".join(map(repr, self.engines))
+                raise UserError(f"engine is {name!r}; expected {known}")
+            self._engines[name] = self.make_engine(name)
+        return self._engines[name]
+
+    def use_engine(self, engine: E) -> None:
+        """Run requests that ask for an engine of this one's name with these stages."""
+        self._engines[engine.name] = engine
 
     @property
     def tokenizer(self) -> TextDecoder:
@@ -269,6 +287,6 @@ class Family:
     parse_config: Callable[[CheckpointFiles], Any]
     build: Callable[[Any, CheckpointFiles, torch.dtype, torch.device], tuple[nn.Module, LoadReport]]
     describe: Callable[[CheckpointFiles, Any], ModelInfo]
-    recognizer: type[Recognizer]
+    recognizer: type[Recognizer[Any]]
     quantize: Callable[[Any, str], object] | None = None
     lora: bool = False
