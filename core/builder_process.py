@@ -75,7 +75,9 @@ class BackgroundBuild:
             stderr=subprocess.PIPE,
             text=True,
             env=environment,
-            start_new_session=True,  # Ctrl-C at a terminal is for this process
+            # Ctrl-C at a terminal is for this process. In its session: where this one is killed,
+            # the system lets a group that stands still go on, and so it can end.
+            process_group=0,
         )
         self._said: list[str] = []
         self._errors = Thread(target=self._read_errors, daemon=True)

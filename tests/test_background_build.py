@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -404,3 +405,31 @@ def test_what_the_real_builder_made_is_found_at_the_next_start_and_gives_the_eag
     assert found.engine == "compile"
     assert found.token_ids == own_lab.transcribe(clip, **options).token_ids
     assert again.compile_ledger.graphs == {}
+
+
+STARTER = """
+import sys, time
+from core.builder_process import BackgroundBuild
+build = BackgroundBuild([sys.executable, "-c", "import sys; sys.stdin.read()"])
+build.pause(paused=True)
+print(build._process.pid, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs /proc")
+def test_a_paused_builder_ends_with_a_program_that_is_killed() -> None:
+    program = subprocess.Popen([sys.executable, "-c", STARTER], stdout=subprocess.PIPE, text=True)
+    assert program.stdout is not None
+    builder = int(program.stdout.readline())
+
+    def state() -> str:
+        try:
+            return Path(f"/proc/{builder}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        except OSError:
+            return "gone"
+
+    until(lambda: state() == "T")
+    program.kill()
+    program.wait()
+    until(lambda: state() in ("gone", "Z"))
