@@ -27,9 +27,11 @@ from core.engine.aot_load import (
 from core.engine.fingerprint import fingerprint
 from core.errors import UserError
 from core.lab import Lab
+from core.memory import available_bytes, weight_bytes
 from core.transcription.options import TranscribeOptions
 
 LOWEST_PRIORITY = 19  # of a nice value
+ROOM = 1.5  # of the weights: graphs, constants and compilers take some besides
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,8 @@ class BackgroundBuilds:
             nice: whether the build keeps out of the way.
 
         Returns:
-            The build; None where compiled stages are there, or only this process can make them.
+            The build; None where compiled stages are there, or only this process can make them: on
+            another device, or where memory does not hold the weights twice.
         """
         if os.environ.get(ENVIRONMENT) == OFF or lab.device.type != "cpu":
             return None
@@ -122,6 +125,8 @@ class BackgroundBuilds:
         with self._lock:
             key = (structure, batches)
             build = self._builds.get(key)
+            if build is None and not fits_twice(lab):
+                return None
             if build is None:
                 build = self._builds[key] = self._start(request, batches, nice)
             elif build.status.is_over:
@@ -139,6 +144,12 @@ class BackgroundBuilds:
         with self._lock:
             for build in self._builds.values():
                 build.close()
+
+
+def fits_twice(lab: Lab) -> bool:
+    """Return whether a builder, which loads the weights again, has the memory for it."""
+    free = available_bytes()
+    return free is None or ROOM * weight_bytes(lab.model) < free
 
 
 def start_build(request: PackageRequest, batches: bool, nice: bool) -> BackgroundBuild:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
+from torch import nn
 
 from core.errors import UserError
 from core.units import format_bytes
@@ -24,6 +25,7 @@ except ImportError:  # Windows has no resource module
 T = TypeVar("T")
 
 STATUS = Path("/proc/self/status")
+MEMORY_FILE = Path("/proc/meminfo")
 
 # What the CPU allocator says; it raises a plain RuntimeError.
 _CPU_WORDS = ("can't allocate memory", "not enough memory", "bad_alloc")
@@ -104,3 +106,18 @@ def peak_memory_bytes(device: torch.device) -> int:
         return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB
+
+
+def weight_bytes(model: nn.Module) -> int:
+    """Sum the bytes of a model's parameters and buffers, each storage once."""
+    found = {t.data_ptr(): t.nbytes for t in (*model.parameters(), *model.buffers())}
+    return sum(found.values())
+
+
+def available_bytes() -> int | None:
+    """Return the memory that programs can still have; None where the system does not say."""
+    if MEMORY_FILE.is_file():
+        for line in MEMORY_FILE.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return None

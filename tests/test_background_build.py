@@ -41,6 +41,7 @@ from core.engine.fingerprint import fingerprint
 from core.engine.stages import eager_engine
 from core.lab import Lab
 from core.loading import load
+from core.memory import weight_bytes
 from core.transcription import autoregressive
 from core.transcription.options import PhaseStarted
 from measuring import RECORDING
@@ -288,6 +289,22 @@ class TestPackages:
             assert pair in " ".join(words)
         assert "--batches" in words
         assert request.command(batches=False, nice=False)[0] == sys.executable
+
+
+def test_no_builder_is_started_where_memory_does_not_hold_the_weights_twice(
+    packages: Path, own_lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[object] = []
+
+    def start(*asked: Any) -> Any:
+        started.append(asked)
+        return None
+
+    size = weight_bytes(own_lab.model)
+    for free, expected in ((size, 0), (2 * size, 1)):
+        monkeypatch.setattr("core.background_build.available_bytes", lambda free=free: free)
+        assert BackgroundBuilds(start).missing(own_lab, PackageRequest("random")) is None
+        assert len(started) == expected
 
 
 class TestApp:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
+from core.memory import weight_bytes
 from core.phases import PhaseClock
 from profiling.figures.comparison import memory_comparison, memory_held
 from profiling.figures.memory_curves import memory_of_both
@@ -21,7 +22,6 @@ from profiling.measure.memory_runs import (
     memory_parts,
     memory_rows,
     memory_run,
-    weight_bytes,
 )
 from profiling.report.report import comparison_report
 from profiling.report.sections import headline

@@ -17,6 +17,7 @@ from torch import nn
 from torch._C._autograd import DeviceType
 from torch.profiler import profile
 
+from core.memory import weight_bytes
 from core.phases import PHASES
 from profiling.trace.memory_events import extremes, rise
 from profiling.trace.trace_columns import MEMORY_EVENT
@@ -108,9 +109,3 @@ def memory_parts(
         "activations_bytes": int(max(0.0, top - cache_bytes)),
         "process_bytes": process_bytes,
     }
-
-
-def weight_bytes(model: nn.Module) -> int:
-    """Sum the bytes of a model's parameters and buffers, each storage once."""
-    found = {t.data_ptr(): t.nbytes for t in (*model.parameters(), *model.buffers())}
-    return sum(found.values())
