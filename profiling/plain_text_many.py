@@ -21,7 +21,8 @@ def runs_text(rows: Sequence[Mapping[str, Any]]) -> str:
     ]
     for row in rows:
         peaks = [row[key] for key in ("encoder_bytes", "decoder_bytes") if row[key] is not None]
-        around = "" if row["low_ms"] is None else f" ({row['low_ms']:.1f} to {row['high_ms']:.1f})"
+        known_ends = row["low_ms"] is not None
+        around = f"95 %: {row['low_ms']:.1f} to {row['high_ms']:.1f} ms; " if known_ends else ""
         versions = versions_said(row["versions"])
         ways = [row["engine"], row["lora"] and f"LoRA {row['lora']}", row["decoding"]]
         ways += [row["format"], row["machine"], versions]
@@ -29,7 +30,7 @@ def runs_text(rows: Sequence[Mapping[str, Any]]) -> str:
             f"{str(row['created'] or NOT_KNOWN)[:16].replace('T', ' '):<17}"
             f"{ms(row['end_to_end_ms'])}{known(row['rtf'], '.4f'):>8}{ms(row['encoder_ms'])}"
             f"{ms(row['decoder_ms'])}{size(max(peaks, default=None)):>10}  {row['id']}",
-            f"    {row['verdict']}{around}; {row['model']}, {row['clip']}, "
+            f"    {around}{row['verdict']}; {row['model']}, {row['clip']}, "
             f"{', '.join(str(part) for part in ways if part)}",
         ]
     return "\n".join(lines)

@@ -27,6 +27,7 @@ def test_a_row_holds_what_was_measured_on_what_and_how_it_compares():
     assert (one["clip"], one["engine"], one["lora"]) == ("clip.wav", "eager", "on")
     assert (one["format"], one["versions"]["torch"]) == ("float32", "2.14.1")
     assert one["low_ms"] <= one["end_to_end_ms"] <= one["high_ms"]
+    assert one["rtf"] == pytest.approx(one["end_to_end_ms"] / 1000 / one["seconds"])
     assert one["verdict"] == "the first"
     assert "slower" in two["verdict"]
     assert two["decoder_ms"] > 1.7 * one["decoder_ms"]

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
+from profiling.measure.metrics import real_time_factor
 from profiling.measure.timing import END_TO_END
 from profiling.measure.workload import Workload
 from profiling.statistics.encoder_decoder import encoder_and_decoder
@@ -34,6 +35,7 @@ def run_row(run: Run) -> dict[str, Any]:
     blocks = (run.get("samples") or {}).get(END_TO_END) or ()
     low, high = median_interval(blocks)
     encoder, decoder = encoder_and_decoder(run, run)
+    whole_ms = median(blocks) if blocks else run["end_to_end_ms"]
     return {
         "id": run.get("id"),
         "created": run.get("created"),
@@ -46,10 +48,10 @@ def run_row(run: Run) -> dict[str, Any]:
         "format": number_format(work),
         "machine": machine_name(machine),
         "versions": versions(machine),
-        "end_to_end_ms": median(blocks) if blocks else run["end_to_end_ms"],
+        "end_to_end_ms": whole_ms,
         "low_ms": low,
         "high_ms": high,
-        "rtf": (run.get("metrics") or {}).get("rtf"),
+        "rtf": real_time_factor(whole_ms, clip.get("seconds") or 0.0),
         "encoder_ms": encoder["a_ms"],
         "encoder_bytes": encoder["a_bytes"],
         "decoder_ms": decoder["a_ms"],
