@@ -174,6 +174,11 @@ class ModelSession:
                 raise UserError(f"adapter {adapter!r} came with LoRA off; give one or the other")
             return True
         on = (self.has_adapter or self._made_for_lora) if wanted is None else wanted
+        if on and not self.family.lora:
+            raise UserError(
+                f"LoRA was asked for; {self.checkpoint.model_info.title} takes no adapter: leave "
+                "the switch out"
+            )
         if on and not self.has_adapter:
             raise UserError(
                 f"LoRA was asked for, but {self.checkpoint.files.source} has no "

@@ -58,3 +58,9 @@ def format_ms(value: float) -> str:
 def format_bytes(value: float) -> str:
     """Write a size on its own."""
     return byte_unit(value).write(value)
+
+
+def counted(number: int, thing: str) -> str:
+    """Write a number with its noun, in the plural where it needs one."""
+    ending = "" if number == 1 else "es" if thing.endswith("s") else "s"
+    return f"{number:,} {thing}{ending}"

@@ -94,7 +94,7 @@ def test_a_folder_becomes_rows_and_a_report(tmp_path: Path, capsys: pytest.Captu
     ]
     assert (five["pred_text"], seven["pred_text"], broken["pred_text"]) == ("five", "seven", None)
     assert broken["error"].startswith("broken.wav: not a recording that can be read")
-    assert "1 errors" in capsys.readouterr().err
+    assert "1 error\n" in capsys.readouterr().err
     report = json.loads((out / "report.json").read_text())
     assert (report["files"], report["failed"], report["wer"]) == (3, 1, None)
     assert report["kinds"] == {"not a recording that can be read": 1}

@@ -420,7 +420,7 @@ def test_what_it_cannot_do_is_refused(nar: Lab, lab: Lab, noise: Callable[..., T
         ({"task": "translate", "target_language": "fr"}, "can transcribe and nothing else"),
         ({"language": "ja"}, "knows en, fr, de, es, pt"),
         ({"keywords": ["one"]}, "no prompt for them"),
-        ({"lora": True}, "has no adapter"),
+        ({"lora": True}, "takes no adapter"),
         ({"edit_rounds": -1}, "edit_rounds is -1; expected 0 to 16"),
     ):
         with pytest.raises(UserError, match=said):

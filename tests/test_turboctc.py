@@ -110,7 +110,7 @@ def test_what_a_ctc_head_cannot_do_is_refused(turbo: Lab, noise: Callable[..., T
         ({"task": "translate", "target_language": "fr"}, "can transcribe and nothing else"),
         ({"language": "fr"}, "knows en"),
         ({"keywords": ["one"]}, "ask for decoding 'beam'"),
-        ({"lora": True}, "has no adapter"),
+        ({"lora": True}, "takes no adapter"),
         ({"target_language": "fr"}, "target_language came, which .* cannot use"),
         ({"instruction": "sing"}, "instruction came"),
         ({"prefix_text": "so"}, "prefix_text came"),

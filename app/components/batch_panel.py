@@ -28,6 +28,7 @@ from app.wording import phrases
 from app.wording.progress import progress_html
 from core.text.transcript import Transcript
 from core.transcription.options import PartialText
+from core.units import counted
 
 
 class FileState(Enum):
@@ -155,7 +156,7 @@ def finished_html(rows: list[FileRow], spent_s: float) -> str:
     if not rows:
         return phrases.status_html("No files yet; choose some first.", "error")
     done = sum(row.state in OVER for row in rows)
-    said = f"{done} of {phrases.count(len(rows), 'file')} finished"
+    said = f"{done} of {counted(len(rows), 'file')} finished"
     if done == len(rows):
         return phrases.status_html(said)
     left_s = spent_s / done * (len(rows) - done) if done else None

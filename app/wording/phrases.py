@@ -84,12 +84,6 @@ def clock(value: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def count(number: int, thing: str) -> str:
-    """Format a number with its noun, in the plural where it needs one."""
-    ending = "" if number == 1 else "es" if thing.endswith("s") else "s"
-    return f"{number} {thing}{ending}"
-
-
 def status_html(text: str, kind: str = "") -> str:
     """Format a line that screen readers speak; kind "error" makes it an alert."""
     role = "alert" if kind == "error" else "status"

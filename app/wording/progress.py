@@ -16,9 +16,10 @@ from app.service.updates import (
     Update,
 )
 from app.service.worker import MEASUREMENT, OTHER, TRANSCRIPTION
-from app.wording.phrases import clock, count, sentence, status_html
+from app.wording.phrases import clock, sentence, status_html
 from core.builder_process import RATHER
 from core.transcription.options import PartialText, PhaseStarted
+from core.units import counted
 
 STOPPED_WAITING = "Stopped before it began."
 COMPILING = "; the first compiled run builds its graphs, which can take a minute or two"
@@ -66,7 +67,7 @@ class ProgressLine:
             self._compiling = False
             return progress_html(sentence(f"{update.status}; {RATHER}"))
         if isinstance(update, PartialText):
-            return progress_html(f"Writing: {count(update.num_tokens, 'token')} so far")
+            return progress_html(f"Writing: {counted(update.num_tokens, 'token')} so far")
         if not isinstance(update, PhaseStarted) or update.name not in _DOING:
             return None
         built = self._compiling and update.name in ("encoder", "edit", "prefill", "decode")
@@ -75,7 +76,7 @@ class ProgressLine:
 
 def waiting_html(place: QueuePlace) -> str:
     """Format where a request waits, what runs meanwhile, and how long that still takes."""
-    said = f"Waiting: {count(place.ahead, 'request')} before this one. {_RUNNING[place.running]}"
+    said = f"Waiting: {counted(place.ahead, 'request')} before this one. {_RUNNING[place.running]}"
     return progress_html(said, left_s=place.left_s)
 
 
@@ -108,7 +109,7 @@ def time_left(seconds: float) -> str:
         return f"about {step * round(seconds / step)} seconds left"
     minutes = round(seconds / 60)
     if minutes < 60:
-        return f"about {count(max(1, minutes), 'minute')} left"
+        return f"about {counted(max(1, minutes), 'minute')} left"
     hours, minutes = divmod(minutes, 60)
     return f"about {hours} h {minutes:02} min left"
 

@@ -10,10 +10,10 @@ from html import escape
 
 from app.service.updates import RequestResult
 from app.wording.comparison import marked
-from app.wording.phrases import count, seconds, sentence
+from app.wording.phrases import seconds, sentence
 from app.wording.terms import term_html
 from core.text.transcript import Transcript
-from core.units import format_bytes, format_ms
+from core.units import counted, format_bytes, format_ms
 from profiling.figures.phase_bars import with_other
 from profiling.figures.style import PHASE_TITLES
 
@@ -63,7 +63,7 @@ def figures(outcome: RequestResult) -> list[tuple[str, str, str]]:
         rows.append(("Tokens per second", f"{t.new_tokens_per_s:.0f}", "after the first"))
     if t.draft is not None and t.draft.drafted:
         kept = f"{t.draft.accepted} of {t.draft.drafted}"
-        rows.append(("Drafts kept", kept, f"in {count(t.draft.passes, 'pass')} of the decoder"))
+        rows.append(("Drafts kept", kept, f"in {counted(t.draft.passes, 'pass')} of the decoder"))
     if t.peak_memory_bytes:
         on_gpu = (outcome.summary.device or "cpu") != "cpu"
         where = "on the device, this run" if on_gpu else "of the whole program"

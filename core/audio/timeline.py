@@ -17,6 +17,7 @@ from core.audio.container import MIN_BYTES_PER_SECOND, AudioContainer
 from core.audio.downmix import Block
 from core.audio.track import FORMATS
 from core.audio.waveform import AudioError, to_full_scale
+from core.units import counted
 
 # Only these carry a time for every packet; elsewhere times are counted from the samples.
 TIMED = ("mov", "matroska", "ogg")
@@ -154,4 +155,4 @@ def _frames(recording: AudioContainer) -> Iterator[av.AudioFrame]:
         came = f"{num_damaged} damaged packets and nothing that decodes"
         raise AudioError(recording.info.name, came, FORMATS, "get the recording again")
     if num_damaged:
-        recording.report.warn(f"{num_damaged} damaged packets left out")
+        recording.report.warn(f"{counted(num_damaged, 'damaged packet')} left out")

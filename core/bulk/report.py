@@ -17,6 +17,7 @@ from typing import Any
 from core.bulk.identify import PlannedClip
 from core.bulk.job import Row
 from core.text.word_errors import character_errors, word_errors
+from core.units import counted
 
 KINDS_SHOWN = 10
 
@@ -78,8 +79,9 @@ class BulkReport:
     def lines(self) -> Iterator[str]:
         """Write the report for a person."""
         yield (
-            f"{self.files:,} recordings, {self.audio_s / 3600:.2f} h: {self.files - self.failed:,} "
-            f"texts ({self.warned:,} with a warning), {self.failed:,} errors"
+            f"{counted(self.files, 'recording')}, {self.audio_s / 3600:.2f} h: "
+            f"{counted(self.files - self.failed, 'text')} ({self.warned:,} with a warning), "
+            f"{counted(self.failed, 'error')}"
         )
         for kind, count in self.kinds.most_common(KINDS_SHOWN):
             yield f"  {count:,} x {kind}"

@@ -159,7 +159,9 @@ class Recognizer(ABC, Generic[E]):
                 f"decoding is {options.decoding!r}; {title} knows {', '.join(self.decodings)}"
             )
         if options.edit_rounds != 1 and not self.edits:
-            raise UserError(f"edit_rounds is {options.edit_rounds}; {title} edits no draft")
+            raise UserError(
+                f"edit_rounds is {options.edit_rounds}; {title} edits no draft: leave it out"
+            )
 
     def check_without_prompt(self, options: TranscribeOptions) -> None:
         """Refuse what only a prompt could ask for: another task, a language it does not know.
