@@ -121,11 +121,11 @@ def test_the_environment_names_the_kernel(
     monkeypatch.setenv(ENVIRONMENT, INT_MM)
     assert use_products() is not None
     assert int8_products.CHOSEN.kernel == INT_MM
-    assert products.FLOAT32_CHOICE == Float32Choice(one=TORCH, few=ONEDNN, many=ONEDNN)
+    assert Float32Choice(one=TORCH, few=ONEDNN, many=ONEDNN) == products.FLOAT32_CHOICE
     monkeypatch.setenv(ENVIRONMENT, f" {TORCH},{INT_MM}")
     use_products()
     assert int8_products.CHOSEN.kernel == INT_MM
-    assert products.FLOAT32_CHOICE == Float32Choice(TORCH, TORCH, TORCH)
+    assert Float32Choice(TORCH, TORCH, TORCH) == products.FLOAT32_CHOICE
     monkeypatch.setenv(ENVIRONMENT, "mkl")
     with pytest.raises(UserError, match="'mkl'; expected some of off"):
         use_products()
