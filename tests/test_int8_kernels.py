@@ -212,14 +212,13 @@ def test_many_rows_do_not_pass_the_kernel_that_was_slow(monkeypatch: pytest.Monk
 @needs_fbgemm
 @pytest.mark.parametrize("rows", [1, 3, 40])
 def test_packed_rows_depend_on_no_other_row_and_never_overflow(rows: int) -> None:
-    weight = torch.full((32, 64), 127, dtype=torch.int8)
-    levels = int8_products.levels_of_rows()
-    packed = PackedWeight(weight, torch.ones(32))
+    levels = int8_products.levels_of_weights(FBGEMM)
+    packed = PackedWeight(torch.full((32, 64), int(levels), dtype=torch.int8), torch.ones(32))
     x = torch.randn(rows, 64).abs()
     x[0] = 1000.0  # all at the largest step: sums in 16 bits would overflow
-    found = by_fbgemm(x, packed, packed.handle, levels, 32)
-    assert torch.allclose(found[0], torch.tensor(64 * 127 * 1000.0), rtol=1e-3)
-    alone = by_fbgemm(x[-1:], packed, packed.handle, levels, 32)
+    found = by_fbgemm(x, packed, packed.handle, 32)
+    assert torch.allclose(found[0], torch.tensor(64 * levels * 1000.0), rtol=1e-3)
+    alone = by_fbgemm(x[-1:], packed, packed.handle, 32)
     torch.testing.assert_close(found[-1:], alone)
 
 
