@@ -23,18 +23,23 @@ OLD, NEW = "a" * 40, "b" * 40
 
 
 def days(
-    seed: int, num_days: int = 20, *, slower: dict[str, float] | None = None, at: int = 10
+    seed: int,
+    num_days: int = 20,
+    *,
+    slower: dict[str, float] | None = None,
+    at: int = 10,
+    spread: float = 0.01,
 ) -> list[dict[str, Any]]:
     """Runs of successive days: each like the day before, 2 % apart, now and then 15 % slower.
 
-    Every phase follows the machine in its own measure, 0.7 to 1.2 of it, and is 1 % off by itself.
+    Every phase follows the machine in its own measure, 0.7 to 1.2 of it; ``spread`` is its own.
     From day ``at`` on the commit is another, and the phases in ``slower`` take longer.
     """
     random = np.random.default_rng(seed)
     drift = resembling(random.normal(0, 0.02, (num_days, 1)))
     drift = drift + 0.15 * (random.random((num_days, 1)) < 0.05)
     names = (*PHASE_MS, "other")
-    own = resembling(0.01 / np.sqrt(5 / 3) * random.standard_t(5, (num_days, len(names))))
+    own = resembling(spread / np.sqrt(5 / 3) * random.standard_t(5, (num_days, len(names))))
     factors = np.exp(drift * random.uniform(0.7, 1.2, len(names)) + own)
     runs = []
     for day, row in enumerate(factors):
@@ -88,7 +93,11 @@ def test_equal_days_name_no_change():
 
 
 @pytest.mark.slow
-def test_hardly_any_of_many_histories_without_a_change_name_one():
+def test_of_many_histories_those_with_a_change_name_it_and_hardly_any_other():
+    planted = [history(days(seed, slower={"decode": 1.1})).changes for seed in range(100, 300)]
+    named = [{s.phase for change in changes for s in change.steps} for changes in planted]
+    assert sum("decode" in phases for phases in named) >= 198
+    assert sum(phases <= {"decode", "end_to_end"} for phases in named) >= 198
     assert sum(bool(history(days(seed)).changes) for seed in range(100, 300)) <= 2
 
 
