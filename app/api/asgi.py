@@ -35,7 +35,7 @@ PATHS = ("/v1/{rest:path}", "/healthz", "/readyz", "/metrics")
 def create_api(
     service: TranscriptionService, deployment: Deployment, limits: QueueLimits | None = None
 ) -> FastAPI:
-    """Make the app around ``service``; ``limits`` bound its queue."""
+    """Make the app around ``service``; ``limits`` bound its queue, which is ``state.queue``."""
     metrics, models = Metrics(), ModelNames(service)
     queue = BatchingQueue(
         service.worker.submit,
@@ -48,6 +48,7 @@ def create_api(
     api = FastAPI(
         title="Granite Speech Lab", openapi_url="/v1/openapi.json", docs_url=None, redoc_url=None
     )
+    api.state.queue = queue
     api.add_middleware(Guard, metrics=metrics, api_key=deployment.api_key)
 
     @api.exception_handler(HTTPException)

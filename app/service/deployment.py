@@ -41,7 +41,8 @@ class Deployment:
     public: the page is open to anyone. runs: folder of recorded runs, None where each visitor has
     only their own. max_audio_s: the longest recording that is taken, None for any length. api_key:
     the bearer token that the speech API asks for, None for none. password: that of the page.
-    compiles: whether there are compiled stages. on_space: a Space, where nothing is built before it
+    compiles: whether there are compiled stages. second_process: whether the speech API alone, on a
+    CPU, runs batches in a second process too. on_space: a Space, where nothing is built before it
     is asked for.
     """
 
@@ -51,6 +52,7 @@ class Deployment:
     public: bool = False
     zero_gpu: bool = False
     compiles: bool = True
+    second_process: bool = True
     on_space: bool = False
     mcp: bool = False
     runs: Path | None = Path("runs")
@@ -104,6 +106,7 @@ def read_deployment(environment: Mapping[str, str]) -> Deployment:
         public=public,
         zero_gpu=zero_gpu,
         compiles=not _switch(environment, "GSL_NO_COMPILE", False),
+        second_process=_switch(environment, "GSL_SECOND_PROCESS", True),
         on_space=on_space,
         # Gradio reads GRADIO_MCP_SERVER itself; ours is the same switch under our own prefix.
         mcp=_switch(environment, "GSL_MCP", _switch(environment, "GRADIO_MCP_SERVER", False)),
