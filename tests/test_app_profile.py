@@ -19,6 +19,7 @@ from app.components.profile_sections import FIGURES, build_sections
 from app.service.profiles.library import SHIPPED, ProfileLibrary, SelectedProfile
 from app.service.profiles.reader import FILES, ProfileReader
 from app.service.profiles.view import NO_TRACE, NOT_IN_TRACE, SECTIONS, ProfileView, view_of
+from app.wording.perfetto import perfetto_html
 from profiling.runs.store import RunStore
 from profiling.trace.trace_file import TraceError
 from recorded import RUN, TRACE, dropped, store_with
@@ -126,6 +127,7 @@ class TestViewer:
         saved = {kind: viewer.file("me", "kept:20261122-eager", kind) for kind in FILES}
         assert {kind: name for kind, (name, _) in saved.items()} == {
             "trace": "20261122-eager.trace.json.gz",
+            "speedscope": "20261122-eager.speedscope.json",
             "tables": "20261122-eager-tables.zip",
             "report": "20261122-eager.html",
             "run": "20261122-eager.zip",
@@ -187,3 +189,17 @@ def test_the_run_that_comes_with_the_app_is_small_whole_and_private() -> None:
         assert (metadata.get("host_name"), metadata.get("traceName")) == ("", "")
         chosen = ProfileLibrary(None).chosen("me", f"shipped:{name}")
         assert NO_TRACE not in str(view_of(chosen, max_json_bytes=400_000_000).sections["Timeline"])
+
+
+def test_perfetto_is_off_with_a_reason_where_it_cannot_be_opened() -> None:
+    on = perfetto_html("https://ui.perfetto.dev", "own:x", has_trace=True)
+    assert " disabled" not in on
+    assert "Opens ui.perfetto.dev in a new window" in on
+    without = perfetto_html("https://ui.perfetto.dev", "own:x", has_trace=False)
+    assert " disabled" in without
+    assert "has no trace" in without
+    switched_off = perfetto_html(None, "own:x", has_trace=True)
+    assert " disabled" in switched_off
+    assert "GSL_PERFETTO" in switched_off
+    assert "perfetto.dev" not in switched_off
+    assert "<img" not in perfetto_html("https://x.org", HOSTILE, has_trace=True)

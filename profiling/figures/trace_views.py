@@ -149,7 +149,10 @@ def operator_icicle(
     )
     levels = int(_depths(tree).max()) + 2
     figure = dressed(figure, height=46 * levels + 30)
-    return figure.update_layout(uniformtext={"minsize": 10, "mode": "hide"})
+    # The call that was entered stays open while the same tree is searched.
+    return figure.update_layout(
+        uniformtext={"minsize": 10, "mode": "hide"}, uirevision=f"{len(tree)} {total}"
+    )
 
 
 def _share_of(tree: pd.DataFrame, hits: pd.Series) -> float:

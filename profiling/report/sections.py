@@ -6,8 +6,11 @@ section whose numbers the run lacks says so or is left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+import plotly.graph_objects as go
 
 from core.units import format_bytes, format_ms
 from profiling.figures.comparison import memory_comparison, memory_held
@@ -77,6 +80,8 @@ DIFFERENCE = (
     "Calls meet by their path from the phase down, without those that only wrap others, so that "
     "eager and compiled code meet. Both times include the profiler's overhead."
 )
+FLAME_TIME = "As wide as the time it took. Click to enter a call, click the top to leave it."
+FLAME_MEMORY = "As wide as what was allocated inside, whether or not it was freed since."
 TRACE_LEAD = (
     "Recorded once with the profiler on: it says where time goes, not how much. Each lane shows "
     "what ran when; drag over it to look closer."
@@ -233,19 +238,45 @@ def _tax_said(tax: float) -> str:
     return f"The profiler made this run {tax:.2f}x slower; the timings above are without it."
 
 
-def operators(page: Page, trace: Trace) -> None:
-    """Draw the tree of calls, and tabulate the most expensive operators."""
-    page.note("As wide as the time it took. Click to enter a call, click the top to leave it.")
-    page.figure(operator_icicle(operator_paths(trace.index)), "Tree of calls by time")
+class FlameGraph(NamedTuple):
+    """A tree of calls as it is drawn. tree: of :func:`operator_paths`; write: a width in words."""
+
+    lead: str
+    title: str
+    tree: pd.DataFrame
+    write: Callable[[float], str]
+
+    def figure(self, find: str = "") -> go.Figure:
+        """Draw it; calls whose name does not contain ``find`` lose their colour."""
+        return operator_icicle(self.tree, write=self.write, find=find)
+
+
+def flame_graphs(trace: Trace) -> list[FlameGraph]:
+    """Return the tree of calls by time, and by memory where that was recorded."""
+    times = operator_paths(trace.index)
+    found = [FlameGraph(FLAME_TIME, "Tree of calls by time", times, format_ms)]
     allocated = allocated_by_call(trace.index)
     if allocated.any():
-        page.note("As wide as what was allocated inside, whether or not it was freed since.")
         tree = operator_paths(trace.index, of_calls=allocated)
-        page.figure(operator_icicle(tree, write=format_bytes), "Tree of calls by memory")
+        found.append(FlameGraph(FLAME_MEMORY, "Tree of calls by memory", tree, format_bytes))
+    return found
+
+
+def operators(page: Page, trace: Trace) -> list[FlameGraph]:
+    """Draw the trees of calls, and tabulate the most expensive operators.
+
+    Returns:
+        The trees, in the order drawn.
+    """
+    flames = flame_graphs(trace)
+    for flame in flames:
+        page.note(flame.lead)
+        page.figure(flame.figure(), flame.title)
     page.heading("Most expensive operators", level=3)
     table = operator_table(trace.index)
     page.figure(top_operators(table), "Operators by self time")
     page.table(table.head(TOP_ROWS).to_dict("records"), OPERATOR_COLUMNS)
+    return flames
 
 
 def idle(page: Page, trace: Trace) -> None:

@@ -12,13 +12,20 @@ from pathlib import Path
 from threading import Lock
 
 from app.service.profiles.library import ProfileLibrary, SelectedProfile
-from app.service.profiles.view import ProfileView, report_file, tables_file, trace_file, view_of
+from app.service.profiles.view import (
+    ProfileView,
+    report_file,
+    speedscope_file,
+    tables_file,
+    trace_file,
+    view_of,
+)
 from profiling.trace.events import MAX_JSON_BYTES
 from profiling.trace.trace_file import TraceError
 
 KEPT = 4
 SHARED = ("shipped:", "kept:")  # keys that mean the same for every visitor
-FILES = ("trace", "tables", "report", "run")
+FILES = ("trace", "speedscope", "tables", "report", "run")
 
 
 class ProfileReader:
@@ -83,6 +90,7 @@ class ProfileReader:
             return f"{Path(key.partition(':')[2]).name}.zip", self.library.zip_of(session, key)
         makers: dict[str, Callable[[SelectedProfile], tuple[str, bytes]]] = {
             "trace": trace_file,
+            "speedscope": lambda chosen: speedscope_file(chosen, max_json_bytes=self._max),
             "tables": lambda chosen: tables_file(chosen, max_json_bytes=self._max),
             "report": lambda chosen: report_file(chosen, max_json_bytes=self._max),
         }

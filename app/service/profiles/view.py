@@ -7,6 +7,7 @@ the page and the report say the same.
 
 from __future__ import annotations
 
+import json
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,8 +22,10 @@ from core.errors import UserError
 from profiling.report import sections
 from profiling.report.page import Page
 from profiling.report.report import run_report
+from profiling.report.sections import FlameGraph
 from profiling.trace.events import Trace, read_trace
 from profiling.trace.memory_events import memory_peaks
+from profiling.trace.speedscope import speedscope
 from profiling.trace.trace_tables import trace_tables
 
 SECTIONS = ("Phases", "Timeline", "Operators", "Memory", "Roofline", "Compiling", "Machine")
@@ -78,11 +81,15 @@ class CollectedPage(Page):
 
 @dataclass(frozen=True)
 class ProfileView:
-    """Contents of the tab. head: title, date, warnings, numbers, text. sections: by name."""
+    """Contents of the tab. head: title, date, warnings, numbers, text. sections: by name.
+
+    flames: the trees that the first figures of Operators draw; empty without a trace.
+    """
 
     key: str
     head: str
     sections: dict[str, list[Exhibit]]
+    flames: tuple[FlameGraph, ...] = ()
 
 
 def view_of(chosen: SelectedProfile, *, max_json_bytes: int) -> ProfileView:
@@ -99,14 +106,14 @@ def view_of(chosen: SelectedProfile, *, max_json_bytes: int) -> ProfileView:
         trace = read_trace(chosen.trace, max_json_bytes=max_json_bytes)
     build = _of_trace if chosen.run is None else _of_run
     found = {name: CollectedPage(name, {}) for name in SECTIONS}
-    build(chosen, trace, found)
+    flames = build(chosen, trace, found)
     shown = {name: page.done() for name, page in found.items()}
-    return ProfileView(chosen.key, _head(chosen, trace), shown)
+    return ProfileView(chosen.key, _head(chosen, trace), shown, tuple(flames))
 
 
 def _of_run(
     chosen: SelectedProfile, trace: Trace | None, found: Mapping[str, CollectedPage]
-) -> None:
+) -> list[FlameGraph]:
     run = sections.without_path(chosen.run or {})
     sections.phases(found["Phases"], run)
     sections.token_times(found["Phases"], run)
@@ -118,31 +125,31 @@ def _of_run(
         sections.roofline(found["Roofline"], run)
     else:
         found["Roofline"].note(NO_ROOFLINE)
-    _of_events(run, trace, found)
+    return _of_events(run, trace, found)
 
 
 def _of_trace(
     chosen: SelectedProfile, trace: Trace | None, found: Mapping[str, CollectedPage]
-) -> None:
+) -> list[FlameGraph]:
     for name in ("Phases", "Roofline", "Compiling", "Machine"):
         found[name].note(NOT_IN_TRACE)
     if trace is not None:
         peaks = memory_peaks(trace.index)
         rows = [{"phase": p.phase, "peak_bytes": int(p.peak_bytes)} for p in peaks.itertuples()]
         sections.memory(found["Memory"], {"memory": rows}, trace)
-    _of_events({}, trace, found)
+    return _of_events({}, trace, found)
 
 
 def _of_events(
     run: Mapping[str, Any], trace: Trace | None, found: Mapping[str, CollectedPage]
-) -> None:
+) -> list[FlameGraph]:
     if trace is None:
         for name in ("Timeline", "Operators"):
             found[name].note(NO_TRACE)
-        return
+        return []
     sections.over_time(found["Timeline"], run, trace)
     sections.idle(found["Timeline"], trace)
-    sections.operators(found["Operators"], trace)
+    return sections.operators(found["Operators"], trace)
 
 
 def _head(chosen: SelectedProfile, trace: Trace | None) -> str:
@@ -179,6 +186,22 @@ def trace_file(chosen: SelectedProfile) -> tuple[str, bytes]:
         raise UserError(NO_TRACE)
     name = chosen.title if chosen.run is None else f"{chosen.run['id']}.trace.json.gz"
     return name, chosen.trace.read_bytes()
+
+
+def speedscope_file(chosen: SelectedProfile, *, max_json_bytes: int) -> tuple[str, bytes]:
+    """Write the calls of the trace for speedscope.
+
+    Returns:
+        Name and bytes.
+
+    Raises:
+        UserError: there is no trace, or it cannot be read.
+    """
+    if chosen.trace is None:
+        raise UserError(NO_TRACE)
+    trace = read_trace(chosen.trace, max_json_bytes=max_json_bytes)
+    content = json.dumps(speedscope(trace.index, chosen.title), separators=(",", ":"))
+    return f"{_stem(chosen)}.speedscope.json", content.encode()
 
 
 def tables_file(chosen: SelectedProfile, *, max_json_bytes: int) -> tuple[str, bytes]:
