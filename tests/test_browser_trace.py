@@ -1,4 +1,4 @@
-"""A trace on the Profile tab: opened in Perfetto, searched, saved for speedscope.
+"""Inside a run on the Profile tab: Perfetto, search, speedscope, generated code, GPU memory.
 
 Perfetto is a page of this machine's that speaks its protocol. Run alone:
 ``python -m pytest -m browser tests/test_browser_trace.py``.
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import pickle
+import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,7 +19,11 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from app_server import running_app
-from browser_page import IN_A_BROWSER, Visitor, visitor
+from browser_page import IN_A_BROWSER, SIZES, Visitor, visitor
+from profiling.measure.compiled_code import CODE_FILE, GeneratedCode, pack_code
+from profiling.runs.store import RunStore
+from recorded import RUN
+from snapshots import snapshot
 from test_browser_measure import TRACE, drop, open_profile, tab
 
 pytestmark = IN_A_BROWSER
@@ -66,6 +72,12 @@ def guest(tmp_path_factory: pytest.TempPathFactory, perfetto: str) -> Iterator[V
             yield someone
 
 
+ONLINE = """(online) => {
+  Object.defineProperty(navigator, "onLine", { get: () => online, configurable: true });
+  dispatchEvent(new Event(online ? "online" : "offline"));
+}"""
+
+
 def as_bytes(other: Page) -> bytes:
     return bytes(other.evaluate("[...new Uint8Array(got.buffer)]"))
 
@@ -100,10 +112,11 @@ def test_perfetto_is_off_with_the_reason_while_offline(guest: Visitor) -> None:
     part = page.locator("#profile-perfetto")
     button = part.get_by_role("button")
     expect(button).to_be_enabled()
-    page.context.set_offline(True)
+    # Said by the browser alone: to cut the connection would cut Gradio's streams, which it reports.
+    page.evaluate(ONLINE, False)
     expect(button).to_be_disabled()
     expect(part).to_contain_text("This computer is offline")
-    page.context.set_offline(False)
+    page.evaluate(ONLINE, True)
     expect(button).to_be_enabled()
     expect(part).to_contain_text("inside your own browser")
 
@@ -148,3 +161,43 @@ def test_the_flame_graph_is_saved_for_speedscope(guest: Visitor) -> None:
     assert caught.value.suggested_filename.endswith(".speedscope.json")
     content = json.loads(Path(caught.value.path()).read_bytes())
     assert content["profiles"][0]["events"]
+
+
+def test_generated_code_is_read_and_saved(guest: Visitor, tmp_path: Path) -> None:
+    source = "import torch\ncpp_fused_mul_0 = 1\n" + "x = 1\n" * 900
+    ledger = {"graphs": 1, "seconds": 1.0, "guards": 3, "entries": [], "breaks": {}}
+    code = pack_code([GeneratedCode("decode", "module", "python", source)])
+    store = RunStore(tmp_path / "runs")
+    store.write({**RUN, "compile": ledger}, files={CODE_FILE: code})
+    file = tmp_path / "run.zip"
+    file.write_bytes(store.export_zip(RUN["id"]))
+    page = guest.open()
+    open_profile(page)
+    drop(page, file)
+    expect(page.locator("#profile-head")).to_contain_text("three one eight")
+    tab(page, "Compiling")
+    part = page.locator("details.code")
+    expect(part.locator("pre")).to_be_hidden()
+    part.locator("summary", has_text="decode, module (python): lines 2 to 121 of 902").click()
+    expect(part.locator("pre")).to_contain_text("cpp_fused_mul_0 = 1")
+    with page.expect_download() as caught:
+        page.get_by_role("button", name="Save Generated code (zip)").click()
+    with zipfile.ZipFile(caught.value.path()) as archive:
+        assert archive.read("decode.module.py").decode() == source
+
+
+def test_a_memory_snapshot_is_dropped_and_laid_open(guest: Visitor, tmp_path: Path) -> None:
+    file = tmp_path / "gpu.pickle"
+    file.write_bytes(pickle.dumps(snapshot()))
+    page = guest.open("phone", "dark")
+    open_profile(page)
+    drop(page, file)
+    expect(page.locator("#profile-head")).to_contain_text("a memory snapshot")
+    expect(page.locator("#profile-perfetto").get_by_role("button")).to_be_disabled()
+    expect(page.locator("#profile-perfetto")).to_contain_text("has no trace")
+    tab(page, "Memory")
+    for number in range(2):
+        expect(page.locator(f"#profile-memory-{number} .js-plotly-plot")).to_be_visible()
+    shown = page.get_by_role("table").filter(has_text="allocated by")
+    expect(shown).to_contain_text("weights.py:77 load_weights")
+    assert page.evaluate("document.documentElement.scrollWidth") <= SIZES["phone"][0]

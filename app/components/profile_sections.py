@@ -18,7 +18,7 @@ from app.service.profiles.view import SECTIONS, ProfileView
 from app.wording.terms import TERMS, term_html
 from profiling.report.sections import FlameGraph
 
-FIGURES = {"Phases": 3, "Timeline": 1, "Operators": 3, "Memory": 2, "Roofline": 1, "Compiling": 1}
+FIGURES = {"Phases": 3, "Timeline": 1, "Operators": 3, "Memory": 4, "Roofline": 1, "Compiling": 1}
 MOST_FLAMES = 2  # by time and by memory
 Slot = tuple[gr.HTML, gr.Plot, gr.HTML]  # lead, figure, what stands beside it
 

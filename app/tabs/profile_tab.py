@@ -36,7 +36,8 @@ READ_EVENT: dict[str, Any] = {
 }
 INTRO = (
     "Where the milliseconds and megabytes of a run went. Choose one, or drop in a file: a run "
-    "saved here or by python -m profiling (zip), or any trace of torch.profiler (json, json.gz)."
+    "saved here or by python -m profiling (zip), any trace of torch.profiler (json, json.gz), or a "
+    "memory snapshot of CUDA (pickle, json)."
 )
 READING = "Reading the trace…"
 BUSY = "Something is being timed; the trace is read once that is done, so as not to disturb it."
@@ -44,6 +45,7 @@ SAVES = {
     "trace": "Trace, for Perfetto",
     "speedscope": "Flame graph, for speedscope",
     "tables": "Tables (csv)",
+    "code": "Generated code (zip)",
     "report": "Report (HTML)",
     "run": "Run (zip)",
 }
@@ -98,7 +100,7 @@ def build_profile_tab(
             js_on_load=SCRIPT.read_text(encoding="utf-8"), elem_id="profile-runs", min_width=240
         )
         drop = gr.File(
-            label="Or drop in a run or a trace",
+            label="Or drop in a run, a trace or a memory snapshot",
             type="filepath",
             height=150,
             elem_id="profile-drop",

@@ -19,7 +19,6 @@ from profiling.figures.memory_curves import memory_of_both as curves_of_both
 from profiling.figures.phase_bars import phase_rows, run_bars
 from profiling.figures.run_details import (
     acceptance_bars,
-    compile_bars,
     roofline_plot,
     token_latency,
 )
@@ -31,7 +30,6 @@ from profiling.figures.trace_views import (
 )
 from profiling.measure.metrics import DEFINITIONS
 from profiling.report.columns import (
-    CACHE_COLUMNS,
     DIFFERENCE_COLUMNS,
     GAP_COLUMNS,
     MEMORY_COLUMNS,
@@ -253,11 +251,12 @@ class FlameGraph(NamedTuple):
 
 def flame_graphs(trace: Trace) -> list[FlameGraph]:
     """Return the tree of calls by time, and by memory where that was recorded."""
-    times = operator_paths(trace.index)
+    index = trace.index.with_modules
+    times = operator_paths(index)
     found = [FlameGraph(FLAME_TIME, "Tree of calls by time", times, format_ms)]
-    allocated = allocated_by_call(trace.index)
+    allocated = allocated_by_call(index)
     if allocated.any():
-        tree = operator_paths(trace.index, of_calls=allocated)
+        tree = operator_paths(index, of_calls=allocated)
         found.append(FlameGraph(FLAME_MEMORY, "Tree of calls by memory", tree, format_bytes))
     return found
 
@@ -293,34 +292,6 @@ def idle(page: Page, trace: Trace) -> None:
     if len(overhead):
         page.heading("Compiled-call overhead", COMPILED_CALLS, level=3)
         page.table(overhead.to_dict("records"), OVERHEAD_COLUMNS)
-
-
-def compiling(page: Page, run: Run) -> None:
-    """Append what compiling cost."""
-    ledger = run.get("compile")
-    page.heading("Compiling")
-    if not ledger:
-        page.note("Nothing was compiled in this run.")
-        return
-    if ledger.get("packaged_seconds") is not None:
-        page.note(f"Loaded from a package, built in {ledger['packaged_seconds']:.1f} s.")
-    if not ledger.get("entries") and ledger.get("packaged_seconds") is not None:
-        return
-    if ledger.get("seconds") is not None:
-        again = len(ledger.get("recompiles") or ())
-        breaks = sum((ledger.get("breaks") or {}).values())
-        page.note(
-            f"{ledger['seconds']:.1f} s for {ledger.get('graphs', 0)} graphs, {breaks} breaks, "
-            f"{again} recompilations, {ledger.get('guards') or 'an unknown number of'} guards."
-        )
-    if ledger.get("compiled_before"):
-        page.note("The graphs were compiled before this run began.")
-    page.figure(compile_bars(ledger), "Seconds of each compilation")
-    for entry in ledger.get("recompiles") or ():
-        page.note(f"Recompiled {entry['stage']}: {entry['recompile_reason']}")
-    caches = [{"what": what, **counts} for what, counts in (ledger.get("caches") or {}).items()]
-    if caches:
-        page.table(caches, CACHE_COLUMNS)
 
 
 def roofline(page: Page, run: Run) -> None:

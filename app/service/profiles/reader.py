@@ -14,6 +14,7 @@ from threading import Lock
 from app.service.profiles.library import ProfileLibrary, SelectedProfile
 from app.service.profiles.view import (
     ProfileView,
+    code_file,
     report_file,
     speedscope_file,
     tables_file,
@@ -25,7 +26,7 @@ from profiling.trace.trace_file import TraceError
 
 KEPT = 4
 SHARED = ("shipped:", "kept:")  # keys that mean the same for every visitor
-FILES = ("trace", "speedscope", "tables", "report", "run")
+FILES = ("trace", "speedscope", "tables", "code", "report", "run")
 
 
 class ProfileReader:
@@ -91,6 +92,7 @@ class ProfileReader:
         makers: dict[str, Callable[[SelectedProfile], tuple[str, bytes]]] = {
             "trace": trace_file,
             "speedscope": lambda chosen: speedscope_file(chosen, max_json_bytes=self._max),
+            "code": code_file,
             "tables": lambda chosen: tables_file(chosen, max_json_bytes=self._max),
             "report": lambda chosen: report_file(chosen, max_json_bytes=self._max),
         }
