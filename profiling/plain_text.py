@@ -16,6 +16,7 @@ from core.model.quantize import MODES
 from core.units import format_bytes
 from profiling.figures.phase_bars import phase_rows
 from profiling.measure.length_table import LengthRow
+from profiling.report.compile_section import break_rows
 from profiling.report.sentences import end_to_end_said, verdict_rows
 from profiling.statistics.baseline import PEAK_MB, PUBLISHED
 from profiling.statistics.text_agreement import agreement_said
@@ -84,11 +85,17 @@ def _compile_lines(ledger: Mapping[str, Any] | None) -> list[str]:
         f"  compiled {ledger['graphs']} graphs in {ledger['seconds']:.1f} s ({stages})",
         f"    {steps}; guards {guards}; caches {caches}",
     ]
-    lines += [f"    break: {why} ({n})" for why, n in ledger["breaks"].items()]
+    lines += [
+        f"    break: {row['reason']} ({row['count']}){_at(row)}" for row in break_rows(ledger)
+    ]
     return lines + [
-        f"    recompiled {entry['stage']}: {entry['recompile_reason']}"
+        f"    recompiled {entry['stage']}: {entry['recompile_reason']}{_at(entry)}"
         for entry in ledger["recompiles"]
     ]
+
+
+def _at(row: Mapping[str, Any]) -> str:
+    return f" at {row['source']}" if row.get("source") else ""
 
 
 def _roofline_lines(part: Mapping[str, Any] | None) -> list[str]:

@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from core.errors import UserError
 from profiling.trace.events import MAX_JSON_BYTES
 
 PUBLIC_TRACE_BYTES = 100_000_000
+PERFETTO = "https://ui.perfetto.dev"
 ON, OFF = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
 
 ZERO_GPU_NO_COMPILE = (
@@ -41,6 +43,7 @@ class Deployment:
     public: the page is open to anyone. runs: folder of recorded runs, None where each visitor has
     only their own. max_audio_s: the longest recording that is taken, None for any length. api_key:
     the bearer token that the speech API asks for, None for none. password: that of the page.
+    perfetto: address of the Perfetto UI that visitors may open traces in, None for none.
     compiles: whether there are compiled stages. second_process: whether the speech API alone, on a
     CPU, runs batches in a second process too. on_space: a Space, where nothing is built before it
     is asked for.
@@ -58,6 +61,7 @@ class Deployment:
     runs: Path | None = Path("runs")
     max_audio_s: float | None = None
     max_upload_mb: int = 200
+    perfetto: str | None = PERFETTO
     api_key: str | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
 
@@ -113,6 +117,7 @@ def read_deployment(environment: Mapping[str, str]) -> Deployment:
         runs=Path(runs) if runs else None,
         max_audio_s=longest or None,
         max_upload_mb=int(upload or 200),
+        perfetto=_address(environment, "GSL_PERFETTO", PERFETTO),
         api_key=environment.get("GSL_API_KEY", "").strip() or None,
         password=environment.get("GSL_PASSWORD", "").strip() or None,
     )
@@ -140,3 +145,14 @@ def _number(environment: Mapping[str, str], name: str, usual: float | None) -> f
     if not 0 <= number < 1e9:
         raise UserError(f"{name} is {text!r}; expected a number, 0 or more")
     return number
+
+
+def _address(environment: Mapping[str, str], name: str, usual: str) -> str | None:
+    """Read the address of a page: the usual one, another, or none where it is switched off."""
+    text = environment.get(name, ON[0]).strip()
+    if text.lower() in (*ON, *OFF):
+        return usual if text.lower() in ON else None
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or set(text) & set("\"'<> "):
+        raise UserError(f"{name} is {text!r}; expected an address such as {usual}, or 0 for none")
+    return text.rstrip("/")

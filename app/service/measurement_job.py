@@ -40,10 +40,14 @@ SAME_HERE = (
 
 @dataclass(frozen=True)
 class MeasurementOptions:
-    """How thoroughly to measure. blocks: of two runs an arm; fixed_length: no end of text."""
+    """How thoroughly to measure. blocks: of two runs an arm; fixed_length: no end of text.
+
+    modules: the trace names the model's modules, in eager runs.
+    """
 
     blocks: int = 10
     fixed_length: bool = False
+    modules: bool = False
 
 
 class MeasurementStage(Enum):
@@ -126,7 +130,7 @@ class MeasurementJob:
             with self.quiet, self._service.no_builders():
                 plan = Plan(
                     blocks=options.blocks, reference=reference, ceilings=self._top(labs[0], plans),
-                    keep=True,
+                    keep=True, modules=options.modules,
                 )  # fmt: skip
                 ids, stopped = self._run(token, labs, plans, store, plan, report)
             runs = tuple(store.read(one) for one in ids)

@@ -115,6 +115,7 @@ def fresh_package(
             logger.warning("%s; python -m core package makes a new one", ledger.refused)
             continue
         ledger.packaged, ledger.refused = tuple(sorted(graphs)), None
+        ledger.code |= {name: (str(folder / f"{name}.pt2"),) for name in graphs}
         ledger.packaged_seconds = sum(read_manifest(folder).graphs.values())
         return partial(Packaged, graphs, model)
     return None

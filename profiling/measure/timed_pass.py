@@ -26,7 +26,7 @@ Blocks = list[tuple[Sample, Sample]]
 
 @dataclass(frozen=True)
 class TimingSettings:
-    """How to measure. again: with an A/A arm; trace: record one too.
+    """How to measure. again: with an A/A arm; trace: record one too, with modules if ``modules``.
 
     blocks: of two runs an arm, None for what :func:`blocks_that_fit` says. reference: what is
     really said in the recording, kept for word error rates. keep: when stopped, store the blocks
@@ -39,6 +39,7 @@ class TimingSettings:
     reference: str | None = None
     ceilings: Ceilings | None = None
     keep: bool = False
+    modules: bool = False
 
 
 @dataclass(frozen=True)

@@ -21,13 +21,15 @@ from pathlib import Path
 from typing import Any
 
 from core.lab import Lab
-from profiling.measure.capture import TRACE_FILE, Capture, capture, kernels_visible
+from profiling.measure.capture import TRACE_FILE, Capture, TraceLimits, capture, kernels_visible
+from profiling.measure.compiled_code import CODE_FILE, generated_code, pack_code
 from profiling.measure.timed_pass import Blocks, Timings, TimingSettings, time_all
 from profiling.measure.timing import Cancelled, samples_by_phase
 from profiling.measure.workload import Workload
 from profiling.runs.run_json import memory_part, roofline_part, timed_part, traced_part
 from profiling.runs.store import RunStore
 from profiling.statistics.intervals import paired_ratio
+from profiling.trace.memory_snapshot import SNAPSHOT_FILE
 
 SCHEMA_VERSION = 1
 COMPILED_WHILE_TIMED = "{n} graphs were compiled while timing: the times include compiling"
@@ -71,13 +73,14 @@ def measure(
             taken = None
             if traced and not (how.keep and cancelled()):
                 progress(0.8 + 0.2 * number / len(workloads), f"tracing {workload.label()}")
-                taken = _traced(labs[number], workload, recording, target, cancelled, how.keep)
+                taken = _traced(labs[number], workload, recording, target, cancelled, how)
             found.append((taken, target))
         session, now = uuid.uuid4().hex[:12], datetime.now(UTC)
         ids = []
         for number, (taken, target) in enumerate(found):
             run = _run(labs[number], workloads, number, times, how, (session, now), taken, target)
-            ids.append(store.write(run, trace=target if taken else None))
+            files = _files(labs[number], workloads[number], taken)
+            ids.append(store.write(run, trace=target if taken else None, files=files))
     progress(1.0, "done")
     return ids
 
@@ -88,13 +91,14 @@ def _traced(
     recording: bytes,
     target: Path,
     cancelled: Callable[[], bool],
-    keep: bool,
+    how: TimingSettings,
 ) -> Capture | None:
     """Trace once; None if the caller asked to stop and what was timed is to be kept."""
     try:
-        return capture(lab, workload, recording, target, cancelled=cancelled)
+        limits = TraceLimits(modules=how.modules)
+        return capture(lab, workload, recording, target, limits=limits, cancelled=cancelled)
     except Cancelled:
-        if not keep:
+        if not how.keep:
             raise
         return None
 
@@ -155,6 +159,15 @@ def _run(
         **memory_part(lab, workload, taken, timed),
         **traced_part(taken, trace, timed),
     }
+
+
+def _files(lab: Lab, workload: Workload, taken: Capture | None) -> dict[str, bytes]:
+    """Return what a run keeps beside its JSON and its trace, by name."""
+    codes = generated_code(lab.compile_ledger.code) if workload.engine == "compile" else []
+    files = {CODE_FILE: pack_code(codes)} if codes else {}
+    if taken is not None and taken.snapshot is not None:
+        files[SNAPSHOT_FILE] = taken.snapshot
+    return files
 
 
 def _identity(workload: Workload, number: int, session: str, now: datetime) -> str:

@@ -14,7 +14,15 @@ from threading import Lock
 from typing import Any
 
 from app.service.profiles.library import ProfileLibrary, SelectedProfile
-from app.service.profiles.view import ProfileView, report_file, tables_file, trace_file, view_of
+from app.service.profiles.view import (
+    ProfileView,
+    code_file,
+    report_file,
+    speedscope_file,
+    tables_file,
+    trace_file,
+    view_of,
+)
 from profiling.statistics.history import histories
 from profiling.statistics.run_table import run_table
 from profiling.trace.events import MAX_JSON_BYTES
@@ -22,7 +30,7 @@ from profiling.trace.trace_file import TraceError
 
 KEPT = 4
 SHARED = ("shipped:", "kept:")  # keys that mean the same for every visitor
-FILES = ("trace", "tables", "report", "run")
+FILES = ("trace", "speedscope", "tables", "code", "report", "run")
 
 
 @dataclass(frozen=True)
@@ -106,6 +114,8 @@ class ProfileReader:
             return f"{Path(key.partition(':')[2]).name}.zip", self.library.zip_of(session, key)
         makers: dict[str, Callable[[SelectedProfile], tuple[str, bytes]]] = {
             "trace": trace_file,
+            "speedscope": lambda chosen: speedscope_file(chosen, max_json_bytes=self._max),
+            "code": code_file,
             "tables": lambda chosen: tables_file(chosen, max_json_bytes=self._max),
             "report": lambda chosen: report_file(chosen, max_json_bytes=self._max),
         }
