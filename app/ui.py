@@ -53,7 +53,7 @@ def build_app(service: TranscriptionService, deployment: Deployment | None = Non
                 if where.no_live:
                     gr.HTML(phrases.status_html(where.no_live))
                 else:
-                    onward = TranscribeOutputs(tabs, page.recording, page.expected, page.result)
+                    onward = TranscribeOutputs(tabs, page.recording, page.result)
                     live = build_live_tab(service, page.settings, onward)
             with gr.Tab("Compare", id="compare"):
                 result, settings = page.result, page.settings
