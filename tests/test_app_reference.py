@@ -11,7 +11,7 @@ from pathlib import Path
 import jiwer
 import pytest
 
-from app.service.reference_texts import Labelled, with_texts
+from app.service.examples import Labelled, with_texts
 from app.wording.reference import differences_html, reference_html, together
 from core.text.normalizers import NORMALIZERS, normalize
 from core.text.word_errors import aligned_words, word_errors

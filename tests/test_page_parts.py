@@ -23,9 +23,9 @@ from app.components.kept_settings import accepted, restored
 from app.components.settings_panel import FIELDS, SettingsPanel, build_settings
 from app.components.switches import build_switches
 from app.service.deployment import Deployment
+from app.service.examples import Labelled
 from app.service.limits import Limits
 from app.service.model_summary import summary_of_name
-from app.service.reference_texts import Labelled
 from app.service.service import TranscriptionService
 from app.service.transcript_files import archive, transcript_file
 from app.wording.words_html import MOST_WORDS, NUM_COLOURS, paragraphs, words_html

@@ -20,7 +20,7 @@ import gradio as gr
 from app.components.events import PAGE_EVENT, PageJob, wire_job
 from app.components.failures import Updates
 from app.components.settings_panel import SettingsPanel
-from app.service.reference_texts import TEXT, Labelled, with_texts
+from app.service.examples import TEXT, Labelled, with_texts
 from app.service.service import TranscriptionService
 from app.service.settings import Settings
 from app.service.transcript_files import SAVE, File, archive

@@ -42,7 +42,8 @@ class ReferencePanel:
         """Answer anew when the reference or the normaliser changes."""
         inputs = [made, *self.inputs]
         typed = {**PAGE_EVENT, "trigger_mode": "always_last"}
-        gr.on([self.said.input, self.normalizer.input], self.html, inputs, [self.result], **typed)
+        # Not `input`, which Gradio 6.31 sends for keys alone, not for what is pasted.
+        gr.on([self.said.change, self.normalizer.input], self.html, inputs, [self.result], **typed)
 
 
 def build_reference() -> ReferencePanel:

@@ -29,9 +29,12 @@ from profiling.roofline.machine_peaks import Ceilings, measure_ceilings
 from profiling.runs.session import measure
 from profiling.runs.store import RunStore
 from profiling.statistics.compare import compare
+from profiling.statistics.intervals import FEWEST_BLOCKS
 
 LOADING = "loading the model and measuring what this machine can do"
 LONGEST_S = 120.0  # a clip is run dozens of times
+# Whoever presses a button waits: where runs are slow, fewer blocks, but enough for an interval.
+TIMING_S = 20.0
 SAME_HERE = (
     "with this model A and B are identical (without a LoRA adapter there is nothing to switch, for "
     "example); change another setting"
@@ -126,7 +129,7 @@ class MeasurementJob:
             with self.quiet, self._service.no_builders():
                 plan = Plan(
                     blocks=options.blocks, reference=reference, ceilings=self._top(labs[0], plans),
-                    keep=True,
+                    keep=True, at_most_s=TIMING_S, fewest=min(options.blocks, FEWEST_BLOCKS),
                 )  # fmt: skip
                 ids, stopped = self._run(token, labs, plans, store, plan, report)
             runs = tuple(store.read(one) for one in ids)

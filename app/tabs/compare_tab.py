@@ -20,6 +20,7 @@ from app.components.compare_result import CompareResult, build_compare_result
 from app.components.events import PAGE_EVENT, PageJob, wire_job
 from app.components.failures import Updates
 from app.components.recording_field import build_recording
+from app.components.sweep_panel import build_sweep
 from app.service.deployment import Deployment
 from app.service.measurement import MeasurementService
 from app.service.measurement_job import MeasurementOptions
@@ -97,9 +98,10 @@ def build_compare_tab(
             with gr.Row():
                 go = gr.Button("Compare", variant="primary", min_width=120, elem_id="compare-go")
                 stop = gr.Button("Stop", interactive=False, min_width=120, elem_id="compare-stop")
-        with gr.Column():
-            result = build_compare_result(measuring)
+        beside = gr.Column()
+    result = build_compare_result(measuring, beside, gr.Column())
     tab = CompareTab(field.audio, *parts, go, stop, result)
+    build_sweep(measuring, deployment.device, tab.recording, tab.a.model)
     moved = clip.take(
         clip.compare,
         "compare",
@@ -136,7 +138,8 @@ def _build_choice(
         BLOCKS,
         step=1,
         label="Blocks",
-        info="Two runs of A, of B, and of A again in each.",
+        info="Two runs of A, of B, and of A again in each. Of slow runs as many as fit into "
+        "20 s, but six.",
         elem_id="compare-blocks",
     )
     with gr.Accordion("Length of the text", open=False, elem_id="compare-length"):

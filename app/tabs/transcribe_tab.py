@@ -112,7 +112,14 @@ def _wire(service: TranscriptionService, tab: TranscribeTab) -> None:
     fields = settings.fields
     tab.recording.change(fields.fit_recording, [tab.recording], [fields.split], **PAGE_EVENT)
     chips = tab.field.chips
-    picked = chips.click(tab.field.example, [chips], [tab.recording, reference.said], **PAGE_EVENT)
+
+    def pick(number: int) -> Updates:
+        path, text = tab.field.example(number)
+        # What was made belongs to another recording than this text.
+        return {tab.recording: path, reference.said: text, result.made: None}
+
+    known = [tab.recording, reference.said, result.made]
+    picked = chips.click(pick, [chips], known, **PAGE_EVENT)
     job = PageJob(
         begin=service.begin,
         run=run,
@@ -125,9 +132,9 @@ def _wire(service: TranscriptionService, tab: TranscribeTab) -> None:
         status=result.status,
         stop_button=tab.stop,
     )
-    known = [*settings.chosen, settings.field("adapter")]
+    chosen = [*settings.chosen, settings.field("adapter")]
     for ran in wire_job(job, tab.go.click, picked.then, js=SHOW_TEXT):
-        after(ran, refresh, known, [*settings.outputs, tab.ask.group])
+        after(ran, refresh, chosen, [*settings.outputs, tab.ask.group])
     for changed in (tab.recording.upload, tab.recording.stop_recording, tab.recording.clear):
         changed(lambda: "", None, [reference.said], **PAGE_EVENT)
 

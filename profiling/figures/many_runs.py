@@ -32,9 +32,11 @@ HEAT_ROW_PX = 34
 
 
 def arm_of(row: Row) -> str:
-    """Name the way of working: engine, LoRA, decoding, format."""
+    """Name the way of working: engine, LoRA, decoding, format, batch."""
     lora = {None: "no LoRA", "on": "LoRA on", "off": "LoRA off"}.get(row["lora"], row["lora"])
-    return ", ".join(str(part) for part in (row["engine"], lora, row["decoding"], row["format"]))
+    parts = [row["engine"], lora, row["decoding"], row["format"]]
+    parts += [f"batch of {row['batch']}"] if row["batch"] > 1 else []
+    return ", ".join(map(str, parts))
 
 
 def runs_chart(rows: Sequence[Row]) -> go.Figure:

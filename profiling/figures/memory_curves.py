@@ -61,19 +61,22 @@ def memory_over_time(curve: pd.DataFrame, index: TraceIndex) -> go.Figure:
             line={"color": INK, "width": 1.5, "shape": "hv", "dash": dash},
             hovertemplate=f"%{{x:.2f}} {times.symbol}: %{{y:.3f}} {unit.symbol}<extra></extra>",
         )
-    for phase, start, end in _bands(index.segments):
-        figure.add_shape(
-            type="rect",
-            xref="x",
-            yref="paper",
-            x0=start / NS_PER_MS / times.size,
-            x1=end / NS_PER_MS / times.size,
-            y0=0,
-            y1=1,
-            fillcolor=see_through(colour_of(phase), 0.25),
-            line={"width": 0},
-            layer="below",
-        )
+    bands = [
+        {
+            "type": "rect",
+            "xref": "x",
+            "yref": "paper",
+            "x0": start / NS_PER_MS / times.size,
+            "x1": end / NS_PER_MS / times.size,
+            "y0": 0,
+            "y1": 1,
+            "fillcolor": see_through(colour_of(phase), 0.25),
+            "line": {"width": 0},
+            "layer": "below",
+        }
+        for phase, start, end in _bands(index.segments)
+    ]
+    figure.update_layout(shapes=bands)  # at once: Plotly checks all of them anew for each one added
     for phase in dict.fromkeys(index.segments["phase"]):
         figure.add_scatter(
             name=title_of(phase),

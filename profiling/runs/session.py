@@ -17,11 +17,18 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from core.lab import Lab
-from profiling.measure.capture import TRACE_FILE, Capture, capture, kernels_visible
+from profiling.measure.capture import (
+    TRACE_FILE,
+    Capture,
+    TraceLimits,
+    capture,
+    kernels_visible,
+)
 from profiling.measure.timed_pass import Blocks, Timings, TimingSettings, time_all
 from profiling.measure.timing import Cancelled, samples_by_phase
 from profiling.measure.workload import Workload
@@ -30,6 +37,7 @@ from profiling.runs.store import RunStore
 from profiling.statistics.intervals import paired_ratio
 
 SCHEMA_VERSION = 1
+RUNS_OF_A_TRACE = 2 + 4 * TraceLimits().tax_blocks  # with and without the profiler
 COMPILED_WHILE_TIMED = "{n} graphs were compiled while timing: the times include compiling"
 STOPPED_EARLY = "stopped after {done} of {asked} blocks; nothing was traced"
 
@@ -71,7 +79,9 @@ def measure(
             taken = None
             if traced and not (how.keep and cancelled()):
                 progress(0.8 + 0.2 * number / len(workloads), f"tracing {workload.label()}")
-                taken = _traced(labs[number], workload, recording, target, cancelled, how.keep)
+                limits = _limits(how, times.warm_ups_ms[number][-1])
+                trace = partial(capture, labs[number], workload, recording, target, limits=limits)
+                taken = _traced(trace, cancelled, how.keep)
             found.append((taken, target))
         session, now = uuid.uuid4().hex[:12], datetime.now(UTC)
         ids = []
@@ -82,17 +92,18 @@ def measure(
     return ids
 
 
+def _limits(how: TimingSettings, run_ms: float) -> TraceLimits:
+    """Return how much to trace: where time is limited and runs are slow, fewer profiled runs."""
+    slow = how.at_most_s is not None and RUNS_OF_A_TRACE * run_ms / 1000 > how.at_most_s / 2
+    return TraceLimits(tax_blocks=1) if slow else TraceLimits()
+
+
 def _traced(
-    lab: Lab,
-    workload: Workload,
-    recording: bytes,
-    target: Path,
-    cancelled: Callable[[], bool],
-    keep: bool,
+    trace: Callable[..., Capture], cancelled: Callable[[], bool], keep: bool
 ) -> Capture | None:
     """Trace once; None if the caller asked to stop and what was timed is to be kept."""
     try:
-        return capture(lab, workload, recording, target, cancelled=cancelled)
+        return trace(cancelled=cancelled)
     except Cancelled:
         if not keep:
             raise
@@ -108,7 +119,7 @@ def _check(labs: Sequence[Lab], workloads: Sequence[Workload]) -> None:
     if len(labs) != len(workloads):
         raise ValueError(f"{len(labs)} models and {len(workloads)} workloads came; expected pairs")
     for lab, workload in zip(labs, workloads, strict=True):
-        lab.check(**workload.options())
+        workload.check(lab)
 
 
 def _run(
