@@ -57,7 +57,8 @@ def build_app(service: TranscriptionService, deployment: Deployment | None = Non
                     live = build_live_tab(service, page.settings, onward)
             with gr.Tab("Compare", id="compare"):
                 result, settings = page.result, page.settings
-                clip = ClipActions(result.compare, result.profile, tabs, page.recording, settings)
+                buttons, said = (result.compare, result.profile), result.reference.said
+                clip = ClipActions(*buttons, tabs, page.recording, said, settings)
                 compared = build_compare_tab(measuring, where, clip)
             with gr.Tab("Evaluate", id="evaluate"):
                 build_evaluate_tab(evaluation)

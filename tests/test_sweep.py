@@ -14,7 +14,7 @@ from core.errors import UserError
 from many_runs import made_run
 from measuring import RECORDING, workload
 from profiling.__main__ import main
-from profiling.figures.many_runs import heat_table, time_over_length
+from profiling.figures.many_runs import arm_of, heat_table, short_names, time_over_length
 from profiling.measure.timing import time_once
 from profiling.measure.workload import WorkloadChoices
 from profiling.runs.run_json import cache_bytes_of_run, timed_part
@@ -132,6 +132,8 @@ def test_figures_of_a_sweep_have_a_line_a_way_and_a_cell_a_combination():
         run["workload"]["engine"] = {"e": "eager", "c": "compile"}[engine]
         run["workload"]["clip"] = {**run["workload"]["clip"], "seconds": seconds}
     rows = run_table(runs[:3])
+    assert short_names(rows) == ["eager", "eager", "compile"]  # the rest they share
+    assert short_names(rows[:1]) == [arm_of(rows[0])]
     lines = time_over_length(rows).data
     assert [list(line.x) for line in lines] == [[1.0, 3.0], [1.0]]
     heat = heat_table(rows).data[0]

@@ -8,6 +8,7 @@ No Gradio.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -146,7 +147,7 @@ class MeasurementService:
             token,
             path,
             settings,
-            MeasurementOptions(blocks, options.fixed_length),
+            replace(options, blocks=blocks),
             RunStore(folder),
             "",
         )
@@ -173,7 +174,7 @@ class MeasurementService:
                 token,
                 path,
                 settings,
-                MeasurementOptions(blocks, options.fixed_length),
+                replace(options, blocks=blocks),
                 store,
                 prefix,
             )

@@ -43,10 +43,14 @@ SAME_HERE = (
 
 @dataclass(frozen=True)
 class MeasurementOptions:
-    """How thoroughly to measure. blocks: of two runs an arm; fixed_length: no end of text."""
+    """How thoroughly to measure. blocks: of two runs an arm; fixed_length: no end of text.
+
+    reference: what is really said, for word error rates; empty where only examples' is known.
+    """
 
     blocks: int = 10
     fixed_length: bool = False
+    reference: str = ""
 
 
 class MeasurementStage(Enum):
@@ -125,7 +129,7 @@ class MeasurementJob:
             report(MeasurementProgress(MeasurementStage.LOADING, 0.0, LOADING, None))
             labs = [self._service.lab(one) for one in settings]
             plans = _plans(labs, clip, settings, options)
-            reference = known_text(recording)
+            reference = options.reference or known_text(recording)
             with self.quiet, self._service.no_builders():
                 plan = Plan(
                     blocks=options.blocks, reference=reference, ceilings=self._top(labs[0], plans),

@@ -38,6 +38,7 @@ from profiling.statistics.intervals import paired_ratio
 
 SCHEMA_VERSION = 1
 RUNS_OF_A_TRACE = 2 + 4 * TraceLimits().tax_blocks  # with and without the profiler
+FEW_PROFILED = TraceLimits(tax_blocks=1)
 COMPILED_WHILE_TIMED = "{n} graphs were compiled while timing: the times include compiling"
 STOPPED_EARLY = "stopped after {done} of {asked} blocks; nothing was traced"
 
@@ -79,8 +80,9 @@ def measure(
             taken = None
             if traced and not (how.keep and cancelled()):
                 progress(0.8 + 0.2 * number / len(workloads), f"tracing {workload.label()}")
-                limits = _limits(how, times.warm_ups_ms[number][-1])
-                trace = partial(capture, labs[number], workload, recording, target, limits=limits)
+                slow = _is_slow(how, times.warm_ups_ms[number][-1])
+                fewer = partial(capture, limits=FEW_PROFILED) if slow else capture
+                trace = partial(fewer, labs[number], workload, recording, target)
                 taken = _traced(trace, cancelled, how.keep)
             found.append((taken, target))
         session, now = uuid.uuid4().hex[:12], datetime.now(UTC)
@@ -92,10 +94,9 @@ def measure(
     return ids
 
 
-def _limits(how: TimingSettings, run_ms: float) -> TraceLimits:
-    """Return how much to trace: where time is limited and runs are slow, fewer profiled runs."""
-    slow = how.at_most_s is not None and RUNS_OF_A_TRACE * run_ms / 1000 > how.at_most_s / 2
-    return TraceLimits(tax_blocks=1) if slow else TraceLimits()
+def _is_slow(how: TimingSettings, run_ms: float) -> bool:
+    """Return whether tracing all runs of a trace takes too long for whoever waits."""
+    return how.at_most_s is not None and RUNS_OF_A_TRACE * run_ms / 1000 > how.at_most_s / 2
 
 
 def _traced(
