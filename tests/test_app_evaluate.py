@@ -137,10 +137,20 @@ def test_a_manifest_names_what_was_dropped_and_nothing_else(tmp_path: Path) -> N
     evaluation, _ = evaluating()
     end = run(evaluation, [*files, str(manifest)], TWO[:1])
     assert end.rows[0].total == 1
-    assert end.warnings == ("1 texts have no recording and are left out: passwd",)
+    assert end.warnings == ("1 text without a recording, left out: passwd",)
     manifest.write_text(json.dumps({**rows[0], "offset": 1, "duration": 1}))
     with pytest.raises(UserError, match="row 1 is a part"):
         collected([str(manifest)], tmp_path / "new")
+
+
+def test_a_text_of_another_recording_or_language_is_named_at_the_end(tmp_path: Path) -> None:
+    evaluation, _ = evaluating()
+    files = dropped(tmp_path, a="three one eight", b="drei eins acht", c="acht")
+    updates = list(evaluation.evaluate("me", files, TWO[:1], "basic"))
+    assert [one.warnings for one in updates[:-1]] == [()] * (len(updates) - 1)  # type: ignore[union-attr]
+    (said,) = updates[-1].warnings  # type: ignore[union-attr]
+    assert said.startswith("1 recording sharing no word with the text")
+    assert said.endswith(": b.flac")
 
 
 def test_bad_drops_are_sentences_without_the_servers_folders(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ Run alone: ``python -m pytest tests/test_app_measuring.py``.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -58,8 +59,10 @@ class TestMeasuring:
     def test_two_settings_become_two_runs_that_only_their_owner_sees(
         self, measuring: MeasurementService, clip: str
     ) -> None:
-        *progress, end = measuring.compare("me", clip, GREEDY, DRAFTS, QUICK)
+        known = replace(QUICK, reference="three six")
+        *progress, end = measuring.compare("me", clip, GREEDY, DRAFTS, known)
         assert isinstance(end, MeasurementResult)
+        assert [run["reference_text"] for run in end.runs] == ["three six"] * 2
         shares = [report.share for report in progress if isinstance(report, MeasurementProgress)]
         assert shares == sorted(shares)
         assert shares[-1] == 1.0

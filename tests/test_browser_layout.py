@@ -69,6 +69,12 @@ def test_three_presses_lead_from_a_fresh_page_to_both_engines_of_ones_own_clip(
     for phase in ("encoder", "decode"):
         row = page.locator("#compare-table tr", has_text=phase).first
         expect(row).to_contain_text(re.compile(r"\d+\.\d\d\s+\d+\.\d\d"))
+    tiles = page.locator("#compare-answer .tiles")
+    for part in ("Encoder", "Decoder"):
+        for name in ("eager", "compiled"):
+            expect(tiles).to_contain_text(
+                re.compile(rf"{part}, {name}\s*[\d.,]+\sms,\s[\d.]+\s[kM]B")
+            )
     for arm, name in (("a", "eager"), ("b", "compiled")):
         expect(page.locator(f"#compare-texts .arm-{arm}")).to_contain_text(name)
         expect(page.locator(f"#compare-texts .arm-{arm}")).to_contain_text(SAID)

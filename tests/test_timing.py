@@ -24,6 +24,7 @@ from profiling.measure.metrics import (
     spread,
 )
 from profiling.measure.quiet_process import undisturbed
+from profiling.measure.timed_pass import MOST_BLOCKS, TimingSettings, blocks_asked
 from profiling.measure.timing import (
     END_TO_END,
     MOST_WARM_UPS,
@@ -53,6 +54,14 @@ def test_warming_up_ends_when_three_runs_agree():
 def test_warming_up_ends_after_ten_runs_that_never_agree():
     times = (2.0**n for n in range(100))
     assert len(warm_up(lambda: Fake(next(times)))) == MOST_WARM_UPS
+
+
+def test_where_runs_are_slow_fewer_blocks_are_asked_for_but_enough_for_an_interval():
+    how = TimingSettings(blocks=10, at_most_s=20.0, fewest=6)
+    found = [blocks_asked(how, [run_ms] * 3) for run_ms in (50.0, 400.0, 5000.0)]
+    assert found == [10, 8, 6]
+    assert blocks_asked(TimingSettings(blocks=10), [5000.0] * 3) == 10
+    assert blocks_asked(TimingSettings(), [1.0]) == MOST_BLOCKS
 
 
 def test_arms_run_forwards_and_backwards_and_take_turns_to_begin():

@@ -14,6 +14,7 @@ from app.components.clip_actions import build_clip_actions
 from app.components.events import PAGE_EVENT
 from app.components.failures import Updates
 from app.components.other_models import OtherModels, build_other_models
+from app.components.reference_panel import ReferencePanel, build_reference
 from app.service.deployment import Deployment
 from app.service.service import TranscriptionService
 from app.service.transcript_files import SAVE, File, transcript_file
@@ -43,6 +44,7 @@ class ResultPanel:
     text: gr.Textbox
     words: gr.HTML
     notes: gr.HTML
+    reference: ReferencePanel
     cost: gr.Column
     numbers: gr.HTML
     chart: gr.Plot
@@ -56,7 +58,7 @@ class ResultPanel:
     def outputs(self) -> list[Any]:
         """List everything the methods below may change."""
         return [
-            *(self.status, self.text, self.words, self.notes, self.cost),
+            *(self.status, self.text, self.words, self.notes, self.reference.result, self.cost),
             *(self.numbers, self.chart, self.details, self.made, self.others.group),
         ]
 
@@ -67,6 +69,7 @@ class ResultPanel:
             self.text: gr.update(value="", interactive=False),
             self.words: "",
             self.notes: "",
+            self.reference.result: "",
             self.cost: gr.update(visible=False),
             self.made: None,
             self.others.group: gr.update(visible=False),
@@ -76,23 +79,33 @@ class ResultPanel:
         """Show why a request failed, until the next one."""
         return {self.status: phrases.status_html(message, "error")}
 
-    def shown(self, update: Update, line: ProgressLine, expected: str = "") -> Updates:
-        """Show an update of a transcription, whose status line is ``line``."""
+    def shown(self, update: Update, line: ProgressLine, *reference: str) -> Updates:
+        """Show an update of a transcription.
+
+        Args:
+            update: of the request.
+            line: its status line.
+            reference: values of the reference panel; none where nothing is known of the recording.
+
+        Returns:
+            The changes.
+        """
         if isinstance(update, RequestResult):
-            return self._finished(update, expected)
+            agreement = self.reference.html(update.transcript, *reference) if reference else ""
+            return self._finished(update) | {self.reference.result: agreement}
         said = line.html(update)
         changes: Updates = {} if said is None else {self.status: said}
         if isinstance(update, PartialText):
             changes[self.text] = update.text
         return changes or {self.status: gr.skip()}
 
-    def _finished(self, outcome: RequestResult, expected: str) -> Updates:
+    def _finished(self, outcome: RequestResult) -> Updates:
         transcript = outcome.transcript
         return {
             self.status: phrases.status_html(results.headline(outcome)),
             self.text: gr.update(value=paragraphs(transcript), interactive=True),
             self.words: words_html(transcript),
-            self.notes: results.notes_html(outcome, expected),
+            self.notes: results.notes_html(outcome),
             self.cost: gr.update(visible=bool(transcript.text) or not transcript.stopped),
             self.numbers: results.figures_html(outcome),
             self.chart: phase_bars(transcript.phases, transcript.end_to_end_ms),
@@ -116,8 +129,10 @@ def build_result(service: TranscriptionService, deployment: Deployment) -> Resul
     )
     status = gr.HTML(phrases.status_html(phrases.READY), elem_id="status")
     notes = gr.HTML(elem_id="notes")
+    reference = build_reference()
     others = build_other_models(service)
     made = gr.State(None)
+    reference.wire(made)
     with gr.Column(visible=False, elem_id="cost") as cost:
         actions = build_clip_actions(deployment)
         _build_downloads(made, text)
@@ -127,8 +142,8 @@ def build_result(service: TranscriptionService, deployment: Deployment) -> Resul
         chart = gr.Plot(label="Time by phase", show_label=False, elem_id="chart")
         with gr.Accordion("Everything measured, as JSON", open=False, elem_id="details"):
             details = gr.JSON(label="Transcript as JSON", show_label=False)
-    shown = (status, text, words, notes, cost, numbers, chart, details, made, others)
-    return ResultPanel(*shown, *actions)
+    cost_parts = (cost, numbers, chart, details, made)
+    return ResultPanel(status, text, words, notes, reference, *cost_parts, others, *actions)
 
 
 def _build_downloads(made: gr.State, text: gr.Textbox) -> None:

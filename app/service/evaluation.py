@@ -26,7 +26,7 @@ from core.errors import UserError
 from profiling.evaluate.data import TRANSCRIPTS, DataSet, doubts, read_data
 from profiling.evaluate.results import ResultFile
 from profiling.evaluate.run import Step, evaluate
-from profiling.evaluate.table import Score, scores
+from profiling.evaluate.table import Score, scores, strangers
 from profiling.evaluate.variants import Variant, runnable
 from profiling.measure.timing import Cancelled
 
@@ -128,7 +128,8 @@ class EvaluationService:
 
         def update(said: str, share: float, over: bool = False) -> EvaluationUpdate:
             rows = scores(data.samples, variants, results, normalizer, problems)
-            return EvaluationUpdate(tuple(rows), warnings, said, share, over)
+            late = strangers(data.samples, results) if over else ()
+            return EvaluationUpdate(tuple(rows), (*warnings, *late), said, share, over)
 
         def work() -> Iterator[EvaluationUpdate]:
             yield update("loading the models", 0.0)

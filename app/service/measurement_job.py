@@ -29,9 +29,12 @@ from profiling.roofline.machine_peaks import Ceilings, measure_ceilings
 from profiling.runs.session import measure
 from profiling.runs.store import RunStore
 from profiling.statistics.compare import compare
+from profiling.statistics.intervals import FEWEST_BLOCKS
 
 LOADING = "loading the model and measuring what this machine can do"
 LONGEST_S = 120.0  # a clip is run dozens of times
+# Whoever presses a button waits: where runs are slow, fewer blocks, but enough for an interval.
+TIMING_S = 20.0
 SAME_HERE = (
     "with this model A and B are identical (without a LoRA adapter there is nothing to switch, for "
     "example); change another setting"
@@ -43,11 +46,13 @@ class MeasurementOptions:
     """How thoroughly to measure. blocks: of two runs an arm; fixed_length: no end of text.
 
     modules: the trace names the model's modules, in eager runs.
+    reference: what is really said, for word error rates; empty where only examples' is known.
     """
 
     blocks: int = 10
     fixed_length: bool = False
     modules: bool = False
+    reference: str = ""
 
 
 class MeasurementStage(Enum):
@@ -126,11 +131,12 @@ class MeasurementJob:
             report(MeasurementProgress(MeasurementStage.LOADING, 0.0, LOADING, None))
             labs = [self._service.lab(one) for one in settings]
             plans = _plans(labs, clip, settings, options)
-            reference = known_text(recording)
+            reference = options.reference or known_text(recording)
             with self.quiet, self._service.no_builders():
                 plan = Plan(
                     blocks=options.blocks, reference=reference, ceilings=self._top(labs[0], plans),
-                    keep=True, modules=options.modules,
+                    keep=True, modules=options.modules, at_most_s=TIMING_S,
+                    fewest=min(options.blocks, FEWEST_BLOCKS),
                 )  # fmt: skip
                 ids, stopped = self._run(token, labs, plans, store, plan, report)
             runs = tuple(store.read(one) for one in ids)

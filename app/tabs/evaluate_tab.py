@@ -28,6 +28,8 @@ from profiling.evaluate.table import frontier
 from profiling.evaluate.variants import Variant, parse_variants
 from profiling.figures.quality import error_against_speed
 
+SAVES = {"jsonl": "every recording (jsonl)", "csv": "all figures (csv)", "html": "the page (HTML)"}
+
 
 def build_evaluate_tab(evaluation: EvaluationService) -> None:
     """Lay the tab out; where nothing can be timed, the page says so instead."""
@@ -42,18 +44,18 @@ def build_evaluate_tab(evaluation: EvaluationService) -> None:
                 stop = gr.Button("Stop", interactive=False, min_width=120, elem_id="evaluate-stop")
         with gr.Column():
             status = gr.HTML(phrases.status_html(words.READY), elem_id="evaluate-status")
-            table = gr.HTML(elem_id="evaluate-table", elem_classes="report")
-            with gr.Column(visible=False) as found:
-                picture = gr.Plot(label="Errors", show_label=False, elem_id="evaluate-picture")
-                fetched = build_fetched()
-                with gr.Row():
-                    save = {
-                        kind: gr.Button(title, size="sm", elem_id=f"evaluate-{kind}")
-                        for kind, title in (("jsonl", "jsonl"), ("csv", "csv"), ("html", "HTML"))
-                    }
+            picture = gr.Plot(
+                label="Errors", show_label=False, visible=False, elem_id="evaluate-picture"
+            )
             with gr.Accordion("How this is measured", open=False):
                 gr.HTML(phrases.aside_html(words.NOTE))
-    last = gr.State(None)
+    table = gr.HTML(elem_id="evaluate-table", elem_classes="report")
+    with gr.Row(visible=False) as found:
+        save = {
+            kind: gr.Button(f"Save {title}", size="sm", elem_id=f"evaluate-{kind}")
+            for kind, title in SAVES.items()
+        }
+    last, fetched = gr.State(None), build_fetched()
     outputs = [status, table, found, picture, last]
 
     def run(session: str, files: list[str] | None, *values: Any) -> Iterator[Updates]:
@@ -62,12 +64,13 @@ def build_evaluate_tab(evaluation: EvaluationService) -> None:
             if not isinstance(update, EvaluationUpdate):
                 yield {status: phrases.status_html(words.NOT_BEGUN)}
             else:
-                drawn = _figure(update) if update.over else gr.skip()
                 yield {
                     status: words.state_html(update),
                     table: words.table_html(update),
                     found: gr.update(visible=update.over),
-                    picture: drawn,
+                    picture: gr.update(value=_figure(update), visible=True)
+                    if update.over
+                    else gr.skip(),
                     last: (update, normalizer),
                 }
 
@@ -106,17 +109,28 @@ def _build_choice(evaluation: EvaluationService) -> list[Any]:
         label="Recordings and texts",
         file_count="multiple",
         file_types=["audio", "video", ".txt", *MANIFESTS],
-        height=140,
+        height=120,
         elem_id="evaluate-files",
     )
     gr.HTML(phrases.aside_html(words.FILES))
-    model = gr.Dropdown(
-        [(one.title, one.name) for one in service.summaries()],
-        value=service.summary(service.model).name,
-        label="Model",
-        allow_custom_value=service.limits.only is None,
-        elem_id="evaluate-model",
-    )
+    with gr.Row():
+        model = gr.Dropdown(
+            [(one.title, one.name) for one in service.summaries()],
+            value=service.summary(service.model).name,
+            label="Model",
+            allow_custom_value=service.limits.only is None,
+            min_width=120,
+            scale=4,
+            elem_id="evaluate-model",
+        )
+        normalizer = gr.Radio(
+            [(words.NORMALIZERS[key], key) for key in NORMALIZERS],
+            value="basic",
+            label="Normaliser",
+            min_width=280,
+            scale=5,
+            elem_id="evaluate-normalizer",
+        )
     ways = gr.CheckboxGroup(
         list(presets.items()),
         value=["", "lora=off"],
@@ -131,12 +145,6 @@ def _build_choice(evaluation: EvaluationService) -> list[Any]:
             lines=3,
             elem_id="evaluate-own",
         )
-    normalizer = gr.Radio(
-        [(words.NORMALIZERS[key], key) for key in NORMALIZERS],
-        value="basic",
-        label="Normaliser",
-        elem_id="evaluate-normalizer",
-    )
     return [files, model, ways, more, normalizer]
 
 

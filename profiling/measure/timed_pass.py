@@ -30,7 +30,8 @@ class TimingSettings:
 
     blocks: of two runs an arm, None for what :func:`blocks_that_fit` says. reference: what is
     really said in the recording, kept for word error rates. keep: when stopped, store the blocks
-    that were done, if there are any.
+    that were done, if there are any. at_most_s: where ``blocks`` would take longer, as many as fit
+    into so many seconds, but ``fewest``; None for no such limit.
     """
 
     blocks: int | None = None
@@ -40,6 +41,8 @@ class TimingSettings:
     ceilings: Ceilings | None = None
     keep: bool = False
     modules: bool = False
+    at_most_s: float | None = None
+    fewest: int = 1
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,20 @@ def blocks_that_fit(run_ms: Sequence[float]) -> int:
 
     Known before anything is timed: the number never depends on what the blocks show.
     """
-    block_s = 2 * sum(run_ms) / 1000
-    return min(MOST_BLOCKS, max(FEWEST_BLOCKS, int(SPENT_S / block_s)))
+    return min(MOST_BLOCKS, max(FEWEST_BLOCKS, int(SPENT_S / _block_s(run_ms))))
+
+
+def _block_s(run_ms: Sequence[float]) -> float:
+    return 2 * sum(run_ms) / 1000
+
+
+def blocks_asked(how: TimingSettings, run_ms: Sequence[float]) -> int:
+    """Return how many blocks ``how`` means; run_ms: one run of each arm, A/A too."""
+    if how.blocks is None:
+        return blocks_that_fit(run_ms)
+    if how.at_most_s is None:
+        return how.blocks
+    return min(how.blocks, max(how.fewest, int(how.at_most_s / _block_s(run_ms))))
 
 
 def time_all(
@@ -116,7 +131,7 @@ def time_all(
     if how.again:
         arms.append(Arm(AGAIN, runner(0)))
     ready = [runs[-1] for runs in (*warm_ups, *(warm_ups[:1] if how.again else ()))]
-    asked = how.blocks or blocks_that_fit(ready)
+    asked = blocks_asked(how, ready)
     late, busy = Watch(), Busyness()
     blocks = interleave(
         arms,

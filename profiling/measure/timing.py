@@ -89,13 +89,22 @@ class PhaseRow:
 
 
 def time_once(lab: Lab, workload: Workload, recording: bytes | Tensor) -> Sample:
-    """Transcribe a file's bytes, or a waveform [N], once and keep every span."""
+    """Transcribe a file's bytes, or a waveform [N], once and keep every span.
+
+    Returns:
+        The sample; of a batch with its last transcript: all are of the same recording.
+
+    Raises:
+        AssertionError: a stream ended without a transcript.
+    """
     with undisturbed(workload.threads):
         clock = PhaseClock(lab.device)
-        for event in lab.stream(recording, clock=clock, **workload.options()):
-            if isinstance(event, Finished):
-                return sample_of(clock, event.transcript)
-    raise AssertionError("a stream ended without a transcript")
+        sources = [recording] * workload.batch
+        events = lab.stream_batch(sources, clock=clock, **workload.options())
+        finished = [event for event in events if isinstance(event, Finished)]
+        if not finished:
+            raise AssertionError("a stream ended without a transcript")
+        return sample_of(clock, finished[-1].transcript)
 
 
 def sample_of(clock: PhaseClock, transcript: Transcript) -> Sample:

@@ -122,7 +122,7 @@ ROOFLINE_COLUMNS: dict[str, Column] = {
 }
 RUN_COLUMNS: dict[str, Column] = {
     "created": Column("when", lambda when: str(when)[:16].replace("T", " ")),
-    "verdict": Column("end to end, against the first", words, True),
+    "verdict": Column("against the first", words, True),
     "end_to_end_ms": Column("end to end ms", _number(2)),
     "low_ms": Column("from", _number(2)),
     "high_ms": Column("to", _number(2)),
@@ -138,6 +138,7 @@ RUN_COLUMNS: dict[str, Column] = {
     "lora": Column("LoRA", str),
     "decoding": Column("decoding", str),
     "format": Column("format", str),
+    "batch": Column("batch", str),
     "machine": Column("machine", str),
     "versions": Column("versions", versions_said),
     "id": Column("id", str),

@@ -167,7 +167,8 @@ def headline(comparison: Mapping[str, Any], labels: Sequence[str]) -> list[tuple
             said = [format_ms(time)] if time is not None else []
             said += [format_bytes(size)] if size is not None else []
             if said:
-                tiles.append((f"{capital(row['name'])}, {label}", ", ".join(said), HEADLINE))
+                value = ", ".join(one.replace(" ", "\u00a0") for one in said)
+                tiles.append((f"{capital(row['name'])}, {label}", value, HEADLINE))
     return tiles
 
 
