@@ -83,6 +83,14 @@ def test_one_impossible_event_among_many_is_left_out_and_noted(bad: dict[str, An
     assert operator_table(trace.index)["total_ms"].max() == pytest.approx(0.8)
 
 
+def test_a_number_of_thousands_of_digits_is_an_impossible_time():
+    good = [call("f", n, 1) for n in range(40)]
+    text = as_bytes([*good, call("lost", 77_777, 1)]).replace(b"77777", b"9" * 5_000)
+    trace = read_trace(text)
+    assert len(trace.events) == 40
+    assert "1 event with an impossible time left out (first: 'lost'" in trace.notes[0]
+
+
 def test_one_thing_that_is_no_event_among_many_is_left_out():
     assert len(read_trace(as_bytes([*(call("f", n, 1) for n in range(40)), 7])).events) == 40
 
