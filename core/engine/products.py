@@ -33,6 +33,7 @@ from core.model.int8_products import CHOSEN, kernels
 from core.model.linear import HAS_ONEDNN
 from core.model.lora import AdaptableLinear
 from core.model.quantize import Int8Linear
+from core.plain_json import parse_json
 
 logger = logging.getLogger(__name__)
 
@@ -246,7 +247,7 @@ def keep(times: ProductTimes) -> None:
 def _file_content() -> dict[str, Any]:
     file: Path = user_cache() / FILE
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = parse_json(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -5,7 +5,6 @@ In: a file or a decoded object. Out: the run as a dict, or one :class:`RunError`
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 from core.checkpoint.schema import shorten
 from core.errors import UserError
+from core.plain_json import parse_json
 from profiling.runs.run_record import check_record
 
 SCHEMA_VERSION = 1
@@ -70,7 +70,7 @@ def read_run(path: Path) -> dict[str, Any]:
     if len(text) > MAX_RUN_BYTES:
         raise RunError(f"{RUN_FILE} is larger than {MAX_RUN_BYTES / 1e6:.0f} MB")
     try:
-        run = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        run = parse_json(text)
+    except ValueError as error:
         raise RunError(f"{RUN_FILE} is not JSON ({error})") from None
     return checked_run(run)
