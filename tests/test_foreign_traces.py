@@ -53,6 +53,12 @@ def test_categories_of_old_releases_are_those_of_today():
     assert device["op"] == pytest.approx(0.010)
 
 
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "1e300", "9" * 5_000])
+def test_a_number_of_bytes_that_no_memory_has_is_a_missing_one(number: str):
+    text = as_bytes([call("[memory]", 1, 2, args={"Bytes": 77})]).replace(b"77", number.encode())
+    assert read_trace(text).events["bytes"].isna().all()
+
+
 @pytest.mark.parametrize("word", ["inf", "-nan", "Infinity", "NaN"])
 def test_a_bare_word_for_no_number_is_a_missing_one(word: str):
     text = as_bytes([call("-inf: nan", 1, 2, args={"Bytes": 77})]).replace(b"77", word.encode())
