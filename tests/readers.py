@@ -21,11 +21,13 @@ from app.service.adapter_registry import AdapterRegistry
 from app.service.profiles.library import ProfileLibrary
 from app.service.profiles.view import ProfileView, report_file, tables_file, trace_file, view_of
 from app.service.seekable_audio import is_stereo, seekable_copy
+from app.wording import many_runs
 from core import Lab
 from core.audio.decode import decode_audio, decode_channels, measure_seconds, probe
 from core.audio.waveform import SAMPLE_RATE
 from core.errors import UserError
 from profiling.plain_text_many import runs_text
+from profiling.report.many_runs import history_report, runs_report
 from profiling.report.report import comparison_report
 from profiling.runs.store import RunStore
 from profiling.statistics.compare import compare
@@ -105,8 +107,16 @@ def read_run_json(data: bytes, folder: Path, *, shown: bool = True) -> None:
     rows = run_table([run])
     strict(rows)
     runs_text(rows)
-    for found in histories([run, run]):
-        strict(found.to_json())
+    many_runs.table_html(rows)
+    for found in (one.to_json() for one in histories([run] * 6)):  # enough to look for steps
+        strict(found)
+        many_runs.workload_title(found)
+        many_runs.changes_html(found)
+        many_runs.points_html(found)
+        if shown:
+            history_report(found)
+    if shown:
+        runs_report(rows)
     try:
         compared = compare(run, run).to_json()
     except UserError:  # not timed by blocks, say

@@ -32,7 +32,7 @@ def _measurable(value: float) -> float:
 Number = Annotated[float, Field(ge=-1e18, le=1e18), AfterValidator(_measurable)]
 Positive = Annotated[float, Field(ge=LEAST, le=1e18)]
 Count = Annotated[int, Field(ge=0, le=2**53)]
-Numbers = Annotated[list[Number], Field(min_length=1, max_length=5_000)]  # all are resampled
+Numbers = Annotated[list[Number], Field(min_length=1, max_length=2_000)]  # all are resampled
 Item = TypeVar("Item")
 Few = Annotated[list[Item], Field(max_length=1_000)]  # each is drawn, or is a row of a table
 Many = Annotated[list[Item], Field(max_length=200_000)]
