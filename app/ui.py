@@ -7,6 +7,7 @@ import gradio as gr
 from app.api.endpoints import build_endpoints
 from app.api.measure_endpoints import build_measure_endpoints
 from app.components.adapters_panel import keep_fresh
+from app.components.checked_blocks import CheckedBlocks
 from app.components.clip_actions import ClipActions
 from app.components.events import session_of
 from app.components.kept_settings import keep_settings
@@ -39,7 +40,7 @@ def build_app(service: TranscriptionService, deployment: Deployment | None = Non
     measuring = MeasurementService(service, ProfileLibrary(where.runs), where.no_timing)
     evaluation = EvaluationService(measuring)
     viewer = ProfileReader(measuring.library, measuring.quiet, where.max_trace_bytes)
-    with gr.Blocks(
+    with CheckedBlocks(
         title="Granite Speech Lab",
         analytics_enabled=False,
         delete_cache=(UPLOADS_KEPT_S // 6, UPLOADS_KEPT_S),

@@ -47,7 +47,7 @@ def build_measure_endpoints(
     ) -> dict[str, Any]:
         """Time two ways of transcribing one recording; ratios below 1 mean that b is faster."""
         with plain_errors(on_page=False), tempfile.TemporaryDirectory() as folder:
-            arms = (settings_of(model, a or {}), settings_of(model, b or {}))
+            arms = (settings_of(model, a), settings_of(model, b))
             plan = MeasurementOptions(whole("blocks", blocks), fixed)
             found = measuring.once(audio, arms, plan, Path(folder), callers_token())
             first, second = map(_told, found.runs)
@@ -58,7 +58,7 @@ def build_measure_endpoints(
     ) -> dict[str, Any]:
         """Time and trace one way of transcribing a recording; returns the run as JSON."""
         with plain_errors(on_page=False), tempfile.TemporaryDirectory() as folder:
-            arms = (settings_of(model, settings or {}),)
+            arms = (settings_of(model, settings),)
             plan = MeasurementOptions(whole("blocks", blocks))
             return _told(measuring.once(audio, arms, plan, Path(folder), callers_token()).runs[0])
 

@@ -31,6 +31,7 @@ from core.engine.graphs import Arguments, Graph, Runner, variant
 from core.engine.stages import Engine
 from core.model.granite_speech import GraniteSpeech
 from core.model.lora import adapted_layers
+from core.plain_json import parse_json
 
 logger = logging.getLogger(__name__)
 
@@ -160,7 +161,7 @@ def read_manifest(folder: Path) -> Manifest:
         Refused: there is none, or it cannot be read.
     """
     try:
-        content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        content = parse_json((folder / MANIFEST).read_text(encoding="utf-8"))
         return Manifest(Fingerprint(**content["fingerprint"]), dict(content["graphs"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Refused(f"its {MANIFEST} cannot be read ({type(error).__name__})") from error

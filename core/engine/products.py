@@ -37,6 +37,7 @@ from core.model.linear import FLOAT32 as FLOAT32_CHOICE
 from core.model.linear import HAS_ONEDNN, ONEDNN, TORCH, onednn
 from core.model.lora import AdaptableLinear
 from core.model.quantize import Int8Linear
+from core.plain_json import parse_json
 
 logger = logging.getLogger(__name__)
 
@@ -285,7 +286,7 @@ def keep(times: ProductTimes) -> None:
 def _file_content() -> dict[str, Any]:
     file: Path = user_cache() / FILE
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = parse_json(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -8,8 +8,10 @@ says of itself is not believed.
 from __future__ import annotations
 
 import stat
+import struct
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from core.errors import UserError
@@ -116,15 +118,28 @@ def copy_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path)
     if member.file_size > RATIO_MATTERS_FROM_BYTES:
         limit = min(limit, MAX_RATIO * max(1, member.compress_size))
     written = 0
+    with target.open("xb") as file:
+        for piece in _pieces(archive, member, target.name):
+            written += len(piece)
+            if written > limit:
+                raise ArchiveError(
+                    f"{target.name} unpacks to more than {limit:,} bytes from "
+                    f"{member.compress_size:,}; refused as a zip bomb"
+                )
+            file.write(piece)
+
+
+def _pieces(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> Iterator[bytes]:
+    """Unpack one member, in the two ways that zips of today are packed; others may ask for much."""
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ArchiveError(
+            f"{name} in the archive is packed in an unusual way; expected a zip of stored or "
+            "deflated files: pack it again"
+        )
+    damages = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
     try:
-        with archive.open(member) as packed, target.open("xb") as file:
+        with archive.open(member) as packed:
             while piece := packed.read(_PIECE):
-                written += len(piece)
-                if written > limit:
-                    raise ArchiveError(
-                        f"{target.name} unpacks to more than {limit:,} bytes from "
-                        f"{member.compress_size:,}; refused as a zip bomb"
-                    )
-                file.write(piece)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise ArchiveError(f"{target.name} in the archive is damaged ({error})") from None
+                yield piece
+    except (*damages, OSError, ValueError, struct.error) as error:  # seeking to odd places too
+        raise ArchiveError(f"{name} in the archive is damaged ({error})") from None

@@ -112,7 +112,8 @@ class RunStore:
             RunError: the run lacks something, or its id is taken.
         """
         run_id = checked_id(str(run.get("id", "")))
-        text = json.dumps(checked_run(run), indent=1, allow_nan=False, default=str)
+        text = json.dumps(run, indent=1, allow_nan=False, default=str)
+        checked_run(json.loads(text))  # what was written, not the tuples it was written from
         with self._staging() as folder:
             (folder / RUN_FILE).write_text(text, encoding="utf-8")
             if isinstance(trace, bytes):
