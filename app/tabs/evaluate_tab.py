@@ -143,7 +143,7 @@ def _build_choice(evaluation: EvaluationService) -> list[Any]:
 def chosen_variants(model: str | None, ways: list[str], more: str | None) -> list[Variant]:
     """Return what the fields name: the model in each of the ways, and more lines."""
     named = [f"{model},{way}".rstrip(",") for way in ways] if model else []
-    return parse_variants([*named, *(more or "").splitlines()])
+    return parse_variants([*named, *(more or "").split("\n")])
 
 
 def _figure(update: EvaluationUpdate) -> Any:
