@@ -57,6 +57,7 @@ class TestEnvironment:
                 "GSL_API_KEY": " sesame ",
                 "GSL_PASSWORD": "open",
                 "GSL_MCP": "1",
+                "GSL_GIVE_WAY": "1",
             }
         )
         assert found == Deployment(
@@ -68,6 +69,7 @@ class TestEnvironment:
             max_audio_s=90.0,
             max_upload_mb=10,
             mcp=True,
+            gives_way=True,
             api_key="sesame",
             password="open",
         )

@@ -42,7 +42,7 @@ class Deployment:
     only their own. max_audio_s: the longest recording that is taken, None for any length. api_key:
     the bearer token that the speech API asks for, None for none. password: that of the page.
     compiles: whether there are compiled stages. on_space: a Space, where nothing is built before it
-    is asked for.
+    is asked for. gives_way: transcriptions may run between the blocks of a measurement.
     """
 
     model: str = "tiny"
@@ -52,6 +52,7 @@ class Deployment:
     zero_gpu: bool = False
     compiles: bool = True
     on_space: bool = False
+    gives_way: bool = False
     mcp: bool = False
     runs: Path | None = Path("runs")
     max_audio_s: float | None = None
@@ -105,6 +106,7 @@ def read_deployment(environment: Mapping[str, str]) -> Deployment:
         zero_gpu=zero_gpu,
         compiles=not _switch(environment, "GSL_NO_COMPILE", False),
         on_space=on_space,
+        gives_way=_switch(environment, "GSL_GIVE_WAY", False),
         # Gradio reads GRADIO_MCP_SERVER itself; ours is the same switch under our own prefix.
         mcp=_switch(environment, "GSL_MCP", _switch(environment, "GRADIO_MCP_SERVER", False)),
         runs=Path(runs) if runs else None,

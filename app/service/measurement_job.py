@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from pathlib import Path
 from threading import Lock
@@ -85,11 +85,12 @@ MeasurementUpdate = MeasurementProgress | MeasurementResult | CancelledBeforeSta
 class MeasurementJob:
     """Measurements on the models of a service.
 
-    quiet: held while something is timed, so that other heavy work waits.
+    quiet: held while something is timed, so that other heavy work waits. gives_way: transcriptions
+    that wait run between the blocks.
     """
 
-    def __init__(self, service: TranscriptionService) -> None:
-        self._service = service
+    def __init__(self, service: TranscriptionService, gives_way: bool = False) -> None:
+        self._service, self._gives_way = service, gives_way
         self._ceilings: dict[tuple[str, str], Ceilings] = {}
         self._pace = PaceBook()
         self.quiet = Lock()
@@ -149,12 +150,27 @@ class MeasurementJob:
         report: Callable[[MeasurementUpdate], None],
     ) -> tuple[list[str], bool]:
         estimate = MeasurementEstimate(self._pace, tuple(plans), plan.blocks or 0, _built_s(labs))
+        paused_s = 0.0
 
         def progress(share: float, text: str) -> None:
-            left_s = estimate.left_s(share, time.monotonic(), _built_s(labs))
-            self._service.worker.expect(left_s)
+            now = time.monotonic() - paused_s
+            left_s = estimate.left_s(share, now, _built_s(labs))
+            self._service.worker.expect(
+                left_s,
+                gives_way=self._gives_way and estimate.has_pause(share),
+                pause_s=estimate.pause_s(share, now),
+            )
             report(MeasurementProgress(_stage(share, plans), share, text, left_s))
 
+        def between() -> bool:
+            nonlocal paused_s
+            begin = time.monotonic()
+            others_ran = self._service.worker.give_way()
+            paused_s += time.monotonic() - begin
+            return others_ran
+
+        if self._gives_way:
+            plan = replace(plan, between=between)
         try:
             ids = measure(labs, plans, store, plan, progress=progress, cancelled=token.cancelled)
         except Cancelled:

@@ -17,8 +17,10 @@ from app.components.downloads import FETCH_FILE, build_fetched, write_file
 from app.components.events import PAGE_EVENT, TELLING_EVENT, PageJob, session_of, wire_job
 from app.components.failures import Updates, plain_errors
 from app.service.evaluation import EvaluationService, EvaluationUpdate
+from app.service.updates import QueuePlace
 from app.wording import evaluation as words
 from app.wording import phrases
+from app.wording.progress import waiting_html
 from core.bulk.inputs import MANIFESTS
 from core.errors import UserError
 from core.text.normalizers import NORMALIZERS
@@ -59,7 +61,9 @@ def build_evaluate_tab(evaluation: EvaluationService) -> None:
     def run(session: str, files: list[str] | None, *values: Any) -> Iterator[Updates]:
         variants, normalizer = chosen_variants(*values[:3]), values[3]
         for update in evaluation.evaluate(session, files or [], variants, normalizer):
-            if not isinstance(update, EvaluationUpdate):
+            if isinstance(update, QueuePlace):
+                yield {status: waiting_html(update)}
+            elif not isinstance(update, EvaluationUpdate):
                 yield {status: phrases.status_html(words.NOT_BEGUN)}
             else:
                 drawn = _figure(update) if update.over else gr.skip()
