@@ -10,7 +10,6 @@ import io
 import json
 import zipfile
 from pathlib import Path
-from threading import Lock
 
 import gradio as gr
 import pytest
@@ -19,6 +18,7 @@ from app.components.profile_sections import FIGURES, build_sections
 from app.service.profiles.library import SHIPPED, ProfileLibrary, SelectedProfile
 from app.service.profiles.reader import FILES, ProfileReader
 from app.service.profiles.view import NO_TRACE, NOT_IN_TRACE, SECTIONS, ProfileView, view_of
+from app.service.quiet_time import QuietTime
 from profiling.runs.store import RunStore
 from profiling.trace.trace_file import TraceError
 from recorded import RUN, TRACE, dropped, store_with
@@ -39,7 +39,7 @@ def library(tmp_path: Path) -> ProfileLibrary:
 
 @pytest.fixture
 def viewer(library: ProfileLibrary) -> ProfileReader:
-    return ProfileReader(library, Lock(), MAX)
+    return ProfileReader(library, QuietTime(), MAX)
 
 
 def text_of(view: ProfileView, name: str) -> str:
@@ -117,12 +117,12 @@ class TestViewer:
         assert viewer.library.choices("me") == []
 
     def test_the_common_runs_are_read_once(self, kept: RunStore) -> None:
-        viewer = ProfileReader(ProfileLibrary(kept.root), Lock(), MAX)
+        viewer = ProfileReader(ProfileLibrary(kept.root), QuietTime(), MAX)
         first = viewer.view("me", "kept:20261122-eager")
         assert viewer.view("somebody else", "kept:20261122-eager") is first
 
     def test_files_can_be_saved(self, kept: RunStore) -> None:
-        viewer = ProfileReader(ProfileLibrary(kept.root), Lock(), MAX)
+        viewer = ProfileReader(ProfileLibrary(kept.root), QuietTime(), MAX)
         saved = {kind: viewer.file("me", "kept:20261122-eager", kind) for kind in FILES}
         assert {kind: name for kind, (name, _) in saved.items()} == {
             "trace": "20261122-eager.trace.json.gz",

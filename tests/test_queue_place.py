@@ -7,6 +7,7 @@ from threading import Event, Thread
 
 import pytest
 
+from app.service.quiet_time import QuietTime
 from app.service.transcription_jobs import TranscriptionJob
 from app.service.updates import CancelledBeforeStart, QueuePlace, TranscriptionProgress, Update
 from app.service.worker import MEASUREMENT, TRANSCRIPTION, CancelToken, Worker
@@ -149,6 +150,27 @@ def test_a_measurement_that_gave_way_is_told_so_and_an_error_there_is_not_its_ow
     release.set()
     reader.join(PATIENT_S)
     assert set(seen) == {TRANSCRIPTION, "measured"}
+
+
+def test_what_is_timed_waits_for_no_trace_and_traces_wait_for_it_and_for_each_other() -> None:
+    quiet, done, readers = QuietTime(), list[str](), []
+    with quiet.reading(), quiet.timed(), quiet.timed():  # begins at once, however long it is read
+        assert quiet.is_timed
+
+    def read(name: str) -> None:
+        with quiet.reading():
+            assert not quiet.is_timed
+            done.append(name)
+
+    with quiet.timed():
+        for name in ("one", "two"):
+            readers.append(Thread(target=read, args=(name,)))
+            readers[-1].start()
+        readers[0].join(0.05)
+        assert done == []
+    for reader in readers:
+        reader.join(PATIENT_S)
+    assert sorted(done) == ["one", "two"]
 
 
 def test_the_line_of_the_page_names_place_work_and_time() -> None:

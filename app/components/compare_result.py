@@ -143,7 +143,7 @@ def build_compare_result(measuring: MeasurementService) -> CompareResult:
         gr.HTML(phrases.aside_html(words.NOTE))
 
     def write(request: gr.Request, names: list[str]) -> str:
-        with plain_errors(), measuring.quiet:
+        with plain_errors(), measuring.quiet.reading():
             library, session = measuring.library, session_of(request)
             a, b = (library.chosen(session, key).run for key in names)
             if a is None or b is None:

@@ -173,7 +173,7 @@ class EvaluationService:
         return work
 
     def _next(self, steps: Iterator[Step]) -> Step | None:
-        with self._measuring.quiet:  # other heavy work waits while a pass is timed
+        with self._measuring.quiet.timed():  # other heavy work waits while a pass is timed
             return next(steps, None)
 
 

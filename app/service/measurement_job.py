@@ -11,11 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 from app.service.api_settings import known_text
 from app.service.pace import TIMED, WARMED_UP, MeasurementEstimate, PaceBook
+from app.service.quiet_time import QuietTime
 from app.service.service import TranscriptionService
 from app.service.settings import Settings
 from app.service.updates import CancelledBeforeStart, QueuePlace
@@ -85,7 +85,7 @@ MeasurementUpdate = MeasurementProgress | MeasurementResult | CancelledBeforeSta
 class MeasurementJob:
     """Measurements on the models of a service.
 
-    quiet: held while something is timed, so that other heavy work waits. gives_way: transcriptions
+    quiet: says when something is timed, so that other heavy work waits. gives_way: transcriptions
     that wait run between the blocks.
     """
 
@@ -93,7 +93,7 @@ class MeasurementJob:
         self._service, self._gives_way = service, gives_way
         self._ceilings: dict[tuple[str, str], Ceilings] = {}
         self._pace = PaceBook()
-        self.quiet = Lock()
+        self.quiet = QuietTime()
 
     def work_of(
         self,
@@ -124,7 +124,7 @@ class MeasurementJob:
             labs = [self._service.lab(one) for one in settings]
             plans = _plans(labs, clip, settings, options)
             reference = known_text(recording)
-            with self.quiet, self._service.no_builders():
+            with self.quiet.timed(), self._service.no_builders():
                 plan = Plan(
                     blocks=options.blocks, reference=reference, ceilings=self._top(labs[0], plans),
                     keep=True,

@@ -14,7 +14,14 @@ import gradio as gr
 import pandas as pd
 
 from app.components.downloads import FETCH_FILE, build_fetched, write_file
-from app.components.events import PAGE_EVENT, TELLING_EVENT, PageJob, session_of, wire_job
+from app.components.events import (
+    MEASURE_EVENT,
+    PAGE_EVENT,
+    TELLING_EVENT,
+    PageJob,
+    session_of,
+    wire_job,
+)
 from app.components.failures import Updates, plain_errors
 from app.service.evaluation import EvaluationService, EvaluationUpdate
 from app.service.updates import QueuePlace
@@ -86,6 +93,7 @@ def build_evaluate_tab(evaluation: EvaluationService) -> None:
         outputs=outputs,
         status=status,
         stop_button=stop,
+        event=MEASURE_EVENT,
     )
     wire_job(job, go.click)
     for kind, button in save.items():

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from threading import Lock
 
 from app.service.profiles.library import ProfileLibrary, SelectedProfile
 from app.service.profiles.view import ProfileView, report_file, tables_file, trace_file, view_of
+from app.service.quiet_time import QuietTime
 from profiling.trace.events import MAX_JSON_BYTES
 from profiling.trace.trace_file import TraceError
 
@@ -26,12 +26,12 @@ class ProfileReader:
 
     Args:
         library: where runs are.
-        quiet: held while something is timed; reading a trace waits for it.
+        quiet: says when something is timed; reading a trace waits for it.
         max_json_bytes: of a trace, unpacked.
     """
 
     def __init__(
-        self, library: ProfileLibrary, quiet: Lock, max_json_bytes: int = MAX_JSON_BYTES
+        self, library: ProfileLibrary, quiet: QuietTime, max_json_bytes: int = MAX_JSON_BYTES
     ) -> None:
         self.library, self._quiet, self._max = library, quiet, max_json_bytes
         self._views: OrderedDict[str, ProfileView] = OrderedDict()
@@ -39,7 +39,7 @@ class ProfileReader:
     @property
     def busy(self) -> bool:
         """Return whether something is being timed, so that reading waits."""
-        return self._quiet.locked()
+        return self._quiet.is_timed
 
     def view(self, session: str, key: str) -> ProfileView:
         """Read a run or a trace and lay it out.
@@ -54,7 +54,7 @@ class ProfileReader:
         if key in self._views:
             return self._views[key]
         chosen = self.library.chosen(session, key)
-        with self._quiet:
+        with self._quiet.reading():
             try:
                 view = view_of(chosen, max_json_bytes=self._max)
             except TraceError:
@@ -87,5 +87,5 @@ class ProfileReader:
             "report": lambda chosen: report_file(chosen, max_json_bytes=self._max),
         }
         chosen = self.library.chosen(session, key)
-        with self._quiet:
+        with self._quiet.reading():
             return makers[kind](chosen)
