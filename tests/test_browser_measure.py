@@ -18,6 +18,8 @@ from playwright.sync_api import Locator, Page, expect
 
 from browser_page import IN_A_BROWSER, PATIENT_MS, SIZES, Visitor
 from bundled import EXAMPLES
+from profiling.runs.store import RunStore
+from test_history import days
 
 pytestmark = IN_A_BROWSER
 TRACE = Path(__file__).parent / "data" / "tiny_trace.json"
@@ -89,6 +91,29 @@ def test_a_trace_from_elsewhere_is_laid_open(guest: Visitor) -> None:
     is_drawn(page.locator("#profile-operators-0 .js-plotly-plot"), 1280)
     page.locator("#profile-runs tr", has_text="an example").first.get_by_role("button").click()
     expect(page.locator("#profile-head")).to_contain_text("Recorded on another machine")
+
+
+def test_every_run_stands_in_one_table_and_runs_of_equal_work_in_a_history(
+    guest: Visitor, tmp_path: Path
+) -> None:
+    page = guest.open()
+    open_profile(page)
+    store = RunStore(tmp_path)
+    for run in days(1, 2):
+        name = store.write(run)
+        (tmp_path / f"{name}.zip").write_bytes(store.export_zip(name))
+        drop(page, tmp_path / f"{name}.zip")
+        expect(page.locator("#profile-head")).to_contain_text(f"Run {name}")
+        page.locator("#profile-drop").get_by_label(re.compile("clear|remove", re.I)).first.click()
+    drawer = page.locator("#many-runs")
+    drawer.get_by_role("button", name="All runs").click()
+    is_drawn(page.locator("#many-runs-chart .js-plotly-plot"), 1280)
+    expect(page.locator("#many-runs-table")).to_contain_text("day-01")
+    expect(page.locator("#history-said")).to_contain_text("2 runs on a quiet machine")
+    is_drawn(page.locator("#history-line .js-plotly-plot"), 1280)
+    with page.expect_download() as kept:
+        drawer.get_by_role("button", name="Save this history").click()
+    assert "day-01" in Path(kept.value.path()).read_text()
 
 
 def test_files_that_are_no_traces_get_a_sentence_and_the_page_stays(

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import re
+import time
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import soundfile
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from browser_page import IN_A_BROWSER, PATIENT_MS, SIZES, Visitor
 from bundled import EXAMPLES
@@ -168,6 +169,28 @@ def test_a_long_recording_survives_a_reload_and_shows_how_far_it_is(
     guest.wrong[:] = [line for line in guest.wrong if not any(part in line for part in ended)]
     page.locator("#stop").click()
     expect(page.locator("#status")).to_contain_text("Stopped after", timeout=PATIENT_MS)
+
+
+def test_stop_says_how_it_ended_even_where_its_own_answer_comes_later(
+    guest: Visitor, tmp_path: Path
+) -> None:
+    def held_back(route: Route) -> None:
+        answer = route.fetch()
+        time.sleep(3)  # the page goes on, and hears of the end meanwhile
+        route.fulfill(response=answer)
+
+    samples, rate = soundfile.read(FILE, dtype="float32")
+    soundfile.write(tmp_path / "long.wav", np.tile(samples, 60), rate)
+    page = guest.open()
+    page.locator("#recording input[type=file]").set_input_files(tmp_path / "long.wav")
+    expect(page.locator("#recording").get_by_label("Clear")).to_be_visible()
+    page.get_by_role("button", name="Transcribe", exact=True).click()
+    expect(page.locator("#text textarea")).to_have_value(re.compile("three"), timeout=PATIENT_MS)
+    page.route("**/run/predict*", held_back)
+    page.locator("#stop").click()
+    expect(page.locator("#stop")).to_be_disabled(timeout=PATIENT_MS)
+    page.wait_for_timeout(500)  # every answer is there by now; the page has shown them
+    expect(page.locator("#status")).to_contain_text("Stopped after")
 
 
 def test_a_link_brings_the_settings(guest: Visitor) -> None:

@@ -7,6 +7,7 @@ as many measuring, waits in Gradio's own queue.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -77,11 +78,14 @@ def wire_job(
     def run(request: gr.Request, *values: Any) -> Iterator[Updates]:
         yield from failures_shown(job.failed, job.run, session_of(request), *values)
 
-    def stop(request: gr.Request) -> Any:
-        running = job.stop(session_of(request))
-        return phrases.status_html(job.stopping) if running else gr.skip()
+    def stop(request: gr.Request) -> None:
+        job.stop(session_of(request))
 
-    job.stop_button.click(stop, None, [job.status], **PAGE_EVENT)
+    # In the page, before the server hears of it: an answer of its own could come after the end's.
+    said = json.dumps(phrases.status_html(job.stopping))
+    stopping = f"status => status.includes('<progress') ? {said} : status"
+    job.stop_button.click(None, [job.status], [job.status], js=stopping, **PAGE_EVENT)
+    job.stop_button.click(stop, None, None, **PAGE_EVENT)
     runs = []
     for start in starts:
         begun = start(begin, None, [*job.outputs, job.stop_button], js=js, **PAGE_EVENT)

@@ -124,6 +124,13 @@ RUN_COLUMNS: dict[str, Column] = {
     "versions": Column("versions", versions_said),
     "id": Column("id", str),
 }
+POINT_COLUMNS: dict[str, Column] = {
+    "created": RUN_COLUMNS["created"],
+    **{key: RUN_COLUMNS[key] for key in ("end_to_end_ms", "low_ms", "high_ms")},
+    "counted": Column("counted", str),
+    "versions": RUN_COLUMNS["versions"],
+    "id": RUN_COLUMNS["id"],
+}
 STEP_COLUMNS: dict[str, Column] = {
     "created": RUN_COLUMNS["created"],
     "phase": Column("phase", title_of),

@@ -113,6 +113,16 @@ class ProfileLibrary:
         title = str(run.get("title") or run["workload"].get("label") or name)
         return SelectedProfile(key, title, run, store.trace_path(name), elsewhere=kind == "shipped")
 
+    def runs(self, session: str) -> list[dict[str, Any]]:
+        """Read every run of the list.
+
+        Returns:
+            The contents of each ``run.json``, the earliest first.
+        """
+        keys = [one.key for one in self.choices(session) if not one.key.startswith("trace:")]
+        found = [self._store(session, kind).read(name) for kind, _, name in map(_parted, keys)]
+        return sorted(found, key=lambda run: str(run.get("created", "")))
+
     def zip_of(self, session: str, key: str) -> bytes:
         """Pack a run as the archive that :meth:`add` takes back.
 
@@ -216,6 +226,10 @@ class ProfileLibrary:
                 traces[0].unlink()
             else:
                 own.delete(names[-1])
+
+
+def _parted(key: str) -> tuple[str, str, str]:
+    return key.partition(":")
 
 
 def _traces(root: Path) -> list[Path]:

@@ -1,24 +1,36 @@
 """Views of runs for many visitors: read when nothing is being timed, the common ones kept.
 
 In: a session's name and a key of :class:`app.service.profiles.library.ProfileLibrary`. Out: a run
-laid open, and files to save. No Gradio.
+laid open, and files to save; or every run in one table, with histories. No Gradio.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from app.service.profiles.library import ProfileLibrary, SelectedProfile
 from app.service.profiles.view import ProfileView, report_file, tables_file, trace_file, view_of
 from app.service.quiet_time import QuietTime
+from profiling.statistics.history import histories
+from profiling.statistics.run_table import run_table
 from profiling.trace.events import MAX_JSON_BYTES
 from profiling.trace.trace_file import TraceError
 
 KEPT = 4
 SHARED = ("shipped:", "kept:")  # keys that mean the same for every visitor
 FILES = ("trace", "tables", "report", "run")
+
+
+@dataclass(frozen=True)
+class ManyRuns:
+    """Every run of a list: rows of its table, and histories as their JSON states them."""
+
+    rows: list[dict[str, Any]]
+    histories: list[dict[str, Any]]
 
 
 class ProfileReader:
@@ -65,6 +77,17 @@ class ProfileReader:
             while len(self._views) > KEPT:
                 self._views.popitem(last=False)
         return view
+
+    def many(self, session: str) -> ManyRuns:
+        """Tabulate every run of the list, and tell the history of workloads measured twice.
+
+        Returns:
+            Rows and histories.
+        """
+        with self._quiet.reading():
+            runs = self.library.runs(session)
+            found = [one.to_json() for one in histories(runs) if len(one.points) > 1]
+            return ManyRuns(run_table(runs) if runs else [], found)
 
     def forget(self, key: str) -> None:
         """Read a run again when it is asked for: it changed, or is gone."""
