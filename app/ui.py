@@ -37,7 +37,9 @@ def build_app(service: TranscriptionService, deployment: Deployment | None = Non
         The Blocks.
     """
     where = deployment or Deployment(runs=None)
-    measuring = MeasurementService(service, ProfileLibrary(where.runs), where.no_timing)
+    measuring = MeasurementService(
+        service, ProfileLibrary(where.runs), where.no_timing, where.gives_way
+    )
     evaluation = EvaluationService(measuring)
     viewer = ProfileReader(measuring.library, measuring.quiet, where.max_trace_bytes)
     with CheckedBlocks(

@@ -46,7 +46,7 @@ class Deployment:
     perfetto: address of the Perfetto UI that visitors may open traces in, None for none.
     compiles: whether there are compiled stages. second_process: whether the speech API alone, on a
     CPU, runs batches in a second process too. on_space: a Space, where nothing is built before it
-    is asked for.
+    is asked for. gives_way: transcriptions may run between the blocks of a measurement.
     """
 
     model: str = "tiny"
@@ -57,6 +57,7 @@ class Deployment:
     compiles: bool = True
     second_process: bool = True
     on_space: bool = False
+    gives_way: bool = False
     mcp: bool = False
     runs: Path | None = Path("runs")
     max_audio_s: float | None = None
@@ -112,6 +113,7 @@ def read_deployment(environment: Mapping[str, str]) -> Deployment:
         compiles=not _switch(environment, "GSL_NO_COMPILE", False),
         second_process=_switch(environment, "GSL_SECOND_PROCESS", True),
         on_space=on_space,
+        gives_way=_switch(environment, "GSL_GIVE_WAY", False),
         # Gradio reads GRADIO_MCP_SERVER itself; ours is the same switch under our own prefix.
         mcp=_switch(environment, "GSL_MCP", _switch(environment, "GRADIO_MCP_SERVER", False)),
         runs=Path(runs) if runs else None,

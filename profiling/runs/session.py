@@ -36,6 +36,7 @@ SCHEMA_VERSION = 1
 RUNS_OF_A_TRACE = 2 + 4 * TraceLimits().tax_blocks  # with and without the profiler
 FEW_PROFILED = TraceLimits(tax_blocks=1)
 COMPILED_WHILE_TIMED = "{n} graphs were compiled while timing: the times include compiling"
+GAVE_WAY = "other requests ran in {n} of the pauses between blocks; no block was shared with them"
 STOPPED_EARLY = "stopped after {done} of {asked} blocks; nothing was traced"
 
 
@@ -145,6 +146,8 @@ def _run(
     warnings = [COMPILED_WHILE_TIMED.format(n=late)] if late else []
     if len(blocks) < times.asked:
         warnings.append(STOPPED_EARLY.format(done=len(blocks), asked=times.asked))
+    if times.num_pauses:
+        warnings.append(GAVE_WAY.format(n=times.num_pauses))
     timed = timed_part(workload, blocks)
     return {
         "schema_version": SCHEMA_VERSION,

@@ -122,6 +122,11 @@ class BatchingQueue:
         # One turn a clip: a turn that finds nothing left does nothing, so none can be forgotten.
         self._submit(self._turn)
 
+    def waiting_settings(self) -> set[Settings]:
+        """Return what those who wait ask for."""
+        with self._changed:
+            return self._line.settings()
+
     def cancel(self, clip: QueuedClip) -> None:
         """Forget a clip: its place is free at once; the model stops at its next step.
 

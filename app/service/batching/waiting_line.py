@@ -106,6 +106,10 @@ class WaitingLine:
     def __len__(self) -> int:
         return sum(map(len, self._clips.values()))
 
+    def settings(self) -> set[Settings]:
+        """Return the settings of all that wait."""
+        return {clip.settings for clips in self._clips.values() for clip in clips}
+
     def check_room(self, client: str, clip_s: float) -> None:
         """See that there is a place for ``client``; a clip takes ``clip_s`` of the model's time.
 
