@@ -7,8 +7,9 @@ second press measures only what is missing. No Gradio.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,7 @@ class SweepService:
         def work(report: Callable[[SweepReport], None]) -> None:
             report(SweepUpdate((), (), "loading the models", 0.0))
             plan = plan_sweep(grid, path, waveform, store, self._opener(choices))
-            with self._measuring.quiet, self.service.no_builders():
+            with self._measuring.quiet.timed(), self.service.no_builders():
                 self._run(token, plan, store, choices, report)
 
         begun = False
@@ -146,7 +147,11 @@ class SweepService:
         left = sum(len(workloads) for _, workloads in plan.sessions)
         begun = f"{left} to measure, {len(plan.done)} measured before; "
 
+        worker, gives_way, start = self.service.worker, self._measuring.gives_way, time.monotonic()
+
         def progress(text: str, share: float) -> None:
+            past_s = time.monotonic() - start
+            worker.expect(past_s * (1 - share) / share if share else None, gives_way=gives_way)
             report(SweepUpdate(rows, tuple(plan.not_possible), begun + text, share))
 
         def finished(ids: list[str]) -> None:
@@ -156,6 +161,8 @@ class SweepService:
         if plan.done:
             finished(plan.done)
         how = TimingSettings(blocks=choices.blocks)
+        if gives_way:
+            how = replace(how, between=worker.give_way)
         _, failed = run_sweep(
             plan, store, how, progress, finished=finished, cancelled=token.cancelled
         )

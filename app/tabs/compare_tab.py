@@ -184,7 +184,7 @@ def _wire(measuring: MeasurementService, tab: CompareTab, moved: Dependency) -> 
     def run(session: str, recording: str | None, said: str, *values: Any) -> Iterator[Updates]:
         blocks, tokens, fixed, *rest = values
         a, b = (tab.a.read(tuple(own), tokens) for own in (rest[:arm], rest[arm:]))
-        options = MeasurementOptions(int(blocks), fixed, said.strip())
+        options = MeasurementOptions(int(blocks), fixed, reference=said.strip())
         return map(result.shown, measuring.compare(session, recording, a, b, options))
 
     arms = [*tab.a.inputs, *tab.b.inputs]
