@@ -12,8 +12,10 @@ from hmac import compare_digest
 from importlib.util import find_spec
 
 import gradio as gr
+from fastapi.exceptions import RequestValidationError
 from starlette.routing import BaseRoute
 
+from app.components.checked_blocks import refuse_body
 from app.service.deployment import Deployment
 from app.service.examples import FOLDER
 from app.theme import theme
@@ -87,7 +89,10 @@ def serve(
         ssr_mode=False,
         pwa=False,
         mcp_server=where.mcp,
-        app_kwargs={"routes": list(routes)},
+        app_kwargs={
+            "routes": list(routes),
+            "exception_handlers": {RequestValidationError: refuse_body},
+        },
     )
     return local
 

@@ -78,6 +78,19 @@
     } else if (here.href !== location.href) history.replaceState(history.state, "", here);
   };
 
+  // ?view=api and ?view=settings: Gradio takes such a dialog for open and loads its code at a press
+  // only. So the first press closes what is not there, and the second opens it.
+  const view = { api: ".show-api", settings: ".settings" }[new URLSearchParams(location.search).get("view")];
+  const button = view && document.querySelector("footer " + view);
+  for (let press = 0; button && press < 2; press++) button.click();
+
+  // Its API page asks for what this server leaves out. Said here, the "no" is no error in the console.
+  const ask = window.fetch;
+  const left = ["/monitoring/summary"];
+  if (!window.gradio_config?.mcp_server) left.push("/gradio_api/mcp/schema");
+  window.fetch = (what, ...how) => left.some((path) => String(what).endsWith(path))
+    ? Promise.resolve(new Response("", { status: 404 })) : ask(what, ...how);
+
   // Of report/tables.js, which stands before this in the page.
   const tidy = () => { name(); remember(); offerTables(".report table, table.batch"); };
   let waits = false;

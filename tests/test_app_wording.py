@@ -124,3 +124,13 @@ class TestModelSummaries:
         assert summary.has_adapter is None
         assert not summary.known
         json.dumps(summary.to_dict())
+
+
+def test_a_message_is_one_line_of_bounded_length_whatever_it_repeats() -> None:
+    error = UserError(f"the name is {'x' * 100_000!r}\nof two lines\u2028; choose another")
+    said = str(error)
+    assert len(said) <= 1_000
+    assert len(said.splitlines()) == 1
+    assert said.startswith("the name is 'xxx")
+    assert said.endswith("; choose another")
+    assert user_message(error) == said

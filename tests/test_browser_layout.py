@@ -119,6 +119,16 @@ def test_back_and_forward_move_among_the_tabs(guest: Visitor) -> None:
     expect(page.get_by_role("tab", name="Models")).to_have_attribute("aria-selected", "true")
 
 
+@pytest.mark.parametrize(("view", "said"), [("api", "/transcribe"), ("settings", "Display Theme")])
+def test_gradios_own_pages_have_an_address(guest: Visitor, view: str, said: str) -> None:
+    page = guest.open()
+    guest.go(page, f"{page.url}?view={view}")
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text(said)
+    expect(page).to_have_url(re.compile(f"view={view}"))
+    page.wait_for_timeout(1000)  # what it asks for and is refused stands in the console by then
+
+
 def test_a_table_stands_beside_its_figure_and_can_be_saved(guest: Visitor) -> None:
     page = guest.open()
     tab(page, "Profile")

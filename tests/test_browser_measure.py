@@ -219,6 +219,21 @@ def test_a_sweep_fills_a_table_is_saved_and_measures_nothing_twice(guest: Visito
     expect(status).to_contain_text("Done.")
 
 
+def test_who_waits_for_a_measurement_is_told_their_place_and_what_runs(guest: Visitor) -> None:
+    page, other = guest.open(), guest.open()
+    tab(page, "Compare")
+    choose_clip(page, "compare")
+    page.locator("#compare-preset").get_by_label("Exact drafts against greedy").check()
+    page.locator("#compare-blocks input[type=number]").fill("40")
+    page.locator("#compare-go").click()
+    expect(page.locator("#compare-status")).to_contain_text("Run 1", timeout=LONG_MS)
+    other.locator("#examples").get_by_role("button", name="three six", exact=True).click()
+    told = re.compile("1 request before this one. A measurement runs, .* left")
+    expect(other.locator("#status")).to_contain_text(told, timeout=PATIENT_MS)
+    page.locator("#compare-stop").click()
+    expect(other.locator("#status")).to_contain_text("s of audio in", timeout=LONG_MS)
+
+
 def test_settings_that_are_alike_and_no_recording_get_a_sentence(guest: Visitor) -> None:
     page = guest.open()
     tab(page, "Compare")

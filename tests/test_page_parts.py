@@ -31,6 +31,7 @@ from app.service.transcript_files import archive, transcript_file
 from app.wording.words_html import MOST_WORDS, NUM_COLOURS, paragraphs, words_html
 from app_stubs import SETTINGS, TRANSCRIPT, StubLab, service_of
 from core.checkpoint.catalog import ASSETS
+from core.engine.products import ProductTimes
 from core.errors import UserError
 from core.text.edit import apply_edit
 from core.text.export import EXPORTERS
@@ -371,3 +372,22 @@ class TestWhatAModelCanDo:
         assert changes[arm.switches.decoding]["value"] == "greedy"
         read = arm.read((name, *ArmPanel.usual(decoding="speculative", quantize="int8")), 50)
         assert (read.decoding, read.quantize) == ("greedy", "")
+
+    def test_an_arm_says_which_weights_are_slower_here(
+        self, service: TranscriptionService, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        us = {"float32 torch": {1: 90.0, 128: 6000.0}, "int8 fbgemm": {1: 300.0, 128: 30_000.0}}
+        times = ProductTimes("any", us, 0.1)
+        monkeypatch.setattr("core.devices.use_products", lambda: times)
+        with gr.Blocks() as page:
+            arm = build_arm(service, Deployment(device="cpu"), "a")
+        changes = [
+            target
+            for wired in page.fns.values()
+            for target in wired.targets
+            if target == (arm.quantize._id, "change")
+        ]
+        assert changes
+        info = arm.say_if_slower("int8")[arm.quantize]["info"]
+        assert "39.6 ms against 8.9 ms" in info
+        assert arm.say_if_slower("")[arm.quantize]["info"] == ""

@@ -81,6 +81,27 @@ def test_arms_run_forwards_and_backwards_and_take_turns_to_begin():
     assert len({sum(run.end_to_end_ms for run in found[name][0]) for name in found}) == 1
 
 
+def test_between_blocks_others_may_run_and_then_every_arm_runs_once_uncounted():
+    order: list[str] = []
+
+    def arm(name: str) -> Arm[Fake]:
+        def run() -> Fake:
+            order.append(name)
+            return Fake(float(len(order)))
+
+        return Arm(name, run)
+
+    gaps = iter([True, False])
+
+    def between() -> bool:
+        order.append("-")
+        return next(gaps)
+
+    found = interleave([arm("a"), arm("b")], 3, between=between)
+    assert "".join(order) == "abba" + "-" + "ba" + "baab" + "-" + "abba"
+    assert [run.end_to_end_ms for pair in found["b"] for run in pair] == [2, 3, 8, 11, 14, 15]
+
+
 def test_interleaving_reports_progress_and_can_be_stopped():
     seen: list[tuple[int, int]] = []
     arms = [Arm("a", lambda: Fake(1.0))]

@@ -162,7 +162,7 @@ def build_compare_result(
     keys, fetched = gr.State([]), build_fetched()
 
     def write(request: gr.Request, names: list[str]) -> str:
-        with plain_errors(), measuring.quiet:
+        with plain_errors(), measuring.quiet.reading():
             library, session = measuring.library, session_of(request)
             a, b = (library.chosen(session, key).run for key in names)
             if a is None or b is None:

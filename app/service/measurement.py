@@ -48,13 +48,19 @@ class MeasurementService:
         service: whose models and whose thread.
         library: where runs go.
         refusal: why nothing is measured here, None where it is.
+        gives_way: let transcriptions that wait run between the blocks.
     """
 
     def __init__(
-        self, service: TranscriptionService, library: ProfileLibrary, refusal: str | None = None
+        self,
+        service: TranscriptionService,
+        library: ProfileLibrary,
+        refusal: str | None = None,
+        gives_way: bool = False,
     ) -> None:
         self.service, self.library, self.refusal = service, library, refusal
-        self._work = MeasurementJob(service)
+        self.gives_way = gives_way
+        self._work = MeasurementJob(service, gives_way)
         self.quiet = self._work.quiet
 
     def begin(self, session: str) -> None:

@@ -17,7 +17,7 @@ from gradio.events import Dependency
 from app.components.arm_panel import ArmPanel, build_arm
 from app.components.clip_actions import ClipActions
 from app.components.compare_result import CompareResult, build_compare_result
-from app.components.events import PAGE_EVENT, PageJob, wire_job
+from app.components.events import MEASURE_EVENT, PAGE_EVENT, PageJob, wire_job
 from app.components.failures import Updates
 from app.components.recording_field import build_recording
 from app.components.sweep_panel import build_sweep
@@ -208,5 +208,6 @@ def _wire(measuring: MeasurementService, tab: CompareTab, moved: Dependency) -> 
         outputs=result.outputs,
         status=result.status,
         stop_button=tab.stop,
+        event=MEASURE_EVENT,
     )
     wire_job(job, tab.go.click, moved.then, js=SHOW_RESULT)

@@ -14,11 +14,20 @@ import gradio as gr
 import pandas as pd
 
 from app.components.downloads import FETCH_FILE, build_fetched, write_file
-from app.components.events import PAGE_EVENT, TELLING_EVENT, PageJob, session_of, wire_job
+from app.components.events import (
+    MEASURE_EVENT,
+    PAGE_EVENT,
+    TELLING_EVENT,
+    PageJob,
+    session_of,
+    wire_job,
+)
 from app.components.failures import Updates, plain_errors
 from app.service.evaluation import EvaluationService, EvaluationUpdate
+from app.service.updates import QueuePlace
 from app.wording import evaluation as words
 from app.wording import phrases
+from app.wording.progress import waiting_html
 from core.bulk.inputs import MANIFESTS
 from core.errors import UserError
 from core.text.normalizers import NORMALIZERS
@@ -61,7 +70,9 @@ def build_evaluate_tab(evaluation: EvaluationService) -> None:
     def run(session: str, files: list[str] | None, *values: Any) -> Iterator[Updates]:
         variants, normalizer = chosen_variants(*values[:3]), values[3]
         for update in evaluation.evaluate(session, files or [], variants, normalizer):
-            if not isinstance(update, EvaluationUpdate):
+            if isinstance(update, QueuePlace):
+                yield {status: waiting_html(update)}
+            elif not isinstance(update, EvaluationUpdate):
                 yield {status: phrases.status_html(words.NOT_BEGUN)}
             else:
                 yield {
@@ -85,6 +96,7 @@ def build_evaluate_tab(evaluation: EvaluationService) -> None:
         outputs=outputs,
         status=status,
         stop_button=stop,
+        event=MEASURE_EVENT,
     )
     wire_job(job, go.click)
     for kind, button in save.items():
@@ -151,7 +163,7 @@ def _build_choice(evaluation: EvaluationService) -> list[Any]:
 def chosen_variants(model: str | None, ways: list[str], more: str | None) -> list[Variant]:
     """Return what the fields name: the model in each of the ways, and more lines."""
     named = [f"{model},{way}".rstrip(",") for way in ways] if model else []
-    return parse_variants([*named, *(more or "").splitlines()])
+    return parse_variants([*named, *(more or "").split("\n")])
 
 
 def _figure(update: EvaluationUpdate) -> Any:

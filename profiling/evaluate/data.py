@@ -8,7 +8,6 @@ samples in order, and warnings of what was left out. No recording is opened here
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from core.audio.decode import load_audio
 from core.audio.waveform import SAMPLE_RATE
 from core.bulk.inputs import MANIFESTS, BulkItem, find_items, read_items
 from core.errors import UserError
+from core.plain_json import parse_json
 from core.text.normalizers import normalize
 from core.units import counted
 
@@ -169,7 +169,7 @@ def _texts_beside(folder: Path, items: Sequence[BulkItem], warnings: list[str]) 
     file = folder / TRANSCRIPTS
     if file.is_file():
         try:
-            listed = json.loads(read_text(file))
+            listed = parse_json(read_text(file))
         except ValueError as error:
             raise UserError(f"{file} cannot be read ({error}); expected JSON") from error
         if not isinstance(listed, dict) or not all(isinstance(t, str) for t in listed.values()):

@@ -18,7 +18,7 @@ import torch
 
 from core.audio.decode import load_audio
 from core.audio.waveform import SAMPLE_RATE, AudioError
-from core.errors import UserError
+from core.errors import UserError, check_types
 from core.lab import Lab
 from core.transcription.options import OptionFields, TranscribeOptions
 
@@ -31,6 +31,9 @@ class ClipInfo:
     path: str
     sha256: str
     seconds: float
+
+    def __post_init__(self) -> None:
+        check_types(self)
 
     @classmethod
     def of(cls, path: str | Path) -> ClipInfo:
@@ -83,9 +86,10 @@ class Workload:
     batch: int = 1
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name, value in (("threads", self.threads), ("batch", self.batch)):
             if value < 1:
-                raise ValueError(f"{name} is {value}; expected 1 or more")
+                raise UserError(f"{name} is {value}; expected 1 or more")
         TranscribeOptions(**self.options())
 
     def options(self) -> OptionFields:
@@ -156,13 +160,13 @@ class Workload:
         """Return the workload that :meth:`to_json` wrote.
 
         Raises:
-            ValueError: missing or unknown keys, or values that no transcription takes.
+            UserError: missing or unknown keys, or values that no transcription takes.
         """
         raw = {key: value for key, value in raw.items() if key != "label"}
         clip = raw.get("clip")
         _check_keys(raw, cls, "a workload")
         if not isinstance(clip, Mapping):
-            raise ValueError(f"a workload's clip is {clip!r}; expected an object")
+            raise UserError(f"a workload's clip is {clip!r}; expected an object")
         _check_keys(clip, ClipInfo, "a clip")
         return cls(**{**raw, "clip": ClipInfo(**clip)})
 
@@ -211,4 +215,4 @@ def _check_keys(raw: Mapping[str, Any], kind: type[Workload] | type[ClipInfo], w
     needed = {field.name for field in fields(kind) if field.default is MISSING}
     missing, unknown = sorted(needed - set(raw)), sorted(set(raw) - known)
     if missing or unknown:
-        raise ValueError(f"{what} has no {missing} and unknown {unknown}; expected {sorted(known)}")
+        raise UserError(f"{what} has no {missing} and unknown {unknown}; expected {sorted(known)}")

@@ -87,6 +87,24 @@ OVERHEAD_COLUMNS: dict[str, Column] = {
     "self_ms": Column("ms", _number(3)),
     "us_per_call": Column("us a call", _number(1)),
 }
+RECOMPILE_COLUMNS: dict[str, Column] = {
+    "stage": Column("stage", title_of),
+    "recompile_reason": Column("guard that failed", str, True),
+    "source": Column("source", str, True),
+    "seconds": Column("s", _number(2)),
+}
+BREAK_COLUMNS: dict[str, Column] = {
+    "reason": Column("reason", str, True),
+    "source": Column("source", str, True),
+    "count": Column("n", str),
+}
+BLOCK_COLUMNS: dict[str, Column] = {
+    "phase": Column("phase", title_of),
+    "place": Column("allocated by", str, True),
+    "num_blocks": Column("blocks", "{:,}".format),
+    "bytes": Column("bytes", format_bytes),
+    "share": Column("share", _percent),
+}
 CACHE_COLUMNS: dict[str, Column] = {
     "what": Column("cache", str),
     "hits": Column("hits", str),
