@@ -18,8 +18,8 @@ from app.components.sweep_panel import chosen
 from app.service.limits import Limits
 from app.service.measurement import MeasurementService
 from app.service.profiles.library import MOST_OWN, ProfileLibrary
+from app.service.profiles.sweep import MOST_RUNS, SweepChoices, SweepService, SweepUpdate
 from app.service.service import TranscriptionService
-from app.service.sweep import MOST_RUNS, SweepChoices, SweepService, SweepUpdate
 from app.wording import sweep as words
 from app_stubs import StubLab
 from core.checkpoint.catalog import ASSETS

@@ -1,6 +1,7 @@
-"""The right side of the Transcribe tab: the text, the status line, the numbers, the chart.
+"""The right side of the Transcribe tab: the text, what is wrong in it, status, numbers, chart.
 
-In: updates of a request. Out: what each component shows, as Gradio updates.
+In: updates of a request, and what was really said where that is known. Out: what each component
+shows, as Gradio updates.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from app.components.clip_actions import build_clip_actions
 from app.components.events import PAGE_EVENT
 from app.components.failures import Updates
 from app.components.other_models import OtherModels, build_other_models
-from app.components.reference_panel import ReferencePanel, build_reference
 from app.service.deployment import Deployment
 from app.service.service import TranscriptionService
 from app.service.transcript_files import SAVE, File, transcript_file
 from app.service.updates import RequestResult, Update
 from app.wording import phrases, results
+from app.wording import reference as reference_words
+from app.wording.evaluation import NORMALIZERS
 from app.wording.progress import ProgressLine
 from app.wording.terms import term_html
 from app.wording.words_html import paragraphs, words_html
@@ -31,6 +33,60 @@ from core.transcription.options import PartialText
 from profiling.figures.phase_bars import phase_bars
 
 FOLLOW = ASSETS / "words.js"
+
+
+LONGEST = 200_000  # letters; a day of speech is about 700,000
+
+
+@dataclass(frozen=True)
+class ReferencePanel:
+    """The components. result: the answer; said: the reference text."""
+
+    result: gr.HTML
+    said: gr.Textbox
+    normalizer: gr.Radio
+
+    @property
+    def inputs(self) -> list[Any]:
+        """List what :meth:`html` takes after the transcript."""
+        return [self.said, self.normalizer]
+
+    @staticmethod
+    def html(made: Transcript | None, said: str | None, normalizer: str) -> str:
+        """Format how the transcript, as it was made, agrees with the reference."""
+        return reference_words.reference_html(
+            said or "", None if made is None else made.text, normalizer
+        )
+
+    def wire(self, made: gr.State) -> None:
+        """Answer anew when the reference or the normaliser changes."""
+        inputs = [made, *self.inputs]
+        typed = {**PAGE_EVENT, "trigger_mode": "always_last"}
+        # Not `input`, which Gradio 6.31 sends for keys alone, not for what is pasted.
+        gr.on([self.said.change, self.normalizer.input], self.html, inputs, [self.result], **typed)
+
+
+def build_reference() -> ReferencePanel:
+    """Lay the panel out inside the current column."""
+    result = gr.HTML(elem_id="reference-result")
+    with gr.Accordion("What was really said", open=False, elem_id="reference"):
+        gr.HTML(phrases.aside_html(reference_words.NOTE))
+        said = gr.Textbox(
+            label="Reference text",
+            lines=2,
+            max_lines=8,
+            max_length=LONGEST,
+            placeholder="The words of the recording, exactly.",
+            elem_id="reference-text",
+        )
+        normalizer = gr.Radio(
+            [(NORMALIZERS[key], key) for key in NORMALIZERS],
+            value="basic",
+            label="Normaliser",
+            info=reference_words.NORMALIZER_NOTE,
+            elem_id="reference-normalizer",
+        )
+    return ReferencePanel(result, said, normalizer)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from app.components.events import PAGE_EVENT, TELLING_EVENT, PageJob, session_of
 from app.components.failures import Updates, plain_errors
 from app.service.measurement import MeasurementService
 from app.service.measurement_job import MeasurementProgress
-from app.service.sweep import SweepChoices, SweepReport, SweepService, SweepUpdate, numbers
+from app.service.profiles.sweep import SweepChoices, SweepReport, SweepService, SweepUpdate, numbers
 from app.service.updates import QueuePlace
 from app.wording import comparison, phrases
 from app.wording import sweep as words

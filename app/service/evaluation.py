@@ -25,7 +25,7 @@ from core.checkpoint.catalog import ASSETS
 from core.errors import UserError
 from profiling.evaluate.data import TRANSCRIPTS, DataSet, doubts, read_data
 from profiling.evaluate.results import ResultFile
-from profiling.evaluate.run import Step, evaluate
+from profiling.evaluate.run import PassStep, evaluate
 from profiling.evaluate.table import Score, scores, strangers
 from profiling.evaluate.variants import Variant, runnable
 from profiling.measure.timing import Cancelled
@@ -173,7 +173,7 @@ class EvaluationService:
 
         return work
 
-    def _next(self, steps: Iterator[Step]) -> Step | None:
+    def _next(self, steps: Iterator[PassStep]) -> PassStep | None:
         with self._measuring.quiet.timed():  # other heavy work waits while a pass is timed
             return next(steps, None)
 

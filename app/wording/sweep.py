@@ -1,12 +1,12 @@
 """A sweep in words: what it does, how far it is, and its table.
 
-In: updates of :mod:`app.service.sweep`. Out: HTML; all that came from outside is escaped. No
-Gradio, no torch.
+In: updates of :mod:`app.service.profiles.sweep`. Out: HTML; all that came from outside is escaped.
+No Gradio, no torch.
 """
 
 from __future__ import annotations
 
-from app.service.sweep import SweepUpdate
+from app.service.profiles.sweep import SweepUpdate
 from app.wording import phrases
 from app.wording.progress import progress_html
 from profiling.report.columns import RUN_COLUMNS

@@ -34,7 +34,7 @@ MOST_FAULTS = 5  # recordings in a row that fail for no reason of their own
 
 
 @dataclass(frozen=True)
-class Step:
+class PassStep:
     """Progress: ``done`` of ``total`` recordings of a variant; problem: why it was given up."""
 
     variant: Variant
@@ -51,7 +51,7 @@ def evaluate(
     *,
     cancelled: Callable[[], bool] = lambda: False,
     between: Callable[[], bool] = lambda: False,
-) -> Iterator[Step]:
+) -> Iterator[PassStep]:
     """Fill the file with what is not in it yet.
 
     Args:
@@ -74,18 +74,18 @@ def evaluate(
     for variant in variants:
         total = len(samples)
         done = sum(results.has(variant.name, one.key) for one in samples)
-        yield Step(variant, done, total)
+        yield PassStep(variant, done, total)
         if done == total:
             continue
         try:
             for rows in _passes(samples, variant, results, open_lab(variant), hooks):
                 done += sum(row.error is None for row in rows)
-                yield Step(variant, done, total)
+                yield PassStep(variant, done, total)
         except (SaveError, Cancelled):
             raise
         except Exception as error:
             logger.exception("variant %s", variant.name)
-            yield Step(variant, done, total, str(error))
+            yield PassStep(variant, done, total, str(error))
 
 
 def _passes(
