@@ -88,6 +88,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_work(add, repeats=None, help="blocks of two interleaved runs an arm")
     add("--format", help=f"one or several of {','.join(commands_many.FORMATS)}")
     add("--seconds", type=float, nargs="+", help="lengths to cut or repeat the recording to")
+    add("--batch", type=int, nargs="+", default=[1], help="how often it stands in one pass")
     add("--out", type=Path, default=Path("runs"), help="folder of the runs")
     add("--html", type=Path, help="write a page too")
     add("--no-trace", action="store_true", help="time only; no memory by phase")

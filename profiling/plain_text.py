@@ -11,6 +11,7 @@ from typing import Any
 
 from core.engine.products import ENVIRONMENT, INPUTS, OUTPUTS, ROWS, ProductTimes, slower_note
 from core.model.int8_products import CHOSEN
+from core.model.linear import FEW_ROWS, FLOAT32
 from core.model.quantize import MODES
 from core.units import format_bytes
 from profiling.figures.phase_bars import phase_rows
@@ -164,10 +165,12 @@ def ceilings_text(found: Mapping[str, Any]) -> str:
 
 
 def products_text(found: ProductTimes) -> str:
-    """Write the microseconds of each kernel, the int8 kernel in use, and what is slower."""
+    """Write the microseconds of each kernel, the kernels in use, and what is slower."""
+    one, few, many = FLOAT32.one, FLOAT32.few, FLOAT32.many
     lines = [
-        f"one product of {INPUTS} x {OUTPUTS} weights, one thread, microseconds "
-        f"(int8 takes {CHOSEN.kernel}; {ENVIRONMENT} overrides it):",
+        f"one product of {INPUTS} x {OUTPUTS} weights, one thread, microseconds",
+        f"  in use: int8 {CHOSEN.kernel}; float32 {one} for a row, {few} for up to {FEW_ROWS}, "
+        f"{many} beyond ({ENVIRONMENT} overrides it)",
         f"  {'rows':<18}" + "".join(f"{count:>9}" for count in ROWS),
     ]
     for name, us in found.us.items():

@@ -11,7 +11,6 @@ import json
 import pickle
 import zipfile
 from pathlib import Path
-from threading import Lock
 
 import gradio as gr
 import pytest
@@ -20,6 +19,7 @@ from app.components.profile_sections import FIGURES, build_sections
 from app.service.profiles.library import SHIPPED, ProfileLibrary, SelectedProfile
 from app.service.profiles.reader import FILES, ProfileReader
 from app.service.profiles.view import NO_TRACE, NOT_IN_TRACE, SECTIONS, ProfileView, view_of
+from app.service.quiet_time import QuietTime
 from app.wording.perfetto import perfetto_html
 from profiling.measure.compiled_code import CODE_FILE, GeneratedCode, pack_code
 from profiling.measure.memory_history import packed_snapshot
@@ -45,7 +45,7 @@ def library(tmp_path: Path) -> ProfileLibrary:
 
 @pytest.fixture
 def viewer(library: ProfileLibrary) -> ProfileReader:
-    return ProfileReader(library, Lock(), MAX)
+    return ProfileReader(library, QuietTime(), MAX)
 
 
 def text_of(view: ProfileView, name: str) -> str:
@@ -123,12 +123,12 @@ class TestViewer:
         assert viewer.library.choices("me") == []
 
     def test_the_common_runs_are_read_once(self, kept: RunStore) -> None:
-        viewer = ProfileReader(ProfileLibrary(kept.root), Lock(), MAX)
+        viewer = ProfileReader(ProfileLibrary(kept.root), QuietTime(), MAX)
         first = viewer.view("me", "kept:20261122-eager")
         assert viewer.view("somebody else", "kept:20261122-eager") is first
 
     def test_files_can_be_saved(self, kept: RunStore) -> None:
-        viewer = ProfileReader(ProfileLibrary(kept.root), Lock(), MAX)
+        viewer = ProfileReader(ProfileLibrary(kept.root), QuietTime(), MAX)
         kinds = [kind for kind in FILES if kind != "code"]
         saved = {kind: viewer.file("me", "kept:20261122-eager", kind) for kind in kinds}
         assert {kind: name for kind, (name, _) in saved.items()} == {
@@ -149,7 +149,7 @@ class TestViewer:
         code = GeneratedCode("decode", "module", "python", "def call(args): pass")
         ledger = {"graphs": 1, "seconds": 1.0, "guards": 3, "entries": [], "breaks": {}}
         store.write({**RUN, "compile": ledger}, files={CODE_FILE: pack_code([code])})
-        viewer = ProfileReader(ProfileLibrary(store.root), Lock(), MAX)
+        viewer = ProfileReader(ProfileLibrary(store.root), QuietTime(), MAX)
         key = f"kept:{RUN['id']}"
         assert "def call(args)" in text_of(viewer.view("me", key), "Compiling")
         name, content = viewer.file("me", key, "code")
@@ -158,7 +158,7 @@ class TestViewer:
             assert archive.namelist() == ["decode.module.py"]
         kept = store_with(tmp_path / "other")
         with pytest.raises(ValueError, match="no generated code"):
-            ProfileReader(ProfileLibrary(kept.root), Lock(), MAX).file("me", key, "code")
+            ProfileReader(ProfileLibrary(kept.root), QuietTime(), MAX).file("me", key, "code")
 
     def test_a_memory_snapshot_is_laid_open_under_memory(
         self, viewer: ProfileReader, tmp_path: Path
@@ -181,7 +181,7 @@ class TestViewer:
         store = RunStore(tmp_path / "kept")
         packed = packed_snapshot(snapshot())
         store.write(RUN, trace=gzip.compress(TRACE.read_bytes()), files={SNAPSHOT_FILE: packed})
-        viewer = ProfileReader(ProfileLibrary(store.root), Lock(), MAX)
+        viewer = ProfileReader(ProfileLibrary(store.root), QuietTime(), MAX)
         shown = viewer.view("me", f"kept:{RUN['id']}").sections["Memory"]
         assert sum(one.figure is not None for one in shown) == FIGURES["Memory"]
         assert b"Blocks at the peak" in viewer.file("me", f"kept:{RUN['id']}", "report")[1]

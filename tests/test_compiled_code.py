@@ -234,7 +234,9 @@ def test_the_command_lists_the_code_of_a_run_and_writes_it_out(
 def test_a_run_carries_its_code_to_another_machine(tmp_path: Path) -> None:
     here, there = RunStore(tmp_path / "here"), RunStore(tmp_path / "there")
     here.write(RUN, files={CODE_FILE: pack_code([code()])})
-    name = there.import_zip(here.export_zip(RUN["id"]))
+    packed = tmp_path / "run.zip"
+    packed.write_bytes(here.export_zip(RUN["id"]))
+    name = there.import_zip(packed)
     file = there.file_path(name, CODE_FILE)
     assert file is not None
     assert read_code(file) == [code()]

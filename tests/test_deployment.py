@@ -58,6 +58,7 @@ class TestEnvironment:
                 "GSL_PASSWORD": "open",
                 "GSL_MCP": "1",
                 "GSL_PERFETTO": "https://perfetto.example/",
+                "GSL_GIVE_WAY": "1",
             }
         )
         assert found == Deployment(
@@ -70,6 +71,7 @@ class TestEnvironment:
             max_upload_mb=10,
             mcp=True,
             perfetto="https://perfetto.example",
+            gives_way=True,
             api_key="sesame",
             password="open",
         )

@@ -200,3 +200,12 @@ def test_the_command_writes_a_speedscope_file_and_a_difference(
     assert main([*command, "--speedscope", str(target)]) == 0
     assert "many.json (B) against few.json (A)" in capsys.readouterr().out
     assert json.loads(target.read_text())["name"] == "few.json"
+
+
+def test_names_of_threads_may_end_in_anything() -> None:
+    ids = ["a", "a\0", "", "\0", 1]
+    events = [{"ph": "X", "name": "f", "ts": n, "dur": 1, "tid": tid} for n, tid in enumerate(ids)]
+    index = read_trace(json.dumps(events).encode()).index
+    profiles = speedscope(index, "x")["profiles"]
+    assert len(profiles) == len(ids)
+    assert all(len(profile["events"]) == 2 for profile in profiles)

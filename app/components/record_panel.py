@@ -15,7 +15,7 @@ from gradio.events import Dependency
 
 from app.components.arm_panel import ArmPanel, build_arm
 from app.components.clip_actions import ClipActions
-from app.components.events import PageJob, wire_job
+from app.components.events import MEASURE_EVENT, PageJob, wire_job
 from app.components.failures import Updates
 from app.components.recording_field import build_recording
 from app.service.deployment import Deployment
@@ -109,6 +109,7 @@ def build_record(
         outputs=[status, keys],
         status=status,
         stop_button=stop,
+        event=MEASURE_EVENT,
     )
     moved = clip.take(clip.profile, "profile", field.audio, {arm: {}})
     return RecordPanel(wire_job(job, go.click, moved.then), arm, keys)

@@ -44,8 +44,9 @@ class Deployment:
     only their own. max_audio_s: the longest recording that is taken, None for any length. api_key:
     the bearer token that the speech API asks for, None for none. password: that of the page.
     perfetto: address of the Perfetto UI that visitors may open traces in, None for none.
-    compiles: whether there are compiled stages. on_space: a Space, where nothing is built before it
-    is asked for.
+    compiles: whether there are compiled stages. second_process: whether the speech API alone, on a
+    CPU, runs batches in a second process too. on_space: a Space, where nothing is built before it
+    is asked for. gives_way: transcriptions may run between the blocks of a measurement.
     """
 
     model: str = "tiny"
@@ -54,7 +55,9 @@ class Deployment:
     public: bool = False
     zero_gpu: bool = False
     compiles: bool = True
+    second_process: bool = True
     on_space: bool = False
+    gives_way: bool = False
     mcp: bool = False
     runs: Path | None = Path("runs")
     max_audio_s: float | None = None
@@ -108,7 +111,9 @@ def read_deployment(environment: Mapping[str, str]) -> Deployment:
         public=public,
         zero_gpu=zero_gpu,
         compiles=not _switch(environment, "GSL_NO_COMPILE", False),
+        second_process=_switch(environment, "GSL_SECOND_PROCESS", True),
         on_space=on_space,
+        gives_way=_switch(environment, "GSL_GIVE_WAY", False),
         # Gradio reads GRADIO_MCP_SERVER itself; ours is the same switch under our own prefix.
         mcp=_switch(environment, "GSL_MCP", _switch(environment, "GRADIO_MCP_SERVER", False)),
         runs=Path(runs) if runs else None,

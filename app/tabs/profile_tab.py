@@ -17,6 +17,7 @@ from app.components.clip_actions import ClipActions
 from app.components.downloads import FETCH_FILE, build_fetched, write_file
 from app.components.events import PAGE_EVENT, session_of
 from app.components.failures import Updates, plain_errors
+from app.components.many_runs_panel import build_many_runs
 from app.components.profile_sections import Sections, build_sections
 from app.components.record_panel import RecordPanel, build_record
 from app.service.deployment import Deployment
@@ -116,6 +117,7 @@ def build_profile_tab(
         elem_id="profile-perfetto",
     )
     fetched, linked = build_fetched(), gr.Textbox(label="Run", elem_classes="never-shown")
+    build_many_runs(viewer)
     tab = ProfileTab(runs, drop, status, gr.State(""), linked, sections, perfetto, record)
     _wire(viewer, tab, page, deployment.perfetto)
     _wire_perfetto(viewer, tab)

@@ -161,19 +161,22 @@ def add_phase_bands(figure: go.Figure, spans: Sequence[Band], times: Unit) -> No
         spans: in order, none overlapping.
         times: the unit of the axis.
     """
-    for phase, start, end in _joined(spans):
-        figure.add_shape(
-            type="rect",
-            xref="x",
-            yref="paper",
-            x0=start / times.size,
-            x1=end / times.size,
-            y0=0,
-            y1=1,
-            fillcolor=see_through(colour_of(phase), 0.25),
-            line={"width": 0},
-            layer="below",
-        )
+    bands = [
+        {
+            "type": "rect",
+            "xref": "x",
+            "yref": "paper",
+            "x0": start / times.size,
+            "x1": end / times.size,
+            "y0": 0,
+            "y1": 1,
+            "fillcolor": see_through(colour_of(phase), 0.25),
+            "line": {"width": 0},
+            "layer": "below",
+        }
+        for phase, start, end in _joined(spans)
+    ]
+    figure.update_layout(shapes=bands)  # at once: Plotly checks all of them anew for each one added
     for phase in dict.fromkeys(phase for phase, _, _ in spans):
         figure.add_scatter(
             name=title_of(phase),

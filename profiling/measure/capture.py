@@ -49,8 +49,9 @@ _PRIVATE = re.compile(r'"(host_name|traceName)": "[^"]*"')
 class TraceLimits:
     """How much to trace. num_steps: decode steps, halved until the file is at most max_bytes.
 
-    tax_blocks: how often the profiler's overhead is measured: off, on, on, off. modules: whether
-    the calls of modules are ranges too, in eager runs; that makes the trace larger and slower.
+    tax_blocks: how often the profiler's overhead is measured: off, on, on, off; each of these
+    profiled runs is one more for the spread of memory. modules: whether the calls of modules are
+    ranges too, in eager runs; that makes the trace larger and slower.
     """
 
     num_steps: int = 8
@@ -183,8 +184,8 @@ class _Bounded:
             return sum(span.name in STEP_PHASES for span in clock.spans)
 
         with undisturbed(self.workload.threads), profiler:
-            events = self.lab.stream(
-                self.recording,
+            events = self.lab.stream_batch(
+                [self.recording] * self.workload.batch,
                 clock=clock,
                 cancelled=lambda: steps() >= num_steps,
                 **self.workload.options(),

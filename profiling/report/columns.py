@@ -122,7 +122,7 @@ ROOFLINE_COLUMNS: dict[str, Column] = {
 }
 RUN_COLUMNS: dict[str, Column] = {
     "created": Column("when", lambda when: str(when)[:16].replace("T", " ")),
-    "verdict": Column("end to end, against the first", words, True),
+    "verdict": Column("against the first", words, True),
     "end_to_end_ms": Column("end to end ms", _number(2)),
     "low_ms": Column("from", _number(2)),
     "high_ms": Column("to", _number(2)),
@@ -138,9 +138,17 @@ RUN_COLUMNS: dict[str, Column] = {
     "lora": Column("LoRA", str),
     "decoding": Column("decoding", str),
     "format": Column("format", str),
+    "batch": Column("batch", str),
     "machine": Column("machine", str),
     "versions": Column("versions", versions_said),
     "id": Column("id", str),
+}
+POINT_COLUMNS: dict[str, Column] = {
+    "created": RUN_COLUMNS["created"],
+    **{key: RUN_COLUMNS[key] for key in ("end_to_end_ms", "low_ms", "high_ms")},
+    "counted": Column("counted", str),
+    "versions": RUN_COLUMNS["versions"],
+    "id": RUN_COLUMNS["id"],
 }
 STEP_COLUMNS: dict[str, Column] = {
     "created": RUN_COLUMNS["created"],

@@ -104,8 +104,7 @@ def metrics(run: Run) -> list[tuple[str, str, str]]:
     """Return tiles of the metrics that the run has, each with its definition."""
     found = {**(run.get("metrics") or {}), "end_to_end_ms": run["end_to_end_ms"]}
     found["profiler_tax"] = run.get("profiler_tax")
-    waits = found.get("inter_token_ms")
-    found["inter_token_ms"] = waits["median"] if isinstance(waits, Mapping) else waits
+    found["inter_token_ms"] = (found.get("inter_token_ms") or {}).get("median")
     tiles = []
     for key, (title, unit, meaning) in DEFINITIONS.items():
         value = found.get(key)
@@ -167,7 +166,8 @@ def headline(comparison: Mapping[str, Any], labels: Sequence[str]) -> list[tuple
             said = [format_ms(time)] if time is not None else []
             said += [format_bytes(size)] if size is not None else []
             if said:
-                tiles.append((f"{capital(row['name'])}, {label}", ", ".join(said), HEADLINE))
+                value = ", ".join(one.replace(" ", "\u00a0") for one in said)
+                tiles.append((f"{capital(row['name'])}, {label}", value, HEADLINE))
     return tiles
 
 

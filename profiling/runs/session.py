@@ -15,8 +15,9 @@ import tempfile
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,10 @@ from profiling.statistics.intervals import paired_ratio
 from profiling.trace.memory_snapshot import SNAPSHOT_FILE
 
 SCHEMA_VERSION = 1
+RUNS_OF_A_TRACE = 2 + 4 * TraceLimits().tax_blocks  # with and without the profiler
+FEW_PROFILED = TraceLimits(tax_blocks=1)
 COMPILED_WHILE_TIMED = "{n} graphs were compiled while timing: the times include compiling"
+GAVE_WAY = "other requests ran in {n} of the pauses between blocks; no block was shared with them"
 STOPPED_EARLY = "stopped after {done} of {asked} blocks; nothing was traced"
 
 
@@ -73,7 +77,12 @@ def measure(
             taken = None
             if traced and not (how.keep and cancelled()):
                 progress(0.8 + 0.2 * number / len(workloads), f"tracing {workload.label()}")
-                taken = _traced(labs[number], workload, recording, target, cancelled, how)
+                limits = replace(
+                    FEW_PROFILED if _is_slow(how, times.warm_ups_ms[number][-1]) else TraceLimits(),
+                    modules=how.modules,
+                )
+                trace = partial(capture, labs[number], workload, recording, target, limits=limits)
+                taken = _traced(trace, cancelled, how.keep)
             found.append((taken, target))
         session, now = uuid.uuid4().hex[:12], datetime.now(UTC)
         ids = []
@@ -85,20 +94,19 @@ def measure(
     return ids
 
 
+def _is_slow(how: TimingSettings, run_ms: float) -> bool:
+    """Return whether tracing all runs of a trace takes too long for whoever waits."""
+    return how.at_most_s is not None and RUNS_OF_A_TRACE * run_ms / 1000 > how.at_most_s / 2
+
+
 def _traced(
-    lab: Lab,
-    workload: Workload,
-    recording: bytes,
-    target: Path,
-    cancelled: Callable[[], bool],
-    how: TimingSettings,
+    trace: Callable[..., Capture], cancelled: Callable[[], bool], keep: bool
 ) -> Capture | None:
     """Trace once; None if the caller asked to stop and what was timed is to be kept."""
     try:
-        limits = TraceLimits(modules=how.modules)
-        return capture(lab, workload, recording, target, limits=limits, cancelled=cancelled)
+        return trace(cancelled=cancelled)
     except Cancelled:
-        if not how.keep:
+        if not keep:
             raise
         return None
 
@@ -112,7 +120,7 @@ def _check(labs: Sequence[Lab], workloads: Sequence[Workload]) -> None:
     if len(labs) != len(workloads):
         raise ValueError(f"{len(labs)} models and {len(workloads)} workloads came; expected pairs")
     for lab, workload in zip(labs, workloads, strict=True):
-        lab.check(**workload.options())
+        workload.check(lab)
 
 
 def _run(
@@ -138,6 +146,8 @@ def _run(
     warnings = [COMPILED_WHILE_TIMED.format(n=late)] if late else []
     if len(blocks) < times.asked:
         warnings.append(STOPPED_EARLY.format(done=len(blocks), asked=times.asked))
+    if times.num_pauses:
+        warnings.append(GAVE_WAY.format(n=times.num_pauses))
     timed = timed_part(workload, blocks)
     return {
         "schema_version": SCHEMA_VERSION,

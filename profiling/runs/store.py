@@ -21,10 +21,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from profiling.measure.compiled_code import CODE_FILE
-from profiling.runs.archive import checked_members, copy_member
+from profiling.runs.archive import checked_members, copy_member, open_archive
 from profiling.runs.run_file import RUN_FILE, RunError, checked_id, checked_run, read_run
 from profiling.trace.memory_snapshot import SNAPSHOT_FILE
 
@@ -112,7 +112,8 @@ class RunStore:
             RunError: the run lacks something, or its id is taken.
         """
         run_id = checked_id(str(run.get("id", "")))
-        text = json.dumps(checked_run(run), indent=1, allow_nan=False, default=str)
+        text = json.dumps(run, indent=1, allow_nan=False, default=str)
+        checked_run(json.loads(text))  # what was written, not the tuples it was written from
         with self._staging() as folder:
             (folder / RUN_FILE).write_text(text, encoding="utf-8")
             if isinstance(trace, bytes):
@@ -161,7 +162,7 @@ class RunStore:
                     archive.write(folder / name, name, zipfile.ZIP_STORED)  # packed already
         return packed.getvalue()
 
-    def import_zip(self, source: bytes | str | os.PathLike[str] | BinaryIO) -> str:
+    def import_zip(self, file: Path) -> str:
         """Add the run in an archive; a taken id gets a number.
 
         Returns:
@@ -169,16 +170,9 @@ class RunStore:
 
         Raises:
             RunError: no archive of a run.
-            ArchiveError: an archive that could do harm. Nothing is written in either case.
+            ArchiveError: no archive, or one that could do harm. Nothing is written in either case.
         """
-        opened = io.BytesIO(source) if isinstance(source, bytes) else source
-        try:
-            archive = zipfile.ZipFile(opened)
-        except (zipfile.BadZipFile, OSError) as error:
-            raise RunError(
-                f"this is no zip archive ({error}); expected one made by exporting a run"
-            ) from None
-        with archive, self._staging() as folder:
+        with open_archive(file) as archive, self._staging() as folder:
             members = checked_members(archive, RUN_FILE, (TRACE_FILE, *MORE_FILES))
             for name, member in members.items():
                 copy_member(archive, member, folder / name)

@@ -44,9 +44,9 @@ def speedscope(index: TraceIndex, title: str) -> dict[str, Any]:
 def _threads(index: TraceIndex) -> dict[str, np.ndarray]:
     """Name -> places of a thread's calls, those of the busiest thread first."""
     rows = index.events.loc[index.calls["row"], ["pid", "tid"]].astype(str)
-    tracks = ("process " + rows["pid"] + ", thread " + rows["tid"]).to_numpy()
+    tracks = ("process " + rows["pid"] + ", thread " + rows["tid"]).reset_index(drop=True)
     own = index.calls["self_ns"].to_numpy()
-    found = {str(track): np.flatnonzero(tracks == track) for track in np.unique(tracks)}
+    found = {str(track): calls for track, calls in tracks.groupby(tracks).indices.items()}
     return dict(sorted(found.items(), key=lambda one: -own[one[1]].sum()))
 
 

@@ -91,11 +91,16 @@ class ProfileLibrary:
         examples = [_choice("shipped", e) for e in self._shipped.entries() if _whole(e)]
         return [*done, *traces, *examples, *stopped]
 
-    def store(self, session: str) -> tuple[RunStore, str]:
-        """Return where a visitor's new runs go, and the prefix of their keys."""
+    @property
+    def keeps(self) -> bool:
+        """Return whether runs are kept on this machine; else a visitor has a few of their own."""
+        return self._kept is not None
+
+    def store(self, session: str, room: int = 1) -> tuple[RunStore, str]:
+        """Return where a visitor's new runs go, ``room`` for more made, and their keys' prefix."""
         if self._kept is not None:
             return self._kept, "kept:"
-        self._make_room(session)
+        self._make_room(session, room)
         return self._own(session), "own:"
 
     def chosen(self, session: str, key: str) -> SelectedProfile:
@@ -129,6 +134,16 @@ class ProfileLibrary:
             snapshot=store.file_path(name, SNAPSHOT_FILE),
         )
 
+    def runs(self, session: str) -> list[dict[str, Any]]:
+        """Read every run of the list.
+
+        Returns:
+            The contents of each ``run.json``, the earliest first.
+        """
+        keys = [one.key for one in self.choices(session) if not one.key.startswith("trace:")]
+        found = [self._store(session, kind).read(name) for kind, _, name in map(_parted, keys)]
+        return sorted(found, key=lambda run: str(run.get("created", "")))
+
     def zip_of(self, session: str, key: str) -> bytes:
         """Pack a run as the archive that :meth:`add` takes back.
 
@@ -155,7 +170,7 @@ class ProfileLibrary:
             RunError: an archive, but not of a run.
             ArchiveError: an archive that could do harm.
         """
-        self._make_room(session)
+        self._make_room(session, 1)
         own = self._own(session)
         with file.open("rb") as opened:
             head = opened.read(len(ZIP_HEAD))
@@ -224,14 +239,18 @@ class ProfileLibrary:
                 self._folders[session] = Path(tempfile.mkdtemp(dir=self._root.name))
             return RunStore(self._folders[session])
 
-    def _make_room(self, session: str) -> None:
+    def _make_room(self, session: str, room: int) -> None:
         own = self._own(session)
         names, traces = [entry.id for entry in own.entries()], _traces(own.root)
-        if len(names) + len(traces) >= MOST_OWN:
+        for _ in range(len(names) + len(traces) + room - MOST_OWN):
             if traces:
-                traces[0].unlink()
+                traces.pop(0).unlink()
             else:
-                own.delete(names[-1])
+                own.delete(names.pop())
+
+
+def _parted(key: str) -> tuple[str, str, str]:
+    return key.partition(":")
 
 
 def _traces(root: Path) -> list[Path]:

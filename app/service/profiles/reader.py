@@ -1,15 +1,16 @@
 """Views of runs for many visitors: read when nothing is being timed, the common ones kept.
 
 In: a session's name and a key of :class:`app.service.profiles.library.ProfileLibrary`. Out: a run
-laid open, and files to save. No Gradio.
+laid open, and files to save; or every run in one table, with histories. No Gradio.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
+from typing import Any
 
 from app.service.profiles.library import ProfileLibrary, SelectedProfile
 from app.service.profiles.view import (
@@ -21,6 +22,9 @@ from app.service.profiles.view import (
     trace_file,
     view_of,
 )
+from app.service.quiet_time import QuietTime
+from profiling.statistics.history import histories
+from profiling.statistics.run_table import run_table
 from profiling.trace.events import MAX_JSON_BYTES
 from profiling.trace.trace_file import TraceError
 
@@ -29,17 +33,25 @@ SHARED = ("shipped:", "kept:")  # keys that mean the same for every visitor
 FILES = ("trace", "speedscope", "tables", "code", "report", "run")
 
 
+@dataclass(frozen=True)
+class ManyRuns:
+    """Every run of a list: rows of its table, and histories as their JSON states them."""
+
+    rows: list[dict[str, Any]]
+    histories: list[dict[str, Any]]
+
+
 class ProfileReader:
     """What is behind a key, laid out.
 
     Args:
         library: where runs are.
-        quiet: held while something is timed; reading a trace waits for it.
+        quiet: says when something is timed; reading a trace waits for it.
         max_json_bytes: of a trace, unpacked.
     """
 
     def __init__(
-        self, library: ProfileLibrary, quiet: Lock, max_json_bytes: int = MAX_JSON_BYTES
+        self, library: ProfileLibrary, quiet: QuietTime, max_json_bytes: int = MAX_JSON_BYTES
     ) -> None:
         self.library, self._quiet, self._max = library, quiet, max_json_bytes
         self._views: OrderedDict[str, ProfileView] = OrderedDict()
@@ -47,7 +59,7 @@ class ProfileReader:
     @property
     def busy(self) -> bool:
         """Return whether something is being timed, so that reading waits."""
-        return self._quiet.locked()
+        return self._quiet.is_timed
 
     def view(self, session: str, key: str) -> ProfileView:
         """Read a run or a trace and lay it out.
@@ -62,7 +74,7 @@ class ProfileReader:
         if key in self._views:
             return self._views[key]
         chosen = self.library.chosen(session, key)
-        with self._quiet:
+        with self._quiet.reading():
             try:
                 view = view_of(chosen, max_json_bytes=self._max)
             except TraceError:
@@ -73,6 +85,17 @@ class ProfileReader:
             while len(self._views) > KEPT:
                 self._views.popitem(last=False)
         return view
+
+    def many(self, session: str) -> ManyRuns:
+        """Tabulate every run of the list, and tell the history of workloads measured twice.
+
+        Returns:
+            Rows and histories.
+        """
+        with self._quiet.reading():
+            runs = self.library.runs(session)
+            found = [one.to_json() for one in histories(runs) if len(one.points) > 1]
+            return ManyRuns(run_table(runs) if runs else [], found)
 
     def forget(self, key: str) -> None:
         """Read a run again when it is asked for: it changed, or is gone."""
@@ -97,5 +120,5 @@ class ProfileReader:
             "report": lambda chosen: report_file(chosen, max_json_bytes=self._max),
         }
         chosen = self.library.chosen(session, key)
-        with self._quiet:
+        with self._quiet.reading():
             return makers[kind](chosen)

@@ -45,8 +45,10 @@ NOT_IN_SNAPSHOT = "A memory snapshot does not hold this."
 NO_CODE = "This run has no generated code: nothing was compiled, or it was not kept."
 NOT_IN_TRACE = "A trace alone does not hold this; a run recorded under “Record this clip” does."
 NO_TRACE = "This run has no trace: it was stopped early, or recorded with --no-trace."
-NO_ROOFLINE = "This run has no roofline: its recording is cut into several passes, or its weights "
-NO_ROOFLINE += "are int8, whose work is not counted."
+NO_ROOFLINE = (
+    "This run has no roofline: it is a batch, its recording is cut into several passes, or "
+)
+NO_ROOFLINE += "its weights are int8, whose work is not counted."
 
 
 class Exhibit(NamedTuple):
