@@ -251,3 +251,13 @@ def test_perfetto_is_off_with_a_reason_where_it_cannot_be_opened() -> None:
     assert "GSL_PERFETTO" in switched_off
     assert "perfetto.dev" not in switched_off
     assert "<img" not in perfetto_html("https://x.org", HOSTILE, has_trace=True)
+
+
+def test_what_a_flame_graph_shows_stands_above_it_and_not_beside_the_one_before(
+    kept: RunStore,
+) -> None:
+    chosen = ProfileLibrary(kept.root).chosen("me", "kept:20261122-eager")
+    first, second = view_of(chosen, max_json_bytes=MAX).sections["Operators"][:2]
+    assert "Tree of calls by time" in first.lead
+    assert first.beside == ""
+    assert "Tree of calls by memory" in second.lead

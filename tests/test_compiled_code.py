@@ -112,7 +112,6 @@ def test_generated_files_are_read_kernels_first_and_what_is_gone_left_out(tmp_pa
     ]
     assert str(tmp_path) not in found[0].source
     assert found[1].file_name == "encode-B1.kernels.cpp"
-    assert (found[0].stage, found[1].stage) == ("decode", "encoder")
 
 
 def test_what_is_kept_is_bounded_and_says_where_it_was_cut(

@@ -269,3 +269,14 @@ def test_our_own_recording_ends_whatever_happens_and_forgets_folders(
         memory_history(gpu, lambda: 1 // 0)
     assert allocator.calls[-1] == (None, None)
     assert memory_history(torch.device("cpu"), lambda: 1 // 0) is None
+
+
+def test_an_allocator_without_history_costs_the_snapshot_and_not_the_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Refusing(FakeAllocator):
+        def _record_memory_history(self, enabled: str | None, **options: Any) -> None:
+            raise RuntimeError("recording is not supported by this allocator")
+
+    monkeypatch.setattr(torch.cuda, "memory", Refusing())
+    assert memory_history(torch.device("cuda"), lambda: 1 // 0) is None

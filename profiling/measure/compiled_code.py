@@ -18,7 +18,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from core.engine.compiling import STAGE_PHASES
 from core.errors import UserError
 from profiling.trace.source_places import without_folders
 
@@ -41,12 +40,6 @@ class GeneratedCode:
     part: str
     language: str
     source: str
-
-    @property
-    def stage(self) -> str:
-        """Return the phase that the graph computes."""
-        name = self.graph.partition("-")[0]
-        return STAGE_PHASES.get(name, name)
 
     @property
     def num_lines(self) -> int:

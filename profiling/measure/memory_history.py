@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import gzip
 import json
+import logging
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from profiling.trace.source_places import without_folders
+
+logger = logging.getLogger(__name__)
 
 MOST_EVENTS = 100_000  # the latest are kept
 KEPT = ("segments", "device_traces", "external_annotations")
@@ -29,14 +32,20 @@ def memory_history(device: torch.device, run: Callable[[], object]) -> bytes | N
         run: the work; its phases are ranges of ``record_function``.
 
     Returns:
-        The snapshot, JSON in gzip, without the folders of this machine; None without a GPU.
+        The snapshot, JSON in gzip, without the folders of this machine; None without a GPU, and
+        where this torch or its allocator keeps no history.
     """
     if device.type != "cuda":
         return None
     memory = torch.cuda.memory
-    memory._record_memory_history(
-        "all", context="alloc", stacks="python", max_entries=MOST_EVENTS, clear_history=True
-    )
+    try:
+        memory._record_memory_history(
+            "all", context="alloc", stacks="python", max_entries=MOST_EVENTS, clear_history=True
+        )
+    # Private to torch: another release may take other arguments, another allocator none.
+    except (RuntimeError, TypeError, AttributeError) as error:
+        logger.warning("no memory snapshot was recorded: %s", error)
+        return None
     try:
         run()
         found = memory._snapshot()

@@ -205,7 +205,6 @@ def memory(page: Page, run: Run, trace: Trace | None) -> None:
 def traced(page: Page, run: Run, trace: Trace) -> None:
     """Append timeline, tree of calls, operators, gaps, and the overhead of compiled calls."""
     over_time(page, run, trace)
-    page.heading("Where the time of each phase went", level=3)
     operators(page, trace)
     idle(page, trace)
 
@@ -269,7 +268,7 @@ def operators(page: Page, trace: Trace) -> list[FlameGraph]:
     """
     flames = flame_graphs(trace)
     for flame in flames:
-        page.note(flame.lead)
+        page.heading(flame.title, flame.lead, level=3)
         page.figure(flame.figure(), flame.title)
     page.heading("Most expensive operators", level=3)
     table = operator_table(trace.index)
