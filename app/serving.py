@@ -28,6 +28,7 @@ NO_MCP = (
 )
 PASSWORD = "Any user name, and the password of this server."
 SCRIPT = ASSETS / "page.js"  # before Gradio's fields see a file
+TABLES = ASSETS / "report" / "tables.js"  # of reports too
 # On a phone Gradio hides the link to the API and leaves the dot behind it. Not in style.css: there
 # every rule is meant for the page above the footer.
 HEAD = "<style>@media (max-width: 640px) { footer .divider { display: none !important; } }</style>"
@@ -78,7 +79,7 @@ def serve(
         theme=theme(),
         css_paths=[ASSETS / "style.css", ASSETS / "measure.css"],
         head=HEAD,
-        js=SCRIPT.read_text(encoding="utf-8"),
+        js=page_script(),
         footer_links=["api", "settings"],
         run_history=False,
         enable_monitoring=False,
@@ -94,6 +95,13 @@ def serve(
         },
     )
     return local
+
+
+def page_script() -> str:
+    """Return the function that runs once the page is loaded."""
+    script, tables = (file.read_text(encoding="utf-8") for file in (SCRIPT, TABLES))
+    about, opening, body = script.partition("() => {\n")
+    return f"{about}{opening}{tables}{body}"
 
 
 def _asks_for(password: str) -> Callable[[str, str], bool]:

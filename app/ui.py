@@ -37,7 +37,9 @@ def build_app(service: TranscriptionService, deployment: Deployment | None = Non
         The Blocks.
     """
     where = deployment or Deployment(runs=None)
-    measuring = MeasurementService(service, ProfileLibrary(where.runs), where.no_timing)
+    measuring = MeasurementService(
+        service, ProfileLibrary(where.runs), where.no_timing, where.gives_way
+    )
     evaluation = EvaluationService(measuring)
     viewer = ProfileReader(measuring.library, measuring.quiet, where.max_trace_bytes)
     with CheckedBlocks(
@@ -54,11 +56,12 @@ def build_app(service: TranscriptionService, deployment: Deployment | None = Non
                 if where.no_live:
                     gr.HTML(phrases.status_html(where.no_live))
                 else:
-                    onward = TranscribeOutputs(tabs, page.recording, page.expected, page.result)
+                    onward = TranscribeOutputs(tabs, page.recording, page.result)
                     live = build_live_tab(service, page.settings, onward)
             with gr.Tab("Compare", id="compare"):
                 result, settings = page.result, page.settings
-                clip = ClipActions(result.compare, result.profile, tabs, page.recording, settings)
+                buttons, said = (result.compare, result.profile), result.reference.said
+                clip = ClipActions(*buttons, tabs, page.recording, said, settings)
                 compared = build_compare_tab(measuring, where, clip)
             with gr.Tab("Evaluate", id="evaluate"):
                 build_evaluate_tab(evaluation)

@@ -58,6 +58,7 @@ class BackgroundBuild:
         self._graphs: tuple[str, ...] = ()
         self._found: frozenset[str] = frozenset()  # made by a builder before this one
         self._seconds: dict[str, float] = {}
+        self._builders = 1
         self._since = time.monotonic()
         self._failure: str | None = None
         self._told = False
@@ -136,6 +137,7 @@ class BackgroundBuild:
             try:
                 found = json.loads(line)
                 graphs, seconds = tuple(found["graphs"]), dict(found["seconds"])
+                self._builders = int(found.get("builders", 1))
             except (ValueError, TypeError, KeyError):
                 continue  # a library's own words
             if not self._graphs:
@@ -164,5 +166,5 @@ class BackgroundBuild:
         usual = sum(known.values()) / len(known)
         usually = sum(known.get(name, usual) for name in made)
         pace = sum(made.values()) / usually if usually else 1.0
-        needed = pace * sum(known.get(name, usual) for name in ahead)
+        needed = pace * sum(known.get(name, usual) for name in ahead) / self._builders
         return max(0.0, needed - (time.monotonic() - self._since))

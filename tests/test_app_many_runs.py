@@ -4,10 +4,10 @@ Run alone: ``python -m pytest tests/test_app_many_runs.py``. Needs no model.
 """
 
 from pathlib import Path
-from threading import Lock
 
 from app.service.profiles.library import ProfileLibrary
 from app.service.profiles.reader import ProfileReader
+from app.service.quiet_time import QuietTime
 from app.wording.many_runs import changes_html, phases_of, points_html, table_html, workload_title
 from profiling.runs.store import RunStore
 from test_history import days
@@ -19,7 +19,7 @@ def reader_of(folder: Path) -> ProfileReader:
     store = RunStore(folder)
     for run in days(1, slower={"decode": 1.1}):
         store.write(run)
-    return ProfileReader(ProfileLibrary(folder, shipped=folder / "none"), Lock())
+    return ProfileReader(ProfileLibrary(folder, shipped=folder / "none"), QuietTime())
 
 
 def test_every_run_has_a_row_and_a_workload_measured_twice_a_history(tmp_path: Path) -> None:
@@ -34,7 +34,7 @@ def test_every_run_has_a_row_and_a_workload_measured_twice_a_history(tmp_path: P
 
 
 def test_without_runs_there_is_nothing_to_tabulate(tmp_path: Path) -> None:
-    many = ProfileReader(ProfileLibrary(None, shipped=tmp_path), Lock()).many("me")
+    many = ProfileReader(ProfileLibrary(None, shipped=tmp_path), QuietTime()).many("me")
     assert (many.rows, many.histories) == ([], [])
 
 

@@ -220,6 +220,10 @@ class TestBuilder:
 
 
 class TestPackages:
+    @pytest.fixture(autouse=True)
+    def _built_in_this_process(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(aot_build, "most_builders", lambda *_: 1)
+
     def test_graphs_of_a_builder_that_was_stopped_are_taken_over(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

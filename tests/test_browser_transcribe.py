@@ -214,3 +214,42 @@ def test_the_model_can_be_loaded_in_another_way_for_one_request(guest: Visitor) 
     page.get_by_role("option", name="int8 weights only").click()
     transcribed(page)
     expect(page.locator("#status")).to_contain_text("s of audio in")
+
+
+def test_a_reference_text_gives_error_rates_and_marks_what_differs(guest: Visitor) -> None:
+    page = transcribed(guest.open())
+    result = page.locator("#reference-result")
+    expect(result).to_contain_text("Same as the reference")  # an example's is known
+    page.get_by_role("button", name="What was really said").click()
+    said = page.locator("#reference-text textarea")
+    expect(said).to_have_value(re.compile("three one eight"))
+    said.fill("Three won eight five.")
+    expect(result).to_contain_text("2 word errors in 4 words: WER 50.0 %")
+    expect(result.locator("del").first).to_have_text("won")
+    expect(result.locator("ins")).to_have_text("one")
+    page.locator("#reference-normalizer").get_by_label("none").check()
+    expect(result).to_contain_text("normaliser none")
+    said.fill("")
+    expect(result).to_have_text("")
+
+
+def test_several_files_with_texts_get_an_error_rate_each(guest: Visitor, tmp_path: Path) -> None:
+    files = []
+    for name, text in (("digit_five", "five"), ("digit_nine", "five"), ("digit_oh", "")):
+        files.append(tmp_path / f"{name}.flac")
+        files[-1].write_bytes((EXAMPLES / f"{name}.flac").read_bytes())
+        if text:
+            files.append(tmp_path / f"{name}.txt")
+            files[-1].write_text(text)
+    page = guest.open()
+    page.get_by_role("button", name="Several files at once").click()
+    page.locator("#batch-files input[type=file]").set_input_files(files)
+    page.locator("#batch-go").click()
+    expect(page.locator("#batch-status")).to_contain_text("3 of 3", timeout=PATIENT_MS)
+    expect(page.locator("#batch-status")).to_contain_text(
+        "1 recording without a text: digit_oh.flac"
+    )
+    rows = page.locator("#batch-table tbody tr")
+    expect(rows.nth(0)).to_contain_text("0.0 %")
+    expect(rows.nth(1)).to_contain_text("100.0 %")
+    expect(page.locator("#batch-table")).to_contain_text("2 recordings with a text: WER 50.00 %")

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -26,6 +27,7 @@ from core.engine.compiling import (
     CompileLedger,
     Compiler,
     compiled_engine,
+    trust_the_processor,
     without_broken_libraries,
 )
 from core.engine.graphs import Graph
@@ -320,3 +322,25 @@ def test_beams_compile_too(lab: Lab, noise: Callable[..., Tensor]):
         for engine in ("compile", "eager")
     )
     assert found == expected
+
+
+def test_instructions_that_no_graph_needs_are_not_tried(monkeypatch: pytest.MonkeyPatch):
+    class VecAVX2:
+        pass
+
+    class VecAMX(VecAVX2):
+        pass
+
+    plain, settings = VecAVX2(), SimpleNamespace(vec_isa_ok=None)
+    modules = {
+        "torch._inductor.config": SimpleNamespace(cpp=settings),
+        "torch._inductor.cpu_vec_isa": SimpleNamespace(supported_vec_isa_list=[VecAMX(), plain]),
+    }
+    monkeypatch.setattr(compiling, "import_module", modules.__getitem__)
+    trust_the_processor()
+    assert settings.vec_isa_ok is True
+    assert modules["torch._inductor.cpu_vec_isa"].supported_vec_isa_list == [plain]
+    settings.vec_isa_ok = False  # as TORCHINDUCTOR_VEC_ISA_OK=0 has it
+    modules.pop("torch._inductor.cpu_vec_isa")
+    trust_the_processor()
+    assert settings.vec_isa_ok is False

@@ -1,14 +1,15 @@
 """How handlers are attached: which events wait for the model, and what a stoppable request does.
 
-In: handlers and components. Out: wired events. Every event that runs a model shares one place in
-Gradio's queue, so that timings are of one request at a time and a visitor sees the place in it.
+In: handlers and components. Out: wired events. What runs a model waits in the line of
+:mod:`app.service.worker`, which says what runs and how long; only who finds that many waiting, and
+as many measuring, waits in Gradio's own queue.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import gradio as gr
@@ -19,7 +20,10 @@ from app.components.failures import Updates, failures_shown
 from app.service.worker import CancelToken
 from app.wording import phrases
 
-MODEL_EVENT: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}
+# Each takes a thread of Gradio's 40 while it waits. Measurements take long: they have places of
+# their own, so that they leave some to others.
+MODEL_EVENT: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 8}
+MEASURE_EVENT: dict[str, Any] = {"concurrency_id": "measurement", "concurrency_limit": 4}
 PAGE_EVENT: dict[str, Any] = {
     "queue": False,
     "show_progress": "hidden",
@@ -41,7 +45,8 @@ class PageJob:
     begin: announces the request of a session, so that ``stop`` reaches it while it waits its turn.
     run: a session and the values of ``inputs`` -> updates of ``outputs``.
     stop: ends the session's request; returns whether there was one. stopping: what is said then.
-    waiting: updates until its turn comes. failed: updates that show a message.
+    waiting: updates until its turn comes. failed: updates that show a message. event: whose places
+    it takes.
     """
 
     begin: Callable[[str], None]
@@ -54,6 +59,7 @@ class PageJob:
     outputs: Sequence[Any]
     status: gr.HTML
     stop_button: gr.Button
+    event: Mapping[str, Any] = field(default_factory=lambda: MODEL_EVENT)
 
 
 def wire_job(
@@ -90,7 +96,7 @@ def wire_job(
             show_progress="full",
             show_progress_on=[job.status],
             api_visibility="private",
-            **MODEL_EVENT,
+            **job.event,
         )
         runs.append(ran)
         after(ran, lambda: gr.update(interactive=False), None, [job.stop_button])

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.export import Dim
+from torch.func import functional_call
 
 from core.engine.aot_load import (
     ENVIRONMENT,
@@ -32,10 +33,12 @@ from core.engine.aot_load import (
     packages_folder,
     read_manifest,
 )
-from core.engine.compiling import trust_the_processor, without_broken_libraries
+from core.engine.compiling import remove_half_written, retried, trust_the_processor
 from core.engine.fingerprint import Fingerprint, fingerprint
 from core.engine.graphs import Arguments, Graph, variant
+from core.engine.layer_graphs import LayerGraph, tensors_of
 from core.engine.programs import program_of
+from core.engine.side_by_side import build_all, most_builders
 from core.errors import UserError
 from core.model.lora import is_merged
 
@@ -48,6 +51,7 @@ CONFIGURATION = {
     "aot_inductor.package_constants_in_so": False,  # the loaded model lends its weights
     "cpp.dynamic_threads": True,  # as many threads as the process has, not as the builder had
 }
+LONGEST_FIRST = ("decode", "verify", "encode", "encode_blocks", "prefill", "project")
 
 
 class Stage(nn.Module):
@@ -58,7 +62,7 @@ class Stage(nn.Module):
         self.model = model
         self._graph, self._has_switch = graph, has_switch
 
-    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Run the graph; a model without an adapter has no switch among ``tensors``."""
         arguments: list[Tensor | None] = list(tensors)
         if not self._has_switch:
@@ -66,15 +70,43 @@ class Stage(nn.Module):
         return self._graph.run(*arguments)
 
 
+class OneLayer(nn.Module):
+    """A layer as a module without weights: they are arguments, for each layer has its own."""
+
+    def __init__(self, graph: LayerGraph, present: tuple[bool, ...]) -> None:
+        super().__init__()
+        self._run, self._present = graph.run, present
+        self._layer = (graph.layers[0],)  # in a tuple: its weights are not this module's
+        self._names = tuple(tensors_of(graph.layers[0]))
+
+    def forward(self, tensors: tuple[Tensor, ...], weights: tuple[Tensor, ...]) -> Tensor:
+        """Run the layer; arguments that are None are not among ``tensors``."""
+        given = iter(tensors)
+        arguments = tuple(next(given) if there else None for there in self._present)
+        own = {f"layer.{name}": w for name, w in zip(self._names, weights, strict=True)}
+        return functional_call(_Call(self._layer[0], self._run), own, arguments)
+
+
+class _Call(nn.Module):
+    def __init__(self, layer: nn.Module, run: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.layer, self._run = layer, run
+
+    def forward(self, *arguments: Tensor | None) -> Tensor:
+        return self._run(self.layer, *arguments)
+
+
 @dataclass(frozen=True)
 class BuildProgress:
     """How far a build is. graphs: all names; seconds: what each finished one took.
 
-    ready_s: seconds to load the whole package and run each graph, once it is built.
+    builders: how many are built at a time. ready_s: seconds to load the whole package and run each
+    graph, once it is built.
     """
 
     graphs: tuple[str, ...]
     seconds: dict[str, float]
+    builders: int = 1
     ready_s: float | None = None
 
 
@@ -118,7 +150,7 @@ def build_package(
                 if not _graphs_for(here, work):
                     shutil.rmtree(work, ignore_errors=True)
             ready_s = _seconds_to_ready(work, model, batches)
-            report(BuildProgress(tuple(seconds), seconds, ready_s))
+            report(BuildProgress(tuple(seconds), seconds, ready_s=ready_s))
             if target.exists():
                 shutil.rmtree(target)
             os.replace(work, target)
@@ -182,20 +214,29 @@ def _build_graphs(
         Name of each graph -> the seconds it took.
     """
     trust_the_processor()
+    remove_half_written()  # once: later a half may be what another builder is writing
     seconds = _graphs_for(here, work)
     examples = _examples(model, batches)
     names = tuple(dict.fromkeys([*seconds, *examples]))
-    report(BuildProgress(names, dict(seconds)))
-    for key, (graph, arguments) in examples.items():
-        if key in seconds:
-            continue
-        begin = time.perf_counter()
-        file = work / f"{key}.pt2"
-        without_broken_libraries(partial(_compile, model, graph, arguments, file))
-        seconds[key] = round(time.perf_counter() - begin, 1)
+    ahead = [name for name in names if name not in seconds]
+    builders = most_builders(next(model.parameters()).device, len(ahead))
+
+    def build(name: str) -> None:
+        file = work / f"{name}.pt2"
+        retried(partial(_compile, model, *examples[name], file))
+
+    report(BuildProgress(names, dict(seconds), builders))
+    for name, spent in build_all(sorted(ahead, key=_longest_first), build, builders):
+        seconds[name] = round(spent, 1)
         Manifest(here, seconds).write(work)
-        report(BuildProgress(names, dict(seconds)))
+        report(BuildProgress(names, dict(seconds), builders))
     return seconds
+
+
+def _longest_first(name: str) -> int:
+    """Order graphs so that no long one is left for the end, when the other builders are done."""
+    stage = name.split("-")[0]
+    return LONGEST_FIRST.index(stage) if stage in LONGEST_FIRST else len(LONGEST_FIRST)
 
 
 def _seconds_to_ready(folder: Path, model: nn.Module, batches: bool) -> float:
@@ -241,25 +282,37 @@ def _plain(arguments: Arguments) -> Arguments:
 
 
 def _compile(model: nn.Module, graph: Graph, arguments: Arguments, file: Path) -> None:
-    """Export one graph and compile it into ``file``."""
+    """Export one graph, or one layer of it, and compile it into ``file``."""
+    module: nn.Module = Stage(model, graph, has_switch=arguments[graph.lora] is not None)
+    weights: tuple[Tensor, ...] = ()
+    sizes_of = graph.sizes_of
+    if graph.layer is not None:
+        arguments, sizes_of = _first_call(graph, graph.layer, arguments), graph.layer.sizes_of
+        module = OneLayer(graph.layer, tuple(tensor is not None for tensor in arguments))
+        weights = tuple(tensors_of(graph.layer.layers[0]).values())
     tensors = tuple(tensor for tensor in arguments if tensor is not None)
     varying = tuple(
-        {
-            dimension: Dim.DYNAMIC
-            for dimension in graph.sizes_of(place)
-            if tensor.shape[dimension] > 1
-        }
+        {dimension: Dim.DYNAMIC for dimension in sizes_of(place) if tensor.shape[dimension] > 1}
         for place, tensor in enumerate(arguments)
         if tensor is not None
     )
-    has_switch = arguments[graph.lora] is not None
+    given: tuple[Any, ...] = (tensors, weights) if weights else (tensors,)
+    shapes = {"tensors": varying} | ({"weights": tuple({} for _ in weights)} if weights else {})
     with torch.no_grad():
-        exported = torch.export.export(
-            Stage(model, graph, has_switch=has_switch),
-            tensors,
-            dynamic_shapes={"tensors": varying},
-            strict=False,
-        )
+        exported = torch.export.export(module, given, dynamic_shapes=shapes, strict=False)
         torch._inductor.aoti_compile_and_package(
             exported, package_path=str(file), inductor_configs=CONFIGURATION
         )
+
+
+def _first_call(graph: Graph, layer: LayerGraph, arguments: Arguments) -> Arguments:
+    """Run the stage and return what its first layer was called with."""
+    calls: list[Arguments] = []
+
+    def call(module: nn.Module, tensors: Arguments) -> Tensor:
+        calls.append(_plain(tensors))
+        return layer.run(module, *tensors)
+
+    with torch.no_grad():
+        layer.stage(call)(*arguments)
+    return calls[0]

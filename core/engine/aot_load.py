@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from core.engine.compiling import CompileLedger, compiled_engine
 from core.engine.fingerprint import Fingerprint, difference, fingerprint, user_cache
 from core.engine.graphs import Arguments, Graph, Runner, variant
+from core.engine.layer_graphs import tensors_of
 from core.engine.stages import Engine
 from core.model.granite_speech import GraniteSpeech
 from core.model.lora import adapted_layers
@@ -116,6 +117,7 @@ def fresh_package(
             logger.warning("%s; python -m core package makes a new one", ledger.refused)
             continue
         ledger.packaged, ledger.refused = tuple(sorted(graphs)), None
+        ledger.code |= {name: (str(folder / f"{name}.pt2"),) for name in graphs}
         ledger.packaged_seconds = sum(read_manifest(folder).graphs.values())
         return partial(Packaged, graphs, model)
     return None
@@ -192,6 +194,7 @@ class Packaged:
 
     def __init__(self, graphs: dict[str, Loaded], model: nn.Module, otherwise: Runner) -> None:
         self._graphs, self._otherwise = graphs, otherwise
+        self._weights: dict[nn.Module, list[Tensor]] = {}  # of layers that share a graph
         self._adapted = next((layer for _, layer in adapted_layers(model)), None)
 
     def __call__(self, graph: Graph, arguments: Arguments) -> Any:
@@ -199,9 +202,18 @@ class Packaged:
         loaded = self._graphs.get(variant(graph, arguments))
         if loaded is None:
             return self._otherwise(graph, arguments)
-        tensors = [tensor for tensor in arguments if tensor is not None]
         switch = arguments[graph.lora]
         if switch is not None and self._adapted is not None and self._adapted.is_merged:
             # The weights hold the adapter already; the code would add it a second time.
-            tensors[graph.lora] = torch.zeros_like(switch)
-        return loaded(tensors)
+            zero = torch.zeros_like(switch)
+            arguments = (*arguments[: graph.lora], zero, *arguments[graph.lora + 1 :])
+        if graph.layer is not None:
+            return graph.layer.stage(partial(self._call_layer, loaded))(*arguments)
+        return loaded([tensor for tensor in arguments if tensor is not None])
+
+    def _call_layer(self, loaded: Loaded, layer: nn.Module, arguments: Arguments) -> Tensor:
+        weights = self._weights.get(layer)
+        if weights is None:
+            weights = self._weights[layer] = list(tensors_of(layer).values())
+        (result,) = loaded([*(tensor for tensor in arguments if tensor is not None), *weights])
+        return result

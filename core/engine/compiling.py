@@ -25,6 +25,7 @@ import torch
 from core import phases
 from core.engine.compiler_cache import blamed, cache_folder, compiling_failed, half_written
 from core.engine.cuda_graphs import Recorder, recorded_engine
+from core.engine.generated_code import generated_files
 from core.engine.graphs import Arguments, Graph, Runner, graph_engine, variant
 from core.engine.stages import Engine
 from core.errors import UserError
@@ -33,6 +34,7 @@ from core.model.granite_speech import GraniteSpeech
 logger = logging.getLogger(__name__)
 
 MOST_GRAPHS = 64  # variants of one stage; more than any mix of batches and lengths can make
+MATRIX_INSTRUCTIONS = {"VecAMX", "VecAVX512VNNI"}  # as the compiler calls them
 MOST_BROKEN = 32  # unreadable libraries removed before compiling is given up
 # The names of compiled functions -> their phases, where these are called otherwise.
 STAGE_PHASES = {
@@ -54,7 +56,7 @@ class CompileLedger:
     """The cost of compiling. seconds: stage -> seconds of the calls that had to compile.
 
     packaged: graphs that came compiled, from a package; packaged_seconds: what building it took.
-    refused: why a package was not used.
+    refused: why a package was not used. code: variant -> files that hold its generated code.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
@@ -62,6 +64,7 @@ class CompileLedger:
     packaged: tuple[str, ...] = ()
     packaged_seconds: float | None = None
     refused: str | None = None
+    code: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def compiled_engine(
@@ -117,7 +120,11 @@ class Compiler:
 
     def _first(self, graph: Graph, arguments: Arguments) -> Any:
         mark_varying(graph, arguments)  # loads the compiler, which needs its cache folder at once
-        return self._count(graph, arguments)
+        with generated_files() as files:
+            result = self._count(graph, arguments)
+        if files:
+            self._ledger.code[variant(graph, arguments)] = tuple(files)
+        return result
 
     def _count(self, graph: Graph, arguments: Arguments) -> Any:
         """Run, and record the seconds of a call that made new graphs."""
@@ -160,13 +167,36 @@ def without_broken_libraries(call: Callable[[], Any]) -> Any:
         RuntimeError: what the call itself raised.
         ImportError: likewise.
         OSError: likewise.
+    """  # noqa: DOC502  (raised by what is called)
+    remove_half_written()
+    return retried(call)
+
+
+def remove_half_written() -> None:
+    """Remove the libraries in the compiler's cache that a killed process left half-written.
+
+    Raises:
+        CompileError: the cache cannot be read.
     """
     try:
-        broken_ones = list(half_written(cache_folder()))
+        for library in list(half_written(cache_folder())):
+            _remove(library)
     except OSError as error:
         raise CompileError(compiling_failed(error)) from error
-    for library in broken_ones:
-        _remove(library)
+
+
+def retried(call: Callable[[], Any]) -> Any:
+    """Make a ``call`` that may compile, and again without a library that could not be loaded.
+
+    Returns:
+        Its result.
+
+    Raises:
+        CompileError: it cannot be compiled.
+        RuntimeError: what the call itself raised.
+        ImportError: likewise.
+        OSError: likewise.
+    """
     for _ in range(MOST_BROKEN):
         try:
             return call()
@@ -193,14 +223,18 @@ def _is_compilers(error: Exception) -> bool:
 
 
 def trust_the_processor() -> None:
-    """Use the instruction sets that the processor states, untried.
+    """Use the vector instructions that the processor states, untried.
 
-    The compiler would build and load a test for each, one after another: some eight processor
-    seconds of a cold start, to find C++ compilers that are too old for this torch anyway.
+    The compiler would build and load a test for each set, one after another: some eight processor
+    seconds of a cold start, to find C++ compilers that are too old for this torch anyway. Tests of
+    VNNI and AMX it makes in any case, so these sets are left out: only its own matrix products,
+    which no graph here contains, are written for them.
     """
     settings = import_module("torch._inductor.config").cpp  # not with torch: it takes a second
     if settings.vec_isa_ok is None:  # TORCHINDUCTOR_VEC_ISA_OK says otherwise
         settings.vec_isa_ok = True
+        known = getattr(import_module("torch._inductor.cpu_vec_isa"), "supported_vec_isa_list", [])
+        known[:] = [one for one in known if type(one).__name__ not in MATRIX_INSTRUCTIONS]
 
 
 def _room_for_variants() -> dict[str, Any]:

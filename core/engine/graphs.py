@@ -26,6 +26,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from core.engine.layer_graphs import (
+    DECODER_SIZES,
+    LayerGraph,
+    call_decoder_layers,
+    call_encoder_layers,
+    one_of,
+    run_decoder_layer,
+    run_encoder_layer,
+)
 from core.engine.layer_regions import decoder_layer, encoder_layer
 from core.engine.stages import EncodeStage, Engine, decode_stage, eager_engine, prefill_stage
 from core.model.cache import KVCache, cache_of
@@ -46,12 +55,14 @@ class Graph:
 
     name: the stage. run: the function. sizes: of each leading argument, dimension -> letter of the
     varying size. The last leading argument is the adapter switch (None for a model without an
-    adapter); the arguments after it are the cache's buffers.
+    adapter); the arguments after it are the cache's buffers. layer: the same stage with one of its
+    layers as the graph, for packages; None where it is compiled whole.
     """
 
     name: str
     run: Callable[..., tuple[Tensor, ...]]
     sizes: tuple[dict[int, str], ...]
+    layer: LayerGraph | None = None
 
     @property
     def lora(self) -> int:
@@ -90,59 +101,94 @@ def variant(graph: Graph, arguments: Arguments) -> str:
 
 def graphs_of(model: GraniteSpeech) -> Graphs:
     """Make the graphs of ``model``; nothing is compiled here."""
-    prefill_with = prefill_stage(model, decoder_layer)
+    layers = model.decoder.layers
     # Calling a region costs a step tens of microseconds a layer: nothing beside reading a large
     # layer's weights, as much as the whole arithmetic of a small one.
-    large = bytes_of(model.decoder.layers[0]) >= LARGE_LAYER_BYTES
-    decode_with = decode_stage(model, decoder_layer if large else call_layer)
+    large = bytes_of(layers[0]) >= LARGE_LAYER_BYTES
+    step_layer = decoder_layer if large else call_layer
 
     def project(windows: Tensor, lora: Tensor | None) -> tuple[Tensor, ...]:
         return (model.projector(windows, lora),)  # a window is a clip to it: nothing crosses them
 
-    def prefill(
-        prompt_ids: Tensor, audio: Tensor, scored: Tensor, lora: Tensor | None, *buffers: Tensor
-    ) -> tuple[Tensor, ...]:
-        return (prefill_with(prompt_ids, audio, scored, cache_of(buffers), lora),)
+    def prefill_with(run_layer: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, ...]]:
+        stage = prefill_stage(model, run_layer)
 
-    def decode(
-        token_ids: Tensor, positions: Tensor, lora: Tensor | None, *buffers: Tensor
-    ) -> tuple[Tensor, ...]:
-        return (decode_with(token_ids, positions, cache_of(buffers), lora),)
+        def prefill(
+            prompt_ids: Tensor, audio: Tensor, scored: Tensor, lora: Tensor | None, *buffers: Tensor
+        ) -> tuple[Tensor, ...]:
+            return (stage(prompt_ids, audio, scored, cache_of(buffers), lora),)
 
-    def verify(
-        token_ids: Tensor, positions: Tensor, lora: Tensor | None, *buffers: Tensor
-    ) -> tuple[Tensor, ...]:
-        return (decode_with(token_ids, positions, cache_of(buffers), lora),)
+        return prefill
+
+    def steps_with(run_layer: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, ...]]:
+        stage = decode_stage(model, run_layer)
+
+        def decode(
+            token_ids: Tensor, positions: Tensor, lora: Tensor | None, *buffers: Tensor
+        ) -> tuple[Tensor, ...]:
+            return (stage(token_ids, positions, cache_of(buffers), lora),)
+
+        return decode
+
+    def one_layer(stage_with: Callable[..., Any]) -> LayerGraph | None:
+        return one_of(layers, run_decoder_layer, DECODER_SIZES, call_decoder_layers, stage_with)
 
     batch = {0: "B"}
     encode, encode_blocks = encoder_graphs(model.encoder)
+    step = one_layer(steps_with) if large else None
     return Graphs(
         encode=encode,
         encode_blocks=encode_blocks,
         project=Graph("project", project, ({0: "W"}, {0: "W"})),
         prefill=Graph(
-            "prefill", prefill, ({0: "B", 1: "P"}, {0: "B", 1: "A"}, {0: "B", 1: "Q"}, batch)
+            "prefill",
+            prefill_with(decoder_layer),
+            ({0: "B", 1: "P"}, {0: "B", 1: "A"}, {0: "B", 1: "Q"}, batch),
+            one_layer(prefill_with),
         ),
-        decode=Graph("decode", decode, (batch, batch, batch)),
-        verify=Graph("verify", verify, ({0: "B", 1: "N"}, {0: "B", 1: "N"}, batch)),
+        decode=Graph("decode", steps_with(step_layer), (batch, batch, batch), step),
+        verify=Graph(
+            "verify", steps_with(step_layer), ({0: "B", 1: "N"}, {0: "B", 1: "N"}, batch), step
+        ),
     )
 
 
 def encoder_graphs(encoder: ConformerEncoder) -> tuple[Graph, Graph]:
     """Make the graphs of clips within one attention block, and of longer ones."""
 
-    def encode(features: Tensor, lengths: Tensor, lora: Tensor | None) -> tuple[Tensor, ...]:
-        size = features.shape[1]
-        return tuple(encoder(features, lengths, lora, encoder_layer, block=size))
+    def encode_with(run_layer: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, ...]]:
+        def encode(features: Tensor, lengths: Tensor, lora: Tensor | None) -> tuple[Tensor, ...]:
+            return tuple(encoder(features, lengths, lora, run_layer, block=features.shape[1]))
 
-    def encode_blocks(blocks: Tensor, lengths: Tensor, lora: Tensor | None) -> tuple[Tensor, ...]:
-        size, features = blocks.shape[2], blocks.flatten(1, 2)  # [B, T, F]
-        return tuple(encoder(features, lengths, lora, encoder_layer, block=size))
+        return encode
+
+    def encode_blocks_with(run_layer: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, ...]]:
+        def encode_blocks(
+            blocks: Tensor, lengths: Tensor, lora: Tensor | None
+        ) -> tuple[Tensor, ...]:
+            size, features = blocks.shape[2], blocks.flatten(1, 2)  # [B, T, F]
+            return tuple(encoder(features, lengths, lora, run_layer, block=size))
+
+        return encode_blocks
+
+    def one_layer(varying: int, letter: str, stage_with: Callable[..., Any]) -> LayerGraph | None:
+        sizes = (*({0: "B", varying: letter},) * 3, {0: "B"})  # of run_encoder_layer's tensors
+        return one_of(encoder.layers, run_encoder_layer, sizes, call_encoder_layers, stage_with)
 
     batch = {0: "B"}
     return (
-        Graph("encode", encode, ({0: "B", 1: "T"}, batch, batch)),
-        Graph("encode_blocks", encode_blocks, ({0: "B", 1: "n"}, batch, batch)),
+        Graph(
+            "encode",
+            encode_with(encoder_layer),
+            ({0: "B", 1: "T"}, batch, batch),
+            one_layer(2, "T", encode_with),
+        ),
+        Graph(
+            "encode_blocks",
+            encode_blocks_with(encoder_layer),
+            ({0: "B", 1: "n"}, batch, batch),
+            one_layer(1, "n", encode_blocks_with),
+        ),
     )
 
 

@@ -2,13 +2,16 @@
 
 In: a layer and its arguments. Out: the layer's result. Under ``torch.compile`` the first layer of a
 stack is traced and lowered, and its code reused for the others, which differ in their weights only;
-everywhere else these are plain calls. Compile time is that of a few layers, however many there are,
-and the code is as fast as that of the whole stack but for the call of each region.
+everywhere else these are plain calls: an export would trace each region twice and inline it then.
+Compile time is that of a few layers, however many there are, and the code is as fast as that of the
+whole stack but for the call of each region.
 
 A region takes tensors: a layer's own key and value buffers instead of the whole cache and a number.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -19,6 +22,16 @@ from core.model.encoder import ConformerBlock
 
 
 @torch.compiler.nested_compile_region
+def _encoder_layer(
+    layer: ConformerBlock,
+    x: Tensor,
+    frame_is_real: Tensor,
+    key_is_padding: Tensor,
+    lora: Tensor | None,
+) -> Tensor:
+    return layer(x, frame_is_real, key_is_padding, lora)
+
+
 def encoder_layer(
     layer: ConformerBlock,
     x: Tensor,
@@ -38,7 +51,8 @@ def encoder_layer(
     Returns:
         [B, T, D].
     """
-    return layer(x, frame_is_real, key_is_padding, lora)
+    run = layer if torch.compiler.is_exporting() else partial(_encoder_layer, layer)
+    return run(x, frame_is_real, key_is_padding, lora)
 
 
 @torch.compiler.nested_compile_region
@@ -94,6 +108,8 @@ def decoder_layer(
     Returns:
         [B, T, E].
     """
+    if torch.compiler.is_exporting():
+        return layer(x, rope, mask, positions, cache, index, lora)
     if cache is None:
         return _layer_without_cache(layer, x, *rope, mask, positions, lora)
     keys, values = cache.keys[index], cache.values[index]

@@ -24,6 +24,11 @@ RUNS_LEAD = (
     "changed on the machine in between is in no interval."
 )
 
+TIME_OVER_LENGTH = "Median from end to end, of a batch of its whole pass, with 95 % intervals."
+REAL_TIME_FACTOR = (
+    "Time over the recording's length, of a batch over all its recordings': below 1 is faster."
+)
+
 HISTORY_LEAD = (
     "Medians with their 95 % intervals. A dashed line marks a lasting change that the spread from "
     "run to run does not explain. A phase's step is what is left of it once the pace of the other "
@@ -54,9 +59,9 @@ def sweep_report(rows: Sequence[Mapping[str, Any]], notes: Sequence[str] = ()) -
     """
     page = Page("A sweep", {"runs": rows, "not_measured": notes})
     page.heading(page.title, level=1)
-    page.heading("Time over length", "Median from end to end, with 95 % intervals.")
+    page.heading("Time over length", TIME_OVER_LENGTH)
     page.figure(time_over_length(rows), "Time over the length of the recording")
-    page.heading("Real-time factor", "Time over the recording's length: below 1 is faster.")
+    page.heading("Real-time factor", REAL_TIME_FACTOR)
     page.figure(heat_table(rows), "Real-time factor by way of working and length")
     page.heading("Every run", RUNS_LEAD)
     _runs(page, rows, notes)

@@ -37,20 +37,26 @@ def open_archive(file: Path) -> zipfile.ZipFile:
         The archive, open for reading.
 
     Raises:
-        ArchiveError: no zip, or one of too many files.
+        ArchiveError: no zip, one of too many files, or one that cannot be read.
     """
-    with file.open("rb") as opened:
-        opened.seek(max(0, file.stat().st_size - _TAIL))
-        tail = opened.read(_TAIL)
-    at = tail.rfind(b"PK\5\6")
-    listed = int.from_bytes(tail[at + 12 : at + 16], "little")
-    large = tail[max(0, at - 20) : at].startswith(b"PK\6\7")  # the list of a zip64 has no bounds
-    if at >= 0 and (large or listed > MAX_LIST_BYTES):
-        raise ArchiveError(f"{file.name} holds too many files; expected at most {MAX_MEMBERS}")
     try:
+        with file.open("rb") as opened:
+            opened.seek(max(0, file.stat().st_size - _TAIL))
+            tail = opened.read(_TAIL)
+        # Where zipfile looks for the record: at the very end, else the last one in sight.
+        plain = tail[-22:].startswith(b"PK\5\6") and tail.endswith(b"\0\0")
+        at = len(tail) - 22 if plain else tail.rfind(b"PK\5\6")
+        listed = int.from_bytes(tail[at + 12 : at + 16], "little")
+        large = tail[max(0, at - 20) : at].startswith(b"PK\6\7")  # a zip64's list has no bounds
+        if at >= 0 and (large or listed > MAX_LIST_BYTES):
+            raise ArchiveError(f"{file.name} holds too many files; expected at most {MAX_MEMBERS}")
         return zipfile.ZipFile(file)
-    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-        raise ArchiveError(f"{file.name} is a damaged zip archive ({error})") from None
+    except ArchiveError:
+        raise
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise ArchiveError(
+            f"{file.name} is no zip archive, or a damaged one ({error}); expected a whole one"
+        ) from None
 
 
 def checked_members(

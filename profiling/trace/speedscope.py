@@ -17,7 +17,7 @@ SCHEMA = "https://www.speedscope.app/file-format-schema.json"
 
 
 def speedscope(index: TraceIndex, title: str) -> dict[str, Any]:
-    """Return the file's content.
+    """Return the file's content, modules among the calls where they were recorded.
 
     Every thread is a profile of opened and closed calls in microseconds; where memory was recorded,
     one more has the bytes that each stack of calls allocated.
@@ -26,6 +26,7 @@ def speedscope(index: TraceIndex, title: str) -> dict[str, Any]:
         index: of the trace.
         title: shown above the flame graph.
     """
+    index = index.with_modules
     names = index.call_names.astype(str)
     unique, frames = np.unique(names, return_inverse=True)
     profiles = [_timed(index, frames, thread, calls) for thread, calls in _threads(index).items()]
