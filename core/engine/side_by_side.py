@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 
@@ -66,10 +66,11 @@ def build_all(
 
 def _build_apart(
     names: Sequence[str], build: Callable[[str], None], builders: int
-) -> Iterator[tuple[str, float]]:
+) -> Generator[tuple[str, float], None, list[str]]:
     """Build in other processes; returns the names that none of them finished."""
     context = multiprocessing.get_context("fork")
-    ahead, missing, busy = list(names), [], {}
+    ahead, missing = list(names), list[str]()
+    busy: dict[Connection, str] = {}
     processes = []
     try:
         for _ in range(builders):
@@ -81,19 +82,19 @@ def _build_apart(
             busy[ours] = ahead.pop(0)
             ours.send(busy[ours])
         while busy:
-            for ours in wait(list(busy)):
-                assert isinstance(ours, Connection)
-                name = busy.pop(ours)
+            for ready in wait(list(busy)):
+                assert isinstance(ready, Connection)
+                name = busy.pop(ready)
                 try:
-                    answer = ours.recv()
+                    answer = ready.recv()
                 except EOFError:
                     missing.append(name)
                     continue
                 if isinstance(answer, BaseException):
                     raise answer
                 if ahead:
-                    busy[ours] = ahead.pop(0)
-                    ours.send(busy[ours])
+                    busy[ready] = ahead.pop(0)
+                    ready.send(busy[ready])
                 yield name, answer
     finally:
         for process in processes:
