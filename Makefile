@@ -28,7 +28,7 @@ test-all: $(DEV)  ## also the slow tests and those in a browser
 	$(PY) -m pytest -m "not gpu and not checkpoint and not long" $(PYTEST_ARGS)
 
 check: $(DEV)  ## formatting, lint, types
-	$(PY) -m ruff format --check . && $(PY) -m ruff check . && $(PY) -m mypy core profiling benchmarks training
+	$(PY) -m ruff format --check . && $(PY) -m ruff check . && $(PY) -m mypy core app profiling benchmarks training
 
 format: $(DEV)  ## apply the formatting and the safe fixes
 	$(PY) -m ruff check --fix . && $(PY) -m ruff format .

@@ -19,6 +19,7 @@ except ImportError:
     spaces = None
 
 from app.api.asgi import create_api, routes_into, serve_api
+from app.service.batching.beside import start_second_process
 from app.service.deployment import read_deployment
 from app.service.limits import Limits
 from app.service.service import TranscriptionService
@@ -64,6 +65,8 @@ if __name__ == "__main__":
         if chosen.api_only:
             if not here.on_space:
                 service.build_package()
+            if here.second_process:
+                start_second_process(service, api.state.queue)
             serve_api(api, host=chosen.host, port=chosen.port)
         else:
             page = build_app(service, here)

@@ -12,8 +12,10 @@ from hmac import compare_digest
 from importlib.util import find_spec
 
 import gradio as gr
+from fastapi.exceptions import RequestValidationError
 from starlette.routing import BaseRoute
 
+from app.components.checked_blocks import refuse_body
 from app.service.deployment import Deployment
 from app.service.examples import FOLDER
 from app.theme import theme
@@ -26,6 +28,7 @@ NO_MCP = (
 )
 PASSWORD = "Any user name, and the password of this server."
 SCRIPT = ASSETS / "page.js"  # before Gradio's fields see a file
+TABLES = ASSETS / "report" / "tables.js"  # of reports too
 # On a phone Gradio hides the link to the API and leaves the dot behind it. Not in style.css: there
 # every rule is meant for the page above the footer.
 HEAD = "<style>@media (max-width: 640px) { footer .divider { display: none !important; } }</style>"
@@ -76,7 +79,7 @@ def serve(
         theme=theme(),
         css_paths=[ASSETS / "style.css", ASSETS / "measure.css"],
         head=HEAD,
-        js=SCRIPT.read_text(encoding="utf-8"),
+        js=page_script(),
         footer_links=["api", "settings"],
         run_history=False,
         enable_monitoring=False,
@@ -86,9 +89,19 @@ def serve(
         ssr_mode=False,
         pwa=False,
         mcp_server=where.mcp,
-        app_kwargs={"routes": list(routes)},
+        app_kwargs={
+            "routes": list(routes),
+            "exception_handlers": {RequestValidationError: refuse_body},
+        },
     )
     return local
+
+
+def page_script() -> str:
+    """Return the function that runs once the page is loaded."""
+    script, tables = (file.read_text(encoding="utf-8") for file in (SCRIPT, TABLES))
+    about, opening, body = script.partition("() => {\n")
+    return f"{about}{opening}{tables}{body}"
 
 
 def _asks_for(password: str) -> Callable[[str, str], bool]:

@@ -7,6 +7,7 @@ import gradio as gr
 from app.api.endpoints import build_endpoints
 from app.api.measure_endpoints import build_measure_endpoints
 from app.components.adapters_panel import keep_fresh
+from app.components.checked_blocks import CheckedBlocks
 from app.components.clip_actions import ClipActions
 from app.components.events import session_of
 from app.components.kept_settings import keep_settings
@@ -36,10 +37,12 @@ def build_app(service: TranscriptionService, deployment: Deployment | None = Non
         The Blocks.
     """
     where = deployment or Deployment(runs=None)
-    measuring = MeasurementService(service, ProfileLibrary(where.runs), where.no_timing)
+    measuring = MeasurementService(
+        service, ProfileLibrary(where.runs), where.no_timing, where.gives_way
+    )
     evaluation = EvaluationService(measuring)
     viewer = ProfileReader(measuring.library, measuring.quiet, where.max_trace_bytes)
-    with gr.Blocks(
+    with CheckedBlocks(
         title="Granite Speech Lab",
         analytics_enabled=False,
         delete_cache=(UPLOADS_KEPT_S // 6, UPLOADS_KEPT_S),
@@ -53,11 +56,12 @@ def build_app(service: TranscriptionService, deployment: Deployment | None = Non
                 if where.no_live:
                     gr.HTML(phrases.status_html(where.no_live))
                 else:
-                    onward = TranscribeOutputs(tabs, page.recording, page.expected, page.result)
+                    onward = TranscribeOutputs(tabs, page.recording, page.result)
                     live = build_live_tab(service, page.settings, onward)
             with gr.Tab("Compare", id="compare"):
                 result, settings = page.result, page.settings
-                clip = ClipActions(result.compare, result.profile, tabs, page.recording, settings)
+                buttons, said = (result.compare, result.profile), result.reference.said
+                clip = ClipActions(*buttons, tabs, page.recording, said, settings)
                 compared = build_compare_tab(measuring, where, clip)
             with gr.Tab("Evaluate", id="evaluate"):
                 build_evaluate_tab(evaluation)

@@ -78,45 +78,21 @@
     } else if (here.href !== location.href) history.replaceState(history.state, "", here);
   };
 
-  // Every table can be copied, for a spreadsheet, and saved as csv.
-  const cells = (table) => [...table.rows].map((row) => [...row.cells].map((cell) => cell.innerText.trim()));
-  const quoted = (text) => /[",\n]/.test(text) ? '"' + text.replaceAll('"', '""') + '"' : text;
-  const save = (name, text) => {
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
-    link.download = name;
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
-  };
-  const offer = () => {
-    for (const table of document.querySelectorAll(".report table, table.batch")) {
-      const place = table.closest(".scroll") || table;
-      if (place.nextElementSibling?.matches(".table-tools")) continue;
-      const tools = document.createElement("p");
-      tools.className = "table-tools";
-      for (const title of ["Copy", "Save csv"]) {
-        const button = document.createElement("button");
-        Object.assign(button, { type: "button", textContent: title, ariaLabel: title + " of this table" });
-        tools.append(button);
-      }
-      place.after(tools);
-    }
-  };
-  document.addEventListener("click", async (event) => {
-    const button = event.target.closest?.(".table-tools button");
-    if (!button) return;
-    const before = button.closest(".table-tools").previousElementSibling;
-    const rows = cells(before.matches("table") ? before : before.querySelector("table"));
-    if (button.textContent === "Save csv") {
-      save("table.csv", rows.map((row) => row.map(quoted).join(",")).join("\n") + "\n");
-      return;
-    }
-    await navigator.clipboard.writeText(rows.map((row) => row.join("\t")).join("\n"));
-    button.textContent = "Copied";
-    setTimeout(() => { button.textContent = "Copy"; }, 1500);
-  });
+  // ?view=api and ?view=settings: Gradio takes such a dialog for open and loads its code at a press
+  // only. So the first press closes what is not there, and the second opens it.
+  const view = { api: ".show-api", settings: ".settings" }[new URLSearchParams(location.search).get("view")];
+  const button = view && document.querySelector("footer " + view);
+  for (let press = 0; button && press < 2; press++) button.click();
 
-  const tidy = () => { name(); remember(); offer(); };
+  // Its API page asks for what this server leaves out. Said here, the "no" is no error in the console.
+  const ask = window.fetch;
+  const left = ["/monitoring/summary"];
+  if (!window.gradio_config?.mcp_server) left.push("/gradio_api/mcp/schema");
+  window.fetch = (what, ...how) => left.some((path) => String(what).endsWith(path))
+    ? Promise.resolve(new Response("", { status: 404 })) : ask(what, ...how);
+
+  // Of report/tables.js, which stands before this in the page.
+  const tidy = () => { name(); remember(); offerTables(".report table, table.batch"); };
   let waits = false;
   new MutationObserver(() => {
     if (waits) return;

@@ -52,6 +52,7 @@ STUDIES = {
     "gpu-check": "every stage on a CUDA device: eager, compiled, CUDA graphs, share of the floor",
     "kernels": "one matrix product in float32 and in int8",
     "models": "how much faster one model is than another on the same recordings",
+    "pages": "how large report pages are, and how long a browser draws them",
     "prediction": "how well the gain of compiling is predicted",
     "resampled": "verdicts on sessions cut out of recorded runs",
     "trace-reading": "how long a large trace takes from file to figures",

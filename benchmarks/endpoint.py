@@ -32,6 +32,7 @@ from profiling.measure.machine import Busyness, describe_machine
 
 ROUTE = "/v1/audio/transcriptions"
 GAUGES = ("gsl_queue_length", "gsl_running_clips")
+LOADING = "gsl_second_process_loading"
 START_S, ANSWER_S, SETTLE_S = 240.0, 600.0, 20.0
 MAX_COST_MS, MIN_GAIN = 5.0, 1.8
 
@@ -137,6 +138,9 @@ def running_server(plan: EndpointPlan) -> Iterator[str]:
             if time.monotonic() > deadline:
                 raise ValueError(f"the model was not loaded within {START_S:.0f} s")
             time.sleep(0.1)
+        with httpx.Client(base_url=found[0]) as http:
+            while _sample(http, LOADING) and time.monotonic() < deadline:
+                time.sleep(0.1)
         yield found[0]
     finally:
         process.terminate()

@@ -40,7 +40,7 @@ class ResultWriter:
         """Try the folder, before any work is done for it."""
         self._folder, self._form = folder, form
         self._as_array = as_array and form == "json" and folder is None
-        self._num_written = 0
+        self._is_open = False
         if folder is None:
             return
         try:
@@ -64,7 +64,7 @@ class ResultWriter:
         trace: TracebackType | None,
     ) -> None:
         """Close the array, also of a run that was stopped."""
-        if self._as_array and self._num_written:
+        if self._is_open:
             say("\n]\n")
 
     def write(self, name: str, transcript: Transcript) -> None:
@@ -76,14 +76,14 @@ class ResultWriter:
         """
         if self._folder is not None:
             self._write_file(self._folder, f"{name}.{self._form}", transcript)
+        elif self._as_array:
+            opening = ",\n" if self._is_open else "[\n"
+            self._is_open = True  # before it is written: Ctrl-C may come while a reader is slow
+            say(opening + indent(_json(transcript), "  "))
         elif self._form == "json":
-            text = _json(transcript)
-            if self._as_array:
-                text = ("[\n" if not self._num_written else ",\n") + indent(text, "  ")
-            say(text if self._as_array else text + "\n")
+            say(_json(transcript) + "\n")
         else:
             say(EXPORTERS[self._form](transcript))
-        self._num_written += 1
 
     def _write_file(self, folder: Path, name: str, transcript: Transcript) -> None:
         text = EXPORTERS[self._form](transcript)

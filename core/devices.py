@@ -56,4 +56,4 @@ def quantise_note(quantize: str | None, device: str | None = None) -> str | None
     """
     if not quantize or pick_device(device or None).type != "cpu":
         return None
-    return slower_note(quantize, use_products(measure=True))
+    return slower_note(quantize, use_products())

@@ -67,7 +67,7 @@ def load(
 
     def build() -> Lab:
         if where.type == "cpu":
-            note = slower_note(quantize, use_products(measure=quantize is not None))
+            note = slower_note(quantize, use_products())
             if note is not None:
                 logger.warning("%s", note)
         model, report = family.build(config, files, kind, where)

@@ -57,6 +57,27 @@ def compare(page: Page) -> None:
     page.locator(".verdict").wait_for(timeout=PATIENT_MS)
 
 
+def sweep(page: Page) -> None:
+    """Sweep two lengths, LoRA on and off, as shortly as shows a table and both charts."""
+    tab(page, "Compare")
+    page.locator("#compare-examples").get_by_role("button", name=SHORT, exact=True).click()
+    page.locator("#compare-recording").get_by_label("Clear").wait_for()
+    page.get_by_role("button", name="Sweep: every combination").click()
+    page.locator("#sweep-engines").get_by_label("Compiled").uncheck()
+    page.locator("#sweep-lora").get_by_label("off").check()
+    page.locator("#sweep-lengths textarea, #sweep-lengths input").fill("1, 2")
+    page.locator("#sweep-blocks input[type=number]").fill("1")
+    page.locator("#sweep-go").click()
+    page.locator("#sweep-heat .js-plotly-plot").wait_for(timeout=PATIENT_MS)
+
+
+def evaluate(page: Page) -> None:
+    """Evaluate the bundled examples with LoRA and without."""
+    tab(page, "Evaluate")
+    page.locator("#evaluate-go").click()
+    page.locator("#evaluate-picture .js-plotly-plot").wait_for(timeout=PATIENT_MS)
+
+
 def profile(page: Page) -> None:
     """Open the run that comes with the app."""
     tab(page, "Profile")
@@ -72,6 +93,8 @@ SCENES: dict[str, Callable[[Page], None]] = {
     "transcribe": transcribe,
     "live": speak,
     "compare": compare,
+    "sweep": sweep,
+    "evaluate": evaluate,
     "profile": profile,
     "models": models,
 }

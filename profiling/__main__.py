@@ -18,6 +18,7 @@ from core.transcription.options import DECODINGS, ENGINES
 from profiling import commands, commands_many
 from profiling.commands import NOTHING_DONE, CommandResult
 from profiling.evaluate_command import add_evaluate, run_evaluate
+from profiling.inside_commands import add_code, add_snapshot, run_code, run_snapshot
 from profiling.measure.length_table import RUNS
 from profiling.measure.timed_pass import FEWEST_BLOCKS, MOST_BLOCKS, SPENT_S
 from profiling.measure.timing import Cancelled
@@ -64,6 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--out", type=Path, default=Path("runs"), help="folder of the runs")
     add("--reference", help="what is really said; known for the bundled examples")
     add("--no-trace", action="store_true", help="time only")
+    add("--modules", action="store_true", help="name modules in the trace (eager; slows it)")
 
     add = command("compare", commands.compare, "two runs: ratios, intervals, verdicts")
     add("a", help="id or folder of the baseline")
@@ -86,6 +88,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_work(add, repeats=None, help="blocks of two interleaved runs an arm")
     add("--format", help=f"one or several of {','.join(commands_many.FORMATS)}")
     add("--seconds", type=float, nargs="+", help="lengths to cut or repeat the recording to")
+    add("--batch", type=int, nargs="+", default=[1], help="how often it stands in one pass")
     add("--out", type=Path, default=Path("runs"), help="folder of the runs")
     add("--html", type=Path, help="write a page too")
     add("--no-trace", action="store_true", help="time only; no memory by phase")
@@ -99,6 +102,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("trace", type=Path, help=".json(.gz)")
     add("--against", type=Path, help="another trace: where they differ, from the phases down")
     add("--speedscope", type=Path, metavar="FILE", help="write its calls for speedscope.app")
+    add_code(command("code", run_code, "what compiling generated: listed, and written out"))
+    add_snapshot(command("snapshot", run_snapshot, "what a GPU held at its highest moment"))
     add = command("machine", commands.machine, "what this machine is and can do at most")
     add("--device", default="cpu", help="cpu or cuda")
 

@@ -21,6 +21,7 @@ from core.engine.products import use_products
 from core.loading import pick_device
 from core.transcription.options import DECODINGS, ENGINES
 from core.units import format_bytes
+from profiling.measure.compiled_code import CODE_FILE, read_code
 from profiling.measure.length_table import length_table
 from profiling.measure.machine import describe_machine
 from profiling.measure.timed_pass import TimingSettings
@@ -41,6 +42,7 @@ from profiling.runs.session import measure
 from profiling.runs.store import TRACE_FILE, RunStore
 from profiling.statistics.compare import compare as compare_runs
 from profiling.trace.events import read_trace
+from profiling.trace.memory_snapshot import SNAPSHOT_FILE, read_snapshot
 from profiling.trace.speedscope import speedscope
 from profiling.trace.trace_tables import trace_json
 from profiling.trace.tree_difference import tree_difference
@@ -69,6 +71,7 @@ def run(parsed: argparse.Namespace, say: Say) -> CommandResult:
     how = TimingSettings(
         blocks=parsed.repeats,
         trace=not parsed.no_trace,
+        modules=parsed.modules,
         reference=parsed.reference or _known_text(parsed.clip),
         ceilings=ceilings,
     )
@@ -94,12 +97,19 @@ def report(parsed: argparse.Namespace, say: Say) -> CommandResult:
     """Write one page about a run, or about two and their comparison."""
     a = stored_run(parsed.a, parsed.out)
     if parsed.b is None:
-        trace = _trace_of(parsed.a, parsed.out)
-        page = run_report(a, None if trace is None else read_trace(trace))
+        trace, code, snapshot = (
+            file_of(parsed.a, parsed.out, name) for name in (TRACE_FILE, CODE_FILE, SNAPSHOT_FILE)
+        )
+        page = run_report(
+            a,
+            None if trace is None else read_trace(trace),
+            [] if code is None else read_code(code),
+            None if snapshot is None else read_snapshot(snapshot),
+        )
     else:
         b = stored_run(parsed.b, parsed.out)
         found = compare_runs(a, b, reference=a.get("reference_text")).to_json()
-        traces = [_trace_of(name, parsed.out) for name in (parsed.a, parsed.b)]
+        traces = [file_of(name, parsed.out, TRACE_FILE) for name in (parsed.a, parsed.b)]
         one, two = (None if trace is None else read_trace(trace) for trace in traces)
         page = comparison_report(a, b, found, (one, two))
     parsed.html.write_text(page, encoding="utf-8")
@@ -221,8 +231,9 @@ def stored_run(name: str, root: Path) -> dict[str, Any]:
     return RunStore(root).read(name)
 
 
-def _trace_of(name: str, root: Path) -> Path | None:
-    folder = Path(name)
+def file_of(run: str, root: Path, name: str) -> Path | None:
+    """Return a file of a run, given by its id below ``root`` or by its folder; None without one."""
+    folder = Path(run)
     if (folder / RUN_FILE).is_file():
-        return folder / TRACE_FILE if (folder / TRACE_FILE).is_file() else None
-    return RunStore(root).trace_path(name)
+        return folder / name if (folder / name).is_file() else None
+    return RunStore(root).file_path(run, name)

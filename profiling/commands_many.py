@@ -27,7 +27,7 @@ from profiling.runs.store import RunStore
 from profiling.runs.sweep import Grid, plan_sweep
 from profiling.runs.sweep import sweep as run_sweep
 from profiling.statistics.history import histories
-from profiling.statistics.run_table import run_table
+from profiling.statistics.run_table import run_table, sweep_table
 
 FORMATS = ("float32", "bfloat16", "float16", *MODES)
 
@@ -55,7 +55,7 @@ def sweep(parsed: argparse.Namespace, say: Say) -> CommandResult:
     notes = [*plan.not_possible, *failed]
     if not ids:
         raise RunError(f"nothing was measured: {'; '.join(notes)}")
-    rows = run_table([store.read(name) for name in ids])
+    rows = sweep_table([store.read(name) for name in ids])
     text = [runs_text(rows), *(f"  not measured: {note}" for note in notes)]
     text += _written(parsed.html, sweep_report(rows, notes)) if parsed.html else []
     status = WORTH_A_LOOK if notes else ALL_WELL
@@ -81,6 +81,8 @@ def _grid(parsed: argparse.Namespace, waveform: Tensor) -> Grid:
     lengths = parsed.seconds or [waveform.shape[0] / SAMPLE_RATE]
     if parsed.repeats is not None and parsed.repeats < 1:
         raise ValueError(f"--repeats is {parsed.repeats}; expected 1 or more")
+    if min(parsed.batch) < 1:
+        raise ValueError(f"--batch holds {min(parsed.batch)}; expected 1 or more")
     if min(lengths) <= 0:
         raise ValueError(f"--seconds holds {min(lengths):g}; expected more than 0")
     if parsed.threads is not None:
@@ -103,6 +105,7 @@ def _grid(parsed: argparse.Namespace, waveform: Tensor) -> Grid:
         decodings=chosen(parsed.decoding, DECODINGS, "--decoding"),
         formats=formats,
         lengths_s=list(dict.fromkeys(lengths)),
+        batches=list(dict.fromkeys(parsed.batch)),
         device=parsed.device,
         again=parsed.again,
     )

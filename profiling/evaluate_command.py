@@ -18,7 +18,7 @@ from profiling.evaluate.data import doubts, read_data
 from profiling.evaluate.page import evaluation_page
 from profiling.evaluate.results import ResultFile
 from profiling.evaluate.run import evaluate
-from profiling.evaluate.table import scores, table_text
+from profiling.evaluate.table import scores, strangers, table_text
 from profiling.evaluate.variants import Labs, parse_variants, runnable
 
 
@@ -71,6 +71,9 @@ def run_evaluate(parsed: argparse.Namespace, say: Say) -> CommandResult:
             said = now
             say(f"{step.variant.name}: {step.done} of {step.total}", step.done / step.total)
     rows = scores(data.samples, variants, results, parsed.normalizer, problems)
+    warnings += (late := strangers(data.samples, results))
+    for warning in late:
+        say(f"warning: {warning}")
     about = f"{data.name}: {len(data.samples):,} recordings, normaliser {parsed.normalizer}"
     text = [about, table_text(rows), f"rows: {results.file}"]
     if parsed.html is not None:

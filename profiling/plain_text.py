@@ -11,10 +11,12 @@ from typing import Any
 
 from core.engine.products import ENVIRONMENT, INPUTS, OUTPUTS, ROWS, ProductTimes, slower_note
 from core.model.int8_products import CHOSEN
+from core.model.linear import FEW_ROWS, FLOAT32
 from core.model.quantize import MODES
 from core.units import format_bytes
 from profiling.figures.phase_bars import phase_rows
 from profiling.measure.length_table import LengthRow
+from profiling.report.compile_section import break_rows
 from profiling.report.sentences import end_to_end_said, verdict_rows
 from profiling.statistics.baseline import PEAK_MB, PUBLISHED
 from profiling.statistics.text_agreement import agreement_said
@@ -83,11 +85,17 @@ def _compile_lines(ledger: Mapping[str, Any] | None) -> list[str]:
         f"  compiled {ledger['graphs']} graphs in {ledger['seconds']:.1f} s ({stages})",
         f"    {steps}; guards {guards}; caches {caches}",
     ]
-    lines += [f"    break: {why} ({n})" for why, n in ledger["breaks"].items()]
+    lines += [
+        f"    break: {row['reason']} ({row['count']}){_at(row)}" for row in break_rows(ledger)
+    ]
     return lines + [
-        f"    recompiled {entry['stage']}: {entry['recompile_reason']}"
+        f"    recompiled {entry['stage']}: {entry['recompile_reason']}{_at(entry)}"
         for entry in ledger["recompiles"]
     ]
+
+
+def _at(row: Mapping[str, Any]) -> str:
+    return f" at {row['source']}" if row.get("source") else ""
 
 
 def _roofline_lines(part: Mapping[str, Any] | None) -> list[str]:
@@ -157,10 +165,12 @@ def ceilings_text(found: Mapping[str, Any]) -> str:
 
 
 def products_text(found: ProductTimes) -> str:
-    """Write the microseconds of each kernel, the int8 kernel in use, and what is slower."""
+    """Write the microseconds of each kernel, the kernels in use, and what is slower."""
+    one, few, many = FLOAT32.one, FLOAT32.few, FLOAT32.many
     lines = [
-        f"one product of {INPUTS} x {OUTPUTS} weights, one thread, microseconds "
-        f"(int8 takes {CHOSEN.kernel}; {ENVIRONMENT} overrides it):",
+        f"one product of {INPUTS} x {OUTPUTS} weights, one thread, microseconds",
+        f"  in use: int8 {CHOSEN.kernel}; float32 {one} for a row, {few} for up to {FEW_ROWS}, "
+        f"{many} beyond ({ENVIRONMENT} overrides it)",
         f"  {'rows':<18}" + "".join(f"{count:>9}" for count in ROWS),
     ]
     for name, us in found.us.items():

@@ -25,7 +25,7 @@ def runs_text(rows: Sequence[Mapping[str, Any]]) -> str:
         around = f"95 %: {row['low_ms']:.1f} to {row['high_ms']:.1f} ms; " if known_ends else ""
         versions = versions_said(row["versions"])
         ways = [row["engine"], row["lora"] and f"LoRA {row['lora']}", row["decoding"]]
-        ways += [row["format"], row["machine"], versions]
+        ways += [row["format"], f"batch of {row['batch']}", row["machine"], versions]
         lines += [
             f"{str(row['created'] or NOT_KNOWN)[:16].replace('T', ' '):<17}"
             f"{ms(row['end_to_end_ms'])}{known(row['rtf'], '.4f'):>8}{ms(row['encoder_ms'])}"

@@ -128,6 +128,8 @@ def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visitor]:
 
 @pytest.fixture(autouse=True)
 def _nothing_goes_wrong(request: pytest.FixtureRequest) -> Iterator[None]:
+    # Before the test, so that the guest is still there after it.
+    guest = request.getfixturevalue("guest") if "guest" in request.fixturenames else None
     yield
-    if "guest" in request.fixturenames:
-        request.getfixturevalue("guest").check()
+    if guest is not None:
+        guest.check()

@@ -50,3 +50,30 @@ def dropped(folder: Path, name: str, content: bytes) -> Path:
     """A file of a visitor's."""
     (folder / name).write_bytes(content)
     return folder / name
+
+
+def trace_of_gpu() -> dict[str, Any]:
+    """A small trace of a GPU: launches and kernels, a copy, pairs, names, compiled code."""
+    events: list[dict[str, Any]] = [
+        {"ph": "M", "name": "process_name", "pid": 0, "args": {"name": "/device:GPU:0"}},
+        {"ph": "B", "name": "encoder", "cat": "user_annotation", "ts": 1, "pid": 7, "tid": 7},
+        {"ph": "E", "name": "encoder", "ts": 400, "pid": 7, "tid": 7},
+        {"ph": "C", "name": "counter", "ts": 5, "pid": 7, "args": {"bytes": 3}},
+        {"ph": "s", "name": "ac2g", "id": 1, "ts": 12, "pid": 7, "tid": 7},
+    ]
+    host = {"ph": "X", "pid": 7, "tid": 7}
+    for number, name in enumerate(("aten::mm", "## Call CompiledFxGraph abc ##", "aten::copy_")):
+        at = 10 + 100 * number
+        ids = {"External id": number, "correlation": number}
+        shapes = {"External id": number, "Input Dims": [[2, 3], []]}
+        kind = "gpu_memcpy" if name == "aten::copy_" else "kernel"
+        events += [
+            {**host, "name": name, "cat": "cpu_op", "ts": at, "dur": 80, "args": shapes},
+            {**host, "name": "cudaLaunchKernel", "cat": "cuda_runtime"}
+            | {"ts": at + 10, "dur": 5, "args": ids},
+            {"ph": "X", "name": f"k{number}", "cat": kind, "pid": 0, "tid": number % 2}
+            | {"ts": at + 30, "dur": 40, "args": {**ids, "stream": number % 2, "device": 0}},
+            {"ph": "i", "name": "[memory]", "cat": "cpu_instant_event", "pid": 7, "tid": 7}
+            | {"ts": at + 20, "args": {"Bytes": 512, "Device Type": 1, "Device Id": 0}},
+        ]
+    return {"traceEvents": events, "deviceProperties": [{"id": 0, "name": "H200"}]}

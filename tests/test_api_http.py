@@ -207,6 +207,10 @@ def test_it_is_not_ready_before_the_model_is_there() -> None:
             {"files": [("file", WAV), *[("language", (None, "en"))] * 2]},
             *(400, "language", "more than once"),
         ),
+        (
+            {"files": [("file", WAV), ("chunking_strategy", (None, '{"a":' * 5_000))]},
+            *(400, "chunking_strategy", "nested too deeply"),
+        ),
         ({"json": {"file": "a.wav"}}, 415, None, "expected multipart/form-data"),
         ({"content": b"file=1"}, 415, None, "expected multipart/form-data"),
         (

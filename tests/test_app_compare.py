@@ -113,6 +113,7 @@ class TestWords:
 class TestAsked:
     def test_settings_come_as_an_object_or_as_text(self) -> None:
         assert settings_of("tiny", '{"engine": "compile"}').engine == "compile"
+        assert settings_of("tiny", None) == Settings(model="tiny")
         assert settings_of("tiny", {"model": "x", "lora": False}) == Settings(model="x", lora=False)
 
     @pytest.mark.parametrize(
@@ -120,6 +121,8 @@ class TestAsked:
         [
             ("[1]", "expected an object"),
             ("{", "not JSON"),
+            ("[" * 100_000, "not JSON"),
+            (0.5, "settings are 0.5; expected an object"),
             ({"engin": "eager"}, "have engin; expected some of engine"),
             ({"lora": "on"}, "expected true, false or null"),
         ],

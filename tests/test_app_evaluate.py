@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import gradio as gr
@@ -21,6 +22,7 @@ from app.service.limits import Limits
 from app.service.measurement import MeasurementService
 from app.service.profiles.library import ProfileLibrary
 from app.service.service import TranscriptionService
+from app.service.worker import MEASUREMENT, TRANSCRIPTION
 from app.tabs.evaluate_tab import chosen_variants, saved
 from app.ui import build_app
 from app.wording import evaluation as words
@@ -42,6 +44,8 @@ class AnsweringLab(StubLab):
         super().__init__(name)
         self.device, self.dtype = torch.device("cpu"), torch.float32  # type: ignore[assignment]
         self.passes = 0
+        self.go_on = Event()  # waited for before the third pass
+        self.go_on.set()
 
     def check(self, **options: Any) -> None:
         if options["decoding"] == "beam":
@@ -49,15 +53,18 @@ class AnsweringLab(StubLab):
 
     def stream_batch(self, sources: list[Path], **options: Any) -> Iterator[Finished]:
         self.passes += 1
+        if self.passes == 3:
+            assert self.go_on.wait(20)
         for index, _ in enumerate(sources):
             text = "" if options["lora"] is False else TRANSCRIPT.text
             yield Finished(index, replace(TRANSCRIPT, text=text))
 
 
-def evaluating(**more: Any) -> tuple[EvaluationService, AnsweringLab]:
+def evaluating(gives_way: bool = False, **more: Any) -> tuple[EvaluationService, AnsweringLab]:
     lab = AnsweringLab("tiny")
     service = TranscriptionService(loader=lambda name, **_: lab, **more)  # type: ignore[arg-type]
-    evaluation = EvaluationService(MeasurementService(service, ProfileLibrary(None)))
+    measuring = MeasurementService(service, ProfileLibrary(None), gives_way=gives_way)
+    evaluation = EvaluationService(measuring)
     evaluation.every_s = -1e9
     return evaluation, lab
 
@@ -117,6 +124,23 @@ def test_a_stopped_evaluation_shows_what_there_is_and_goes_on(tmp_path: Path) ->
     assert [row.done for row in run(evaluation, files, TWO).rows] == [2, 2]
 
 
+def test_a_transcription_goes_between_two_passes_where_the_owner_allows_it(tmp_path: Path) -> None:
+    evaluation, lab = evaluating(gives_way=True)
+    lab.go_on.clear()
+    worker, ran = evaluation.service.worker, list[int]()
+    files = dropped(tmp_path, a="three one eight", b="three one eight", c="three one eight")
+    for update in evaluation.evaluate("me", files, TWO[:1], "basic"):
+        if isinstance(update, EvaluationUpdate) and update.rows[0].done == 1 and not ran:
+            turn = worker.submit(lambda: ran.append(lab.passes), TRANSCRIPTION)
+            place = worker.place(turn)
+            assert place is None or (place.between and place.running == MEASUREMENT)
+            lab.go_on.set()
+    assert isinstance(update, EvaluationUpdate)
+    assert update.rows[0].done == 3
+    assert 2 <= ran[0] < lab.passes  # one uncounted pass before the first, one after the pause
+    assert lab.passes == 3 + 2
+
+
 def test_a_variant_that_cannot_run_is_told_and_the_others_go_on(tmp_path: Path) -> None:
     evaluation, _ = evaluating(limits=Limits(only=frozenset({"tiny"}), no_compile="no compiler"))
     variants = parse_variants(["elsewhere", "tiny,engine=compile", "tiny,decoding=beam", "tiny"])
@@ -137,10 +161,20 @@ def test_a_manifest_names_what_was_dropped_and_nothing_else(tmp_path: Path) -> N
     evaluation, _ = evaluating()
     end = run(evaluation, [*files, str(manifest)], TWO[:1])
     assert end.rows[0].total == 1
-    assert end.warnings == ("1 texts have no recording and are left out: passwd",)
+    assert end.warnings == ("1 text without a recording, left out: passwd",)
     manifest.write_text(json.dumps({**rows[0], "offset": 1, "duration": 1}))
     with pytest.raises(UserError, match="row 1 is a part"):
         collected([str(manifest)], tmp_path / "new")
+
+
+def test_a_text_of_another_recording_or_language_is_named_at_the_end(tmp_path: Path) -> None:
+    evaluation, _ = evaluating()
+    files = dropped(tmp_path, a="three one eight", b="drei eins acht", c="acht")
+    updates = list(evaluation.evaluate("me", files, TWO[:1], "basic"))
+    assert [one.warnings for one in updates[:-1]] == [()] * (len(updates) - 1)  # type: ignore[union-attr]
+    (said,) = updates[-1].warnings  # type: ignore[union-attr]
+    assert said.startswith("1 recording sharing no word with the text")
+    assert said.endswith(": b.flac")
 
 
 def test_bad_drops_are_sentences_without_the_servers_folders(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ Run alone: ``python -m pytest tests/test_app_measuring.py``.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,12 @@ from app.service.measurement_job import (
 from app.service.profiles.library import ProfileLibrary
 from app.service.service import TranscriptionService
 from app.service.settings import Settings
-from app.service.updates import CancelledBeforeStart
+from app.service.transcription_jobs import TranscriptionJob
+from app.service.updates import CancelledBeforeStart, RequestResult
 from app.service.worker import CancelToken
 from core.lab import Lab
 from measuring import RECORDING
+from profiling.measure import timed_pass
 from profiling.measure.capture import TraceLimits
 from profiling.roofline.machine_peaks import GPUS
 from profiling.runs import session
@@ -58,8 +61,10 @@ class TestMeasuring:
     def test_two_settings_become_two_runs_that_only_their_owner_sees(
         self, measuring: MeasurementService, clip: str
     ) -> None:
-        *progress, end = measuring.compare("me", clip, GREEDY, DRAFTS, QUICK)
+        known = replace(QUICK, reference="three six")
+        *progress, end = measuring.compare("me", clip, GREEDY, DRAFTS, known)
         assert isinstance(end, MeasurementResult)
+        assert [run["reference_text"] for run in end.runs] == ["three six"] * 2
         shares = [report.share for report in progress if isinstance(report, MeasurementProgress)]
         assert shares == sorted(shares)
         assert shares[-1] == 1.0
@@ -154,6 +159,64 @@ class TestMeasuring:
         monkeypatch.setattr(module, "LONGEST_S", 1.0)
         with pytest.raises(ValueError, match="is 2 s long.*cut a piece"):
             list(measuring.profile("me", clip, GREEDY, QUICK))
+
+    @pytest.mark.parametrize("gives_way", [False, True])
+    def test_a_transcription_goes_between_two_blocks_where_the_owner_allows_it(
+        self,
+        gives_way: bool,
+        measuring: MeasurementService,
+        clip: str,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        there = MeasurementService(
+            measuring.service, ProfileLibrary(None, shipped=tmp_path / "none"), gives_way=gives_way
+        )
+        ran: list[str] = []
+        real = timed_pass.time_once
+
+        def time_once(*given: Any) -> Any:
+            ran.append("run")
+            return real(*given)
+
+        def jobs() -> list[TranscriptionJob]:
+            return [measuring.service.start(name, clip, GREEDY) for name in ("you", "they")]
+
+        monkeypatch.setattr(timed_pass, "time_once", time_once)
+        measuring.service.lab(GREEDY)  # what is loaded already is ready
+        waiting: list[TranscriptionJob] = []
+        for update in there.profile("me", clip, PLAIN, MeasurementOptions(blocks=4)):
+            if isinstance(update, MeasurementProgress) and "run 1 of" in update.text:
+                monkeypatch.setattr(
+                    measuring.service._work, "transcribe", self._noting(ran, measuring.service)
+                )
+                waiting = jobs()
+            end = update
+        assert isinstance(end, MeasurementResult)
+        assert all(isinstance(list(job.watch())[-1], RequestResult) for job in waiting)
+        warnings = end.runs[0]["warnings"]
+        if not gives_way:
+            assert ran[-2:] == ["transcription"] * 2
+            assert warnings == []
+            return
+        assert warnings == [session.GAVE_WAY.format(n=1)]
+        first = ran.index("transcription")
+        assert ran[first : first + 2] == ["transcription"] * 2  # both in one pause
+        timed = 4 * 4  # blocks of two arms, the A/A arm being one, each run twice
+        uncounted = 2
+        after = ran[first + 2 :]
+        assert (len(after) - uncounted) % 4 == 0
+        assert 0 < len(after) - uncounted < timed
+
+    @staticmethod
+    def _noting(ran: list[str], service: TranscriptionService) -> Callable[..., Any]:
+        real = service._work.transcribe
+
+        def transcribe(*given: Any) -> Any:
+            ran.append("transcription")
+            return real(*given)
+
+        return transcribe
 
     def test_where_nothing_can_be_timed_the_reason_is_given(
         self, measuring: MeasurementService

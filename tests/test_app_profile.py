@@ -8,9 +8,9 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import pickle
 import zipfile
 from pathlib import Path
-from threading import Lock
 
 import gradio as gr
 import pytest
@@ -19,9 +19,15 @@ from app.components.profile_sections import FIGURES, build_sections
 from app.service.profiles.library import SHIPPED, ProfileLibrary, SelectedProfile
 from app.service.profiles.reader import FILES, ProfileReader
 from app.service.profiles.view import NO_TRACE, NOT_IN_TRACE, SECTIONS, ProfileView, view_of
+from app.service.quiet_time import QuietTime
+from app.wording.perfetto import perfetto_html
+from profiling.measure.compiled_code import CODE_FILE, GeneratedCode, pack_code
+from profiling.measure.memory_history import packed_snapshot
 from profiling.runs.store import RunStore
+from profiling.trace.memory_snapshot import SNAPSHOT_FILE
 from profiling.trace.trace_file import TraceError
 from recorded import RUN, TRACE, dropped, store_with
+from snapshots import snapshot
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 MAX = 10_000_000
@@ -39,7 +45,7 @@ def library(tmp_path: Path) -> ProfileLibrary:
 
 @pytest.fixture
 def viewer(library: ProfileLibrary) -> ProfileReader:
-    return ProfileReader(library, Lock(), MAX)
+    return ProfileReader(library, QuietTime(), MAX)
 
 
 def text_of(view: ProfileView, name: str) -> str:
@@ -117,15 +123,17 @@ class TestViewer:
         assert viewer.library.choices("me") == []
 
     def test_the_common_runs_are_read_once(self, kept: RunStore) -> None:
-        viewer = ProfileReader(ProfileLibrary(kept.root), Lock(), MAX)
+        viewer = ProfileReader(ProfileLibrary(kept.root), QuietTime(), MAX)
         first = viewer.view("me", "kept:20261122-eager")
         assert viewer.view("somebody else", "kept:20261122-eager") is first
 
     def test_files_can_be_saved(self, kept: RunStore) -> None:
-        viewer = ProfileReader(ProfileLibrary(kept.root), Lock(), MAX)
-        saved = {kind: viewer.file("me", "kept:20261122-eager", kind) for kind in FILES}
+        viewer = ProfileReader(ProfileLibrary(kept.root), QuietTime(), MAX)
+        kinds = [kind for kind in FILES if kind != "code"]
+        saved = {kind: viewer.file("me", "kept:20261122-eager", kind) for kind in kinds}
         assert {kind: name for kind, (name, _) in saved.items()} == {
             "trace": "20261122-eager.trace.json.gz",
+            "speedscope": "20261122-eager.speedscope.json",
             "tables": "20261122-eager-tables.zip",
             "report": "20261122-eager.html",
             "run": "20261122-eager.zip",
@@ -135,6 +143,48 @@ class TestViewer:
             assert {"phases.csv", "operators.csv", "memory.csv"} <= set(archive.namelist())
             assert archive.read("phases.csv").startswith(b"phase,")
         assert saved["report"][1].lstrip().lower().startswith(b"<!doctype html")
+
+    def test_generated_code_is_shown_and_saved_where_it_was_kept(self, tmp_path: Path) -> None:
+        store = RunStore(tmp_path / "kept")
+        code = GeneratedCode("decode", "module", "python", "def call(args): pass")
+        ledger = {"graphs": 1, "seconds": 1.0, "guards": 3, "entries": [], "breaks": {}}
+        store.write({**RUN, "compile": ledger}, files={CODE_FILE: pack_code([code])})
+        viewer = ProfileReader(ProfileLibrary(store.root), QuietTime(), MAX)
+        key = f"kept:{RUN['id']}"
+        assert "def call(args)" in text_of(viewer.view("me", key), "Compiling")
+        name, content = viewer.file("me", key, "code")
+        assert name == f"{RUN['id']}-code.zip"
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            assert archive.namelist() == ["decode.module.py"]
+        kept = store_with(tmp_path / "other")
+        with pytest.raises(ValueError, match="no generated code"):
+            ProfileReader(ProfileLibrary(kept.root), QuietTime(), MAX).file("me", key, "code")
+
+    def test_a_memory_snapshot_is_laid_open_under_memory(
+        self, viewer: ProfileReader, tmp_path: Path
+    ) -> None:
+        key = viewer.library.add("me", dropped(tmp_path, "gpu.pickle", pickle.dumps(snapshot())))
+        view = viewer.view("me", key)
+        assert "a memory snapshot" in view.head
+        assert [one.figure is not None for one in view.sections["Memory"]] == [True, True]
+        assert "decoder.py:90 forward" in text_of(view, "Memory")
+        assert "does not hold this" in text_of(view, "Operators")
+        assert view.flames == ()
+        with pytest.raises(ValueError, match="does not hold this"):
+            viewer.file("me", key, "trace")
+        bad = viewer.library.add("me", dropped(tmp_path, "bad.pickle", b"\x80\x04cos\nsystem\n."))
+        with pytest.raises(TraceError, match="is no memory snapshot"):
+            viewer.view("me", bad)
+        assert [one.key for one in viewer.library.choices("me")] == [key]
+
+    def test_a_run_of_a_gpu_shows_its_snapshot_beside_its_curve(self, tmp_path: Path) -> None:
+        store = RunStore(tmp_path / "kept")
+        packed = packed_snapshot(snapshot())
+        store.write(RUN, trace=gzip.compress(TRACE.read_bytes()), files={SNAPSHOT_FILE: packed})
+        viewer = ProfileReader(ProfileLibrary(store.root), QuietTime(), MAX)
+        shown = viewer.view("me", f"kept:{RUN['id']}").sections["Memory"]
+        assert sum(one.figure is not None for one in shown) == FIGURES["Memory"]
+        assert b"Blocks at the peak" in viewer.file("me", f"kept:{RUN['id']}", "report")[1]
 
     def test_what_a_trace_alone_cannot_give_is_said(
         self, viewer: ProfileReader, tmp_path: Path
@@ -187,3 +237,17 @@ def test_the_run_that_comes_with_the_app_is_small_whole_and_private() -> None:
         assert (metadata.get("host_name"), metadata.get("traceName")) == ("", "")
         chosen = ProfileLibrary(None).chosen("me", f"shipped:{name}")
         assert NO_TRACE not in str(view_of(chosen, max_json_bytes=400_000_000).sections["Timeline"])
+
+
+def test_perfetto_is_off_with_a_reason_where_it_cannot_be_opened() -> None:
+    on = perfetto_html("https://ui.perfetto.dev", "own:x", has_trace=True)
+    assert " disabled" not in on
+    assert "Opens ui.perfetto.dev in a new window" in on
+    without = perfetto_html("https://ui.perfetto.dev", "own:x", has_trace=False)
+    assert " disabled" in without
+    assert "has no trace" in without
+    switched_off = perfetto_html(None, "own:x", has_trace=True)
+    assert " disabled" in switched_off
+    assert "GSL_PERFETTO" in switched_off
+    assert "perfetto.dev" not in switched_off
+    assert "<img" not in perfetto_html("https://x.org", HOSTILE, has_trace=True)

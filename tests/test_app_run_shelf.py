@@ -92,7 +92,7 @@ class TestProfileLibrary:
         assert library.choices("me") == []
 
     def test_a_zip_by_name_only_is_refused(self, library: ProfileLibrary, tmp_path: Path) -> None:
-        with pytest.raises(RunError, match="no zip archive"):
+        with pytest.raises(ArchiveError, match="no zip archive"):
             library.add("me", dropped(tmp_path, "run.zip", b"not at all"))
 
     def test_a_trace_is_listed_by_its_name_and_seen_by_its_owner_alone(

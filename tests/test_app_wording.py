@@ -38,11 +38,11 @@ class TestWording:
     def test_a_stopped_run_keeps_its_text_and_says_so_once(self) -> None:
         stopped = replace(self.outcome, transcript=replace(TRANSCRIPT, stopped=True))
         assert results.headline(stopped).startswith("Stopped after 100 ms.")
-        assert "Stopped" not in results.notes_html(stopped, "")
+        assert "Stopped" not in results.notes_html(stopped)
 
     def test_warnings_stand_under_the_text(self) -> None:
         cut = replace(TRANSCRIPT, warnings=("the text was cut",))
-        html = results.notes_html(replace(self.outcome, transcript=cut), "")
+        html = results.notes_html(replace(self.outcome, transcript=cut))
         assert "<p class='note warning'>The text was cut.</p>" in html
 
     def test_everything_from_outside_is_escaped(self) -> None:
@@ -50,14 +50,10 @@ class TestWording:
         for html in (models.model_html(summary), models.models_html([summary])):
             assert "<script>" not in html
             assert "<i>" not in html
-        assert "<x>" not in phrases.status_html("<x>") + results.notes_html(self.outcome, "<x>")
+        assert "<x>" not in phrases.status_html("<x>") + results.notes_html(self.outcome)
 
     def test_unsure_words_are_named_gently(self) -> None:
         assert results.unsure(TRANSCRIPT) == "Least sure of: “one” (41 %)"
-
-    def test_agreement_with_what_was_said(self) -> None:
-        assert results.agreement("three one", "Three  one")[0] == "right"
-        assert results.agreement("three one", "three")[0] == "aside"
 
     def test_numbers_have_an_equivalent_for_screen_readers(self) -> None:
         html = results.figures_html(self.outcome)
@@ -95,15 +91,15 @@ class TestWording:
 
     def test_an_edited_draft_is_shown_beside_its_edit(self) -> None:
         edited = replace(TRANSCRIPT, text="three, <b> two", draft=DraftReport(3, 2, 1, "three <b>"))
-        html = results.notes_html(replace(self.outcome, transcript=edited), "")
+        html = results.notes_html(replace(self.outcome, transcript=edited))
         assert "<p><mark>three</mark> &lt;b&gt;</p>" in html
         assert "<p><mark>three,</mark> &lt;b&gt; <mark>two</mark></p>" in html
         same = replace(edited, text="three <b>")
-        html = results.notes_html(replace(self.outcome, transcript=same), "")
+        html = results.notes_html(replace(self.outcome, transcript=same))
         assert "left the CTC draft as it was" in html
         assert "<mark>" not in html
         plain = replace(edited, draft=DraftReport(3, 2, 1))
-        assert "<mark>" not in results.notes_html(replace(self.outcome, transcript=plain), "")
+        assert "<mark>" not in results.notes_html(replace(self.outcome, transcript=plain))
 
 
 class TestModelSummaries:
@@ -128,3 +124,13 @@ class TestModelSummaries:
         assert summary.has_adapter is None
         assert not summary.known
         json.dumps(summary.to_dict())
+
+
+def test_a_message_is_one_line_of_bounded_length_whatever_it_repeats() -> None:
+    error = UserError(f"the name is {'x' * 100_000!r}\nof two lines\u2028; choose another")
+    said = str(error)
+    assert len(said) <= 1_000
+    assert len(said.splitlines()) == 1
+    assert said.startswith("the name is 'xxx")
+    assert said.endswith("; choose another")
+    assert user_message(error) == said

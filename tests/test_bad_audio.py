@@ -3,6 +3,7 @@
 Run alone: ``python -m pytest tests/test_bad_audio.py``.
 """
 
+import contextlib
 import io
 import logging
 import struct
@@ -123,6 +124,18 @@ def test_a_cut_off_file_is_warned_of(kind: str, caplog: pytest.LogCaptureFixture
 def test_an_m4a_without_its_index_is_refused():
     data = ENCODED["m4a"]()
     assert "not a recording" in failure(data[: len(data) // 2])
+
+
+def test_a_header_that_leads_beyond_any_disk_prints_no_stack(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    file = tmp_path / "a.w64"
+    data = written(clip(16_000), 16_000, "W64", "PCM_16")
+    for size in (2**62, 2**63 - 100, 2**63, 2**64 - 1):
+        file.write_bytes(data[:44] + bytes(12) + size.to_bytes(8, "little") + data[64:])
+        with contextlib.suppress(AudioError):
+            decode.load_audio(file)
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_hole_in_a_file_does_not_end_it():

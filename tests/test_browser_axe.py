@@ -19,7 +19,7 @@ from app_server import ROOT, TINY
 from browser_page import CHROMIUM, PATIENT_MS, Visitor
 
 AXE = Path(os.environ.get("GSL_AXE") or ROOT / "node_modules" / "axe-core" / "axe.min.js")
-TABS = ("Transcribe", "Live", "Compare", "Profile", "Models")
+TABS = ("Transcribe", "Live", "Compare", "Evaluate", "Profile", "Models")
 RUN = """async () => (await axe.run(document, {resultTypes: ["violations"]})).violations
   .filter((found) => ["serious", "critical"].includes(found.impact))
   .flatMap((found) => found.nodes.map((node) => ({rule: found.id, html: node.html})))"""
@@ -48,6 +48,11 @@ def test_a_tab_has_no_serious_finding(guest: Visitor, tab: str, scheme: str) -> 
     if tab == "Transcribe":
         page.locator("#examples").get_by_role("button", name="three one eight", exact=True).click()
         expect(page.locator("#words button").first).to_be_visible(timeout=PATIENT_MS)
+        page.get_by_role("button", name="What was really said").click()
+        page.locator("#reference-text textarea").fill("three two eight")
+        expect(page.locator("#reference-result del")).to_have_text("two")
+    if tab == "Compare":
+        page.get_by_role("button", name="Sweep: every combination").click()
     if tab == "Models":
         page.get_by_role("button", name="Adapters of this model").click()
     page.wait_for_timeout(1500)  # colours fade in

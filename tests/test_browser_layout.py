@@ -69,6 +69,12 @@ def test_three_presses_lead_from_a_fresh_page_to_both_engines_of_ones_own_clip(
     for phase in ("encoder", "decode"):
         row = page.locator("#compare-table tr", has_text=phase).first
         expect(row).to_contain_text(re.compile(r"\d+\.\d\d\s+\d+\.\d\d"))
+    tiles = page.locator("#compare-answer .tiles")
+    for part in ("Encoder", "Decoder"):
+        for name in ("eager", "compiled"):
+            expect(tiles).to_contain_text(
+                re.compile(rf"{part}, {name}\s*[\d.,]+\sms,\s[\d.]+\s[kM]B")
+            )
     for arm, name in (("a", "eager"), ("b", "compiled")):
         expect(page.locator(f"#compare-texts .arm-{arm}")).to_contain_text(name)
         expect(page.locator(f"#compare-texts .arm-{arm}")).to_contain_text(SAID)
@@ -111,6 +117,16 @@ def test_back_and_forward_move_among_the_tabs(guest: Visitor) -> None:
     expect(page.get_by_role("tab", name="Profile")).to_have_attribute("aria-selected", "true")
     page.go_forward()
     expect(page.get_by_role("tab", name="Models")).to_have_attribute("aria-selected", "true")
+
+
+@pytest.mark.parametrize(("view", "said"), [("api", "/transcribe"), ("settings", "Display Theme")])
+def test_gradios_own_pages_have_an_address(guest: Visitor, view: str, said: str) -> None:
+    page = guest.open()
+    guest.go(page, f"{page.url}?view={view}")
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text(said)
+    expect(page).to_have_url(re.compile(f"view={view}"))
+    page.wait_for_timeout(1000)  # what it asks for and is refused stands in the console by then
 
 
 def test_a_table_stands_beside_its_figure_and_can_be_saved(guest: Visitor) -> None:

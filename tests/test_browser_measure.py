@@ -18,6 +18,8 @@ from playwright.sync_api import Locator, Page, expect
 
 from browser_page import IN_A_BROWSER, PATIENT_MS, SIZES, Visitor
 from bundled import EXAMPLES
+from profiling.runs.store import RunStore
+from test_history import days
 
 pytestmark = IN_A_BROWSER
 TRACE = Path(__file__).parent / "data" / "tiny_trace.json"
@@ -91,6 +93,29 @@ def test_a_trace_from_elsewhere_is_laid_open(guest: Visitor) -> None:
     expect(page.locator("#profile-head")).to_contain_text("Recorded on another machine")
 
 
+def test_every_run_stands_in_one_table_and_runs_of_equal_work_in_a_history(
+    guest: Visitor, tmp_path: Path
+) -> None:
+    page = guest.open()
+    open_profile(page)
+    store = RunStore(tmp_path)
+    for run in days(1, 2):
+        name = store.write(run)
+        (tmp_path / f"{name}.zip").write_bytes(store.export_zip(name))
+        drop(page, tmp_path / f"{name}.zip")
+        expect(page.locator("#profile-head")).to_contain_text(f"Run {name}")
+        page.locator("#profile-drop").get_by_label(re.compile("clear|remove", re.I)).first.click()
+    drawer = page.locator("#many-runs")
+    drawer.get_by_role("button", name="All runs").click()
+    is_drawn(page.locator("#many-runs-chart .js-plotly-plot"), 1280)
+    expect(page.locator("#many-runs-table")).to_contain_text("day-01")
+    expect(page.locator("#history-said")).to_contain_text("2 runs on a quiet machine")
+    is_drawn(page.locator("#history-line .js-plotly-plot"), 1280)
+    with page.expect_download() as kept:
+        drawer.get_by_role("button", name="Save this history").click()
+    assert "day-01" in Path(kept.value.path()).read_text()
+
+
 def test_files_that_are_no_traces_get_a_sentence_and_the_page_stays(
     guest: Visitor, tmp_path: Path
 ) -> None:
@@ -134,6 +159,16 @@ def test_two_ways_are_compared(guest: Visitor, size: str, scheme: str) -> None:
     for name in ("phases", "ratios"):
         is_drawn(page.locator(f"#compare-{name} .js-plotly-plot"), SIZES[size][0])
     expect(page.locator("#compare-break-even")).to_be_hidden()
+    for name, table in (("phases", "table"), ("memory", "memory-table")):
+        chart = page.locator(f"#compare-{name}").bounding_box()
+        numbers = page.locator(f"#compare-{table} table").bounding_box()
+        assert chart
+        assert numbers
+        if size == "wide":
+            assert numbers["x"] >= chart["x"] + chart["width"]
+            assert numbers["y"] < chart["y"] + chart["height"]
+        else:
+            assert numbers["y"] >= chart["y"] + chart["height"]
     expect(page.locator("#compare-stop")).to_be_disabled()
     assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size][0]
     with page.expect_download() as caught:
@@ -155,6 +190,48 @@ def test_stop_keeps_what_was_measured(guest: Visitor) -> None:
     page.locator("#compare-stop").click()
     expect(status).to_contain_text("Stopped; this is what there was", timeout=LONG_MS)
     expect(page.locator("#compare-answer")).to_contain_text("blocks; nothing was traced")
+
+
+def test_a_sweep_fills_a_table_is_saved_and_measures_nothing_twice(guest: Visitor) -> None:
+    page = guest.open()
+    tab(page, "Compare")
+    choose_clip(page, "compare")
+    page.get_by_role("button", name="Sweep: every combination").click()
+    page.locator("#sweep-engines").get_by_label("Compiled").uncheck()
+    page.locator("#sweep-lora").get_by_label("off").check()
+    page.locator("#sweep-lengths").get_by_label("Lengths").fill("1")
+    page.locator("#sweep-batches").get_by_label("Batches").fill("1, 2")
+    page.locator("#sweep-blocks input[type=number]").fill("1")
+    page.locator("#sweep-go").click()
+    status = page.locator("#sweep-status")
+    expect(status).to_contain_text("4 to measure, 0 measured before", timeout=LONG_MS)
+    expect(status).to_contain_text("Done.", timeout=LONG_MS)
+    rows = page.locator("#sweep-table tbody tr")
+    expect(rows).to_have_count(4)
+    for name in ("lines", "heat"):
+        is_drawn(page.locator(f"#sweep-{name} .js-plotly-plot"), 1280)
+    with page.expect_download() as caught:
+        page.locator("#sweep-save").click()
+    assert caught.value.suggested_filename == "sweep.html"
+    page.locator("#sweep-batches").get_by_label("Batches").fill("1")
+    page.locator("#sweep-go").click()
+    expect(rows).to_have_count(2, timeout=LONG_MS)
+    expect(status).to_contain_text("Done.")
+
+
+def test_who_waits_for_a_measurement_is_told_their_place_and_what_runs(guest: Visitor) -> None:
+    page, other = guest.open(), guest.open()
+    tab(page, "Compare")
+    choose_clip(page, "compare")
+    page.locator("#compare-preset").get_by_label("Exact drafts against greedy").check()
+    page.locator("#compare-blocks input[type=number]").fill("40")
+    page.locator("#compare-go").click()
+    expect(page.locator("#compare-status")).to_contain_text("Run 1", timeout=LONG_MS)
+    other.locator("#examples").get_by_role("button", name="three six", exact=True).click()
+    told = re.compile("1 request before this one. A measurement runs, .* left")
+    expect(other.locator("#status")).to_contain_text(told, timeout=PATIENT_MS)
+    page.locator("#compare-stop").click()
+    expect(other.locator("#status")).to_contain_text("s of audio in", timeout=LONG_MS)
 
 
 def test_settings_that_are_alike_and_no_recording_get_a_sentence(guest: Visitor) -> None:

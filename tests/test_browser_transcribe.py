@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import re
+import time
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import soundfile
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from browser_page import IN_A_BROWSER, PATIENT_MS, SIZES, Visitor
 from bundled import EXAMPLES
@@ -170,6 +171,28 @@ def test_a_long_recording_survives_a_reload_and_shows_how_far_it_is(
     expect(page.locator("#status")).to_contain_text("Stopped after", timeout=PATIENT_MS)
 
 
+def test_stop_says_how_it_ended_even_where_its_own_answer_comes_later(
+    guest: Visitor, tmp_path: Path
+) -> None:
+    def held_back(route: Route) -> None:
+        answer = route.fetch()
+        time.sleep(3)  # the page goes on, and hears of the end meanwhile
+        route.fulfill(response=answer)
+
+    samples, rate = soundfile.read(FILE, dtype="float32")
+    soundfile.write(tmp_path / "long.wav", np.tile(samples, 60), rate)
+    page = guest.open()
+    page.locator("#recording input[type=file]").set_input_files(tmp_path / "long.wav")
+    expect(page.locator("#recording").get_by_label("Clear")).to_be_visible()
+    page.get_by_role("button", name="Transcribe", exact=True).click()
+    expect(page.locator("#text textarea")).to_have_value(re.compile("three"), timeout=PATIENT_MS)
+    page.route("**/run/predict*", held_back)
+    page.locator("#stop").click()
+    expect(page.locator("#stop")).to_be_disabled(timeout=PATIENT_MS)
+    page.wait_for_timeout(500)  # every answer is there by now; the page has shown them
+    expect(page.locator("#status")).to_contain_text("Stopped after")
+
+
 def test_a_link_brings_the_settings(guest: Visitor) -> None:
     page = guest.open()
     choose_decoding(page, "Beam search")
@@ -191,3 +214,42 @@ def test_the_model_can_be_loaded_in_another_way_for_one_request(guest: Visitor) 
     page.get_by_role("option", name="int8 weights only").click()
     transcribed(page)
     expect(page.locator("#status")).to_contain_text("s of audio in")
+
+
+def test_a_reference_text_gives_error_rates_and_marks_what_differs(guest: Visitor) -> None:
+    page = transcribed(guest.open())
+    result = page.locator("#reference-result")
+    expect(result).to_contain_text("Same as the reference")  # an example's is known
+    page.get_by_role("button", name="What was really said").click()
+    said = page.locator("#reference-text textarea")
+    expect(said).to_have_value(re.compile("three one eight"))
+    said.fill("Three won eight five.")
+    expect(result).to_contain_text("2 word errors in 4 words: WER 50.0 %")
+    expect(result.locator("del").first).to_have_text("won")
+    expect(result.locator("ins")).to_have_text("one")
+    page.locator("#reference-normalizer").get_by_label("none").check()
+    expect(result).to_contain_text("normaliser none")
+    said.fill("")
+    expect(result).to_have_text("")
+
+
+def test_several_files_with_texts_get_an_error_rate_each(guest: Visitor, tmp_path: Path) -> None:
+    files = []
+    for name, text in (("digit_five", "five"), ("digit_nine", "five"), ("digit_oh", "")):
+        files.append(tmp_path / f"{name}.flac")
+        files[-1].write_bytes((EXAMPLES / f"{name}.flac").read_bytes())
+        if text:
+            files.append(tmp_path / f"{name}.txt")
+            files[-1].write_text(text)
+    page = guest.open()
+    page.get_by_role("button", name="Several files at once").click()
+    page.locator("#batch-files input[type=file]").set_input_files(files)
+    page.locator("#batch-go").click()
+    expect(page.locator("#batch-status")).to_contain_text("3 of 3", timeout=PATIENT_MS)
+    expect(page.locator("#batch-status")).to_contain_text(
+        "1 recording without a text: digit_oh.flac"
+    )
+    rows = page.locator("#batch-table tbody tr")
+    expect(rows.nth(0)).to_contain_text("0.0 %")
+    expect(rows.nth(1)).to_contain_text("100.0 %")
+    expect(page.locator("#batch-table")).to_contain_text("2 recordings with a text: WER 50.00 %")

@@ -3,12 +3,17 @@
 Run alone: ``python -m pytest tests/test_cli.py``.
 """
 
+import fcntl
 import io
 import json
 import os
+import pty
+import signal
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +77,42 @@ def test_ctrl_c_leaves_what_is_finished_as_whole_json(
     captured = capsys.readouterr()
     assert [one["file"] for one in json.loads(captured.out)] == files[:2]
     assert captured.err == "stopped\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("in_a_terminal", [False, True])
+def test_a_real_ctrl_c_leaves_what_is_finished_as_whole_json(tmp_path: Path, in_a_terminal: bool):
+    files = recordings(tmp_path, *(f"{number:02}.flac" for number in range(40)))
+    terminal, theirs = pty.openpty()
+    command = [sys.executable, "-m", "core", "transcribe", *files, "--format", "json"]
+    with subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=theirs if in_a_terminal else subprocess.PIPE,
+        start_new_session=True,
+        preexec_fn=partial(fcntl.ioctl, theirs, termios.TIOCSCTTY) if in_a_terminal else None,
+    ) as process:
+        os.close(theirs)
+        assert process.stdout is not None
+        said = b""
+        while said.count(b"\n  }") < 2:  # two are done
+            piece = os.read(process.stdout.fileno(), 4096)
+            assert piece, said
+            said += piece
+        if in_a_terminal:
+            os.write(terminal, b"\x03")  # the key itself, for everything that runs there
+        else:
+            os.killpg(process.pid, signal.SIGINT)
+        rest, errors = process.communicate(timeout=120)
+    found = json.loads(said + rest)
+    assert process.returncode == STOPPED
+    assert [one["file"] for one in found] == files[: len(found)]
+    assert 2 <= len(found) < len(files)
+    assert {one["text"] for one in found} == {"seven"}
+    told = os.read(terminal, 1 << 16) if in_a_terminal else errors
+    os.close(terminal)
+    assert told.rstrip().endswith(b"stopped")
 
 
 def test_one_file_as_json_is_one_object(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

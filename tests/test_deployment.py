@@ -11,7 +11,7 @@ import gradio as gr
 import httpx
 import pytest
 
-from app.service.deployment import Deployment, read_deployment
+from app.service.deployment import PERFETTO, Deployment, read_deployment
 from app.service.limits import Limits
 from app.service.service import TranscriptionService
 from app.service.settings import Settings
@@ -57,6 +57,8 @@ class TestEnvironment:
                 "GSL_API_KEY": " sesame ",
                 "GSL_PASSWORD": "open",
                 "GSL_MCP": "1",
+                "GSL_PERFETTO": "https://perfetto.example/",
+                "GSL_GIVE_WAY": "1",
             }
         )
         assert found == Deployment(
@@ -68,6 +70,8 @@ class TestEnvironment:
             max_audio_s=90.0,
             max_upload_mb=10,
             mcp=True,
+            perfetto="https://perfetto.example",
+            gives_way=True,
             api_key="sesame",
             password="open",
         )
@@ -76,11 +80,21 @@ class TestEnvironment:
 
     @pytest.mark.parametrize(
         ("name", "value"),
-        [("GSL_PUBLIC", "maybe"), ("GSL_MAX_AUDIO_S", "long"), ("GSL_MAX_UPLOAD_MB", "-1")],
+        [
+            ("GSL_PUBLIC", "maybe"),
+            ("GSL_MAX_AUDIO_S", "long"),
+            ("GSL_MAX_UPLOAD_MB", "-1"),
+            ("GSL_PERFETTO", "javascript:alert"),
+            ("GSL_PERFETTO", "ui.perfetto.dev"),
+        ],
     )
     def test_a_value_nobody_understands_names_its_variable(self, name: str, value: str) -> None:
         with pytest.raises(ValueError, match=f"{name} is '{value}'"):
             read_deployment({name: value})
+
+    def test_perfetto_is_on_unless_switched_off(self) -> None:
+        assert read_deployment({"GSL_PERFETTO": "1"}).perfetto == PERFETTO
+        assert read_deployment({"GSL_PERFETTO": "0"}).perfetto is None
 
     def test_every_variable_is_in_the_guide(self) -> None:
         source = (ROOT / "app" / "service" / "deployment.py").read_text(encoding="utf-8")

@@ -1,13 +1,16 @@
 """Exact drafts: whatever was heard, the tokens are those of greedy decoding."""
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from math import exp, log
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
+from core.engine.stages import Engine
 from core.generation.greedy import CANCELLED, EOS, Hypothesis, PromptBatch, generate
 from core.generation.sampling import GenerationOptions
 from core.generation.speculative import Draft, Speculation, speculate
@@ -30,11 +33,18 @@ def greedy(lab: Lab, options: GenerationOptions) -> list[Hypothesis]:
     return rows
 
 
-def drafted(lab: Lab, heard: list[str], options: GenerationOptions) -> list[Speculation]:
-    prompts = PromptBatch(PROMPTS, no_audio(lab.model, len(PROMPTS)), None)
+def drafted(
+    lab: Lab,
+    heard: list[str],
+    options: GenerationOptions,
+    *,
+    engine: Engine | None = None,
+    ids: Sequence[list[int]] = PROMPTS,
+) -> list[Speculation]:
+    prompts = PromptBatch(ids, no_audio(lab.model, len(ids)), None)
     assert lab.tokenizer is not None
     *_, work = speculate(
-        lab.engine("eager"),
+        engine or lab.engine("eager"),
         lab.config.decoder,
         prompts,
         heard,
@@ -73,6 +83,30 @@ def test_misheard_drafts_give_the_greedy_tokens(lab: Lab, mistakes: int) -> None
     for item, row in zip(drafted(lab, heard, options), expected, strict=True):
         assert item.row.ids == row.ids
         assert item.row.logprobs == pytest.approx(row.logprobs, abs=1e-4)
+
+
+def test_a_batch_verifies_the_rows_that_go_on_and_nothing_else(lab: Lab) -> None:
+    options = GenerationOptions(max_new_tokens=NEW_TOKENS, ignore_eos=True)
+    rows = texts(lab, greedy(lab, options))
+    heard = [misheard(text, n, seed=n) for n, text in zip((1, 12, 4), rows, strict=True)]
+    engine, sizes = lab.engine("eager"), []
+
+    def decode(tokens: Tensor, *rest: Any) -> Tensor:
+        sizes.append(tuple(tokens.shape))
+        return engine.decode(tokens, *rest)
+
+    work = drafted(lab, heard, options, engine=replace(engine, decode=decode))
+    alone = [
+        drafted(lab, [text], options, ids=[ids])[0]
+        for text, ids in zip(heard, PROMPTS, strict=True)
+    ]
+    assert [item.row.ids for item in work] == [item.row.ids for item in alone]
+    assert [item.report() for item in work] == [item.report() for item in alone]
+    passes = [item.passes - 1 for item in work]  # without the prefill
+    assert len(set(passes)) > 1  # rows stop at different passes
+    assert [rows for rows, _ in sizes] == [
+        sum(count > number for count in passes) for number in range(max(passes))
+    ]
 
 
 @pytest.mark.parametrize("heard", ["", "nothing of the sort, not a word of it"])

@@ -118,8 +118,8 @@ def test_texts_and_recordings_that_have_no_partner_are_named(tmp_path: Path) -> 
     data = read_data(tmp_path)
     assert [(one.name, one.text) for one in data.samples] == [("a.flac", "fünf")]
     assert data.warnings == (
-        "1 texts have no recording and are left out: c.txt",
-        "1 recordings have no text and are left out: b.flac",
+        "1 text without a recording, left out: c.txt",
+        "1 recording without a text, left out: b.flac",
     )
 
 
@@ -127,9 +127,10 @@ def test_what_is_no_data_set_says_what_was_expected(tmp_path: Path) -> None:
     _write_wav(tmp_path / "a.flac")
     with pytest.raises(UserError, match=r"no recording with a text .*expected a \.txt beside"):
         read_data(tmp_path)
-    (tmp_path / "a.txt").write_bytes(b"caf\xe9")
-    with pytest.raises(UserError, match=r"a\.txt is not text in UTF-8"):
-        read_data(tmp_path)
+    for unmarked in (b"caf\xe9", "five".encode("utf-16-le")):
+        (tmp_path / "a.txt").write_bytes(unmarked)
+        with pytest.raises(UserError, match=r"a\.txt is not text in UTF-8"):
+            read_data(tmp_path)
     with pytest.raises(UserError, match="expected a folder, or a manifest"):
         read_data(tmp_path / "a.flac")
     (tmp_path / "transcripts.json").write_text("[1]")
@@ -145,8 +146,8 @@ def test_a_manifest_of_10000_rows_is_read_and_its_missing_files_are_counted(tmp_
     manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
     data = read_data(manifest)
     assert len(data.samples) == 1
-    assert data.warnings[0].startswith("9,998 texts have no recording and are left out: 0.flac")
-    assert data.warnings[1] == "1 rows name a recording that came before and are left out"
+    assert data.warnings[0].startswith("9,998 texts without a recording, left out: 0.flac")
+    assert data.warnings[1] == "1 row left out, whose recording came before"
 
 
 def test_texts_a_normaliser_is_not_meant_for_are_named(tmp_path: Path) -> None:
@@ -154,10 +155,10 @@ def test_texts_a_normaliser_is_not_meant_for_are_named(tmp_path: Path) -> None:
         _write_wav(tmp_path / f"{name}.flac")
         (tmp_path / f"{name}.txt").write_text(text, encoding="utf-8")
     said = doubts(read_data(tmp_path).samples, "english")
-    assert [one.split(":")[0] for one in said] == [
-        "1 texts are empty once normalised",
-        "1 texts are not in Latin letters; 'english' is not meant for them",
-        "1 texts have no spaces between words",
+    assert said == [
+        "1 text empty once normalised, so that all that is written there is an error: b.flac",
+        "1 text not in Latin letters, for which 'english' is not meant: a.flac",
+        "1 text without spaces between words, so that CER says more than WER: a.flac",
     ]
     assert doubts(read_data(tmp_path).samples[2:], "english") == []
 

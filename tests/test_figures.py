@@ -52,7 +52,7 @@ TRACE_KEYS = {
 LAYOUT_KEYS = {
     *("template", "height", "margin", "paper_bgcolor", "plot_bgcolor", "font", "bargap"),
     *("showlegend", "dragmode", "xaxis", "yaxis", "legend", "hoverlabel", "barmode"),
-    *("bargroupgap", "shapes", "annotations", "hovermode", "uniformtext"),
+    *("bargroupgap", "shapes", "annotations", "hovermode", "uniformtext", "uirevision"),
 }
 AXIS_KEYS = {
     *("title", "range", "gridcolor", "linecolor", "zerolinecolor", "zeroline", "tickmode"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -107,6 +108,54 @@ def test_the_speedscope_file_keeps_its_format(many: Trace) -> None:
     assert sum(memory["weights"]) == memory["endValue"] == allocated_by_call(many.index).sum()
 
 
+SCHEMA = json.loads((Path(__file__).parent / "data" / "speedscope-schema.json").read_text())
+KINDS = {"object": dict, "array": list, "string": str, "number": (int, float)}
+
+
+def faults(value: object, schema: dict[str, Any], place: str = "file") -> list[str]:
+    """What JSON Schema has against a value; every keyword that the published schema uses."""
+    unknown = set(schema) - {"$ref", "$schema", "definitions", "title", *KEYWORDS}
+    assert not unknown, unknown
+    if "$ref" in schema:
+        name = schema["$ref"].removeprefix("#/definitions/")
+        return faults(value, SCHEMA["definitions"][name], place)
+    if "anyOf" in schema:
+        tried = [faults(value, one, place) for one in schema["anyOf"]]
+        return min(tried, key=len)
+    kind = KINDS[schema["type"]]
+    if not isinstance(value, kind) or isinstance(value, bool):
+        return [f"{place} is {value!r}; expected {schema['type']}"]
+    found = []
+    if value not in schema.get("enum", [value]) or value != schema.get("const", value):
+        found.append(f"{place} is {value!r}")
+    if isinstance(value, dict):
+        found += [f"{place} lacks {key}" for key in schema.get("required", ()) if key not in value]
+        for key, inner in schema.get("properties", {}).items():
+            found += faults(value[key], inner, f"{place}.{key}") if key in value else []
+    if isinstance(value, list):
+        for number, one in enumerate(value):
+            found += faults(one, schema["items"], f"{place}[{number}]")
+    return found
+
+
+KEYWORDS = ("anyOf", "type", "enum", "const", "required", "properties", "items")
+
+
+def test_the_speedscope_file_is_what_its_published_schema_asks_for(many: Trace) -> None:
+    content = json.loads(json.dumps(speedscope(many.index, "many")))
+    assert faults(content, SCHEMA) == []
+    for spoil in (
+        lambda one: one.pop("shared"),
+        lambda one: one["profiles"][0].update(unit="minutes"),
+        lambda one: one["profiles"][0]["events"][0].update(at="0"),
+        lambda one: one["shared"]["frames"][0].pop("name"),
+        lambda one: one["profiles"][-1].pop("weights"),
+    ):
+        spoilt = json.loads(json.dumps(content))
+        spoil(spoilt)
+        assert faults(spoilt, SCHEMA)
+
+
 def test_the_flame_graph_of_speedscope_is_as_wide_as_the_phase(many: Trace) -> None:
     content = speedscope(many.index, "many")
     encoder = [frame["name"] for frame in content["shared"]["frames"]].index("encoder")
@@ -151,3 +200,12 @@ def test_the_command_writes_a_speedscope_file_and_a_difference(
     assert main([*command, "--speedscope", str(target)]) == 0
     assert "many.json (B) against few.json (A)" in capsys.readouterr().out
     assert json.loads(target.read_text())["name"] == "few.json"
+
+
+def test_names_of_threads_may_end_in_anything() -> None:
+    ids = ["a", "a\0", "", "\0", 1]
+    events = [{"ph": "X", "name": "f", "ts": n, "dur": 1, "tid": tid} for n, tid in enumerate(ids)]
+    index = read_trace(json.dumps(events).encode()).index
+    profiles = speedscope(index, "x")["profiles"]
+    assert len(profiles) == len(ids)
+    assert all(len(profile["events"]) == 2 for profile in profiles)

@@ -53,6 +53,12 @@ def test_categories_of_old_releases_are_those_of_today():
     assert device["op"] == pytest.approx(0.010)
 
 
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "1e300", "9" * 5_000])
+def test_a_number_of_bytes_that_no_memory_has_is_a_missing_one(number: str):
+    text = as_bytes([call("[memory]", 1, 2, args={"Bytes": 77})]).replace(b"77", number.encode())
+    assert read_trace(text).events["bytes"].isna().all()
+
+
 @pytest.mark.parametrize("word", ["inf", "-nan", "Infinity", "NaN"])
 def test_a_bare_word_for_no_number_is_a_missing_one(word: str):
     text = as_bytes([call("-inf: nan", 1, 2, args={"Bytes": 77})]).replace(b"77", word.encode())
@@ -81,6 +87,14 @@ def test_one_impossible_event_among_many_is_left_out_and_noted(bad: dict[str, An
     assert len(trace.events) == 60
     assert "1 event with an impossible time left out (first: 'lost'" in trace.notes[0]
     assert operator_table(trace.index)["total_ms"].max() == pytest.approx(0.8)
+
+
+def test_a_number_of_thousands_of_digits_is_an_impossible_time():
+    good = [call("f", n, 1) for n in range(40)]
+    text = as_bytes([*good, call("lost", 77_777, 1)]).replace(b"77777", b"9" * 5_000)
+    trace = read_trace(text)
+    assert len(trace.events) == 40
+    assert "1 event with an impossible time left out (first: 'lost'" in trace.notes[0]
 
 
 def test_one_thing_that_is_no_event_among_many_is_left_out():

@@ -1,4 +1,4 @@
-"""The int8 kernel is chosen by measurement, kept, and never the slow one for many rows."""
+"""Kernels are chosen by measurement and kept; int8 never takes the slow one for many rows."""
 
 import json
 import os
@@ -27,6 +27,7 @@ from core.engine.products import (
 from core.errors import UserError
 from core.model import int8_products
 from core.model.int8_products import FBGEMM, INT_MM, PackedWeight, by_fbgemm, quantise_rows
+from core.model.linear import ONEDNN, TORCH, Float32Choice
 from core.model.lora import AdaptableLinear
 from core.model.quantize import Int8Linear
 
@@ -48,6 +49,7 @@ def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv(ENVIRONMENT, raising=False)
     monkeypatch.setattr(int8_products.CHOSEN, "kernel", INT_MM)
+    monkeypatch.setattr(products, "FLOAT32_CHOICE", Float32Choice())
 
 
 @pytest.fixture
@@ -79,9 +81,7 @@ def test_the_fastest_kernel_is_measured_once_and_kept(
     timed: Callable[[Costs], list[tuple[str, int]]], tmp_path: Path
 ) -> None:
     asked = timed(ORDINARY)
-    assert use_products() is None  # full weights: nothing is measured
-    assert asked == []
-    first = use_products(measure=True)
+    first = use_products()
     assert first is not None
     assert first.fastest == int8_products.CHOSEN.kernel == FBGEMM
     count = len(asked)
@@ -91,7 +91,7 @@ def test_the_fastest_kernel_is_measured_once_and_kept(
     assert len(asked) == count
     (file,) = tmp_path.rglob(FILE)
     file.write_text("[half a fi")
-    again = use_products(measure=True)
+    again = use_products()
     assert again is not None
     assert again.us == first.us
     assert len(asked) == 2 * count
@@ -102,11 +102,10 @@ def test_times_of_another_machine_or_with_other_vector_units_are_not_used(
     timed: Callable[[Costs], list[tuple[str, int]]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     timed(ORDINARY)
-    use_products(measure=True)
+    use_products()
     monkeypatch.setenv("FBGEMM_ENABLE_INSTRUCTIONS", "AVX2")
-    assert use_products() is None
     timed({**ORDINARY, "int8 int_mm": (10, 20, 30)})
-    use_products(measure=True)
+    use_products()
     assert int8_products.CHOSEN.kernel == INT_MM
     (file,) = tmp_path.rglob(FILE)
     assert len(json.loads(file.read_text())) == 2
@@ -117,14 +116,51 @@ def test_the_environment_names_the_kernel(
 ) -> None:
     asked = timed(ORDINARY)
     monkeypatch.setenv(ENVIRONMENT, "off")
-    assert use_products(measure=True) is None
+    assert use_products() is None
     assert asked == []
     monkeypatch.setenv(ENVIRONMENT, INT_MM)
-    assert use_products(measure=True) is not None
+    assert use_products() is not None
     assert int8_products.CHOSEN.kernel == INT_MM
+    assert Float32Choice(one=TORCH, few=ONEDNN, many=ONEDNN) == products.FLOAT32_CHOICE
+    monkeypatch.setenv(ENVIRONMENT, f" {TORCH},{INT_MM}")
+    use_products()
+    assert int8_products.CHOSEN.kernel == INT_MM
+    assert Float32Choice(TORCH, TORCH, TORCH) == products.FLOAT32_CHOICE
     monkeypatch.setenv(ENVIRONMENT, "mkl")
-    with pytest.raises(UserError, match="'mkl'; expected off"):
+    with pytest.raises(UserError, match="'mkl'; expected some of off"):
         use_products()
+
+
+@pytest.mark.parametrize(
+    ("costs", "chosen"),
+    [
+        ({}, (ONEDNN, ONEDNN, ONEDNN)),
+        ({"float32 torch": (99, 700, 4000)}, (ONEDNN, TORCH, TORCH)),
+        ({"float32 torch": (80, 900, 4000)}, (TORCH, ONEDNN, TORCH)),
+        # oneDNN shares a row among threads: one thread's time does not show it.
+        (
+            {
+                "float32 torch": (80, 900, 9000),
+                "float32-threads torch": (81, 0, 0),
+                "float32-threads onednn": (60, 0, 0),
+            },
+            (ONEDNN, ONEDNN, ONEDNN),
+        ),
+        # Other programs had the second processor.
+        (
+            {
+                "float32 torch": (80, 900, 9000),
+                "float32-threads torch": (9000, 0, 0),
+                "float32-threads onednn": (6000, 0, 0),
+            },
+            (TORCH, ONEDNN, ONEDNN),
+        ),
+    ],
+)
+def test_float32_takes_the_faster_kernel_for_one_row_few_and_many(
+    costs: Costs, chosen: tuple[str, str, str]
+) -> None:
+    assert times({"float32 onednn": (100, 800, 5000), **costs}).float32 == chosen
 
 
 @needs_fbgemm
@@ -132,7 +168,7 @@ def test_a_kernel_hopeless_with_few_rows_is_not_tried_with_many(
     timed: Callable[[Costs], list[tuple[str, int]]],
 ) -> None:
     asked = timed(ORDINARY)
-    use_products(measure=True)
+    use_products()
     assert ("int8 int_mm", 16) in asked
     assert ("int8 int_mm", 128) not in asked
 
@@ -176,14 +212,13 @@ def test_many_rows_do_not_pass_the_kernel_that_was_slow(monkeypatch: pytest.Monk
 @needs_fbgemm
 @pytest.mark.parametrize("rows", [1, 3, 40])
 def test_packed_rows_depend_on_no_other_row_and_never_overflow(rows: int) -> None:
-    weight = torch.full((32, 64), 127, dtype=torch.int8)
-    levels = int8_products.levels_of_rows()
-    packed = PackedWeight(weight, torch.ones(32))
+    levels = int8_products.levels_of_weights(FBGEMM)
+    packed = PackedWeight(torch.full((32, 64), int(levels), dtype=torch.int8), torch.ones(32))
     x = torch.randn(rows, 64).abs()
     x[0] = 1000.0  # all at the largest step: sums in 16 bits would overflow
-    found = by_fbgemm(x, packed, packed.handle, levels, 32)
-    assert torch.allclose(found[0], torch.tensor(64 * 127 * 1000.0), rtol=1e-3)
-    alone = by_fbgemm(x[-1:], packed, packed.handle, levels, 32)
+    found = by_fbgemm(x, packed, packed.handle, 32)
+    assert torch.allclose(found[0], torch.tensor(64 * levels * 1000.0), rtol=1e-3)
+    alone = by_fbgemm(x[-1:], packed, packed.handle, 32)
     torch.testing.assert_close(found[-1:], alone)
 
 

@@ -60,7 +60,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
     "training": {"root": {"finetune"}, "finetune": {"stages"}, "stages": {"corpus"}},
 }
 GROUND = {
-    "core": {"phases", "memory", "errors", "saving", "units"},
+    "core": {"phases", "memory", "errors", "saving", "units", "plain_json"},
     "training": {"architecture", "saving"},
 }
 MOST_FILES = 25

@@ -23,6 +23,7 @@ from app.components.kept_settings import accepted, restored
 from app.components.settings_panel import FIELDS, SettingsPanel, build_settings
 from app.components.switches import build_switches
 from app.service.deployment import Deployment
+from app.service.examples import Labelled
 from app.service.limits import Limits
 from app.service.model_summary import summary_of_name
 from app.service.service import TranscriptionService
@@ -30,9 +31,11 @@ from app.service.transcript_files import archive, transcript_file
 from app.wording.words_html import MOST_WORDS, NUM_COLOURS, paragraphs, words_html
 from app_stubs import SETTINGS, TRANSCRIPT, StubLab, service_of
 from core.checkpoint.catalog import ASSETS
+from core.engine.products import ProductTimes
 from core.errors import UserError
 from core.text.edit import apply_edit
 from core.text.export import EXPORTERS
+from core.text.normalizers import NORMALIZERS
 from core.text.transcript import Segment, Transcript, Word
 
 WORDS = (Word("three", 0.1, 0.5, 0.99), Word("<one>", 0.9, 1.2, 0.41), Word("eight", 3.0, 3.3, 0.9))
@@ -89,17 +92,20 @@ class TestFiles:
 
 
 @pytest.fixture
-def recordings(tmp_path: Path) -> list[str]:
-    """Three readable recordings of one second."""
+def recordings(tmp_path: Path) -> list[Labelled]:
+    """Three readable recordings of one second, without texts."""
     sound = (Path(__file__).parent.parent / "assets/examples/digit_five.flac").read_bytes()
     files = [tmp_path / name for name in ("a.flac", "b.flac", "c.flac")]
     for file in files:
         file.write_bytes(sound)
-    return [str(file) for file in files]
+    return [Labelled(str(file)) for file in files]
+
+
+TEXTS = ("A. flac!", "b is flac", None)  # a stub says the name of its recording
 
 
 class TestSeveralFiles:
-    def test_every_file_gets_its_own_row(self, recordings: list[str]) -> None:
+    def test_every_file_gets_its_own_row(self, recordings: list[Labelled]) -> None:
         *_, rows = transcribed(service_of([]), "a", recordings, SETTINGS)
         assert [(row.name, row.text, row.state) for row in rows] == [
             (name, name, FileState.DONE) for name in ("a.flac", "b.flac", "c.flac")
@@ -108,12 +114,12 @@ class TestSeveralFiles:
         half = [rows[0], replace(rows[1], state=FileState.RUNS), rows[2]]
         assert "2 of 3 files finished, about 30 seconds left" in finished_html(half, 60.0)
 
-    def test_one_bad_file_does_not_stop_the_others(self, recordings: list[str]) -> None:
-        Path(recordings[1]).write_text("dear sir")
+    def test_one_bad_file_does_not_stop_the_others(self, recordings: list[Labelled]) -> None:
+        Path(recordings[1].path).write_text("dear sir")
 
         class Picky(StubLab):
             def stream(self, path: str, *, cancelled: Callable[[], bool], **_: Any) -> Iterator:
-                if path == recordings[1]:
+                if path == recordings[1].path:
                     raise UserError("b.flac: not a recording")
                 return super().stream(path, cancelled=cancelled)
 
@@ -123,7 +129,7 @@ class TestSeveralFiles:
         assert "not a recording" in rows[1].text
         assert rows[1].transcript is None
 
-    def test_stop_leaves_out_the_rest(self, recordings: list[str]) -> None:
+    def test_stop_leaves_out_the_rest(self, recordings: list[Labelled]) -> None:
         service = service_of([])
         service.begin("a")
         service.stop("a")
@@ -131,9 +137,30 @@ class TestSeveralFiles:
         assert [row.state for row in rows] == [FileState.STOPPED] * 3
 
     def test_the_table_escapes_and_no_files_get_a_sentence(self) -> None:
-        rows = next(transcribed(service_of([]), "a", ["/x/<b>.wav"], SETTINGS))
+        rows = next(transcribed(service_of([]), "a", [Labelled("/x/<b>.wav", "<i>")], SETTINGS))
         assert "<b>" not in rows_html(rows)
         assert "choose some first" in finished_html([], 0.0)
+        wrong = replace(TRANSCRIPT, text="<b> one")
+        done = replace(rows[0], state=FileState.DONE, transcript=wrong, said="<i> one <u>")
+        for rule in NORMALIZERS:
+            html = rows_html([done], rule)
+            assert not re.search("<b>|<i>|<u>", html), rule
+
+    def test_recordings_with_texts_get_error_rates_and_marked_words(
+        self, recordings: list[Labelled]
+    ) -> None:
+        *_, rows = transcribed(
+            service_of([]),
+            "a",
+            [replace(one, said=said) for one, said in zip(recordings, TEXTS, strict=True)],
+            SETTINGS,
+        )
+        html = rows_html(rows)
+        assert "2 recordings with a text: WER 20.00 %, CER 20.00 %, normaliser basic." in html
+        assert "<td>0.0 %</td>" in html
+        assert "<td>b <del>is</del> flac</td><td>33.3 %</td>" in html
+        assert "<td></td>" in html  # nothing is known of the third
+        assert "WER" not in rows_html([replace(row, said=None) for row in rows])
 
 
 @pytest.fixture
@@ -345,3 +372,22 @@ class TestWhatAModelCanDo:
         assert changes[arm.switches.decoding]["value"] == "greedy"
         read = arm.read((name, *ArmPanel.usual(decoding="speculative", quantize="int8")), 50)
         assert (read.decoding, read.quantize) == ("greedy", "")
+
+    def test_an_arm_says_which_weights_are_slower_here(
+        self, service: TranscriptionService, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        us = {"float32 torch": {1: 90.0, 128: 6000.0}, "int8 fbgemm": {1: 300.0, 128: 30_000.0}}
+        times = ProductTimes("any", us, 0.1)
+        monkeypatch.setattr("core.devices.use_products", lambda: times)
+        with gr.Blocks() as page:
+            arm = build_arm(service, Deployment(device="cpu"), "a")
+        changes = [
+            target
+            for wired in page.fns.values()
+            for target in wired.targets
+            if target == (arm.quantize._id, "change")
+        ]
+        assert changes
+        info = arm.say_if_slower("int8")[arm.quantize]["info"]
+        assert "39.6 ms against 8.9 ms" in info
+        assert arm.say_if_slower("")[arm.quantize]["info"] == ""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch._inductor.utils import run_and_get_code
 
 from core.model import linear as products
-from core.model.linear import LARGE, linear
+from core.model.linear import FEW_ROWS, LARGE, ONEDNN, TORCH, linear
 
 INPUTS, OUTPUTS = 256, 520  # more weights than LARGE
 needs_onednn = pytest.mark.skipif(not products.HAS_ONEDNN, reason="torch was built without oneDNN")
@@ -26,13 +26,13 @@ def weights() -> tuple[Tensor, Tensor]:
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """The shapes that went to oneDNN."""
     seen: list[tuple[int, ...]] = []
-    whole = products._onednn
+    whole = products.onednn
 
     def counted(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         seen.append(tuple(x.shape))
         return whole(x, weight, bias)
 
-    monkeypatch.setattr(products, "_onednn", counted)
+    monkeypatch.setattr(products, "onednn", counted)
     return seen
 
 
@@ -47,6 +47,31 @@ def test_large_weights_go_to_onednn_and_give_the_same(
             found = linear(x, weight, b)
         torch.testing.assert_close(found, F.linear(x, weight, b), rtol=1e-4, atol=1e-5)
     assert calls == [shape, shape]
+
+
+@needs_onednn
+@pytest.mark.parametrize(
+    ("choice", "rows_of_onednn"),
+    [
+        ((TORCH, ONEDNN, TORCH), [2, FEW_ROWS]),
+        ((TORCH, TORCH, ONEDNN), [FEW_ROWS + 1, 300]),
+        ((TORCH, TORCH, TORCH), []),
+    ],
+)
+def test_the_number_of_rows_decides_which_kernel_runs(
+    choice: tuple[str, str, str],
+    rows_of_onednn: list[int],
+    weights: tuple[Tensor, Tensor],
+    calls: list[tuple[int, ...]],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(products, "FLOAT32", products.Float32Choice(*choice))
+    for rows in (1, 2, FEW_ROWS, FEW_ROWS + 1, 300):
+        x = torch.randn(rows, INPUTS)
+        with torch.inference_mode():
+            found = linear(x, *weights)
+        torch.testing.assert_close(found, F.linear(x, *weights), rtol=1e-4, atol=1e-5)
+    assert [shape[0] for shape in calls] == rows_of_onednn
 
 
 def test_a_transposed_input_is_read_in_its_order(weights: tuple[Tensor, Tensor]):
@@ -123,8 +148,14 @@ def test_small_eager_products_are_the_librarys_own(rows: int):
 
 
 @pytest.mark.slow
-def test_compiled_products_of_many_rows_give_the_same(weights: tuple[Tensor, Tensor]):
-    x, (weight, bias) = torch.randn(1, 6, INPUTS), weights
-    with torch.inference_mode():
-        found = torch.compile(linear, fullgraph=True)(x, weight, bias)
-    torch.testing.assert_close(found, F.linear(x, weight, bias), rtol=1e-4, atol=1e-5)
+@pytest.mark.parametrize("many", [ONEDNN, TORCH])
+def test_compiled_products_of_many_rows_give_the_same(
+    many: str, weights: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(products, "FLOAT32", products.Float32Choice(many=many))
+    (weight, bias), compiled = weights, torch.compile(linear, fullgraph=True, dynamic=True)
+    for rows in (6, 2 * FEW_ROWS):
+        x = torch.randn(1, rows, INPUTS)
+        with torch.inference_mode():
+            found = compiled(x, weight, bias)
+        torch.testing.assert_close(found, F.linear(x, weight, bias), rtol=1e-4, atol=1e-5)

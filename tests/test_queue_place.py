@@ -7,6 +7,7 @@ from threading import Event, Thread
 
 import pytest
 
+from app.service.quiet_time import QuietTime
 from app.service.transcription_jobs import TranscriptionJob
 from app.service.updates import CancelledBeforeStart, QueuePlace, TranscriptionProgress, Update
 from app.service.worker import MEASUREMENT, TRANSCRIPTION, CancelToken, Worker
@@ -86,6 +87,90 @@ def test_work_that_fails_leaves_the_line(worker: Worker) -> None:
     assert found is not None
     assert found.ahead == 1
     release.set()
+
+
+def test_transcriptions_that_are_ready_go_first_where_a_measurement_gives_way(
+    worker: Worker,
+) -> None:
+    ran: list[str] = []
+    waits, runs, over = Event(), Event(), Event()
+
+    def measure() -> None:
+        worker.expect(60.0, gives_way=True, pause_s=2.0)
+        runs.set()
+        waits.wait(PATIENT_S)
+        ran.append("block")
+        gaps = [worker.give_way(), worker.give_way()]
+        ran.append(f"block {gaps}")
+
+    worker.submit(measure, MEASUREMENT)
+    assert runs.wait(PATIENT_S)
+    worker.submit(lambda: ran.append("second measurement"), MEASUREMENT)
+    one = worker.submit(lambda: ran.append("one"), TRANSCRIPTION)
+    other = worker.submit(lambda: ran.append("another model"), TRANSCRIPTION, lambda: False)
+    two = worker.submit(lambda: ran.append("two"), TRANSCRIPTION)
+    worker.submit(over.set)
+    places = [worker.place(turn) for turn in (one, other, two)]
+    assert all(place is not None and place.running == MEASUREMENT for place in places)
+    said = [(place.ahead, place.between, (place.left_s or 0) <= 2) for place in places if place]
+    assert said == [(1, True, True), (3, False, False), (3, True, True)]
+    assert places[0] is not None
+    assert "goes between two of its blocks" in waiting_html(places[0])
+    waits.set()
+    assert over.wait(PATIENT_S)
+    last = ["block [True, False]", "second measurement", "another model"]
+    assert ran == ["block", "one", "two", *last]
+
+
+def test_a_measurement_that_gave_way_is_told_so_and_an_error_there_is_not_its_own(
+    worker: Worker,
+) -> None:
+    begun, waits, release = Event(), Event(), Event()
+
+    def work(report: Callable[[str], None]) -> None:
+        begun.set()
+        waits.wait(PATIENT_S)
+        worker.give_way()
+        report("measured")
+
+    def transcribe() -> None:
+        release.wait(PATIENT_S)
+        raise OSError("gone")
+
+    seen: list[str] = []
+    reader = Thread(
+        target=lambda: seen.extend(worker.stream_reports(CancelToken(), work, lambda p: p.running))
+    )
+    reader.start()
+    assert begun.wait(PATIENT_S)
+    worker.submit(transcribe, TRANSCRIPTION)
+    waits.set()
+    while TRANSCRIPTION not in seen and reader.is_alive():
+        reader.join(0.05)
+    release.set()
+    reader.join(PATIENT_S)
+    assert set(seen) == {TRANSCRIPTION, "measured"}
+
+
+def test_what_is_timed_waits_for_no_trace_and_traces_wait_for_it_and_for_each_other() -> None:
+    quiet, done, readers = QuietTime(), list[str](), []
+    with quiet.reading(), quiet.timed(), quiet.timed():  # begins at once, however long it is read
+        assert quiet.is_timed
+
+    def read(name: str) -> None:
+        with quiet.reading():
+            assert not quiet.is_timed
+            done.append(name)
+
+    with quiet.timed():
+        for name in ("one", "two"):
+            readers.append(Thread(target=read, args=(name,)))
+            readers[-1].start()
+        readers[0].join(0.05)
+        assert done == []
+    for reader in readers:
+        reader.join(PATIENT_S)
+    assert sorted(done) == ["one", "two"]
 
 
 def test_the_line_of_the_page_names_place_work_and_time() -> None:

@@ -81,6 +81,16 @@ def test_the_same_seed_draws_the_same_tokens():
     assert draws[0] == draws[1] != draws[2]
 
 
+@pytest.mark.parametrize("temperature", [1e-300, 1e-7, 1e-6, 1e30, 1e308])
+def test_no_temperature_leaves_the_range_of_the_scores(temperature: float):
+    scores = 20 * some_logits(50)
+    scores[:, 7] = -torch.inf  # banned
+    options = GenerationOptions(temperature=temperature)
+    ids = choose(scores, options, [torch.Generator().manual_seed(1) for _ in scores])
+    assert temperature > 1 or torch.equal(ids, scores.argmax(dim=-1))
+    assert (ids != 7).all()
+
+
 def test_temperature_zero_takes_the_likeliest_without_drawing():
     logits, generators = some_logits(), seeded(1, 1, 1)
     state = generators[0].get_state()

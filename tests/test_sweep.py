@@ -12,13 +12,15 @@ import pytest
 from core import Lab
 from core.errors import UserError
 from many_runs import made_run
-from measuring import RECORDING
+from measuring import RECORDING, workload
 from profiling.__main__ import main
-from profiling.figures.many_runs import heat_table, time_over_length
+from profiling.figures.many_runs import arm_of, heat_table, short_names, time_over_length
+from profiling.measure.timing import time_once
 from profiling.measure.workload import WorkloadChoices
+from profiling.runs.run_json import cache_bytes_of_run, timed_part
 from profiling.runs.store import RunStore
 from profiling.runs.sweep import Grid, plan_sweep
-from profiling.statistics.run_table import run_table
+from profiling.statistics.run_table import run_row, run_table, sweep_table, workload_key
 from tiny_models import noise
 
 
@@ -37,12 +39,13 @@ def test_a_sweep_measures_every_combination_once(
     assert {row["seconds"] for row in first} == {0.5}
     assert len({RunStore(out).read(row["id"])["session"] for row in first}) == 1
 
-    lengths = ("--seconds", "0.5", "1", "--html", str(page))
-    assert main(["sweep", *common, *grid, *lengths]) == 0
+    more = ("--seconds", "0.5", "1", "--batch", "1", "2", "--html", str(page))
+    assert main(["sweep", *common, *grid, *more]) == 0
     told = capsys.readouterr()
-    assert "4 runs to measure, 4 measured already" in told.err
+    assert "12 runs to measure, 4 measured already" in told.err
     again = json.loads(told.out)["runs"]
-    assert len(again) == len(RunStore(out).names()) == 8
+    assert len(again) == len(RunStore(out).names()) == 16
+    assert {row["batch"] for row in again} == {1, 2}
     assert {row["id"] for row in first} < {row["id"] for row in again}
     assert "Time over length" in page.read_text()
 
@@ -74,6 +77,36 @@ def test_combinations_that_cannot_run_are_told_before_and_the_others_go_on(
     assert RunStore(tmp_path).names() == []
 
 
+def test_a_batch_counts_all_its_recordings_and_is_work_of_its_own(lab: Lab, tmp_path: Path):
+    one, two = workload(lab, max_new_tokens=4), workload(lab, max_new_tokens=4, batch=2)
+    assert one.same_work(two) == ["batch"]
+    sample = time_once(lab, two, RECORDING)
+    assert sample.num_prefills == 1
+    assert len(sample.step_ms) == 3  # of both recordings at once
+    alone = time_once(lab, one, RECORDING)
+    assert sample.transcript.token_ids == alone.transcript.token_ids
+    timed = timed_part(two, [(sample, sample)])
+    spent_s = sample.end_to_end_ms / 1000
+    assert timed["metrics"]["rtf"] == pytest.approx(spent_s / (2 * two.clip.seconds))
+    assert cache_bytes_of_run(lab, two) == 2 * cache_bytes_of_run(lab, one)
+    row = run_row({"workload": two.to_json(), "end_to_end_ms": sample.end_to_end_ms})
+    assert row["rtf"] == pytest.approx(timed["metrics"]["rtf"])
+    before = {key: value for key, value in one.to_json().items() if key != "batch"}
+    assert workload_key(before) == workload_key(one.to_json()) != workload_key(two.to_json())
+    with pytest.raises(ValueError, match="batch is 0"):
+        workload(lab, batch=0)
+
+
+def test_rows_of_a_sweep_are_judged_by_the_first_of_equal_work():
+    runs = [made_run(seed) for seed in range(6)]
+    for number, run in enumerate(runs):
+        run["workload"] = {**run["workload"], "batch": 1 + number % 2}
+    rows = sweep_table(runs)
+    assert [row["batch"] for row in rows] == [1, 1, 1, 2, 2, 2]
+    assert [row["verdict"] for row in rows].count("the first") == 2
+    assert not any("different work" in row["verdict"] for row in rows)
+
+
 def test_a_sweep_of_nothing_says_why(
     speech_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -89,6 +122,8 @@ def test_a_sweep_of_nothing_says_why(
     assert main([*command, "--seconds", "0"]) == 2
     assert "--seconds holds 0; expected more than 0" in capsys.readouterr().err
     assert main([*command, "--format", "float8"]) == 2
+    assert main([*command, "--batch", "0"]) == 2
+    assert "--batch holds 0; expected 1 or more" in capsys.readouterr().err
 
 
 def test_figures_of_a_sweep_have_a_line_a_way_and_a_cell_a_combination():
@@ -97,6 +132,8 @@ def test_figures_of_a_sweep_have_a_line_a_way_and_a_cell_a_combination():
         run["workload"]["engine"] = {"e": "eager", "c": "compile"}[engine]
         run["workload"]["clip"] = {**run["workload"]["clip"], "seconds": seconds}
     rows = run_table(runs[:3])
+    assert short_names(rows) == ["eager", "eager", "compile"]  # the rest they share
+    assert short_names(rows[:1]) == [arm_of(rows[0])]
     lines = time_over_length(rows).data
     assert [list(line.x) for line in lines] == [[1.0, 3.0], [1.0]]
     heat = heat_table(rows).data[0]

@@ -24,6 +24,7 @@ from profiling.measure.metrics import (
     spread,
 )
 from profiling.measure.quiet_process import undisturbed
+from profiling.measure.timed_pass import MOST_BLOCKS, TimingSettings, blocks_asked
 from profiling.measure.timing import (
     END_TO_END,
     MOST_WARM_UPS,
@@ -55,6 +56,14 @@ def test_warming_up_ends_after_ten_runs_that_never_agree():
     assert len(warm_up(lambda: Fake(next(times)))) == MOST_WARM_UPS
 
 
+def test_where_runs_are_slow_fewer_blocks_are_asked_for_but_enough_for_an_interval():
+    how = TimingSettings(blocks=10, at_most_s=20.0, fewest=6)
+    found = [blocks_asked(how, [run_ms] * 3) for run_ms in (50.0, 400.0, 5000.0)]
+    assert found == [10, 8, 6]
+    assert blocks_asked(TimingSettings(blocks=10), [5000.0] * 3) == 10
+    assert blocks_asked(TimingSettings(), [1.0]) == MOST_BLOCKS
+
+
 def test_arms_run_forwards_and_backwards_and_take_turns_to_begin():
     order: list[str] = []
 
@@ -70,6 +79,27 @@ def test_arms_run_forwards_and_backwards_and_take_turns_to_begin():
     assert {name: len(blocks) for name, blocks in found.items()} == {"a": 3, "b": 3, "c": 3}
     # A machine that slows down steadily slows every arm of a block alike.
     assert len({sum(run.end_to_end_ms for run in found[name][0]) for name in found}) == 1
+
+
+def test_between_blocks_others_may_run_and_then_every_arm_runs_once_uncounted():
+    order: list[str] = []
+
+    def arm(name: str) -> Arm[Fake]:
+        def run() -> Fake:
+            order.append(name)
+            return Fake(float(len(order)))
+
+        return Arm(name, run)
+
+    gaps = iter([True, False])
+
+    def between() -> bool:
+        order.append("-")
+        return next(gaps)
+
+    found = interleave([arm("a"), arm("b")], 3, between=between)
+    assert "".join(order) == "abba" + "-" + "ba" + "baab" + "-" + "abba"
+    assert [run.end_to_end_ms for pair in found["b"] for run in pair] == [2, 3, 8, 11, 14, 15]
 
 
 def test_interleaving_reports_progress_and_can_be_stopped():

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from core.errors import UserError
 from core.text.tokenizer import (
     REPLACEMENT,
     StreamDecoder,
@@ -127,3 +128,9 @@ def test_special_names_are_strings_or_objects():
     assert read_special_names(raw) == {"bos_token": "<s>", "eos_token": "</s>"}
     assert read_special_names({}) == {}
     assert token_name(7) is None
+
+
+def test_half_of_a_character_is_told(tokenizer: Tokenizer):
+    for encode in (tokenizer.encode, tokenizer.encode_continuation):
+        with pytest.raises(UserError, match=r"holds '\\ud83d', half of a character"):
+            encode("a \ud83d b")

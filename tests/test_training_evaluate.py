@@ -107,8 +107,8 @@ def test_other_peoples_recordings_get_their_texts_and_16_khz(tmp_path: Path) -> 
     for name in ("cards/001.wav", "cards/002.wav"):
         (sphinx / name).parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(sphinx / name, tone, 16_000)
-    lines = "<s> ten of clubs  </s> (001)\n<s> no such file </s> (009)\nnonsense\n"
-    (sphinx / "cards/cards.transcription").write_text(lines)
+    lines = "<s> ten of\u2028clubs  </s> (001)\r\n<s> no such file </s> (009)\nnonsense\n"
+    (sphinx / "cards/cards.transcription").write_text(lines, encoding="utf-8")
     (sphinx / "goforward.raw").write_bytes((tone * 9000).astype(np.int16).tobytes())
     alsa.mkdir()
     soundfile.write(alsa / "Front_Left.wav", np.stack([tone, tone], 1), 48_000)

@@ -14,6 +14,7 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["DO_NOT_TRACK"] = "1"
 
 from app.api.asgi import create_api, serve_api
+from app.service.batching.beside import start_second_process
 from app.service.deployment import read_deployment
 from app.service.limits import Limits
 from app.service.service import TranscriptionService
@@ -42,8 +43,11 @@ if __name__ == "__main__":
     service.warm()
     if not here.on_space:
         service.build_package()
+    api = create_api(service, here)
+    if here.second_process:
+        start_second_process(service, api.state.queue)
     try:
-        serve_api(create_api(service, here), host=chosen.host, port=chosen.port)
+        serve_api(api, host=chosen.host, port=chosen.port)
     except ValueError as error:
         parser.error(str(error))
     finally:

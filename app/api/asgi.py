@@ -7,6 +7,7 @@ In: a service. Out: an app to be served alone (``python -m app.api``) or inside 
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from typing import Any
 
 import uvicorn
@@ -26,6 +27,7 @@ from app.service.batching.queue import BatchingQueue
 from app.service.batching.waiting_line import QueueLimits
 from app.service.deployment import Deployment
 from app.service.service import TranscriptionService
+from app.service.worker import TRANSCRIPTION
 from core.errors import UserError
 
 HOST = "127.0.0.1"
@@ -35,10 +37,16 @@ PATHS = ("/v1/{rest:path}", "/healthz", "/readyz", "/metrics")
 def create_api(
     service: TranscriptionService, deployment: Deployment, limits: QueueLimits | None = None
 ) -> FastAPI:
-    """Make the app around ``service``; ``limits`` bound its queue."""
+    """Make the app around ``service``; ``limits`` bound its queue, which is ``state.queue``."""
     metrics, models = Metrics(), ModelNames(service)
+
+    def submit(turn: Callable[[], None]) -> object:
+        return service.worker.submit(
+            turn, TRANSCRIPTION, lambda: all(map(service.models.is_ready, queue.waiting_settings()))
+        )
+
     queue = BatchingQueue(
-        service.worker.submit,
+        submit,
         service.lab,
         limits=limits,
         missing=service.missing,
@@ -48,6 +56,7 @@ def create_api(
     api = FastAPI(
         title="Granite Speech Lab", openapi_url="/v1/openapi.json", docs_url=None, redoc_url=None
     )
+    api.state.queue = queue
     api.add_middleware(Guard, metrics=metrics, api_key=deployment.api_key)
 
     @api.exception_handler(HTTPException)

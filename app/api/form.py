@@ -7,7 +7,6 @@ nobody here knows, and :class:`app.service.settings.Settings`. Lists come one el
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -16,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from app.api.errors import ApiError
 from app.service.settings import LORA_CHOICES, Settings, split_keywords
 from core.checkpoint.catalog import LANGUAGES, ModelInfo
+from core.plain_json import parse_json
 
 LISTS = ("languages", "keywords", "timestamp_granularities", "include")
 CHUNKING = "chunking_strategy"
@@ -27,7 +27,7 @@ SHOWN = 80  # letters of a wrong value that an error repeats
 def _chunking(value: Any) -> Any:
     """Read an object that came as JSON."""
     if isinstance(value, str) and value.lstrip().startswith("{"):
-        return json.loads(value)
+        return parse_json(value)
     return value
 
 

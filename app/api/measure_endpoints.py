@@ -13,7 +13,7 @@ from typing import Any
 
 import gradio as gr
 
-from app.components.events import MODEL_EVENT, callers_token
+from app.components.events import MEASURE_EVENT, callers_token
 from app.components.failures import plain_errors
 from app.service.api_settings import settings_of
 from app.service.measurement import MOST, MeasurementService
@@ -47,7 +47,7 @@ def build_measure_endpoints(
     ) -> dict[str, Any]:
         """Time two ways of transcribing one recording; ratios below 1 mean that b is faster."""
         with plain_errors(on_page=False), tempfile.TemporaryDirectory() as folder:
-            arms = (settings_of(model, a or {}), settings_of(model, b or {}))
+            arms = (settings_of(model, a), settings_of(model, b))
             plan = MeasurementOptions(whole("blocks", blocks), fixed)
             found = measuring.once(audio, arms, plan, Path(folder), callers_token())
             first, second = map(_told, found.runs)
@@ -58,7 +58,7 @@ def build_measure_endpoints(
     ) -> dict[str, Any]:
         """Time and trace one way of transcribing a recording; returns the run as JSON."""
         with plain_errors(on_page=False), tempfile.TemporaryDirectory() as folder:
-            arms = (settings_of(model, settings or {}),)
+            arms = (settings_of(model, settings),)
             plan = MeasurementOptions(whole("blocks", blocks))
             return _told(measuring.once(audio, arms, plan, Path(folder), callers_token()).runs[0])
 
@@ -68,7 +68,7 @@ def build_measure_endpoints(
         with plain_errors(on_page=False):
             if not trace:
                 raise UserError("no trace was sent; send a .json or .json.gz of torch.profiler")
-            with measuring.quiet:
+            with measuring.quiet.reading():
                 return trace_json(traces.read_trace(trace, max_json_bytes=max_json_bytes))
 
     with gr.Column(visible=False):
@@ -82,10 +82,10 @@ def build_measure_endpoints(
         trace = gr.File(type="filepath", label="trace: .json or .json.gz")
         out = gr.JSON(label="Result")
         gr.Button().click(
-            compare, [audio, a, b, model, blocks, fixed], [out], api_name="compare", **MODEL_EVENT
+            compare, [audio, a, b, model, blocks, fixed], [out], api_name="compare", **MEASURE_EVENT
         )
         gr.Button().click(
-            profile, [audio, one, model, blocks], [out], api_name="profile", **MODEL_EVENT
+            profile, [audio, one, model, blocks], [out], api_name="profile", **MEASURE_EVENT
         )
         gr.Button().click(read_trace, [trace], [out], api_name="read_trace", **READ_EVENT)
 

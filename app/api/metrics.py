@@ -98,6 +98,11 @@ class Metrics:
             ("gsl_queue_length", "Clips that wait for the model.", lambda: queue.waiting),
             ("gsl_running_clips", "Clips the model works on.", lambda: queue.running),
             ("gsl_ready", "1 where the start model is in memory.", lambda: float(ready)),
+            (
+                "gsl_second_process_loading",
+                "1 while the second process of batches loads.",
+                lambda: float(queue.awaits_second),
+            ),
             ("process_resident_memory_bytes", "Resident memory.", resident_bytes),
         )
         parts = (self.requests, self._audio, self._phases, self._waits, self._batches)

@@ -18,7 +18,7 @@ from app.components.switches import Switches, build_switches
 from app.service.deployment import Deployment
 from app.service.service import TranscriptionService
 from app.service.settings import Settings
-from core.devices import dtypes, quantisers
+from core.devices import dtypes, quantise_note, quantisers
 
 AS_STARTED = "as the app started"
 WEIGHTS = {
@@ -36,6 +36,7 @@ class ArmPanel:
     switches: Switches
     dtype: gr.Dropdown
     quantize: gr.Dropdown
+    device: str | None  # of the app
 
     @property
     def model(self) -> gr.Dropdown:
@@ -72,6 +73,10 @@ class ArmPanel:
             **self.switches.fit(summary, "transcribe", decoding),
             self.quantize: gr.update(visible=summary.quantises),
         }
+
+    def say_if_slower(self, quantize: str) -> Updates:
+        """Say under the weights that they are slower on this processor, where they are."""
+        return {self.quantize: gr.update(info=quantise_note(quantize, self.device) or "")}
 
     def read(self, values: tuple[Any, ...], max_new_tokens: int) -> Settings:
         """Read ``inputs`` without what is hidden; LoRA on means: where there is an adapter."""
@@ -141,7 +146,8 @@ def build_arm(
             visible=service.summary(service.model).quantises,
             elem_id=f"{name}-quantize",
         )
-    arm = ArmPanel(service, switches, dtype, quantize)
+    arm = ArmPanel(service, switches, dtype, quantize, deployment.device)
     now = [arm.model, arm.adapters.adapter, switches.decoding]
     arm.model.change(arm.fit, now, arm.outputs, **PAGE_EVENT)
+    quantize.change(arm.say_if_slower, [quantize], [quantize], **PAGE_EVENT)
     return arm

@@ -1,13 +1,14 @@
 """Several recordings at once: one table that fills, and everything in one file.
 
-In: sound files and the settings of the Transcribe tab. Out: a row each, in order; a file that
-cannot be read gets a sentence in its row and the others go on.
+In: sound files, perhaps their texts beside them, and the settings of the Transcribe tab. Out: a row
+each, in order, with its error rate where the text is known; a file that cannot be read gets a
+sentence in its row and the others go on.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from html import escape
@@ -19,12 +20,13 @@ import gradio as gr
 from app.components.events import PAGE_EVENT, PageJob, wire_job
 from app.components.failures import Updates
 from app.components.settings_panel import SettingsPanel
+from app.service.examples import TEXT, Labelled, with_texts
 from app.service.service import TranscriptionService
 from app.service.settings import Settings
 from app.service.transcript_files import SAVE, File, archive
 from app.service.updates import CancelledBeforeStart, QueuePlace, RequestResult
 from app.service.user_errors import user_message
-from app.wording import phrases
+from app.wording import phrases, reference
 from app.wording.progress import progress_html
 from core.text.transcript import Transcript
 from core.transcription.options import PartialText
@@ -41,29 +43,44 @@ class FileState(Enum):
     STOPPED = "stopped"
 
 
+WITH_TEXTS = (
+    "A .txt of the same name beside a recording is taken as what was really said in it, and gives "
+    "its word error rate, under the normaliser of “What was really said”."
+)
 OVER = (FileState.DONE, FileState.FAILED, FileState.STOPPED)
 
 
 @dataclass(frozen=True)
 class FileRow:
-    """One file. text: what was heard so far, or what went wrong."""
+    """One file. text: what was heard so far, or what went wrong; said: what was really said."""
 
     name: str
     state: FileState = FileState.WAITS
     text: str = ""
     transcript: Transcript | None = field(default=None, repr=False)
+    said: str | None = None
+
+    @property
+    def pair(self) -> tuple[str, str] | None:
+        """Return the text as it should be and as it is, where both are whole."""
+        if self.state is not FileState.DONE or self.said is None or self.transcript is None:
+            return None
+        return self.said, self.transcript.text
 
 
-def build_batch(service: TranscriptionService, settings: SettingsPanel) -> None:
-    """Lay the panel out inside the current column and wire it."""
+def build_batch(
+    service: TranscriptionService, settings: SettingsPanel, normalizer: gr.Radio
+) -> None:
+    """Lay the panel out inside the current column and wire it; ``normalizer`` stands elsewhere."""
     with gr.Accordion("Several files at once", open=False, elem_id="batch"):
         files = gr.File(
             label="Sound files",
             file_count="multiple",
-            file_types=["audio", "video"],
+            file_types=["audio", "video", TEXT],
             height=140,
             elem_id="batch-files",
         )
+        gr.HTML(phrases.aside_html(WITH_TEXTS))
         with gr.Row():
             go = gr.Button("Transcribe all", variant="primary", min_width=120, elem_id="batch-go")
             stop = gr.Button("Stop all", interactive=False, min_width=120, elem_id="batch-stop")
@@ -72,13 +89,15 @@ def build_batch(service: TranscriptionService, settings: SettingsPanel) -> None:
         save = gr.Button("Download all (zip)", visible=False, size="sm", elem_id="batch-save")
     done, file = gr.State([]), gr.JSON(elem_classes="never-shown")
 
-    def run(session: str, paths: list[str] | None, *values: Any) -> Iterator[Updates]:
+    def run(session: str, paths: list[str] | None, rule: str, *values: Any) -> Iterator[Updates]:
         begun = time.monotonic()
-        for rows in transcribed(service, session, paths or [], settings.read(values)):
+        recordings, warnings = with_texts(paths or [])
+        asides = "".join(phrases.aside_html(phrases.sentence(text)) for text in warnings)
+        for rows in transcribed(service, session, recordings, settings.read(values)):
             made = [row.transcript for row in rows if row.transcript is not None]
             yield {
-                status: finished_html(rows, time.monotonic() - begun),
-                table: rows_html(rows),
+                status: finished_html(rows, time.monotonic() - begun) + asides,
+                table: rows_html(rows, rule),
                 done: made,
                 save: gr.update(visible=bool(made)),
             }
@@ -90,7 +109,7 @@ def build_batch(service: TranscriptionService, settings: SettingsPanel) -> None:
         stopping=phrases.STOPPING,
         waiting=lambda: {status: phrases.status_html(phrases.WAITING), table: ""},
         failed=lambda message: {status: phrases.status_html(message, "error")},
-        inputs=[files, *settings.inputs],
+        inputs=[files, normalizer, *settings.inputs],
         outputs=[status, table, done, save],
         status=status,
         stop_button=stop,
@@ -106,24 +125,24 @@ def pack(done: list[Transcript]) -> File:
 
 
 def transcribed(
-    service: TranscriptionService, session: str, paths: list[str], settings: Settings
+    service: TranscriptionService, session: str, files: Sequence[Labelled], settings: Settings
 ) -> Iterator[list[FileRow]]:
     """Transcribe the files in order; a stop ends the current one and leaves out the rest.
 
     Args:
         service: whose models.
         session: of the visitor.
-        paths: of the files.
+        files: in order.
         settings: of all of them.
 
     Yields:
         The rows, whenever one changed.
     """
-    rows = [FileRow(Path(path).name) for path in paths]
+    rows = [FileRow(Path(one.path).name, said=one.said) for one in files]
     yield rows
-    for number, path in enumerate(paths):
+    for number, one in enumerate(files):
         try:
-            for update in service.stream(session, path, settings):
+            for update in service.stream(session, one.path, settings):
                 rows[number] = _after(rows[number], update)
                 if isinstance(update, PartialText | RequestResult):
                     yield rows
@@ -163,18 +182,30 @@ def finished_html(rows: list[FileRow], spent_s: float) -> str:
     return progress_html(said, done / len(rows), left_s)
 
 
-def rows_html(rows: list[FileRow]) -> str:
-    """Format the table; file names and texts are escaped."""
+def rows_html(rows: list[FileRow], normalizer: str = "basic") -> str:
+    """Format the table, with errors marked where texts are known; names and texts are escaped."""
     if not rows:
         return ""
-    body = "".join(
-        f"<tr><th scope='row'>{phrases.breakable(row.name)}</th><td>{escape(row.text)}</td>"
-        f"<td>{_cost(row)}</td></tr>"
-        for row in rows
+    pairs = [row.pair for row in rows if row.pair is not None]
+    titles = ("File", "Text", *(["WER"] if pairs else []), "State")
+    head = "".join(f"<th scope='col'>{title}</th>" for title in titles)
+    body = "".join(_row_html(row, normalizer, rated=bool(pairs)) for row in rows)
+    table = f"<table class='batch'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    said = phrases.status_html(reference.together(pairs, normalizer)) if pairs else ""
+    legend = phrases.aside_html(reference.LEGEND) if pairs else ""
+    return f"{said}<div class='scroll'>{table}</div>{legend}"
+
+
+def _row_html(row: FileRow, normalizer: str, *, rated: bool) -> str:
+    text, rate = escape(row.text), ""
+    if row.pair is not None:
+        text = reference.differences_html(*row.pair, normalizer)
+        rate = reference.wer_text(*row.pair, normalizer)
+    cells = [text, *([rate] if rated else []), _cost(row)]
+    return (
+        f"<tr><th scope='row'>{phrases.breakable(row.name)}</th>"
+        f"{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
     )
-    head = "<tr><th scope='col'>File</th><th scope='col'>Text</th><th scope='col'>State</th></tr>"
-    table = f"<table class='batch'><thead>{head}</thead><tbody>{body}</tbody></table>"
-    return f"<div class='scroll'>{table}</div>"
 
 
 def _cost(row: FileRow) -> str:

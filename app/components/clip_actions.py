@@ -22,12 +22,13 @@ from app.service.deployment import Deployment
 
 @dataclass(frozen=True)
 class ClipActions:
-    """The buttons, and where the clip is. tabs: those of the page."""
+    """The buttons, and where the clip is. tabs: those of the page; said: its reference text."""
 
     compare: gr.Button
     profile: gr.Button
     tabs: gr.Tabs
     recording: gr.Audio
+    said: gr.Textbox
     settings: SettingsPanel
 
     def take(
@@ -37,6 +38,7 @@ class ClipActions:
         audio: gr.Audio,
         arms: Mapping[ArmPanel, dict[str, Any]],
         fixed: Updates | None = None,
+        said: gr.State | None = None,
     ) -> Dependency:
         """Make ``button`` open a tab with the clip and the settings filled in.
 
@@ -46,21 +48,24 @@ class ClipActions:
             audio: the field there.
             arms: the settings there, each with what differs from the Transcribe tab's.
             fixed: what else is shown there.
+            said: takes the reference text.
 
         Returns:
             The press, for what follows it.
         """
 
-        def fill(recording: str | None, *values: Any) -> Updates:
+        def fill(recording: str | None, text: str | None, *values: Any) -> Updates:
             chosen = self.settings.read(values)
             changes: Updates = {self.tabs: gr.Tabs(selected=tab), audio: recording}
+            changes |= {} if said is None else {said: text or ""}
             for arm, others in arms.items():
                 changes |= arm.filled(replace(chosen, **others))
             return changes | (fixed or {})
 
         fields = [field for arm in arms for field in arm.inputs]
-        outputs = [self.tabs, audio, *fields, *(fixed or {})]
-        return button.click(fill, [self.recording, *self.settings.inputs], outputs, **PAGE_EVENT)
+        outputs = [self.tabs, audio, *fields, *(fixed or {}), *([] if said is None else [said])]
+        inputs = [self.recording, self.said, *self.settings.inputs]
+        return button.click(fill, inputs, outputs, **PAGE_EVENT)
 
 
 def build_clip_actions(deployment: Deployment) -> tuple[gr.Button, gr.Button]:

@@ -38,21 +38,24 @@ from profiling.statistics.compare import compare
 class CompareResult:
     """The components.
 
-    found holds what is only there once something was measured; pays, once something was compiled.
+    found and figures hold what is only there once something was measured; pays, once something was
+    compiled.
     """
 
     status: gr.HTML
     found: gr.Column
     answer: gr.HTML
     texts: gr.HTML
+    figures: gr.Column
     phases: gr.Plot
+    table: gr.HTML
     ratios: gr.Plot
     memory: gr.Plot
+    sizes: gr.HTML
     memory_over_time: gr.Plot
     memory_held: gr.Plot
     pays: gr.Column
     break_even: gr.Plot
-    table: gr.HTML
     kept: gr.HTML
     keys: gr.State
 
@@ -60,9 +63,10 @@ class CompareResult:
     def outputs(self) -> list[Any]:
         """List everything the methods below may change."""
         return [
-            *(self.status, self.found, self.answer, self.texts, self.phases, self.ratios),
-            *(self.memory, self.memory_over_time, self.memory_held),
-            *(self.pays, self.break_even, self.table, self.kept, self.keys),
+            *(self.status, self.found, self.answer, self.texts, self.figures),
+            *(self.phases, self.table, self.ratios),
+            *(self.memory, self.sizes, self.memory_over_time, self.memory_held),
+            *(self.pays, self.break_even, self.kept, self.keys),
         ]
 
     def waiting(self) -> Updates:
@@ -70,6 +74,7 @@ class CompareResult:
         return {
             self.status: phrases.status_html(words.WAITING),
             self.found: gr.update(visible=False),
+            self.figures: gr.update(visible=False),
         }
 
     def failed(self, message: str) -> Updates:
@@ -95,11 +100,13 @@ class CompareResult:
         return {
             self.status: phrases.status_html(said),
             self.found: gr.update(visible=True),
+            self.figures: gr.update(visible=True),
             self.answer: words.answer_html(measured),
             self.texts: words.texts_html(measured),
             self.phases: comparison_bars(found, titles),
             self.ratios: ratio_intervals(found),
             self.memory: memory_comparison(found, titles),
+            self.sizes: words.memory_html(found),
             self.memory_over_time: memory_of_both(
                 [run.get("memory_curve") for run in measured.runs], titles
             ),
@@ -112,38 +119,50 @@ class CompareResult:
         }
 
 
-def build_compare_result(measuring: MeasurementService) -> CompareResult:
-    """Lay the panel out inside the current column and wire its download."""
-    status = gr.HTML(phrases.status_html(f"{words.READY} {words.EMPTY}"), elem_id="compare-status")
-    with gr.Column(visible=False, elem_id="compare-found") as found:
-        answer = gr.HTML(elem_id="compare-answer", elem_classes="report")
-        texts = gr.HTML(elem_id="compare-texts")
-        gr.HTML("<h2>Time of each phase</h2>")
-        phases = gr.Plot(label="Time of each phase", show_label=False, elem_id="compare-phases")
-        gr.HTML(f"<h2>How sure that is {term_html('aa')}</h2>")
-        gr.HTML(
-            phrases.aside_html(
-                "B's time over A's with its 95 % interval: left of 1, B is faster. The grey band "
-                "is A against itself: differences inside the band are noise."
-            )
+def build_compare_result(
+    measuring: MeasurementService, beside: gr.Column, below: gr.Column
+) -> CompareResult:
+    """Lay the panel out and wire its download.
+
+    Args:
+        measuring: whose runs are shown.
+        beside: the form: takes progress, the answer and both texts.
+        below: the whole width: takes charts, each beside its table or another chart.
+
+    Returns:
+        The components.
+    """
+    with beside:
+        status = gr.HTML(
+            phrases.status_html(f"{words.READY} {words.EMPTY}"), elem_id="compare-status"
         )
-        ratios = gr.Plot(label="Ratios", show_label=False, elem_id="compare-ratios")
-        memory = _noted_plot("Memory of each phase", MEMORY_PER_PHASE, "compare-memory")
-        over_time = _noted_plot("Memory over time", MEMORY_OVER_TIME, "compare-memory-time")
-        held = _noted_plot("What memory held", MEMORY_HELD, "compare-memory-held")
-        with gr.Column(visible=False) as pays:
-            gr.HTML("<h2>When compiling pays off</h2>")
-            line = gr.Plot(label="Break-even", show_label=False, elem_id="compare-break-even")
-        table = gr.HTML(elem_id="compare-table", elem_classes="report")
+        with gr.Column(visible=False, elem_id="compare-found") as found:
+            answer = gr.HTML(elem_id="compare-answer", elem_classes="report")
+            texts = gr.HTML(elem_id="compare-texts")
+        with gr.Accordion("How this is measured", open=False):
+            gr.HTML(phrases.aside_html(words.NOTE))
+    with below, gr.Column(visible=False, elem_id="compare-figures") as figures:
+        with gr.Row(elem_classes="pair"):
+            phases = _titled_plot("Time of each phase", "", "compare-phases")
+            table = _titled_table("Verdicts", "compare-table")
+        with gr.Row(elem_classes="pair"):
+            ratios = _titled_plot(
+                f"How sure that is {term_html('aa')}", words.RATIOS, "compare-ratios"
+            )
+            with gr.Column(visible=False, min_width=0) as pays:
+                line = _titled_plot("When compiling pays off", "", "compare-break-even")
+        with gr.Row(elem_classes="pair"):
+            memory = _titled_plot("Memory of each phase", MEMORY_PER_PHASE, "compare-memory")
+            sizes = _titled_table("In numbers", "compare-memory-table")
+        with gr.Row(elem_classes="pair"):
+            over_time = _titled_plot("Memory over time", MEMORY_OVER_TIME, "compare-memory-time")
+            held = _titled_plot("What memory held", MEMORY_HELD, "compare-memory-held")
         kept = gr.HTML()
-        keys = gr.State([])
-        fetched = build_fetched()
         report = gr.Button("Save the report (HTML)", size="sm", elem_id="compare-report")
-    with gr.Accordion("How this is measured", open=False):
-        gr.HTML(phrases.aside_html(words.NOTE))
+    keys, fetched = gr.State([]), build_fetched()
 
     def write(request: gr.Request, names: list[str]) -> str:
-        with plain_errors(), measuring.quiet:
+        with plain_errors(), measuring.quiet.reading():
             library, session = measuring.library, session_of(request)
             a, b = (library.chosen(session, key).run for key in names)
             if a is None or b is None:
@@ -155,10 +174,18 @@ def build_compare_result(measuring: MeasurementService) -> CompareResult:
 
     made = report.click(write, [keys], [fetched], **TELLING_EVENT)
     made.then(None, [fetched], None, js=FETCH_FILE, **PAGE_EVENT)
-    plots = (phases, ratios, memory, over_time, held)
-    return CompareResult(status, found, answer, texts, *plots, pays, line, table, kept, keys)
+    shown = (status, found, answer, texts, figures, phases, table, ratios)
+    held_in = (memory, sizes, over_time, held)
+    return CompareResult(*shown, *held_in, pays, line, kept, keys)
 
 
-def _noted_plot(title: str, note: str, name: str) -> gr.Plot:
-    gr.HTML(f"<h2>{title}</h2>{phrases.aside_html(note)}")
-    return gr.Plot(label=title, show_label=False, elem_id=name)
+def _titled_plot(title: str, note: str, name: str) -> gr.Plot:
+    with gr.Column(min_width=0):
+        gr.HTML(f"<h2>{title}</h2>{phrases.aside_html(note) if note else ''}")
+        return gr.Plot(label=title.partition(" <")[0], show_label=False, elem_id=name)
+
+
+def _titled_table(title: str, name: str) -> gr.HTML:
+    with gr.Column(min_width=0):
+        gr.HTML(f"<h2>{title}</h2>")
+        return gr.HTML(elem_id=name, elem_classes="report")

@@ -1,13 +1,15 @@
 """How handlers are attached: which events wait for the model, and what a stoppable request does.
 
-In: handlers and components. Out: wired events. Every event that runs a model shares one place in
-Gradio's queue, so that timings are of one request at a time and a visitor sees the place in it.
+In: handlers and components. Out: wired events. What runs a model waits in the line of
+:mod:`app.service.worker`, which says what runs and how long; only who finds that many waiting, and
+as many measuring, waits in Gradio's own queue.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import gradio as gr
@@ -18,7 +20,10 @@ from app.components.failures import Updates, failures_shown
 from app.service.worker import CancelToken
 from app.wording import phrases
 
-MODEL_EVENT: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}
+# Each takes a thread of Gradio's 40 while it waits. Measurements take long: they have places of
+# their own, so that they leave some to others.
+MODEL_EVENT: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 8}
+MEASURE_EVENT: dict[str, Any] = {"concurrency_id": "measurement", "concurrency_limit": 4}
 PAGE_EVENT: dict[str, Any] = {
     "queue": False,
     "show_progress": "hidden",
@@ -40,7 +45,8 @@ class PageJob:
     begin: announces the request of a session, so that ``stop`` reaches it while it waits its turn.
     run: a session and the values of ``inputs`` -> updates of ``outputs``.
     stop: ends the session's request; returns whether there was one. stopping: what is said then.
-    waiting: updates until its turn comes. failed: updates that show a message.
+    waiting: updates until its turn comes. failed: updates that show a message. event: whose places
+    it takes.
     """
 
     begin: Callable[[str], None]
@@ -53,6 +59,7 @@ class PageJob:
     outputs: Sequence[Any]
     status: gr.HTML
     stop_button: gr.Button
+    event: Mapping[str, Any] = field(default_factory=lambda: MODEL_EVENT)
 
 
 def wire_job(
@@ -71,11 +78,14 @@ def wire_job(
     def run(request: gr.Request, *values: Any) -> Iterator[Updates]:
         yield from failures_shown(job.failed, job.run, session_of(request), *values)
 
-    def stop(request: gr.Request) -> Any:
-        running = job.stop(session_of(request))
-        return phrases.status_html(job.stopping) if running else gr.skip()
+    def stop(request: gr.Request) -> None:
+        job.stop(session_of(request))
 
-    job.stop_button.click(stop, None, [job.status], **PAGE_EVENT)
+    # In the page, before the server hears of it: an answer of its own could come after the end's.
+    said = json.dumps(phrases.status_html(job.stopping))
+    stopping = f"status => status.includes('<progress') ? {said} : status"
+    job.stop_button.click(None, [job.status], [job.status], js=stopping, **PAGE_EVENT)
+    job.stop_button.click(stop, None, None, **PAGE_EVENT)
     runs = []
     for start in starts:
         begun = start(begin, None, [*job.outputs, job.stop_button], js=js, **PAGE_EVENT)
@@ -86,7 +96,7 @@ def wire_job(
             show_progress="full",
             show_progress_on=[job.status],
             api_visibility="private",
-            **MODEL_EVENT,
+            **job.event,
         )
         runs.append(ran)
         after(ran, lambda: gr.update(interactive=False), None, [job.stop_button])

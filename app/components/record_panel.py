@@ -15,7 +15,7 @@ from gradio.events import Dependency
 
 from app.components.arm_panel import ArmPanel, build_arm
 from app.components.clip_actions import ClipActions
-from app.components.events import PageJob, wire_job
+from app.components.events import MEASURE_EVENT, PageJob, wire_job
 from app.components.failures import Updates
 from app.components.recording_field import build_recording
 from app.service.deployment import Deployment
@@ -35,6 +35,11 @@ BLOCKS, MOST_BLOCKS, TOKENS = 6, 40, 200
 NOTE = (
     "Each block runs the recording twice with the profiler off; those are the times. Then it runs "
     "with the profiler on, which makes the trace."
+)
+MODULES = "Name modules in the trace"
+MODULES_NOTE = (
+    "Eager only: compiled code has no calls of modules. The traced run gets slower and the trace "
+    "larger; the timed runs stay as they are."
 )
 RECORDED = "Recorded; it is the run shown below."
 
@@ -75,6 +80,7 @@ def build_record(
                 blocks = gr.Slider(
                     1, MOST_BLOCKS, BLOCKS, step=1, label="Blocks", elem_id="record-blocks"
                 )
+                modules = gr.Checkbox(label=MODULES, info=MODULES_NOTE, elem_id="record-modules")
     keys = gr.State([])
 
     def shown(report: MeasurementUpdate) -> Updates:
@@ -86,8 +92,10 @@ def build_record(
             return {status: waiting_html(report)}
         return {status: phrases.status_html(words.NOT_BEGUN)}
 
-    def run(session: str, sound: str | None, blocks: int, *values: Any) -> Iterator[Updates]:
-        options = MeasurementOptions(int(blocks))
+    def run(
+        session: str, sound: str | None, blocks: int, modules: bool, *values: Any
+    ) -> Iterator[Updates]:
+        options = MeasurementOptions(int(blocks), modules=bool(modules))
         return map(shown, measuring.profile(session, sound, arm.read(values, TOKENS), options))
 
     job = PageJob(
@@ -97,10 +105,11 @@ def build_record(
         stopping=words.STOPPING,
         waiting=lambda: {status: phrases.status_html(words.WAITING)},
         failed=lambda message: {status: phrases.status_html(message, "error")},
-        inputs=[field.audio, blocks, *arm.inputs],
+        inputs=[field.audio, blocks, modules, *arm.inputs],
         outputs=[status, keys],
         status=status,
         stop_button=stop,
+        event=MEASURE_EVENT,
     )
     moved = clip.take(clip.profile, "profile", field.audio, {arm: {}})
     return RecordPanel(wire_job(job, go.click, moved.then), arm, keys)

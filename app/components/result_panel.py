@@ -1,6 +1,7 @@
-"""The right side of the Transcribe tab: the text, the status line, the numbers, the chart.
+"""The right side of the Transcribe tab: the text, what is wrong in it, status, numbers, chart.
 
-In: updates of a request. Out: what each component shows, as Gradio updates.
+In: updates of a request, and what was really said where that is known. Out: what each component
+shows, as Gradio updates.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from app.service.service import TranscriptionService
 from app.service.transcript_files import SAVE, File, transcript_file
 from app.service.updates import RequestResult, Update
 from app.wording import phrases, results
+from app.wording import reference as reference_words
+from app.wording.evaluation import NORMALIZERS
 from app.wording.progress import ProgressLine
 from app.wording.terms import term_html
 from app.wording.words_html import paragraphs, words_html
@@ -32,6 +35,60 @@ from profiling.figures.phase_bars import phase_bars
 FOLLOW = ASSETS / "words.js"
 
 
+LONGEST = 200_000  # letters; a day of speech is about 700,000
+
+
+@dataclass(frozen=True)
+class ReferencePanel:
+    """The components. result: the answer; said: the reference text."""
+
+    result: gr.HTML
+    said: gr.Textbox
+    normalizer: gr.Radio
+
+    @property
+    def inputs(self) -> list[Any]:
+        """List what :meth:`html` takes after the transcript."""
+        return [self.said, self.normalizer]
+
+    @staticmethod
+    def html(made: Transcript | None, said: str | None, normalizer: str) -> str:
+        """Format how the transcript, as it was made, agrees with the reference."""
+        return reference_words.reference_html(
+            said or "", None if made is None else made.text, normalizer
+        )
+
+    def wire(self, made: gr.State) -> None:
+        """Answer anew when the reference or the normaliser changes."""
+        inputs = [made, *self.inputs]
+        typed = {**PAGE_EVENT, "trigger_mode": "always_last"}
+        # Not `input`, which Gradio 6.31 sends for keys alone, not for what is pasted.
+        gr.on([self.said.change, self.normalizer.input], self.html, inputs, [self.result], **typed)
+
+
+def build_reference() -> ReferencePanel:
+    """Lay the panel out inside the current column."""
+    result = gr.HTML(elem_id="reference-result")
+    with gr.Accordion("What was really said", open=False, elem_id="reference"):
+        gr.HTML(phrases.aside_html(reference_words.NOTE))
+        said = gr.Textbox(
+            label="Reference text",
+            lines=2,
+            max_lines=8,
+            max_length=LONGEST,
+            placeholder="The words of the recording, exactly.",
+            elem_id="reference-text",
+        )
+        normalizer = gr.Radio(
+            [(NORMALIZERS[key], key) for key in NORMALIZERS],
+            value="basic",
+            label="Normaliser",
+            info=reference_words.NORMALIZER_NOTE,
+            elem_id="reference-normalizer",
+        )
+    return ReferencePanel(result, said, normalizer)
+
+
 @dataclass(frozen=True)
 class ResultPanel:
     """The components. cost holds what is only there once a transcript is; made is what was made.
@@ -43,6 +100,7 @@ class ResultPanel:
     text: gr.Textbox
     words: gr.HTML
     notes: gr.HTML
+    reference: ReferencePanel
     cost: gr.Column
     numbers: gr.HTML
     chart: gr.Plot
@@ -56,7 +114,7 @@ class ResultPanel:
     def outputs(self) -> list[Any]:
         """List everything the methods below may change."""
         return [
-            *(self.status, self.text, self.words, self.notes, self.cost),
+            *(self.status, self.text, self.words, self.notes, self.reference.result, self.cost),
             *(self.numbers, self.chart, self.details, self.made, self.others.group),
         ]
 
@@ -67,6 +125,7 @@ class ResultPanel:
             self.text: gr.update(value="", interactive=False),
             self.words: "",
             self.notes: "",
+            self.reference.result: "",
             self.cost: gr.update(visible=False),
             self.made: None,
             self.others.group: gr.update(visible=False),
@@ -76,23 +135,33 @@ class ResultPanel:
         """Show why a request failed, until the next one."""
         return {self.status: phrases.status_html(message, "error")}
 
-    def shown(self, update: Update, line: ProgressLine, expected: str = "") -> Updates:
-        """Show an update of a transcription, whose status line is ``line``."""
+    def shown(self, update: Update, line: ProgressLine, *reference: str) -> Updates:
+        """Show an update of a transcription.
+
+        Args:
+            update: of the request.
+            line: its status line.
+            reference: values of the reference panel; none where nothing is known of the recording.
+
+        Returns:
+            The changes.
+        """
         if isinstance(update, RequestResult):
-            return self._finished(update, expected)
+            agreement = self.reference.html(update.transcript, *reference) if reference else ""
+            return self._finished(update) | {self.reference.result: agreement}
         said = line.html(update)
         changes: Updates = {} if said is None else {self.status: said}
         if isinstance(update, PartialText):
             changes[self.text] = update.text
         return changes or {self.status: gr.skip()}
 
-    def _finished(self, outcome: RequestResult, expected: str) -> Updates:
+    def _finished(self, outcome: RequestResult) -> Updates:
         transcript = outcome.transcript
         return {
             self.status: phrases.status_html(results.headline(outcome)),
             self.text: gr.update(value=paragraphs(transcript), interactive=True),
             self.words: words_html(transcript),
-            self.notes: results.notes_html(outcome, expected),
+            self.notes: results.notes_html(outcome),
             self.cost: gr.update(visible=bool(transcript.text) or not transcript.stopped),
             self.numbers: results.figures_html(outcome),
             self.chart: phase_bars(transcript.phases, transcript.end_to_end_ms),
@@ -116,8 +185,10 @@ def build_result(service: TranscriptionService, deployment: Deployment) -> Resul
     )
     status = gr.HTML(phrases.status_html(phrases.READY), elem_id="status")
     notes = gr.HTML(elem_id="notes")
+    reference = build_reference()
     others = build_other_models(service)
     made = gr.State(None)
+    reference.wire(made)
     with gr.Column(visible=False, elem_id="cost") as cost:
         actions = build_clip_actions(deployment)
         _build_downloads(made, text)
@@ -127,8 +198,8 @@ def build_result(service: TranscriptionService, deployment: Deployment) -> Resul
         chart = gr.Plot(label="Time by phase", show_label=False, elem_id="chart")
         with gr.Accordion("Everything measured, as JSON", open=False, elem_id="details"):
             details = gr.JSON(label="Transcript as JSON", show_label=False)
-    shown = (status, text, words, notes, cost, numbers, chart, details, made, others)
-    return ResultPanel(*shown, *actions)
+    cost_parts = (cost, numbers, chart, details, made)
+    return ResultPanel(status, text, words, notes, reference, *cost_parts, others, *actions)
 
 
 def _build_downloads(made: gr.State, text: gr.Textbox) -> None:

@@ -6,13 +6,13 @@ In: a recording that may be one of the examples; settings as a program sends the
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 from app.service.examples import FOLDER, read_examples
 from app.service.settings import Settings
+from core.checkpoint.schema import shorten
 from core.errors import UserError, check_types
+from core.plain_json import parse_json
 
 KNOWN = (
     *("engine", "lora", "adapter", "decoding", "model", "dtype", "quantize", "device"),
@@ -29,8 +29,8 @@ def known_text(recording: Path) -> str | None:
     return found.text
 
 
-def settings_of(model: str, given: str | dict[str, Any]) -> Settings:
-    """Parse settings that a program sent as a JSON object.
+def settings_of(model: str, given: object) -> Settings:
+    """Parse settings that a program sent as a JSON object; none at all are the usual ones.
 
     Returns:
         The settings.
@@ -39,20 +39,22 @@ def settings_of(model: str, given: str | dict[str, Any]) -> Settings:
         UserError: not an object, or an unknown name or value.
     """
     try:
-        raw = json.loads(given or "{}") if isinstance(given, str) else dict(given)
+        raw = parse_json(given or "{}") if isinstance(given, str) else given
+        raw = {} if raw is None else raw
     except ValueError as error:
         raise UserError(f"settings are not JSON ({error}); expected an object") from None
     if not isinstance(raw, dict):
-        raise UserError(f"settings are {repr(raw)[:80]}; expected an object, as engine: compile")
+        raise UserError(f"settings are {shorten(raw)}; expected an object, as engine: compile")
+    raw = dict(raw)
     unknown = sorted(set(raw) - set(KNOWN))
     if unknown:
         came = ", ".join(unknown)[:80]
         raise UserError(f"settings have {came}; expected some of {', '.join(KNOWN)}")
     lora = raw.pop("lora", None)
     if lora not in (None, True, False):
-        raise UserError(f"lora is {lora!r}; expected true, false or null")
+        raise UserError(f"lora is {shorten(lora)}; expected true, false or null")
     if not isinstance(raw.get("adapter") or "", str):
-        raise UserError(f"adapter is {raw['adapter']!r}; expected its name")
+        raise UserError(f"adapter is {shorten(raw['adapter'])}; expected its name")
     raw["adapter"] = raw.get("adapter") or ""
     settings = Settings(**{"model": model, **raw}, lora=lora)
     check_types(settings)

@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from core.errors import UserError
 from profiling.trace.events import MAX_JSON_BYTES
 
 PUBLIC_TRACE_BYTES = 100_000_000
+PERFETTO = "https://ui.perfetto.dev"
 ON, OFF = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
 
 ZERO_GPU_NO_COMPILE = (
@@ -41,8 +43,10 @@ class Deployment:
     public: the page is open to anyone. runs: folder of recorded runs, None where each visitor has
     only their own. max_audio_s: the longest recording that is taken, None for any length. api_key:
     the bearer token that the speech API asks for, None for none. password: that of the page.
-    compiles: whether there are compiled stages. on_space: a Space, where nothing is built before it
-    is asked for.
+    perfetto: address of the Perfetto UI that visitors may open traces in, None for none.
+    compiles: whether there are compiled stages. second_process: whether the speech API alone, on a
+    CPU, runs batches in a second process too. on_space: a Space, where nothing is built before it
+    is asked for. gives_way: transcriptions may run between the blocks of a measurement.
     """
 
     model: str = "tiny"
@@ -51,11 +55,14 @@ class Deployment:
     public: bool = False
     zero_gpu: bool = False
     compiles: bool = True
+    second_process: bool = True
     on_space: bool = False
+    gives_way: bool = False
     mcp: bool = False
     runs: Path | None = Path("runs")
     max_audio_s: float | None = None
     max_upload_mb: int = 200
+    perfetto: str | None = PERFETTO
     api_key: str | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
 
@@ -104,12 +111,15 @@ def read_deployment(environment: Mapping[str, str]) -> Deployment:
         public=public,
         zero_gpu=zero_gpu,
         compiles=not _switch(environment, "GSL_NO_COMPILE", False),
+        second_process=_switch(environment, "GSL_SECOND_PROCESS", True),
         on_space=on_space,
+        gives_way=_switch(environment, "GSL_GIVE_WAY", False),
         # Gradio reads GRADIO_MCP_SERVER itself; ours is the same switch under our own prefix.
         mcp=_switch(environment, "GSL_MCP", _switch(environment, "GRADIO_MCP_SERVER", False)),
         runs=Path(runs) if runs else None,
         max_audio_s=longest or None,
         max_upload_mb=int(upload or 200),
+        perfetto=_address(environment, "GSL_PERFETTO", PERFETTO),
         api_key=environment.get("GSL_API_KEY", "").strip() or None,
         password=environment.get("GSL_PASSWORD", "").strip() or None,
     )
@@ -137,3 +147,14 @@ def _number(environment: Mapping[str, str], name: str, usual: float | None) -> f
     if not 0 <= number < 1e9:
         raise UserError(f"{name} is {text!r}; expected a number, 0 or more")
     return number
+
+
+def _address(environment: Mapping[str, str], name: str, usual: str) -> str | None:
+    """Read the address of a page: the usual one, another, or none where it is switched off."""
+    text = environment.get(name, ON[0]).strip()
+    if text.lower() in (*ON, *OFF):
+        return usual if text.lower() in ON else None
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or set(text) & set("\"'<> "):
+        raise UserError(f"{name} is {text!r}; expected an address such as {usual}, or 0 for none")
+    return text.rstrip("/")

@@ -17,16 +17,16 @@ from pathlib import Path
 from app.service.limits import Limits
 from app.service.measurement import MeasurementService
 from app.service.settings import Settings
-from app.service.updates import CancelledBeforeStart
-from app.service.worker import CancelToken
+from app.service.updates import CancelledBeforeStart, QueuePlace
+from app.service.worker import MEASUREMENT, CancelToken
 from core import Lab
 from core.bulk.inputs import MANIFESTS, read_items
 from core.checkpoint.catalog import ASSETS
 from core.errors import UserError
 from profiling.evaluate.data import TRANSCRIPTS, DataSet, doubts, read_data
 from profiling.evaluate.results import ResultFile
-from profiling.evaluate.run import Step, evaluate
-from profiling.evaluate.table import Score, scores
+from profiling.evaluate.run import PassStep, evaluate
+from profiling.evaluate.table import Score, scores, strangers
 from profiling.evaluate.variants import Variant, runnable
 from profiling.measure.timing import Cancelled
 
@@ -79,7 +79,7 @@ class EvaluationService:
 
     def evaluate(
         self, session: str, files: Sequence[str], variants: Sequence[Variant], normalizer: str
-    ) -> Iterator[EvaluationUpdate | CancelledBeforeStart]:
+    ) -> Iterator[EvaluationUpdate | CancelledBeforeStart | QueuePlace]:
         """Run what was not run yet of these files and variants.
 
         Args:
@@ -89,7 +89,7 @@ class EvaluationService:
             normalizer: under which errors are counted.
 
         Yields:
-            What, after every pass.
+            What, after every pass; before the first the place in the line.
 
         Raises:
             UserError: nothing is measured here, or the files are no data set.
@@ -106,9 +106,10 @@ class EvaluationService:
         token = self.service.token_of(session + EVALUATING)
         work = self._work(token, data, variants, ResultFile(folder), normalizer)
         begun = False
+        stream = self.service.worker.stream(token, work, MEASUREMENT, waiting=_as_it_is)
         try:
-            for update in self.service.worker.stream(token, work):
-                begun = True
+            for update in stream:
+                begun = begun or isinstance(update, EvaluationUpdate)
                 yield update
             if not begun:
                 yield CancelledBeforeStart()
@@ -122,30 +123,44 @@ class EvaluationService:
         variants: Sequence[Variant],
         results: ResultFile,
         normalizer: str,
-    ) -> Callable[[], Iterator[EvaluationUpdate]]:
+    ) -> Callable[[], Iterator[EvaluationUpdate | QueuePlace]]:
+        worker, gives_way = self.service.worker, self._measuring.gives_way
         warnings = (*data.warnings, *doubts(data.samples, normalizer))
         problems: dict[str, str] = {}
 
         def update(said: str, share: float, over: bool = False) -> EvaluationUpdate:
             rows = scores(data.samples, variants, results, normalizer, problems)
-            return EvaluationUpdate(tuple(rows), warnings, said, share, over)
+            late = strangers(data.samples, results) if over else ()
+            return EvaluationUpdate(tuple(rows), (*warnings, *late), said, share, over)
 
-        def work() -> Iterator[EvaluationUpdate]:
+        def work() -> Iterator[EvaluationUpdate | QueuePlace]:
             yield update("loading the models", 0.0)
             open_lab = _opener(self.service.lab, self.service.limits)
             found = runnable(variants, open_lab)
             problems.update({v.name: why for v, why in found.items() if why is not None})
             chosen = [variant for variant in variants if found[variant] is None]
-            steps = evaluate(data.samples, chosen, results, open_lab, cancelled=token.cancelled)
-            next_at = 0.0
+            steps = evaluate(
+                data.samples,
+                chosen,
+                results,
+                open_lab,
+                cancelled=token.cancelled,
+                between=worker.give_way if gives_way else lambda: False,
+            )
+            next_at, pace = 0.0, _Pace()
             try:
                 while (step := self._next(steps)) is not None:
                     if step.problem is not None:
                         problems[step.variant.name] = step.problem
                     begun = time.monotonic()
+                    past = chosen.index(step.variant) + step.done / step.total
+                    worker.expect(
+                        pace.left_s(past / len(chosen), begun),
+                        gives_way=gives_way,
+                        pause_s=pace.pass_s,
+                    )
                     if begun < next_at:
                         continue
-                    past = chosen.index(step.variant) + step.done / step.total
                     said = f"{step.variant.name}: {step.done} of {step.total} recordings"
                     made = update(said, past / len(chosen))
                     took_s = time.monotonic() - begun
@@ -158,9 +173,31 @@ class EvaluationService:
 
         return work
 
-    def _next(self, steps: Iterator[Step]) -> Step | None:
-        with self._measuring.quiet:  # other heavy work waits while a pass is timed
+    def _next(self, steps: Iterator[PassStep]) -> PassStep | None:
+        with self._measuring.quiet.timed():  # other heavy work waits while a pass is timed
             return next(steps, None)
+
+
+class _Pace:
+    """How fast an evaluation goes. pass_s: what the newest pass took; None before the first."""
+
+    def __init__(self) -> None:
+        self.pass_s: float | None = None
+        self._first: tuple[float, float] | None = None
+        self._last = 0.0
+
+    def left_s(self, share: float, now: float) -> float | None:
+        """Estimate the seconds left, of which ``share`` is done; None where nothing is known."""
+        if self._first is None:
+            self._first, self._last = (share, now), now
+            return None
+        self.pass_s, self._last = now - self._last, now
+        before, since = self._first
+        return None if share <= before else (now - since) * (1 - share) / (share - before)
+
+
+def _as_it_is(place: QueuePlace) -> EvaluationUpdate | QueuePlace:
+    return place
 
 
 def _opener(lab_of: Callable[[Settings], Lab], limits: Limits) -> Callable[[Variant], Lab]:

@@ -1,16 +1,20 @@
-"""The recordings that come with the app, and what is said in them.
+"""Recordings whose text is known: those that come with the app, and files dropped with texts.
 
-In: a folder with sound files and ``transcripts.json`` ({file name: text}). Out: :class:`Example`.
-A folder that is missing means no examples, not an error.
+In: a folder with sound files and ``transcripts.json`` ({file name: text}); or paths of what was
+dropped, a ``.txt`` of the same name beside a sound file. Out: :class:`Example`,
+:class:`Labelled`. A folder that is missing means no examples, not an error.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from core.checkpoint.catalog import ASSETS
+from core.errors import UserError
+from profiling.evaluate.data import named, read_text
 
 FOLDER = ASSETS / "examples"
 # Shown before "more": digits and phrases, short and long, and one that is not voice-menu English.
@@ -20,6 +24,8 @@ FIRST = (
     "outside_weasels_have_eaten_our_phone_system",
 )
 
+TEXT = ".txt"
+
 
 @dataclass(frozen=True)
 class Example:
@@ -27,6 +33,14 @@ class Example:
 
     path: str
     text: str
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """One recording. said: what is really said in it; None where that is not known."""
+
+    path: str
+    said: str | None = None
 
 
 def read_examples(folder: Path = FOLDER) -> list[Example]:
@@ -46,3 +60,30 @@ def read_examples(folder: Path = FOLDER) -> list[Example]:
         )
 
     return sorted(there, key=place)
+
+
+def with_texts(paths: Sequence[str]) -> tuple[list[Labelled], list[str]]:
+    """Give each recording the text of the same name.
+
+    Args:
+        paths: recordings and texts, in any order.
+
+    Returns:
+        The recordings, and a warning for each kind of file that has no partner or cannot be read.
+    """
+    texts, warnings = dict[str, str](), list[str]()
+    files = [path for path in paths if not path.lower().endswith(TEXT)]
+    stems = {Path(path).stem for path in files}
+    alone = [
+        Path(path).name for path in paths if path not in files and Path(path).stem not in stems
+    ]
+    for path in map(Path, paths):
+        if path.suffix.lower() == TEXT and path.stem in stems:
+            try:
+                texts[path.stem] = read_text(path).strip()
+            except UserError as error:
+                warnings.append(str(error).replace(str(path), path.name))
+    silent = [Path(path).name for path in files if Path(path).stem not in texts]
+    warnings += named(alone, "text", "without a recording, left out")
+    warnings += named(silent, "recording", "without a text") if len(files) < len(paths) else []
+    return [Labelled(path, texts.get(Path(path).stem)) for path in files], warnings

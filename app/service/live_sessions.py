@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, field, replace
+from functools import partial
 from threading import Lock
 from typing import Any
 
@@ -19,6 +20,7 @@ from app.service.service import TranscriptionService
 from app.service.settings import Settings
 from app.service.updates import RequestResult
 from app.service.user_errors import user_message
+from app.service.worker import TRANSCRIPTION
 from core import Lab
 from core.errors import UserError
 from core.transcription.streaming import Live, LiveState
@@ -190,7 +192,8 @@ class LiveSessions:
             if session.scheduled or session.gone or session.error is not None:
                 return
             session.scheduled = True
-        self._service.worker.submit(lambda: self._step(session))
+        ready = partial(self._service.models.is_ready, session.settings)
+        self._service.worker.submit(lambda: self._step(session), TRANSCRIPTION, ready)
 
     def _step(self, session: _Session) -> None:
         """Do one piece of work on the model's thread; the next waits its turn behind others."""

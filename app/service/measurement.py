@@ -8,6 +8,7 @@ No Gradio.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -47,13 +48,19 @@ class MeasurementService:
         service: whose models and whose thread.
         library: where runs go.
         refusal: why nothing is measured here, None where it is.
+        gives_way: let transcriptions that wait run between the blocks.
     """
 
     def __init__(
-        self, service: TranscriptionService, library: ProfileLibrary, refusal: str | None = None
+        self,
+        service: TranscriptionService,
+        library: ProfileLibrary,
+        refusal: str | None = None,
+        gives_way: bool = False,
     ) -> None:
         self.service, self.library, self.refusal = service, library, refusal
-        self._work = MeasurementJob(service)
+        self.gives_way = gives_way
+        self._work = MeasurementJob(service, gives_way)
         self.quiet = self._work.quiet
 
     def begin(self, session: str) -> None:
@@ -146,11 +153,11 @@ class MeasurementService:
             token,
             path,
             settings,
-            MeasurementOptions(blocks, options.fixed_length),
+            replace(options, blocks=blocks),
             RunStore(folder),
             "",
         )
-        for _ in self._compiled(token, path, settings):
+        for _ in self.compiled(token, (seconds_of(path),), *settings):
             pass
         for report in self.service.worker.stream_reports(token, work):
             if isinstance(report, MeasurementResult):
@@ -173,11 +180,11 @@ class MeasurementService:
                 token,
                 path,
                 settings,
-                MeasurementOptions(blocks, options.fixed_length),
+                replace(options, blocks=blocks),
                 store,
                 prefix,
             )
-            yield from self._compiled(token, path, settings)
+            yield from self.compiled(token, (seconds_of(path),), *settings)
             for report in self.service.worker.stream_reports(token, work, _as_it_is):
                 ended = isinstance(report, MeasurementResult)
                 yield report
@@ -186,22 +193,21 @@ class MeasurementService:
         finally:
             self.service.forget(session + MEASURING, token)
 
-    def _compiled(
-        self, token: CancelToken, recording: Path, settings: tuple[Settings, ...]
-    ) -> Iterator[MeasurementUpdate]:
+    def compiled(
+        self, token: CancelToken, lengths_s: Sequence[float | None], *settings: Settings
+    ) -> Iterator[MeasurementProgress]:
         """Wait until what is measured as compiled is compiled; other requests run meanwhile.
 
         A build that failed is not waited for: compiling where the model runs says why, or works.
 
         Args:
             token: ends the waiting.
-            recording: what will be measured.
-            settings: one or two.
+            lengths_s: of the recordings of one pass.
+            settings: of what will be measured.
 
         Yields:
             Progress.
         """
-        lengths_s = (seconds_of(recording),)
         for one in settings:
             while not token.cancelled():
                 # A stream of its own: its end must not cancel the measurement.

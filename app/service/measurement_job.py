@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 from app.service.api_settings import known_text
 from app.service.pace import TIMED, WARMED_UP, MeasurementEstimate, PaceBook
+from app.service.quiet_time import QuietTime
 from app.service.service import TranscriptionService
 from app.service.settings import Settings
 from app.service.updates import CancelledBeforeStart, QueuePlace
@@ -29,9 +29,12 @@ from profiling.roofline.machine_peaks import Ceilings, measure_ceilings
 from profiling.runs.session import measure
 from profiling.runs.store import RunStore
 from profiling.statistics.compare import compare
+from profiling.statistics.intervals import FEWEST_BLOCKS
 
 LOADING = "loading the model and measuring what this machine can do"
 LONGEST_S = 120.0  # a clip is run dozens of times
+# Whoever presses a button waits: where runs are slow, fewer blocks, but enough for an interval.
+TIMING_S = 20.0
 SAME_HERE = (
     "with this model A and B are identical (without a LoRA adapter there is nothing to switch, for "
     "example); change another setting"
@@ -40,10 +43,16 @@ SAME_HERE = (
 
 @dataclass(frozen=True)
 class MeasurementOptions:
-    """How thoroughly to measure. blocks: of two runs an arm; fixed_length: no end of text."""
+    """How thoroughly to measure. blocks: of two runs an arm; fixed_length: no end of text.
+
+    modules: the trace names the model's modules, in eager runs.
+    reference: what is really said, for word error rates; empty where only examples' is known.
+    """
 
     blocks: int = 10
     fixed_length: bool = False
+    modules: bool = False
+    reference: str = ""
 
 
 class MeasurementStage(Enum):
@@ -85,14 +94,15 @@ MeasurementUpdate = MeasurementProgress | MeasurementResult | CancelledBeforeSta
 class MeasurementJob:
     """Measurements on the models of a service.
 
-    quiet: held while something is timed, so that other heavy work waits.
+    quiet: says when something is timed, so that other heavy work waits. gives_way: transcriptions
+    that wait run between the blocks.
     """
 
-    def __init__(self, service: TranscriptionService) -> None:
-        self._service = service
+    def __init__(self, service: TranscriptionService, gives_way: bool = False) -> None:
+        self._service, self._gives_way = service, gives_way
         self._ceilings: dict[tuple[str, str], Ceilings] = {}
         self._pace = PaceBook()
-        self.quiet = Lock()
+        self.quiet = QuietTime()
 
     def work_of(
         self,
@@ -122,11 +132,12 @@ class MeasurementJob:
             report(MeasurementProgress(MeasurementStage.LOADING, 0.0, LOADING, None))
             labs = [self._service.lab(one) for one in settings]
             plans = _plans(labs, clip, settings, options)
-            reference = known_text(recording)
-            with self.quiet, self._service.no_builders():
+            reference = options.reference or known_text(recording)
+            with self.quiet.timed(), self._service.no_builders():
                 plan = Plan(
                     blocks=options.blocks, reference=reference, ceilings=self._top(labs[0], plans),
-                    keep=True,
+                    keep=True, modules=options.modules, at_most_s=TIMING_S,
+                    fewest=min(options.blocks, FEWEST_BLOCKS),
                 )  # fmt: skip
                 ids, stopped = self._run(token, labs, plans, store, plan, report)
             runs = tuple(store.read(one) for one in ids)
@@ -149,12 +160,27 @@ class MeasurementJob:
         report: Callable[[MeasurementUpdate], None],
     ) -> tuple[list[str], bool]:
         estimate = MeasurementEstimate(self._pace, tuple(plans), plan.blocks or 0, _built_s(labs))
+        paused_s = 0.0
 
         def progress(share: float, text: str) -> None:
-            left_s = estimate.left_s(share, time.monotonic(), _built_s(labs))
-            self._service.worker.expect(left_s)
+            now = time.monotonic() - paused_s
+            left_s = estimate.left_s(share, now, _built_s(labs))
+            self._service.worker.expect(
+                left_s,
+                gives_way=self._gives_way and estimate.has_pause(share),
+                pause_s=estimate.pause_s(share, now),
+            )
             report(MeasurementProgress(_stage(share, plans), share, text, left_s))
 
+        def between() -> bool:
+            nonlocal paused_s
+            begin = time.monotonic()
+            others_ran = self._service.worker.give_way()
+            paused_s += time.monotonic() - begin
+            return others_ran
+
+        if self._gives_way:
+            plan = replace(plan, between=between)
         try:
             ids = measure(labs, plans, store, plan, progress=progress, cancelled=token.cancelled)
         except Cancelled:

@@ -59,6 +59,12 @@ class ModelCache:
         with self._lock:
             return wanted in self._labs
 
+    def is_ready(self, settings: Settings) -> bool:
+        """Return whether a request finds what it needs in memory: it changes nothing there."""
+        with self._lock:
+            lab = self._labs.get(self.wanted(settings))
+        return lab is not None and (not settings.adapter or settings.adapter in lab.adapters.names)
+
     def summaries(self) -> list[ModelSummary]:
         """List the start model, the catalog, and whatever else is loaded."""
         with self._lock:

@@ -111,6 +111,24 @@ class MeasurementEstimate:
             return 0.0
         return None if trace is None else max(0.0, trace - since)
 
+    def has_pause(self, share: float) -> bool:
+        """Return whether a block still comes after the one in hand."""
+        return self._blocks > 1 and share < TIMED - (TIMED - WARMED_UP) / self._blocks
+
+    def pause_s(self, share: float, now: float) -> float | None:
+        """Estimate the seconds until the block in hand ends; None before the first.
+
+        Args:
+            share: of the bar that is done.
+            now: seconds of a monotonic clock.
+
+        Returns:
+            Seconds.
+        """
+        done = (share - WARMED_UP) / (TIMED - WARMED_UP) * self._blocks
+        since = now - self._began.get("time", now)
+        return None if done <= 0 or since <= 0 else (1 - done % 1) * since / done
+
     def _learn(self, traced_s: float, compiled_s: float) -> None:
         """Remember what the stages of a whole measurement took, compiling left out."""
         at = self._began

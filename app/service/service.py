@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from threading import Lock
 
 from app.service.limits import Limits
@@ -159,7 +160,11 @@ class TranscriptionService:
             raise
         job.join(session)
         self._jobs.add(job)
-        turn = self.worker.submit(lambda: job.fill(lambda: self._expected(work())), TRANSCRIPTION)
+        turn = self.worker.submit(
+            lambda: job.fill(lambda: self._expected(work())),
+            TRANSCRIPTION,
+            partial(self.models.is_ready, settings),
+        )
         job.place = lambda: self.worker.place(turn)
         return job
 
@@ -215,7 +220,8 @@ class TranscriptionService:
         """
         token = token or CancelToken()
         work = self._transcription(token.cancelled, recording, settings)
-        for update in self.worker.stream(token, work):
+        ready = partial(self.models.is_ready, settings)
+        for update in self.worker.stream(token, work, TRANSCRIPTION, ready):
             if isinstance(update, RequestResult):
                 return update.transcript
         raise AssertionError("a request ended without a transcript")

@@ -23,8 +23,8 @@ MOST_KEPT = 64
 class TranscriptionJob:
     """One transcription. id: whoever knows it may watch, so it cannot be guessed.
 
-    recording and engine: for a page that is loaded again; whoever began it may set them. place:
-    says where it waits; None once it runs.
+    recording, engine and reference: for a page that is loaded again; whoever began it may set them.
+    place: says where it waits; None once it runs.
     """
 
     def __init__(self, token: CancelToken, *, grace_s: float = GRACE_S) -> None:
@@ -32,6 +32,7 @@ class TranscriptionJob:
         self.token = token
         self.recording = ""
         self.engine = "eager"
+        self.reference = ""
         self.ended_at: float | None = None
         self._grace_s = grace_s
         self._watchers: set[str] = set()

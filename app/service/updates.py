@@ -45,12 +45,14 @@ class TranscriptionProgress:
 class QueuePlace:
     """Where a request waits. ahead: how many come first; running: what is done now.
 
-    left_s: seconds that the work now running still takes, None where unknown.
+    left_s: seconds that the work now running still takes, None where unknown. between: that work
+    lets this request go first at its next pause, which left_s is then the time to.
     """
 
     ahead: int
     running: str
     left_s: float | None
+    between: bool = False
 
 
 Update = (

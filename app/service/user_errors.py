@@ -22,6 +22,6 @@ NOT_YOURS = "Something went wrong here, not with your request ({kind}); the log 
 def user_message(error: BaseException) -> str:
     """Return what to tell the caller; log what is not their mistake, once, with its stack."""
     if isinstance(error, UserError):
-        return (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return str(error).strip() or type(error).__name__
     logger.error("a request failed", exc_info=error)
     return NO_MEMORY if is_out_of_memory(error) else NOT_YOURS.format(kind=type(error).__name__)

@@ -10,8 +10,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field
+from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Event, Lock
 from typing import Generic, TypeVar
@@ -25,10 +27,19 @@ TRANSCRIPTION, MEASUREMENT, OTHER = "transcription", "measurement", "other"
 
 @dataclass(eq=False)
 class Turn:
-    """One piece of work in the line. ends_at: of a monotonic clock, None where unknown."""
+    """One piece of work in the line. ends_at: of a monotonic clock, None where unknown.
+
+    is_ready: whether it could run now without changing what is loaded. gives_way: it lets
+    transcriptions that are ready go first, next at pauses_at.
+    """
 
     kind: str
+    is_ready: Callable[[], bool] = lambda: True
+    run: Callable[[], None] = lambda: None
+    begun: bool = False
     ends_at: float | None = None
+    gives_way: bool = False
+    pauses_at: float | None = None
 
 
 @dataclass
@@ -71,39 +82,88 @@ class Worker:
     def place(self, turn: Turn) -> QueuePlace | None:
         """Return where a piece of work waits; None once it runs, or has ended."""
         with self._lock:
-            ahead = self._line.index(turn) if turn in self._line else 0
-            first = self._line[0] if ahead else None
-        if first is None:
+            before = self._line[: self._line.index(turn)] if turn in self._line else []
+        if not before:
             return None
-        left_s = None if first.ends_at is None else max(0.0, first.ends_at - time.monotonic())
-        return QueuePlace(ahead, first.kind, left_s)
+        first, ends_at = before[0], before[0].ends_at
+        between = first.gives_way and turn.kind == TRANSCRIPTION and turn.is_ready()
+        if between:
+            before = [first, *(one for one in before[1:] if one.kind == TRANSCRIPTION)]
+            ends_at = first.pauses_at
+        left_s = None if ends_at is None else max(0.0, ends_at - time.monotonic())
+        return QueuePlace(len(before), first.kind, left_s, between)
 
-    def expect(self, left_s: float | None) -> None:
-        """Note how long the work now running still takes; called by that work."""
+    def expect(
+        self, left_s: float | None, *, gives_way: bool = False, pause_s: float | None = None
+    ) -> None:
+        """Note how long the work now running still takes; called by that work.
+
+        Args:
+            left_s: seconds; None where unknown.
+            gives_way: it will call :meth:`give_way` before its end.
+            pause_s: seconds until it does; None where unknown.
+        """
+        now = time.monotonic()
         with self._lock:
             if self._line:
-                self._line[0].ends_at = None if left_s is None else time.monotonic() + left_s
+                self._line[0].ends_at = None if left_s is None else now + left_s
+                self._line[0].gives_way = gives_way
+                self._line[0].pauses_at = None if pause_s is None else now + pause_s
 
-    def stream(self, token: CancelToken, work: Callable[[], Iterator[T]]) -> Iterator[T]:
+    def give_way(self) -> bool:
+        """Run the transcriptions that wait now and are ready; called by the work now running.
+
+        What comes meanwhile waits for the next call, so that this work goes on.
+
+        Returns:
+            Whether any ran.
+        """
+        with self._lock:
+            waiting = [turn for turn in self._line[1:] if turn.kind == TRANSCRIPTION]
+        ready = [turn for turn in waiting if turn.is_ready()]
+        for turn in ready:
+            with self._lock:
+                self._line.remove(turn)
+                self._line.insert(0, turn)
+            with suppress(Exception):  # as on the pool: it belongs to whoever asked
+                turn.run()
+        return bool(ready)
+
+    def stream(
+        self,
+        token: CancelToken,
+        work: Callable[[], Iterator[T]],
+        kind: str = OTHER,
+        is_ready: Callable[[], bool] = lambda: True,
+        waiting: Callable[[QueuePlace], T] | None = None,
+    ) -> Iterator[T]:
         """Run ``work()`` on the worker's thread.
 
         Work whose token is cancelled before its turn never begins; a caller that stops reading
         cancels it.
 
+        Args:
+            token: cancels it.
+            work: yields its values.
+            kind: of work.
+            is_ready: whether it could run now without changing what is loaded.
+            waiting: makes a value of the place in the line, while there is one.
+
         Returns:
             Its values as they come; its exception, if it raises one.
         """
-        return self._values(token, work, SimpleQueue(), OTHER)
+        box: SimpleQueue[_Value[T] | _End] = SimpleQueue()
+        begin = partial(self.submit, lambda: _pump(token, work, box), kind, is_ready)
+        return self._values(token, begin, box, waiting)
 
     def _values(
         self,
         token: CancelToken,
-        work: Callable[[], Iterator[T]],
+        begin: Callable[[], Turn],
         box: SimpleQueue[_Value[T] | _End],
-        kind: str,
-        waiting: Callable[[QueuePlace], T] | None = None,
+        waiting: Callable[[QueuePlace], T] | None,
     ) -> Iterator[T]:
-        turn = self.submit(lambda: _pump(token, work, box), kind)
+        turn = begin()
         try:
             while not isinstance(item := _next(box, waiting is not None), _End):
                 if item is not None:
@@ -137,23 +197,33 @@ class Worker:
             work(lambda value: box.put(_Value(value)))
             yield from ()
 
-        return self._values(token, silent, box, MEASUREMENT, waiting)
+        begin = partial(self.submit, lambda: _pump(token, silent, box), MEASUREMENT)
+        return self._values(token, begin, box, waiting)
 
-    def submit(self, work: Callable[[], None], kind: str = OTHER) -> Turn:
+    def submit(
+        self,
+        work: Callable[[], None],
+        kind: str = OTHER,
+        is_ready: Callable[[], bool] = lambda: True,
+    ) -> Turn:
         """Run ``work`` in its turn, for which :meth:`place` is asked."""
-        turn = Turn(kind)
+        turn = Turn(kind, is_ready)
 
         def run() -> None:
+            if turn.begun:  # it went before its turn, where other work gave way
+                return
+            turn.begun = True
             try:
                 work()
             finally:
                 with self._lock:
                     self._line.remove(turn)
 
+        # With the caller's context: who asked is known over there too.
+        turn.run = partial(copy_context().run, run)
         with self._lock:
             self._line.append(turn)
-            # With the caller's context: who asked is known over there too.
-            self._pool.submit(copy_context().run, run)
+            self._pool.submit(turn.run)
         return turn
 
     def close(self) -> None:

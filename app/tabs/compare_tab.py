@@ -17,9 +17,10 @@ from gradio.events import Dependency
 from app.components.arm_panel import ArmPanel, build_arm
 from app.components.clip_actions import ClipActions
 from app.components.compare_result import CompareResult, build_compare_result
-from app.components.events import PAGE_EVENT, PageJob, wire_job
+from app.components.events import MEASURE_EVENT, PAGE_EVENT, PageJob, wire_job
 from app.components.failures import Updates
 from app.components.recording_field import build_recording
+from app.components.sweep_panel import build_sweep
 from app.service.deployment import Deployment
 from app.service.measurement import MeasurementService
 from app.service.measurement_job import MeasurementOptions
@@ -58,9 +59,13 @@ SHOW_RESULT = """() => {
 
 @dataclass(frozen=True)
 class CompareTab:
-    """Its components. preset sets the arms; blocks, tokens and fixed say how thoroughly."""
+    """Its components. preset sets the arms; blocks, tokens and fixed say how thoroughly.
+
+    said: what is really said in the recording, where the Transcribe tab knew it.
+    """
 
     recording: gr.Audio
+    said: gr.State
     preset: gr.Radio
     a: ArmPanel
     b: ArmPanel
@@ -75,7 +80,7 @@ class CompareTab:
     def inputs(self) -> list[Any]:
         """List what the handler of the button needs."""
         thorough = [self.blocks, self.tokens, self.fixed]
-        return [self.recording, *thorough, *self.a.inputs, *self.b.inputs]
+        return [self.recording, self.said, *thorough, *self.a.inputs, *self.b.inputs]
 
 
 def build_compare_tab(
@@ -97,15 +102,20 @@ def build_compare_tab(
             with gr.Row():
                 go = gr.Button("Compare", variant="primary", min_width=120, elem_id="compare-go")
                 stop = gr.Button("Stop", interactive=False, min_width=120, elem_id="compare-stop")
-        with gr.Column():
-            result = build_compare_result(measuring)
-    tab = CompareTab(field.audio, *parts, go, stop, result)
+        beside = gr.Column()
+    result = build_compare_result(measuring, beside, gr.Column())
+    tab = CompareTab(field.audio, gr.State(""), *parts, go, stop, result)
+    for changed in (field.audio.upload, field.audio.stop_recording, field.audio.clear):
+        changed(lambda: "", None, [tab.said], **PAGE_EVENT)
+    field.chips.click(lambda: "", None, [tab.said], **PAGE_EVENT)  # an example's text is known
+    build_sweep(measuring, deployment.device, tab.recording, tab.a.model)
     moved = clip.take(
         clip.compare,
         "compare",
         tab.recording,
         {tab.a: {"engine": "eager"}, tab.b: {"engine": "compile"}},
         {tab.preset: "compile"},
+        tab.said,
     )
     _wire(measuring, tab, moved)
     return tab
@@ -136,7 +146,8 @@ def _build_choice(
         BLOCKS,
         step=1,
         label="Blocks",
-        info="Two runs of A, of B, and of A again in each.",
+        info="Two runs of A, of B, and of A again in each. Of slow runs as many as fit into "
+        "20 s, but six.",
         elem_id="compare-blocks",
     )
     with gr.Accordion("Length of the text", open=False, elem_id="compare-length"):
@@ -170,11 +181,10 @@ def preset_choices(service: TranscriptionService, model: str | None) -> list[tup
 def _wire(measuring: MeasurementService, tab: CompareTab, moved: Dependency) -> None:
     result, arm = tab.result, len(tab.a.inputs)
 
-    def run(
-        session: str, recording: str | None, blocks: int, tokens: int, fixed: bool, *rest: Any
-    ) -> Iterator[Updates]:
+    def run(session: str, recording: str | None, said: str, *values: Any) -> Iterator[Updates]:
+        blocks, tokens, fixed, *rest = values
         a, b = (tab.a.read(tuple(own), tokens) for own in (rest[:arm], rest[arm:]))
-        options = MeasurementOptions(int(blocks), fixed)
+        options = MeasurementOptions(int(blocks), fixed, reference=said.strip())
         return map(result.shown, measuring.compare(session, recording, a, b, options))
 
     arms = [*tab.a.inputs, *tab.b.inputs]
@@ -198,5 +208,6 @@ def _wire(measuring: MeasurementService, tab: CompareTab, moved: Dependency) -> 
         outputs=result.outputs,
         status=result.status,
         stop_button=tab.stop,
+        event=MEASURE_EVENT,
     )
     wire_job(job, tab.go.click, moved.then, js=SHOW_RESULT)

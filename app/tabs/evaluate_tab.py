@@ -14,11 +14,20 @@ import gradio as gr
 import pandas as pd
 
 from app.components.downloads import FETCH_FILE, build_fetched, write_file
-from app.components.events import PAGE_EVENT, TELLING_EVENT, PageJob, session_of, wire_job
+from app.components.events import (
+    MEASURE_EVENT,
+    PAGE_EVENT,
+    TELLING_EVENT,
+    PageJob,
+    session_of,
+    wire_job,
+)
 from app.components.failures import Updates, plain_errors
 from app.service.evaluation import EvaluationService, EvaluationUpdate
+from app.service.updates import QueuePlace
 from app.wording import evaluation as words
 from app.wording import phrases
+from app.wording.progress import waiting_html
 from core.bulk.inputs import MANIFESTS
 from core.errors import UserError
 from core.text.normalizers import NORMALIZERS
@@ -27,6 +36,8 @@ from profiling.evaluate.results import RESULTS
 from profiling.evaluate.table import frontier
 from profiling.evaluate.variants import Variant, parse_variants
 from profiling.figures.quality import error_against_speed
+
+SAVES = {"jsonl": "every recording (jsonl)", "csv": "all figures (csv)", "html": "the page (HTML)"}
 
 
 def build_evaluate_tab(evaluation: EvaluationService) -> None:
@@ -42,32 +53,35 @@ def build_evaluate_tab(evaluation: EvaluationService) -> None:
                 stop = gr.Button("Stop", interactive=False, min_width=120, elem_id="evaluate-stop")
         with gr.Column():
             status = gr.HTML(phrases.status_html(words.READY), elem_id="evaluate-status")
-            table = gr.HTML(elem_id="evaluate-table", elem_classes="report")
-            with gr.Column(visible=False) as found:
-                picture = gr.Plot(label="Errors", show_label=False, elem_id="evaluate-picture")
-                fetched = build_fetched()
-                with gr.Row():
-                    save = {
-                        kind: gr.Button(title, size="sm", elem_id=f"evaluate-{kind}")
-                        for kind, title in (("jsonl", "jsonl"), ("csv", "csv"), ("html", "HTML"))
-                    }
+            picture = gr.Plot(
+                label="Errors", show_label=False, visible=False, elem_id="evaluate-picture"
+            )
             with gr.Accordion("How this is measured", open=False):
                 gr.HTML(phrases.aside_html(words.NOTE))
-    last = gr.State(None)
+    table = gr.HTML(elem_id="evaluate-table", elem_classes="report")
+    with gr.Row(visible=False) as found:
+        save = {
+            kind: gr.Button(f"Save {title}", size="sm", elem_id=f"evaluate-{kind}")
+            for kind, title in SAVES.items()
+        }
+    last, fetched = gr.State(None), build_fetched()
     outputs = [status, table, found, picture, last]
 
     def run(session: str, files: list[str] | None, *values: Any) -> Iterator[Updates]:
         variants, normalizer = chosen_variants(*values[:3]), values[3]
         for update in evaluation.evaluate(session, files or [], variants, normalizer):
-            if not isinstance(update, EvaluationUpdate):
+            if isinstance(update, QueuePlace):
+                yield {status: waiting_html(update)}
+            elif not isinstance(update, EvaluationUpdate):
                 yield {status: phrases.status_html(words.NOT_BEGUN)}
             else:
-                drawn = _figure(update) if update.over else gr.skip()
                 yield {
                     status: words.state_html(update),
                     table: words.table_html(update),
                     found: gr.update(visible=update.over),
-                    picture: drawn,
+                    picture: gr.update(value=_figure(update), visible=True)
+                    if update.over
+                    else gr.skip(),
                     last: (update, normalizer),
                 }
 
@@ -82,6 +96,7 @@ def build_evaluate_tab(evaluation: EvaluationService) -> None:
         outputs=outputs,
         status=status,
         stop_button=stop,
+        event=MEASURE_EVENT,
     )
     wire_job(job, go.click)
     for kind, button in save.items():
@@ -106,17 +121,28 @@ def _build_choice(evaluation: EvaluationService) -> list[Any]:
         label="Recordings and texts",
         file_count="multiple",
         file_types=["audio", "video", ".txt", *MANIFESTS],
-        height=140,
+        height=120,
         elem_id="evaluate-files",
     )
     gr.HTML(phrases.aside_html(words.FILES))
-    model = gr.Dropdown(
-        [(one.title, one.name) for one in service.summaries()],
-        value=service.summary(service.model).name,
-        label="Model",
-        allow_custom_value=service.limits.only is None,
-        elem_id="evaluate-model",
-    )
+    with gr.Row():
+        model = gr.Dropdown(
+            [(one.title, one.name) for one in service.summaries()],
+            value=service.summary(service.model).name,
+            label="Model",
+            allow_custom_value=service.limits.only is None,
+            min_width=120,
+            scale=4,
+            elem_id="evaluate-model",
+        )
+        normalizer = gr.Radio(
+            [(words.NORMALIZERS[key], key) for key in NORMALIZERS],
+            value="basic",
+            label="Normaliser",
+            min_width=280,
+            scale=5,
+            elem_id="evaluate-normalizer",
+        )
     ways = gr.CheckboxGroup(
         list(presets.items()),
         value=["", "lora=off"],
@@ -131,19 +157,13 @@ def _build_choice(evaluation: EvaluationService) -> list[Any]:
             lines=3,
             elem_id="evaluate-own",
         )
-    normalizer = gr.Radio(
-        [(words.NORMALIZERS[key], key) for key in NORMALIZERS],
-        value="basic",
-        label="Normaliser",
-        elem_id="evaluate-normalizer",
-    )
     return [files, model, ways, more, normalizer]
 
 
 def chosen_variants(model: str | None, ways: list[str], more: str | None) -> list[Variant]:
     """Return what the fields name: the model in each of the ways, and more lines."""
     named = [f"{model},{way}".rstrip(",") for way in ways] if model else []
-    return parse_variants([*named, *(more or "").splitlines()])
+    return parse_variants([*named, *(more or "").split("\n")])
 
 
 def _figure(update: EvaluationUpdate) -> Any:

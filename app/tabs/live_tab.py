@@ -50,7 +50,6 @@ class TranscribeOutputs:
 
     tabs: gr.Tabs
     recording: gr.Audio
-    expected: gr.State
     result: ResultPanel
 
 
@@ -139,7 +138,7 @@ def _wire(tab: LiveTab, settings: SettingsPanel, onward: TranscribeOutputs) -> N
     begun = tab.begin.click(start, settings.inputs, [tab.token], **PAGE_EVENT)
     begun.then(None, [tab.token], None, js="(token) => graniteLive.begin(token)", **PAGE_EVENT)
     begun.failure(None, None, None, js="() => graniteLive.begin('')", **PAGE_EVENT)
-    moved = [onward.tabs, onward.recording, onward.expected, *onward.result.outputs]
+    moved = [onward.tabs, onward.recording, onward.result.reference.said, *onward.result.outputs]
     tab.onward.click(go_on, [tab.token], moved, **TELLING_EVENT)
 
 
@@ -160,5 +159,5 @@ def onward_updates(room: LiveSessions, onward: TranscribeOutputs, token: str) ->
     return changes | {
         onward.tabs: gr.Tabs(selected="transcribe"),
         onward.recording: (SAMPLE_RATE, samples),
-        onward.expected: "",
+        onward.result.reference.said: "",
     }

@@ -17,6 +17,7 @@ from app.components.clip_actions import ClipActions
 from app.components.downloads import FETCH_FILE, build_fetched, write_file
 from app.components.events import PAGE_EVENT, session_of
 from app.components.failures import Updates, plain_errors
+from app.components.many_runs_panel import build_many_runs
 from app.components.profile_sections import Sections, build_sections
 from app.components.record_panel import RecordPanel, build_record
 from app.service.deployment import Deployment
@@ -24,6 +25,7 @@ from app.service.measurement import MeasurementService
 from app.service.profiles.reader import ProfileReader
 from app.service.user_errors import user_message
 from app.wording import phrases
+from app.wording.perfetto import perfetto_html
 from app.wording.runs import EMPTY, runs_html
 from core.checkpoint.catalog import ASSETS
 from core.errors import UserError
@@ -35,17 +37,24 @@ READ_EVENT: dict[str, Any] = {
 }
 INTRO = (
     "Where the milliseconds and megabytes of a run went. Choose one, or drop in a file: a run "
-    "saved here or by python -m profiling (zip), or any trace of torch.profiler (json, json.gz)."
+    "saved here or by python -m profiling (zip), any trace of torch.profiler (json, json.gz), or a "
+    "memory snapshot of CUDA (pickle, json)."
 )
 READING = "Reading the trace…"
 BUSY = "Something is being timed; the trace is read once that is done, so as not to disturb it."
 SAVES = {
     "trace": "Trace, for Perfetto",
+    "speedscope": "Flame graph, for speedscope",
     "tables": "Tables (csv)",
+    "code": "Generated code (zip)",
     "report": "Report (HTML)",
     "run": "Run (zip)",
 }
 SCRIPT = ASSETS / "runs.js"
+PERFETTO_SCRIPT = ASSETS / "perfetto.js"
+HAND_OVER = """(file, why) => {
+  dispatchEvent(new CustomEvent("trace-for-perfetto", { detail: [file, why] }));
+}"""
 LINKED = "(shown, linked) => [shown, new URLSearchParams(location.search).get('run') || '']"
 
 
@@ -62,6 +71,7 @@ class ProfileTab:
     shown: gr.State
     linked: gr.Textbox
     sections: Sections
+    perfetto: gr.HTML
     record: RecordPanel | None
 
 
@@ -91,7 +101,7 @@ def build_profile_tab(
             js_on_load=SCRIPT.read_text(encoding="utf-8"), elem_id="profile-runs", min_width=240
         )
         drop = gr.File(
-            label="Or drop in a run or a trace",
+            label="Or drop in a run, a trace or a memory snapshot",
             type="filepath",
             height=150,
             elem_id="profile-drop",
@@ -101,17 +111,24 @@ def build_profile_tab(
     sections = build_sections()
     with gr.Row(elem_id="profile-saves", visible=True):
         saves = {kind: gr.Button(f"Save {t}", size="sm") for kind, t in SAVES.items()}
+    perfetto = gr.HTML(
+        perfetto_html(deployment.perfetto, "", has_trace=False),
+        js_on_load=PERFETTO_SCRIPT.read_text(encoding="utf-8"),
+        elem_id="profile-perfetto",
+    )
     fetched, linked = build_fetched(), gr.Textbox(label="Run", elem_classes="never-shown")
-    tab = ProfileTab(runs, drop, status, gr.State(""), linked, sections, record)
-    _wire(viewer, tab, page)
+    build_many_runs(viewer)
+    tab = ProfileTab(runs, drop, status, gr.State(""), linked, sections, perfetto, record)
+    _wire(viewer, tab, page, deployment.perfetto)
+    _wire_perfetto(viewer, tab)
     for kind, button in saves.items():
         _wire_save(viewer, tab, kind, button, fetched)
     return tab
 
 
-def _wire(viewer: ProfileReader, tab: ProfileTab, page: gr.Tab) -> None:
+def _wire(viewer: ProfileReader, tab: ProfileTab, page: gr.Tab, perfetto: str | None) -> None:
     library = viewer.library
-    outputs = [tab.runs, tab.status, tab.shown, *tab.sections.outputs]
+    outputs = [tab.runs, tab.status, tab.shown, tab.perfetto, *tab.sections.outputs]
 
     def listed(session: str, key: str) -> Updates:
         return {tab.runs: runs_html(library.choices(session), key)}
@@ -127,6 +144,7 @@ def _wire(viewer: ProfileReader, tab: ProfileTab, page: gr.Tab) -> None:
             yield listed(session, before) | {tab.status: said}
             return
         filled = tab.sections.filled(view)
+        filled[tab.perfetto] = perfetto_html(perfetto, key, has_trace=bool(view.flames))
         yield listed(session, key) | filled | {tab.status: "", tab.shown: key}
 
     def open_tab(request: gr.Request, shown: str, linked: str) -> Iterator[Updates]:
@@ -180,6 +198,7 @@ def _wire(viewer: ProfileReader, tab: ProfileTab, page: gr.Tab) -> None:
     tab.runs.edit(rename, [tab.shown], [tab.runs, tab.status], **usual)
     tab.runs.delete(delete, [tab.shown], [tab.runs, tab.status], **usual)
     tab.drop.upload(add, [tab.drop, tab.shown], outputs, **usual)
+    tab.sections.wire_find(**usual)
     if tab.record is not None:
         for done in tab.record.done:
             done.then(recorded, [tab.record.keys, tab.shown], outputs, **usual)
@@ -197,3 +216,20 @@ def _wire_save(
 
     made = button.click(save, [tab.shown], [fetched], show_progress="hidden", **READ_EVENT)
     made.then(None, [fetched], None, js=FETCH_FILE, **PAGE_EVENT)
+
+
+def _wire_perfetto(viewer: ProfileReader, tab: ProfileTab) -> None:
+    handed = build_fetched()
+    why = gr.Textbox(label="Why not", elem_classes="never-shown")
+
+    def hand_over(request: gr.Request, key: str) -> tuple[str | None, str]:
+        session = session_of(request)
+        try:
+            file = viewer.file(session, key, "trace")
+            return write_file(viewer.library.scratch(session), *file), ""
+        except Exception as error:
+            return None, user_message(error)
+
+    usual = {"show_progress": "hidden", **READ_EVENT}
+    made = tab.perfetto.select(hand_over, [tab.shown], [handed, why], **usual)
+    made.then(None, [handed, why], None, js=HAND_OVER, **PAGE_EVENT)

@@ -41,15 +41,11 @@ SHOW_TEXT = """() => {
 
 @dataclass(frozen=True)
 class TranscribeTab:
-    """Its components. expected: what is said in the recording, where that is known.
-
-    run: the number of the last transcription, which the browser keeps over a reload.
-    """
+    """Its components. run: the number of the last transcription, kept over a reload."""
 
     field: RecordingField
     go: gr.Button
     stop: gr.Button
-    expected: gr.State
     run: gr.BrowserState
     settings: SettingsPanel
     result: ResultPanel
@@ -78,28 +74,31 @@ def build_transcribe_tab(service: TranscriptionService, deployment: Deployment) 
             with gr.Accordion("More settings", open=False, elem_id="more"):
                 settings = build_settings(service, switches)
                 build_link(settings)
-            build_batch(service, settings)
+            build_batch(service, settings, result.reference.normalizer)
         result.others.wire(service, settings)
         with ask_here:
             build_encoder_panel(service, field.audio, settings)
             ask = build_ask(service, settings.model, result.text)
     run = gr.BrowserState("", storage_key=RUN_KEY, secret=RUN_KEY)
-    tab = TranscribeTab(field, go, stop, gr.State(""), run, settings, result, ask)
+    tab = TranscribeTab(field, go, stop, run, settings, result, ask)
     _wire(service, tab)
     return tab
 
 
 def _wire(service: TranscriptionService, tab: TranscribeTab) -> None:
     result, settings = tab.result, tab.settings
+    reference = result.reference
 
-    def run(session: str, recording: str | None, expected: str, *values: Any) -> Iterator[Updates]:
+    def run(
+        session: str, recording: str | None, said: str, normalizer: str, *values: Any
+    ) -> Iterator[Updates]:
         chosen = settings.read(values)
         job = service.start(session, recording, chosen)
-        job.recording, job.engine = recording or "", chosen.engine
+        job.recording, job.engine, job.reference = recording or "", chosen.engine, said
         yield {tab.run: job.id}
         line = ProgressLine(chosen.engine)
         for update in service.watch(session, job):
-            yield result.shown(update, line, expected)
+            yield result.shown(update, line, said, normalizer)
 
     def refresh(name: str | None, task: str, decoding: str, adapter: str | None) -> Updates:
         summary = settings.summary_of(name)
@@ -113,7 +112,14 @@ def _wire(service: TranscriptionService, tab: TranscribeTab) -> None:
     fields = settings.fields
     tab.recording.change(fields.fit_recording, [tab.recording], [fields.split], **PAGE_EVENT)
     chips = tab.field.chips
-    picked = chips.click(tab.field.example, [chips], [tab.recording, tab.expected], **PAGE_EVENT)
+
+    def pick(number: int) -> Updates:
+        path, text = tab.field.example(number)
+        # What was made belongs to another recording than this text.
+        return {tab.recording: path, reference.said: text, result.made: None}
+
+    known = [tab.recording, reference.said, result.made]
+    picked = chips.click(pick, [chips], known, **PAGE_EVENT)
     job = PageJob(
         begin=service.begin,
         run=run,
@@ -121,42 +127,43 @@ def _wire(service: TranscriptionService, tab: TranscribeTab) -> None:
         stopping=phrases.STOPPING,
         waiting=result.waiting,
         failed=result.failed,
-        inputs=[tab.recording, tab.expected, *settings.inputs],
+        inputs=[tab.recording, *reference.inputs, *settings.inputs],
         outputs=[*result.outputs, tab.run],
         status=result.status,
         stop_button=tab.stop,
     )
-    known = [*settings.chosen, settings.field("adapter")]
+    chosen = [*settings.chosen, settings.field("adapter")]
     for ran in wire_job(job, tab.go.click, picked.then, js=SHOW_TEXT):
-        after(ran, refresh, known, [*settings.outputs, tab.ask.group])
+        after(ran, refresh, chosen, [*settings.outputs, tab.ask.group])
     for changed in (tab.recording.upload, tab.recording.stop_recording, tab.recording.clear):
-        changed(lambda: "", None, [tab.expected], **PAGE_EVENT)
+        changed(lambda: "", None, [reference.said], **PAGE_EVENT)
 
 
 def find_again(app: gr.Blocks, service: TranscriptionService, tab: TranscribeTab) -> None:
     """Show the transcription that a page began before it was loaded again, running or done."""
     result = tab.result
 
-    def resume(request: gr.Request, job_id: str | None) -> Iterator[Updates]:
+    def resume(request: gr.Request, job_id: str | None, normalizer: str) -> Iterator[Updates]:
         session = session_of(request)
         run = service.resume(session, job_id) if job_id else None
         if run is None:
             yield {tab.stop: gr.skip()}
             return
         there = run.recording if Path(run.recording).is_file() else None
-        yield result.waiting() | {tab.stop: gr.update(interactive=True), tab.recording: there}
+        shown = {tab.recording: there, result.reference.said: run.reference}
+        yield result.waiting() | {tab.stop: gr.update(interactive=True)} | shown
         try:
             line = ProgressLine(run.engine)
             for update in service.watch(session, run):
-                yield result.shown(update, line)
+                yield result.shown(update, line, run.reference, normalizer)
         except Exception as error:  # its own page has shown it as an error already
             yield result.failed(user_message(error))
         yield {tab.stop: gr.update(interactive=False)}
 
-    outputs = [tab.recording, tab.stop, *result.outputs]
+    outputs = [tab.recording, result.reference.said, tab.stop, *result.outputs]
     app.load(
         resume,
-        [tab.run],
+        [tab.run, result.reference.normalizer],
         outputs,
         show_progress="hidden",
         concurrency_limit=None,

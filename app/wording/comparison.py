@@ -18,7 +18,8 @@ from app.service.measurement_job import (
 )
 from app.wording import phrases
 from app.wording.progress import progress_html
-from profiling.report.columns import COMPARISON_COLUMNS
+from core.units import counted
+from profiling.report.columns import COMPARISON_COLUMNS, MEMORY_COLUMNS
 from profiling.report.page import Page
 from profiling.report.sections import headline
 from profiling.report.sentences import end_to_end_said, verdict_rows
@@ -32,7 +33,11 @@ EMPTY = (
 NOTE = (
     "Each block runs A, B, and A again, forwards and backwards, so that whatever slows the machine "
     "slows all of them. Running A twice shows the noise. A verdict needs at least six blocks; more "
-    "narrow the interval."
+    "narrow the interval. How many fit is decided after warming up, before anything is timed."
+)
+RATIOS = (
+    "B's time over A's with its 95 % interval: left of 1, B is faster. The grey band is A against "
+    "itself: differences inside the band are noise."
 )
 WAITING = "Waiting for the model…"
 STOPPING = "Stopping after this run; finished blocks are kept."
@@ -95,7 +100,7 @@ def answer_html(measured: MeasurementResult) -> str:
     lines = [
         f"<p class='verdict'>{escape(verdict(measured))}</p>",
         *page.parts,
-        f"<p>{escape(agreement_said(found))}</p>",
+        f"<p>{escape(agreement_said(found))} {escape(_blocks_said(found))}</p>",
     ]
     if found.get("compile_seconds") is not None or found.get("packaged_seconds") is not None:
         lines.append(f"<p>{escape(phrases.sentence(found['break_even']))}</p>")
@@ -103,6 +108,11 @@ def answer_html(measured: MeasurementResult) -> str:
     for warning in (*warned, *found.get("warnings", ())):
         lines.append(f"<p class='note warning'>{escape(phrases.sentence(str(warning)))}</p>")
     return "".join(lines)
+
+
+def _blocks_said(found: Mapping[str, Any]) -> str:
+    number = found.get("num_blocks")
+    return "" if number is None else f"Timed in {counted(number, 'block')} of two runs each."
 
 
 def texts_html(measured: MeasurementResult) -> str:
@@ -136,4 +146,12 @@ def table_html(found: Mapping[str, Any]) -> str:
     """Format phases, ratios, intervals and verdicts."""
     page = Page("", {})
     page.table(verdict_rows(found), COMPARISON_COLUMNS)
+    return "".join(page.parts)
+
+
+def memory_html(found: Mapping[str, Any]) -> str:
+    """Format the peak memory of each phase; empty where none was recorded."""
+    page, rows = Page("", {}), found.get("memory") or ()
+    if rows:
+        page.table(rows, MEMORY_COLUMNS)
     return "".join(page.parts)

@@ -28,7 +28,7 @@ NOTE = MEANING + (
     "(basic), or also spelled numbers, contractions, titles and fillers (english; close to the "
     "Open ASR Leaderboard's, without its table of spellings)."
 )
-NORMALIZERS = {"none": "none: as written", "basic": "basic", "english": "english"}
+NORMALIZERS = {"none": "none", "basic": "basic", "english": "english"}
 PRESETS = {
     "": "eager, greedy",
     "engine=compile": "compiled",

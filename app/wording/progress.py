@@ -39,6 +39,7 @@ _RUNNING = {
     MEASUREMENT: "A measurement runs, which nothing may disturb",
     OTHER: "The model is at work",
 }
+GIVES_WAY = "A measurement runs; this request goes between two of its blocks"
 
 
 class ProgressLine:
@@ -76,7 +77,8 @@ class ProgressLine:
 
 def waiting_html(place: QueuePlace) -> str:
     """Format where a request waits, what runs meanwhile, and how long that still takes."""
-    said = f"Waiting: {counted(place.ahead, 'request')} before this one. {_RUNNING[place.running]}"
+    running = GIVES_WAY if place.between else _RUNNING[place.running]
+    said = f"Waiting: {counted(place.ahead, 'request')} before this one. {running}"
     return progress_html(said, left_s=place.left_s)
 
 

@@ -98,13 +98,11 @@ def unsure(transcript: Transcript) -> str:
     return f"Least sure of: {named}"
 
 
-def notes_html(outcome: RequestResult, expected: str) -> str:
-    """Format warnings, the reference text, and the least certain words."""
+def notes_html(outcome: RequestResult) -> str:
+    """Format warnings, and the least certain words."""
     t = outcome.transcript
     shown = t.warnings if t.text or t.stopped else ()  # the headline says why there is no text
     lines = [("warning", sentence(warning)) for warning in shown]
-    if expected:
-        lines.append(agreement(expected, t.text))
     if unsure(t):
         lines.append(("aside", unsure(t)))
     notes = "".join(f"<p class='note {kind}'>{escape(line)}</p>" for kind, line in lines)
@@ -122,10 +120,3 @@ def edit_html(transcript: Transcript) -> str:
     titles = ("First hypothesis, by CTC", before), ("Edited by the decoder", after)
     blocks = (f"<div><h3>{title}</h3><p>{text}</p></div>" for title, text in titles)
     return f"<div class='both'>{''.join(blocks)}</div>"
-
-
-def agreement(expected: str, text: str) -> tuple[str, str]:
-    """Compare the text with the reference; returns (kind, sentence)."""
-    if expected.casefold().split() == text.casefold().split():
-        return "right", f"✓ Same as the reference text: “{expected}”"
-    return "aside", f"Reference text: “{expected}”"

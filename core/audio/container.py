@@ -9,11 +9,12 @@ or hosts, are refused unread. Everything that goes wrong while a recording is op
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -153,7 +154,7 @@ def _container(file: BinaryIO, suffix: str) -> InputContainer:
     # Without a name FFmpeg judges by content alone, and a wrong extension does no harm.
     nameless, head = SimpleNamespace(read=file.read), b""
     if hasattr(file, "seekable") and (isinstance(file, FilePart) or file.seekable()):
-        nameless = SimpleNamespace(read=file.read, seek=file.seek, tell=file.tell)
+        nameless = SimpleNamespace(read=file.read, seek=_seeker(file), tell=file.tell)
         head = file.read(8)
         file.seek(0)
     headed = head.startswith((b"RIFF", b"fLaC", b"OggS", b"ID3", b"\x1aE\xdf\xa3"))
@@ -165,6 +166,18 @@ def _container(file: BinaryIO, suffix: str) -> InputContainer:
     )
     assert isinstance(container, InputContainer)  # what mode "r" gives
     return container
+
+
+def _seeker(file: BinaryIO) -> Callable[[int, int], int]:
+    """Return a ``seek`` that says no as FFmpeg does: PyAV prints the stack of what it raises."""
+
+    def seek(offset: int, whence: int = os.SEEK_SET) -> int:
+        try:
+            return file.seek(offset, whence)
+        except (OSError, ValueError):  # a damaged header leads anywhere
+            return -errno.EINVAL
+
+    return seek
 
 
 def _binary_file(source: Source) -> tuple[str, BinaryIO, str]:

@@ -42,7 +42,7 @@ class AudioError(UserError):
         if came:
             short = text if len(text) <= 80 else f"{text[:60]}...{text[-17:]}"
             text = f"{short}: {came}; expected {expected}; {advice}"
-        super().__init__(" ".join(text.splitlines()))
+        super().__init__(text)
 
 
 class RecordingTooLong(AudioError):

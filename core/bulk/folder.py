@@ -19,6 +19,7 @@ from core.bulk.job import BulkJob
 from core.bulk.plan import Plan, make_plan, read_plan, write_plan
 from core.bulk.shard_rows import count_rows
 from core.errors import UserError
+from core.plain_json import parse_json
 from core.saving import write_whole
 
 try:
@@ -128,7 +129,7 @@ class OutputFolder:
         file = self.path / RUN
         if file.exists():
             try:
-                known = json.loads(file.read_text(encoding="utf-8"))
+                known = parse_json(file.read_text(encoding="utf-8"))
             except (OSError, ValueError) as error:
                 raise UserError(
                     f"{file} cannot be read; expected what bulk wrote: {ELSEWHERE}"

@@ -192,7 +192,7 @@ def work(connection: Connection, job: BulkJob, plan: Plan, seat: Seat) -> None:
     """
     # Ctrl-C reaches every process of a terminal; the one that hands out shards decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, seat.cores)
     torch.set_num_threads(len(seat.cores))
@@ -211,7 +211,8 @@ def work(connection: Connection, job: BulkJob, plan: Plan, seat: Seat) -> None:
         connection.send(WorkerFailed(text))
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """End this process with the one that started it, however that ends."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

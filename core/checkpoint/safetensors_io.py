@@ -5,7 +5,6 @@ In: a path. Out: a handle on tensors, or a dictionary.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from core.errors import UserError
+from core.plain_json import parse_json
 
 MAX_JSON_BYTES = 4 * 2**20  # forty times the index of the largest checkpoint
 ONE_THREAD = 2**20  # values; fewer are read by NumPy, for torch would wake its threads each time
@@ -74,8 +74,8 @@ def read_settings(file: Path) -> dict[str, Any]:
         )
     refuse_pointer(file)
     try:
-        raw = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+        raw = parse_json(file.read_text(encoding="utf-8"))
+    except ValueError as error:
         raise CheckpointError(f"{file.name}: not valid JSON ({error}); load it again") from error
     if not isinstance(raw, dict):
         kind = type(raw).__name__

@@ -32,6 +32,7 @@ from core.engine.layer_graphs import tensors_of
 from core.engine.stages import Engine
 from core.model.granite_speech import GraniteSpeech
 from core.model.lora import adapted_layers
+from core.plain_json import parse_json
 
 logger = logging.getLogger(__name__)
 
@@ -116,6 +117,7 @@ def fresh_package(
             logger.warning("%s; python -m core package makes a new one", ledger.refused)
             continue
         ledger.packaged, ledger.refused = tuple(sorted(graphs)), None
+        ledger.code |= {name: (str(folder / f"{name}.pt2"),) for name in graphs}
         ledger.packaged_seconds = sum(read_manifest(folder).graphs.values())
         return partial(Packaged, graphs, model)
     return None
@@ -160,7 +162,7 @@ def read_manifest(folder: Path) -> Manifest:
         Refused: there is none, or it cannot be read.
     """
     try:
-        content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        content = parse_json((folder / MANIFEST).read_text(encoding="utf-8"))
         return Manifest(Fingerprint(**content["fingerprint"]), dict(content["graphs"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Refused(f"its {MANIFEST} cannot be read ({type(error).__name__})") from error

@@ -25,6 +25,7 @@ import torch
 from core import phases
 from core.engine.compiler_cache import blamed, cache_folder, compiling_failed, half_written
 from core.engine.cuda_graphs import Recorder, recorded_engine
+from core.engine.generated_code import generated_files
 from core.engine.graphs import Arguments, Graph, Runner, graph_engine, variant
 from core.engine.stages import Engine
 from core.errors import UserError
@@ -55,7 +56,7 @@ class CompileLedger:
     """The cost of compiling. seconds: stage -> seconds of the calls that had to compile.
 
     packaged: graphs that came compiled, from a package; packaged_seconds: what building it took.
-    refused: why a package was not used.
+    refused: why a package was not used. code: variant -> files that hold its generated code.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
@@ -63,6 +64,7 @@ class CompileLedger:
     packaged: tuple[str, ...] = ()
     packaged_seconds: float | None = None
     refused: str | None = None
+    code: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def compiled_engine(
@@ -118,7 +120,11 @@ class Compiler:
 
     def _first(self, graph: Graph, arguments: Arguments) -> Any:
         mark_varying(graph, arguments)  # loads the compiler, which needs its cache folder at once
-        return self._count(graph, arguments)
+        with generated_files() as files:
+            result = self._count(graph, arguments)
+        if files:
+            self._ledger.code[variant(graph, arguments)] = tuple(files)
+        return result
 
     def _count(self, graph: Graph, arguments: Arguments) -> Any:
         """Run, and record the seconds of a call that made new graphs."""

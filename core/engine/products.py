@@ -1,13 +1,16 @@
-"""The int8 kernel of this processor: measured once, kept in the user's cache.
+"""The matrix kernels of this processor: measured once, kept in the user's cache.
 
-In: this machine. Out: :class:`ProductTimes`, and ``core.model.int8_products.CHOSEN`` set to the
-fastest kernel. Measuring takes some tenths of a second, at the first use of int8 weights; later
-starts read a small file. GRANITE_SPEECH_PRODUCTS overrides it: a kernel's name, or "off" for the
-usual kernel, unmeasured.
+In: this machine. Out: :class:`ProductTimes`, and the fastest kernels chosen for int8 weights
+(``core.model.int8_products.CHOSEN``) and for large float32 weights (``core.model.linear.FLOAT32``).
+Measuring takes some tenths of a second, when a model is first loaded on a CPU; later starts read a
+small file. GRANITE_SPEECH_PRODUCTS overrides it: names of kernels, as in "torch,fbgemm", or "off"
+for the usual ones, unmeasured.
 
-A kernel is judged by what a request needs: a prompt of 128 rows and 32 tokens of one row each. One
-thread and its own processor time are measured, so that other programs do not decide. float32 is
-measured for comparison; oneDNN multiplies its many rows on every processor met so far.
+int8 weights are stored for one kernel, which is judged by what a request needs: a prompt of 128
+rows and 32 tokens of one row each. float32 takes one kernel for a row, one for few and one for
+many. One thread and its own processor time are measured, so that other programs do not decide. A
+float32 row is also timed by the clock with all threads, because only some libraries share it
+among them.
 """
 
 from __future__ import annotations
@@ -30,9 +33,11 @@ from torch import Tensor
 from core.engine.fingerprint import cpu_name, processor, user_cache
 from core.errors import UserError
 from core.model.int8_products import CHOSEN, kernels
-from core.model.linear import HAS_ONEDNN
+from core.model.linear import FLOAT32 as FLOAT32_CHOICE
+from core.model.linear import HAS_ONEDNN, ONEDNN, TORCH, onednn
 from core.model.lora import AdaptableLinear
 from core.model.quantize import Int8Linear
+from core.plain_json import parse_json
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +51,9 @@ INPUTS, OUTPUTS = 1024, 2048
 NOISE = 1.1  # times as long: nothing is said of less
 HOPELESS = 6.0  # times the fastest of its kind: not tried with more rows
 SECONDS, SECONDS_EACH = 0.8, 0.01
+TRIES, TRIES_BY_CLOCK = 8, 40  # other programs' turns fall into most of the latter
 FLOAT32, INT8, WEIGHT_ONLY = "float32", "int8", "int8-weight-only"
+ALL_THREADS = "float32-threads"  # a row by the clock
 
 Kernel = Callable[[Tensor], Tensor]
 Timer = Callable[[str, int, Callable[[], object]], float]
@@ -57,7 +64,8 @@ class ProductTimes:
     """Microseconds of one product of 1024 x 2048 weights.
 
     machine: processor, its vector units and torch. us: "int8 fbgemm" -> rows -> microseconds; a
-    kernel that was hopeless with few rows has none for many. seconds: processor time of measuring.
+    kernel that was hopeless with few rows has none for many. "float32-threads" has one row alone.
+    seconds: processor time of measuring.
     """
 
     machine: str
@@ -70,6 +78,20 @@ class ProductTimes:
         found = {name: request_us(us) for name, us in self.us.items() if name.split()[0] == INT8}
         best = min(found, key=found.__getitem__, default=None)
         return None if best is None or found[best] == inf else best.split()[-1]
+
+    @property
+    def float32(self) -> tuple[str, str, str]:
+        """Return the float32 kernels for one row, few and many; oneDNN where nothing is known."""
+        one, few, many = (self._quicker_float32(count) for count in ROWS)
+        return one, few, many
+
+    def _quicker_float32(self, rows: int) -> str:
+        onednn_us, torch_us = (
+            # The clock counts where it shows that threads share a row, not what others took.
+            min(self.us.get(f"{kind} {name}", {}).get(rows, inf) for kind in (FLOAT32, ALL_THREADS))
+            for name in (ONEDNN, TORCH)
+        )
+        return TORCH if (NOISE if rows == 1 else 1.0) * torch_us < onednn_us else ONEDNN
 
     def request_ms(self, kind: str) -> float | None:
         """Return milliseconds of the products of one layer in a request, by the best kernels."""
@@ -107,33 +129,41 @@ def slower_note(kind: str | None, times: ProductTimes | None) -> str | None:
     )
 
 
-def use_products(*, measure: bool = False, again: bool = False) -> ProductTimes | None:
-    """Choose the int8 kernel for layers quantised from now on.
+def use_products(*, again: bool = False) -> ProductTimes | None:
+    """Choose the kernels of float32 products, and of layers quantised from now on.
 
     Args:
-        measure: measure where nothing is kept; else the kernel stays as it is.
         again: measure even where something is kept.
 
     Returns:
-        What was measured, now or earlier; None where nothing was.
+        What was measured, now or earlier; None where measuring is switched off.
 
     Raises:
         UserError: the environment variable names no kernel of this machine.
     """
-    wish = os.environ.get(ENVIRONMENT, "")
-    if wish and wish not in (OFF, *kernels()):
-        raise UserError(f"{ENVIRONMENT} is {wish!r}; expected {', '.join((OFF, *kernels()))}")
-    times = None
-    if wish != OFF:
-        machine = machine_key()
-        times = None if again else kept(machine)
-        if times is None and (measure or again):
-            times = measure_products(machine)
-            if times.fastest is not None:  # not cut short
-                keep(times)
-    if wish != OFF:
-        CHOSEN.kernel = wish or (times and times.fastest) or CHOSEN.kernel
+    wishes = _wishes()
+    if OFF in wishes:
+        return None
+    machine = machine_key()
+    times = None if again else kept(machine)
+    if times is None:
+        times = measure_products(machine)
+        if times.fastest is not None:  # not cut short
+            keep(times)
+    CHOSEN.kernel = next((w for w in wishes if w in kernels()), times.fastest or CHOSEN.kernel)
+    float32 = next((w for w in wishes if w in (ONEDNN, TORCH)), None)
+    FLOAT32_CHOICE.use(*(times.float32 if float32 is None else (float32,) * 3))
     return times
+
+
+def _wishes() -> list[str]:
+    """Read the environment variable."""
+    told = os.environ.get(ENVIRONMENT, "")
+    known = (OFF, *kernels(), *((ONEDNN,) if HAS_ONEDNN else ()), TORCH)
+    wishes = [part.strip() for part in told.split(",") if part.strip()]
+    if any(wish not in known for wish in wishes):
+        raise UserError(f"{ENVIRONMENT} is {told!r}; expected some of {', '.join(known)}")
+    return wishes
 
 
 def machine_key() -> str:
@@ -163,9 +193,15 @@ def measure_products(machine: str, timer: Timer | None = None) -> ProductTimes:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # of this thread; it waits for no other program's
     try:
-        return _measure(machine, timer)
+        found = _measure(machine, timer)
     finally:
         torch.set_num_threads(threads)
+    if threads > 1 and HAS_ONEDNN:
+        x, layer = torch.randn(1, INPUTS), AdaptableLinear(INPUTS, OUTPUTS, bias=False)
+        for name, kernel in _float32_kernels(layer.weight).items():
+            row = f"{ALL_THREADS} {name}"
+            found.us[row] = {1: (timer or shortest_us)(row, 1, partial(kernel, x))}
+    return found
 
 
 def _measure(machine: str, timer: Timer | None) -> ProductTimes:
@@ -196,27 +232,31 @@ def _makers() -> dict[str, Callable[[], Kernel]]:
         return Int8Linear(layer, round_activations=True, kernel=name)
 
     return {
-        **({f"{FLOAT32} onednn": lambda: partial(_onednn, layer.weight)} if HAS_ONEDNN else {}),
-        f"{FLOAT32} torch": lambda: partial(F.linear, weight=layer.weight),
+        **{
+            f"{FLOAT32} {name}": partial(lambda kernel: kernel, kernel)
+            for name, kernel in _float32_kernels(layer.weight).items()
+        },
         **{f"{INT8} {name}": partial(int8, name) for name in kernels()},
         WEIGHT_ONLY: lambda: Int8Linear(layer, round_activations=False),
     }
 
 
-def _onednn(weight: Tensor, x: Tensor) -> Tensor:
-    # Not by_onednn: its first call loads torch's compiler, which takes seconds.
-    found: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
-    return found
+def _float32_kernels(weight: Tensor) -> dict[str, Kernel]:
+    """Return name -> kernel. Not the compilers' operator: its first call loads a compiler."""
+    found: dict[str, Kernel] = {ONEDNN: partial(onednn, weight=weight)} if HAS_ONEDNN else {}
+    return {**found, TORCH: partial(F.linear, weight=weight)}
 
 
 def shortest_us(name: str, rows: int, call: Callable[[], object]) -> float:
     """Return the microseconds of the shortest of several calls, after one to warm up."""
+    by_clock = name.startswith(ALL_THREADS)
+    clock, most = (time.perf_counter, TRIES_BY_CLOCK) if by_clock else (time.thread_time, TRIES)
     found: list[float] = []
-    begin = time.thread_time()
-    while len(found) < 2 or (len(found) < 8 and time.thread_time() - begin < SECONDS_EACH):
-        start = time.thread_time()
+    begin = clock()
+    while len(found) < 2 or (len(found) < most and clock() - begin < SECONDS_EACH):
+        start = clock()
         call()
-        found.append(time.thread_time() - start)
+        found.append(clock() - start)
     return round(1e6 * min(found[1:]), 1)
 
 
@@ -246,7 +286,7 @@ def keep(times: ProductTimes) -> None:
 def _file_content() -> dict[str, Any]:
     file: Path = user_cache() / FILE
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = parse_json(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -17,6 +17,8 @@ from torch import Tensor
 
 from core.errors import UserError, check_types
 
+COLDEST, HOTTEST = 1e-6, 1e30  # temperatures beyond which scores leave the range of float32
+
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationOptions:
@@ -97,10 +99,17 @@ def banned_tokens(ids: Sequence[int], size: int) -> list[int]:
 def choose(
     scores: Tensor, options: GenerationOptions, generators: Sequence[torch.Generator]
 ) -> Tensor:
-    """Choose one id per row [B] from scores [B, V]; each row draws from its own generator."""
-    if options.temperature == 0:
+    """Choose one id per row [B] from scores [B, V]; each row draws from its own generator.
+
+    Below :data:`COLDEST` the likeliest token has all of the mass, and is taken.
+
+    Returns:
+        The ids.
+    """
+    if options.temperature < COLDEST:
         return scores.argmax(dim=-1)
-    probabilities = keep_nucleus(scores / options.temperature, options.top_p).softmax(dim=-1)
+    temperature = min(options.temperature, HOTTEST)
+    probabilities = keep_nucleus(scores / temperature, options.top_p).softmax(dim=-1)
     drawn = [
         torch.multinomial(row, 1, generator=generator)
         for row, generator in zip(probabilities, generators, strict=True)

@@ -36,6 +36,7 @@ from core.generation.greedy import (
     Hypothesis,
     PromptBatch,
     check_budget,
+    rows_to_keep,
     run_prefill,
 )
 from core.generation.sampling import GenerationOptions
@@ -146,13 +147,19 @@ def speculate(
             _accept_likely(work, logits, options, config, acceptance)
         _accept(work, logits, options, config)
     yield work
+    active, lora = work, prompts.lora
     while _going(work, cancelled):
         with clock.mark(phases.DRAFT):
-            for item in work:
+            for item in active:
                 if item.row.stop is None:
                     _realign(item, tokenizer, options)
         with clock.mark(phases.VERIFY):
-            _accept(work, _verify(engine, work, cache, prompts.lora), options, config)
+            keep = _rows_to_verify(active, cache)
+            if len(keep) < len(active):
+                index = torch.tensor(keep, device=cache.rows.device)
+                cache, lora = cache.keep_rows(index), None if lora is None else lora[index]
+                active = [active[number] for number in keep]
+            _accept(active, _verify(engine, active, cache, lora), options, config)
         yield work
 
 
@@ -179,10 +186,26 @@ def _realign(item: Speculation, tokenizer: Tokenizer, options: GenerationOptions
     _draft(item, tokenizer, options.max_new_tokens - len(item.row.ids) - 1)
 
 
+def _rows_to_verify(work: list[Speculation], cache: KVCache) -> list[int]:
+    """Choose the rows of a batch that go on.
+
+    A pass is as wide as its longest draft, so a row that has stopped costs as much as any: on a CPU
+    it leaves at once. A GPU has room for it, and recorded steps that a smaller batch would miss.
+
+    Returns:
+        Their numbers.
+    """
+    if cache.rows.device.type != "cpu":
+        return rows_to_keep([item.row for item in work])
+    return [number for number, item in enumerate(work) if item.row.stop is None]
+
+
 def _verify(engine: Engine, work: list[Speculation], cache: KVCache, lora: Tensor | None) -> Tensor:
     """Compute logits [B, N, V] after each row's last certain token and after each drafted one."""
     device = cache.rows.device
-    width = engine.verify_bucket(max(1 + len(item.pending) for item in work))
+    width = max(1 + len(item.pending) for item in work)
+    if len(work) == 1 or device.type != "cpu":  # several rows fill the kernels' tiles by themselves
+        width = engine.verify_bucket(width)
     ids, positions = [], []
     for item in work:
         row = item.row

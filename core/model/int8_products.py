@@ -27,7 +27,8 @@ from torch import Tensor
 
 FBGEMM, INT_MM = "fbgemm", "int_mm"
 LEVELS = 127.0
-# Without VNNI, pairs of products are added in 16 bits: unsigned bytes up to 255 would overflow.
+# Without VNNI, pairs of products are added in 16 bits, where two of 255 * 127 overflow. Weights
+# give way, not rows: a row's largest value lies farther from the others.
 SAFE_LEVELS = 63.0
 TINY = 1e-10
 # Constants of eight numbers or fewer become part of the code that a compiler writes for a package:
@@ -84,31 +85,33 @@ def _pack(weight: Tensor, scale: Tensor) -> Any:
 
 
 @cache
-def levels_of_rows() -> float:
-    """Return how many steps a side fbgemm's rows may have here without overflowing."""
+def levels_of_weights(kernel: str) -> float:
+    """Return how many steps a side weights of a kernel may have here without overflowing."""
+    if kernel != FBGEMM:
+        return LEVELS
     weight = torch.full((16, 64), int(LEVELS), dtype=torch.int8)
     ones = torch.ones(1, 64)
-    found = _multiply(ones, _pack(weight, torch.ones(16)), LEVELS)
+    found = _multiply(ones, _pack(weight, torch.ones(16)))
     return LEVELS if torch.allclose(found, ones.sum() * LEVELS, rtol=0.01) else SAFE_LEVELS
 
 
-def _multiply(rows: Tensor, packed: Any, levels: float) -> Tensor:
+def _multiply(rows: Tensor, packed: Any) -> Tensor:
     """Multiply rows within -1 and 1 [M, I]: [M, O]."""
     found: Tensor = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(
-        rows, 1 / levels, int(levels) + 1, packed
+        rows, 1 / LEVELS, int(LEVELS) + 1, packed
     )
     return found
 
 
 _LIBRARY = torch.library.Library("granite_speech", "FRAGMENT")
-_LIBRARY.define("int8_rows(Tensor rows, Tensor handle, float levels, int out_features) -> Tensor")
+_LIBRARY.define("int8_rows(Tensor rows, Tensor handle, int out_features) -> Tensor")
 
 
-def _int8_rows(rows: Tensor, handle: Tensor, levels: float, out_features: int) -> Tensor:
-    return _multiply(rows, _PACKED[int(handle[0])], levels)
+def _int8_rows(rows: Tensor, handle: Tensor, out_features: int) -> Tensor:
+    return _multiply(rows, _PACKED[int(handle[0])])
 
 
-def _int8_rows_fake(rows: Tensor, handle: Tensor, levels: float, out_features: int) -> Tensor:
+def _int8_rows_fake(rows: Tensor, handle: Tensor, out_features: int) -> Tensor:
     return rows.new_empty(rows.shape[0], out_features)
 
 
@@ -116,16 +119,13 @@ _LIBRARY.impl("int8_rows", _int8_rows, "CPU")
 torch.library.register_fake("granite_speech::int8_rows", _int8_rows_fake, lib=_LIBRARY)
 
 
-def by_fbgemm(
-    rows: Tensor, packed: PackedWeight, handle: Tensor, levels: float, out_features: int
-) -> Tensor:
+def by_fbgemm(rows: Tensor, packed: PackedWeight, handle: Tensor, out_features: int) -> Tensor:
     """Multiply rows by packed weights.
 
     Args:
         rows: [M, I] in floating point.
         packed: the weights.
         handle: of the weights; what a compiler takes in their place.
-        levels: of :func:`levels_of_rows`.
         out_features: O.
 
     Returns:
@@ -135,8 +135,8 @@ def by_fbgemm(
     largest = wide.abs().amax(dim=-1, keepdim=True).clamp(min=TINY)
     if torch.compiler.is_compiling():
         op = torch.ops.granite_speech.int8_rows
-        return op(wide / largest, handle, levels, out_features) * largest
-    return _multiply(wide / largest, packed.weight, levels) * largest
+        return op(wide / largest, handle, out_features) * largest
+    return _multiply(wide / largest, packed.weight) * largest
 
 
 def by_int_mm(rows: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
@@ -146,8 +146,8 @@ def by_int_mm(rows: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
     return total.float() * step * scale
 
 
-def quantise_rows(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Round rows [M, I] to int8 [M, I] and the float32 step of each row [M, 1]."""
+def quantise_rows(values: Tensor, levels: float = LEVELS) -> tuple[Tensor, Tensor]:
+    """Round rows [M, I] to int8 [M, I], ``levels`` a side, and each row's float32 step [M, 1]."""
     wide = values.float()
-    step = wide.abs().amax(dim=-1, keepdim=True).clamp(min=TINY) / LEVELS
+    step = wide.abs().amax(dim=-1, keepdim=True).clamp(min=TINY) / levels
     return (wide / step).round().to(torch.int8), step

@@ -1,11 +1,13 @@
 """Matrix products, each by the fastest kernel a CPU has for it, and the activations between them.
 
 In: activations and a weight. Out: ``F.linear`` of them. torch multiplies float32 matrices with MKL,
-which uses half of what some processors can do and one thread for a row. There are two alternatives
-(``docs/findings.md`` has the numbers, ``python -m benchmarks kernels`` measures them again):
+which is quick on Intel's processors and uses half of what some others can do. There are two
+alternatives (``docs/findings.md`` has the numbers, ``python -m benchmarks kernels`` measures them
+again):
 
-- oneDNN, which torch brings along for convolutions: twice as fast for many rows, and a row is read
-  by all threads. It prepares itself for every new number of rows, so it serves large weights only.
+- oneDNN, which torch brings along for convolutions: where MKL is slow, twice as fast for many rows.
+  It prepares itself for every new number of rows, so it serves large weights only.
+  ``core.engine.products`` measures which is faster here for one row, few and many.
 - for a row in a compiled step the compiler's own loop, a product and a sum fused, which reads at
   nine tenths of the memory bandwidth. Eager Python would store the products first.
 
@@ -15,6 +17,7 @@ Shapes: I in, O out.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -23,6 +26,30 @@ from torch import Tensor, nn
 
 HAS_ONEDNN = torch.backends.mkldnn.is_available()
 LARGE = 2**17  # weights; below, preparing for a new number of rows costs what it saves
+ONEDNN, TORCH = "onednn", "torch"
+FEW_ROWS = 48  # at most; beyond, they are many
+
+
+@dataclass
+class Float32Choice:
+    """The kernels of large float32 weights from now on: for one row, few, and many."""
+
+    one: str = ONEDNN
+    few: str = ONEDNN
+    many: str = ONEDNN
+
+    def kernel(self, rows: int) -> str:
+        """Return the kernel for so many rows."""
+        if rows == 1:
+            return self.one
+        return self.few if rows <= FEW_ROWS else self.many
+
+    def use(self, one: str, few: str, many: str) -> None:
+        """Choose all three."""
+        self.one, self.few, self.many = one, few, many
+
+
+FLOAT32 = Float32Choice()
 
 # By the names config.json uses; only those of the Granite Speech family and its relatives.
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -56,7 +83,7 @@ def linear(
         return _row_in_a_loop(x, weight, bias)
     if not _suits_onednn(x, weight, least=1 if few_sizes else LARGE):
         return F.linear(x, weight, bias)
-    return by_onednn(x, weight, bias) if compiling else _onednn(x, weight, bias)
+    return by_rows(x, weight, bias) if compiling else _by_rows(x, weight, bias)
 
 
 class Linear(nn.Linear):
@@ -74,32 +101,41 @@ def _row_in_a_loop(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return y.to(x.dtype).reshape(*x.shape[:-1], -1)
 
 
-def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def _by_rows(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    if FLOAT32.kernel(x.numel() // x.shape[-1]) == TORCH:
+        return F.linear(x, weight, bias)
+    return onednn(x, weight, bias)
+
+
+def onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Multiply x [..., I] by weight [O, I] with oneDNN: [..., O]."""
     found: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return found
 
 
 @torch.library.custom_op("granite_speech::linear", mutates_args=())
-def by_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def by_rows(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Multiply x [..., I] by weight [O, I] in one step that compilers leave alone.
 
-    They know oneDNN's product, but take it for weights only that are constants of the graph.
+    They know oneDNN's product, but take it for weights only that are constants of the graph. And
+    the kernel depends on the number of rows, which varies in one graph.
 
     Returns:
         [..., O].
     """
-    return _onednn(x, weight, bias)
+    return _by_rows(x, weight, bias)
 
 
-@by_onednn.register_fake
+@by_rows.register_fake
 def _(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return x.new_empty(*x.shape[:-1], weight.shape[0])
 
 
 def _suits_onednn(x: Tensor, weight: Tensor, least: int) -> bool:
-    """Check that oneDNN is there and is faster. It knows no gradients and no autocast."""
+    """Check that oneDNN is there and may be faster. It knows no gradients and no autocast."""
     return (
         HAS_ONEDNN
+        and ONEDNN in (FLOAT32.one, FLOAT32.few, FLOAT32.many)
         and weight.numel() >= least
         and x.dtype == weight.dtype == torch.float32
         and not torch.is_grad_enabled()

@@ -24,10 +24,11 @@ from core.model.decoder import GraniteDecoder
 from core.model.int8_products import (
     CHOSEN,
     FBGEMM,
+    LEVELS,
     PackedWeight,
     by_fbgemm,
     by_int_mm,
-    levels_of_rows,
+    levels_of_weights,
     quantise_rows,
 )
 from core.model.linear import linear
@@ -67,10 +68,12 @@ class Int8Linear(AdaptableLinear):
         self.register_parameter("lora_a", layer.lora_a)
         self.register_parameter("lora_b", layer.lora_b)
         self.lora_scaling, self._unmerged = layer.lora_scaling, None
-        weight, scale = quantise_rows(layer.weight)
+        kernel = (kernel or CHOSEN.kernel) if round_activations else None
+        levels = LEVELS if kernel is None else levels_of_weights(kernel)
+        weight, scale = quantise_rows(layer.weight, levels)
         self.packed: PackedWeight | None = None
-        if round_activations and (kernel or CHOSEN.kernel) == FBGEMM:
-            self.levels, self.packed = levels_of_rows(), PackedWeight(weight, scale[:, 0])
+        if kernel == FBGEMM:
+            self.packed = PackedWeight(weight, scale[:, 0])
             self.register_buffer("handle", self.packed.handle)
         else:
             self.register_buffer("weight_int8", weight)
@@ -80,7 +83,7 @@ class Int8Linear(AdaptableLinear):
         """Multiply x [..., I] without LoRA: [..., O]."""
         rows = x.reshape(-1, self.in_features)  # [M, I]
         if self.packed is not None:
-            y = by_fbgemm(rows, self.packed, self.handle, self.levels, self.out_features)
+            y = by_fbgemm(rows, self.packed, self.handle, self.out_features)
         elif self.round_activations:
             y = by_int_mm(rows, self.weight_int8, self.scale)
         else:

@@ -7,12 +7,12 @@ Which columns there are is the reader's own affair.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
+from core.plain_json import parse_json
 
 
 class ManifestError(UserError):
@@ -66,8 +66,8 @@ def parse_object(line: str, source: Path, number: int) -> dict[str, Any]:
         RowError: not a JSON object.
     """
     try:
-        raw = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        raw = parse_json(line)
+    except ValueError as error:
         raise RowError(source, number, f"not JSON ({error}); expected one object") from error
     if not isinstance(raw, dict):
         raise RowError(source, number, f"a {type(raw).__name__}; expected a JSON object")

@@ -39,11 +39,20 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Encode ``text``; special tokens written in it become their ids."""
-        return list(self._fast.encode(text, add_special_tokens=True).ids)
+        return self._ids(text, add_special_tokens=True)
 
     def encode_continuation(self, text: str) -> list[int]:
         """Encode ``text`` as in the middle of something, with nothing added around it."""
-        return list(self._fast.encode(text, add_special_tokens=False).ids)
+        return self._ids(text, add_special_tokens=False)
+
+    def _ids(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        try:
+            return list(self._fast.encode(text, add_special_tokens=add_special_tokens).ids)
+        except TypeError:  # what JSON can escape, but no encoding has
+            half = next(letter for letter in text if "\ud800" <= letter <= "\udfff")
+            raise UserError(
+                f"a text holds {half!r}, half of a character; expected whole ones: write it again"
+            ) from None
 
     def decode(self, ids: Iterable[int]) -> str:
         """Decode ``ids`` without special tokens."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import jiwer
 import numpy as np
@@ -31,6 +32,13 @@ class ErrorRate:
     num_exact: int
 
 
+class WordRun(NamedTuple):
+    """Words in a row that agree (``said == heard``), or that one text has in place of the other."""
+
+    said: str
+    heard: str
+
+
 def word_errors(reference: str, heard: str, normalizer: str = "basic") -> tuple[int, int]:
     """Return (errors, reference words) of a text."""
     return _counts(
@@ -43,6 +51,23 @@ def character_errors(reference: str, heard: str, normalizer: str = "basic") -> t
     return _counts(
         jiwer.process_characters(normalize(reference, normalizer), normalize(heard, normalizer))
     )
+
+
+def aligned_words(reference: str, heard: str, normalizer: str = "basic") -> list[WordRun]:
+    """Lay a text beside its reference, both normalised, as they are when errors are counted.
+
+    Returns:
+        Runs of words in order; a side is empty where the other has words of its own.
+    """
+    said, got = normalize(reference, normalizer), normalize(heard, normalizer)
+    one, two = said.split(), got.split()
+    return [
+        WordRun(
+            " ".join(one[chunk.ref_start_idx : chunk.ref_end_idx]),
+            " ".join(two[chunk.hyp_start_idx : chunk.hyp_end_idx]),
+        )
+        for chunk in jiwer.process_words(said, got).alignments[0]
+    ]
 
 
 def edit_counts(

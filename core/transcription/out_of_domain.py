@@ -1,8 +1,8 @@
-"""Whether a recording lies outside what a model knows, from how badly its text fits its sound.
+"""Out-of-domain audio: how probable it is, from how badly a text fits its sound.
 
 In: the CTC logits of a clip, the words that were written, and a scale that was fitted for the
 checkpoint and stands in its ``lab.json``. Out: a probability. A small model writes its own words
-for any sound; what gives it away is that its two heads do not agree and neither is sure.
+for any sound; out-of-domain audio shows as two unsure heads that disagree.
 
 Shapes: T frames, V labels, L labels of the text.
 """

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from core.audio.container import Source
 from core.errors import UserError
+from core.plain_json import parse_json
 from core.text.transcript import DraftReport, PhaseTime, Segment, Transcript, Word
 from core.transcription.options import TranscribeOptions
 
@@ -100,7 +101,7 @@ class Journal:
         data = self._file.read_bytes() if self._file.is_file() else b""
         for text in data.removesuffix(b"\n").split(b"\n"):  # a text may hold other line ends
             try:
-                lines.append(json.loads(text))
+                lines.append(parse_json(text))
             except ValueError:  # no JSON, or no UTF-8: cut inside a letter
                 if text:
                     logger.warning("%s: a line cut short was left out", self._file.name)

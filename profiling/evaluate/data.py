@@ -8,9 +8,8 @@ samples in order, and warnings of what was left out. No recording is opened here
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,11 +19,16 @@ from core.audio.decode import load_audio
 from core.audio.waveform import SAMPLE_RATE
 from core.bulk.inputs import MANIFESTS, BulkItem, find_items, read_items
 from core.errors import UserError
+from core.plain_json import parse_json
 from core.text.normalizers import normalize
+from core.units import counted
 
 TRANSCRIPTS = "transcripts.json"
 NAMED = 3  # of many
 MOST_BYTES = 1_000_000  # of one text
+OTHER_ENCODING = "is not text in UTF-8; save it again as UTF-8"
+FEWEST_WORDS = 3  # of two texts that should share one
+LENIENT = ("basic", "english")  # normalisers under which they should
 
 
 @dataclass(frozen=True)
@@ -103,10 +107,10 @@ def read_data(source: Path, limit: int | None = None) -> DataSet:
             part = (item.offset, item.duration) if item.offset is not None else (None, None)
             samples.append(LabelledClip(name, Path(item.path), text, key, *part))
     twice = len(items) - len(missing) - len(silent) - len(samples)
-    _warn(warnings, silent, "recordings have no text and are left out")
-    _warn(warnings, missing, "texts have no recording and are left out")
+    warnings += named(silent, "recording", "without a text, left out")
+    warnings += named(missing, "text", "without a recording, left out")
     if twice:
-        warnings.append(f"{twice:,} rows name a recording that came before and are left out")
+        warnings.append(f"{counted(twice, 'row')} left out, whose recording came before")
     if not samples:
         raise UserError(
             f"{source} has no recording with a text ({'; '.join(warnings) or 'it is empty'}); "
@@ -122,14 +126,41 @@ def doubts(samples: Sequence[LabelledClip], normalizer: str) -> list[str]:
         Warnings; none where all is well.
     """
     found = list[str]()
-    empty = [one.name for one in samples if not normalize(one.text, normalizer)]
-    _warn(found, empty, "texts are empty once normalised: all that is written there is an error")
-    if normalizer == "english":
-        foreign = [one.name for one in samples if _foreign(one.text)]
-        _warn(found, foreign, "texts are not in Latin letters; 'english' is not meant for them")
-    unspaced = [one.name for one in samples if _foreign(one.text) and len(one.text.split()) == 1]
-    _warn(found, unspaced, "texts have no spaces between words: look at CER, not at WER")
+    for why in DOUBTS:
+        names = [one.name for one in samples if DOUBTS[why](one.text, normalizer)]
+        found += named(names, "text", why)
     return found
+
+
+def doubts_of(text: str, normalizer: str) -> list[str]:
+    """Return those of :data:`DOUBTS` that hold for one text."""
+    return [why for why, holds in DOUBTS.items() if holds(text, normalizer)]
+
+
+def share_no_word(text: str, heard: str) -> bool:
+    """Return whether a text is so unlike its reference that it may be that of another recording."""
+    basic, english = ([normalize(one, name).split() for one in (text, heard)] for name in LENIENT)
+    long = min(map(len, basic)) >= FEWEST_WORDS
+    return long and all(set(said).isdisjoint(got) for said, got in (basic, english))
+
+
+def _foreign(text: str) -> bool:
+    letters = [one for one in text if one.isalpha()]
+    return sum(ord(one) > 0x24F for one in letters) > len(letters) / 2
+
+
+# What makes the rates of a text doubtful, and whether that holds under a normaliser.
+DOUBTS: dict[str, Callable[[str, str], bool]] = {
+    "empty once normalised, so that all that is written there is an error": lambda text, name: (
+        not normalize(text, name)
+    ),
+    "not in Latin letters, for which 'english' is not meant": lambda text, name: (
+        name == "english" and _foreign(text)
+    ),
+    "without spaces between words, so that CER says more than WER": lambda text, _: (
+        _foreign(text) and len(text.split()) == 1
+    ),
+}
 
 
 def _texts_beside(folder: Path, items: Sequence[BulkItem], warnings: list[str]) -> list[str | None]:
@@ -138,7 +169,7 @@ def _texts_beside(folder: Path, items: Sequence[BulkItem], warnings: list[str]) 
     file = folder / TRANSCRIPTS
     if file.is_file():
         try:
-            listed = json.loads(_text_of(file))
+            listed = parse_json(read_text(file))
         except ValueError as error:
             raise UserError(f"{file} cannot be read ({error}); expected JSON") from error
         if not isinstance(listed, dict) or not all(isinstance(t, str) for t in listed.values()):
@@ -152,16 +183,23 @@ def _texts_beside(folder: Path, items: Sequence[BulkItem], warnings: list[str]) 
             used.add(name)
             texts.append(listed[name])
         else:
-            texts.append(_text_of(beside).strip() if beside.is_file() else None)
+            texts.append(read_text(beside).strip() if beside.is_file() else None)
             used.add(str(beside))
     alone = [p.name for p in sorted(folder.rglob("*.txt")) if os.path.abspath(p) not in used]
     alone += [name for name in listed if name not in used]
-    _warn(warnings, alone, "texts have no recording and are left out")
+    warnings += named(alone, "text", "without a recording, left out")
     return texts
 
 
-def _text_of(file: Path) -> str:
-    """Read UTF-8 (with or without a byte order mark), or UTF-16 with one."""
+def read_text(file: Path) -> str:
+    """Read UTF-8 (with or without a byte order mark), or UTF-16 with one.
+
+    Returns:
+        The text.
+
+    Raises:
+        UserError: it cannot be read, is too long for one recording, or is in another encoding.
+    """
     try:
         raw = file.read_bytes()
     except OSError as error:
@@ -170,9 +208,12 @@ def _text_of(file: Path) -> str:
         raise UserError(f"{file} has {len(raw):,} bytes; expected the text of one recording")
     utf16 = raw.startswith((b"\xff\xfe", b"\xfe\xff"))
     try:
-        return raw.decode("utf-16" if utf16 else "utf-8-sig")
+        text = raw.decode("utf-16" if utf16 else "utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"{file} is not text in UTF-8; save it again as UTF-8") from error
+        raise UserError(f"{file} {OTHER_ENCODING}") from error
+    if "\0" in text:  # UTF-16 without a byte order mark
+        raise UserError(f"{file} {OTHER_ENCODING}")
+    return text
 
 
 def _key(item: BulkItem) -> str | None:
@@ -192,13 +233,9 @@ def _name(item: BulkItem, source: Path) -> str:
     return name if item.offset is None else f"{name} at {item.offset:g} s"
 
 
-def _foreign(text: str) -> bool:
-    letters = [one for one in text if one.isalpha()]
-    return sum(ord(one) > 0x24F for one in letters) > len(letters) / 2
-
-
-def _warn(warnings: list[str], names: Iterable[str], what: str) -> None:
-    found = list(names)
-    if found:
-        more = f" and {len(found) - NAMED:,} more" if len(found) > NAMED else ""
-        warnings.append(f"{len(found):,} {what}: {', '.join(found[:NAMED])}{more}")
+def named(names: Sequence[str], thing: str, what: str) -> list[str]:
+    """Return one warning with a number and the first few names; none where there are no names."""
+    if not names:
+        return []
+    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+    return [f"{counted(len(names), thing)} {what}: {', '.join(names[:NAMED])}{more}"]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
+from core.plain_json import parse_json
 from core.saving import SaveError
 
 RESULTS = "results.jsonl"
@@ -86,7 +87,7 @@ class ResultFile:
 
     def _parsed(self, line: bytes, number: int, known: set[str]) -> Result:
         try:
-            raw: dict[str, Any] = json.loads(line)
+            raw: dict[str, Any] = parse_json(line)
             return Result(**{key: value for key, value in raw.items() if key in known})
         except (ValueError, TypeError, AttributeError) as error:
             raise UserError(

@@ -34,7 +34,7 @@ MOST_FAULTS = 5  # recordings in a row that fail for no reason of their own
 
 
 @dataclass(frozen=True)
-class Step:
+class PassStep:
     """Progress: ``done`` of ``total`` recordings of a variant; problem: why it was given up."""
 
     variant: Variant
@@ -50,7 +50,8 @@ def evaluate(
     open_lab: OpenLab,
     *,
     cancelled: Callable[[], bool] = lambda: False,
-) -> Iterator[Step]:
+    between: Callable[[], bool] = lambda: False,
+) -> Iterator[PassStep]:
     """Fill the file with what is not in it yet.
 
     Args:
@@ -59,6 +60,8 @@ def evaluate(
         results: takes the rows.
         open_lab: opens a variant's model.
         cancelled: asked between passes and while a text is written.
+        between: called between passes, may use the models, and returns whether it did: then the
+            next pass is done twice too.
 
     Yields:
         A step after every pass; one with a problem where a variant cannot go on.
@@ -67,21 +70,22 @@ def evaluate(
         Cancelled: it was asked to stop.
         SaveError: a row cannot be written.
     """  # noqa: DOC502  (raised by what is called)
+    hooks = (cancelled, between)
     for variant in variants:
         total = len(samples)
         done = sum(results.has(variant.name, one.key) for one in samples)
-        yield Step(variant, done, total)
+        yield PassStep(variant, done, total)
         if done == total:
             continue
         try:
-            for rows in _passes(samples, variant, results, open_lab(variant), cancelled):
+            for rows in _passes(samples, variant, results, open_lab(variant), hooks):
                 done += sum(row.error is None for row in rows)
-                yield Step(variant, done, total)
+                yield PassStep(variant, done, total)
         except (SaveError, Cancelled):
             raise
         except Exception as error:
             logger.exception("variant %s", variant.name)
-            yield Step(variant, done, total, str(error))
+            yield PassStep(variant, done, total, str(error))
 
 
 def _passes(
@@ -89,15 +93,18 @@ def _passes(
     variant: Variant,
     results: ResultFile,
     lab: Lab,
-    cancelled: Callable[[], bool],
+    hooks: tuple[Callable[[], bool], Callable[[], bool]],
 ) -> Iterator[list[Result]]:
     """Do the passes that are missing; batches are cut from all samples, so they stay the same."""
+    cancelled, between = hooks
     meter = EnergyMeter(lab.device)
     size, faults, warm = variant.batch, 0, False
     for begin in range(0, len(samples), size):
         group = samples[begin : begin + size]
         if all(results.has(variant.name, one.key) for one in group):
             continue
+        if warm and between():
+            warm = False
         if not warm:
             if variant.engine == "compile":
                 lab.warm_up(batches=size > 1)

@@ -16,7 +16,7 @@ import numpy as np
 
 from core.text.word_errors import character_errors, ratio_interval, word_errors
 from core.units import format_bytes, format_ms
-from profiling.evaluate.data import LabelledClip
+from profiling.evaluate.data import LabelledClip, named, share_no_word
 from profiling.evaluate.results import Result, ResultFile
 from profiling.evaluate.variants import Variant
 from profiling.statistics.intervals import FEWEST_BLOCKS, tail_share
@@ -112,10 +112,6 @@ def scores(
 
 def _measured(done: Sequence[tuple[str, Result]], normalizer: str) -> dict[str, Any]:
     rows = [row for _, row in done]
-    words, characters = (
-        np.array([count(text, row.pred_text or "", normalizer) for text, row in done])
-        for count in (word_errors, character_errors)
-    )
     audio_s, time_s = (np.array([getattr(row, key) for row in rows]) for key in _SECONDS)
     latencies = np.percentile([row.latency_ms for row in rows], (50, 95))
     firsts = [row.first_text_ms for row in rows if row.first_text_ms is not None]
@@ -124,8 +120,7 @@ def _measured(done: Sequence[tuple[str, Result]], normalizer: str) -> dict[str, 
     minutes = audio_s.sum() / 60
     counted = None not in joules and minutes > 0
     return {
-        **_ratio("wer", words[:, 0], words[:, 1]),
-        **_ratio("cer", characters[:, 0], characters[:, 1]),
+        **error_rates([(text, row.pred_text or "") for text, row in done], normalizer),
         **_ratio("rtfx", audio_s, time_s),
         "p50_ms": float(latencies[0]),
         "p95_ms": float(latencies[1]),
@@ -138,6 +133,48 @@ def _measured(done: Sequence[tuple[str, Result]], normalizer: str) -> dict[str, 
 
 
 _SECONDS = ("audio_s", "time_s")
+
+
+def error_rates(pairs: Sequence[tuple[str, str]], normalizer: str) -> dict[str, Any]:
+    """Compute ``wer`` and ``cer`` over all recordings together, each with its ``_interval``.
+
+    Args:
+        pairs: of (reference, transcript); at least one.
+        normalizer: of :mod:`core.text.normalizers`.
+
+    Returns:
+        Rates; without a rate where no reference has a word, an interval None for few recordings.
+    """
+    words, characters = (
+        np.array([count(said, heard, normalizer) for said, heard in pairs])
+        for count in (word_errors, character_errors)
+    )
+    return {
+        **_ratio("wer", words[:, 0], words[:, 1]),
+        **_ratio("cer", characters[:, 0], characters[:, 1]),
+    }
+
+
+def strangers(samples: Sequence[LabelledClip], results: ResultFile) -> list[str]:
+    """Name recordings whose text is probably another's, or in another language.
+
+    Returns:
+        A warning where there are any.
+    """
+    heard: dict[str, list[str]] = {}
+    for (_, key), row in results.rows.items():
+        if row.error is None:
+            heard.setdefault(key, []).append(row.pred_text or "")
+    names = [
+        one.name
+        for one in samples
+        if (texts := heard.get(one.key)) and all(share_no_word(one.text, text) for text in texts)
+    ]
+    return named(
+        names,
+        "recording",
+        "sharing no word with the text (of another recording, or in another language?)",
+    )
 
 
 def _ratio(name: str, above: np.ndarray[Any, Any], below: np.ndarray[Any, Any]) -> dict[str, Any]:
@@ -186,7 +223,7 @@ def written(row: Score) -> dict[str, str]:
     failed = f", {row.failed} failed" if row.failed else ""
     cells = {"variant": row.variant, "done": f"{row.done} of {row.total}{failed}"}
     for key, scale in percent.items():
-        cells[key] = _with_interval(getattr(row, key), getattr(row, f"{key}_interval"), scale)
+        cells[key] = with_interval(getattr(row, key), getattr(row, f"{key}_interval"), scale)
     for key in ("p50_ms", "p95_ms", "first_text_ms"):
         value = getattr(row, key)
         cells[key] = "" if value is None else format_ms(value)
@@ -196,7 +233,8 @@ def written(row: Score) -> dict[str, str]:
     return {**cells, "problem": row.problem or ""}
 
 
-def _with_interval(value: float | None, interval: Interval, scale: float) -> str:
+def with_interval(value: float | None, interval: Interval, scale: float) -> str:
+    """Write a figure times ``scale``, its interval behind it; "" where it is not known."""
     if value is None:
         return ""
     if interval is None:

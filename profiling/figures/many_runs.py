@@ -32,9 +32,21 @@ HEAT_ROW_PX = 34
 
 
 def arm_of(row: Row) -> str:
-    """Name the way of working: engine, LoRA, decoding, format."""
+    """Name the way of working: engine, LoRA, decoding, format, batch."""
+    return ", ".join(_parts(row))
+
+
+def short_names(rows: Sequence[Row]) -> list[str]:
+    """Name the way of working of each row, without what all of them share."""
+    columns = zip(*map(_parts, rows), strict=True)
+    kept = [column for column in columns if len(set(column)) > 1]
+    return [", ".join(parts) for parts in zip(*kept, strict=True)] or list(map(arm_of, rows))
+
+
+def _parts(row: Row) -> list[str]:
     lora = {None: "no LoRA", "on": "LoRA on", "off": "LoRA off"}.get(row["lora"], row["lora"])
-    return ", ".join(str(part) for part in (row["engine"], lora, row["decoding"], row["format"]))
+    parts = (row["engine"], lora, row["decoding"], row["format"], f"batch of {row['batch']}")
+    return [str(part) for part in parts]
 
 
 def runs_chart(rows: Sequence[Row]) -> go.Figure:
@@ -108,8 +120,9 @@ def _whiskers(rows: Sequence[Row], unit: Unit) -> dict[str, Any]:
 def time_over_length(rows: Sequence[Row]) -> go.Figure:
     """Draw time over the recording's length, a line for each way of working."""
     arms: dict[str, list[Row]] = {}
-    for row in sorted(rows, key=lambda row: row["seconds"] or 0):
-        arms.setdefault(arm_of(row), []).append(row)
+    by_length = sorted(rows, key=lambda row: row["seconds"] or 0)
+    for row, name in zip(by_length, short_names(by_length), strict=True):
+        arms.setdefault(name, []).append(row)
     if not arms:
         return empty("no runs")
     unit = time_unit(max(row["end_to_end_ms"] for row in rows))
@@ -135,8 +148,9 @@ def heat_table(rows: Sequence[Row]) -> go.Figure:
     if not rows:
         return empty("no runs")
     lengths = sorted({row["seconds"] for row in rows})
-    arms = list(dict.fromkeys(arm_of(row) for row in rows))
-    found = {(arm_of(row), row["seconds"]): row for row in rows}
+    names = short_names(rows)
+    arms = list(dict.fromkeys(names))
+    found = {(name, row["seconds"]): row for name, row in zip(names, rows, strict=True)}
     cells = [[found.get((arm, seconds)) for seconds in lengths] for arm in arms]
     factors = [[cell and cell["rtf"] for cell in line] for line in cells]
     figure = go.Figure(

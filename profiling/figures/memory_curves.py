@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from core.units import byte_unit, time_unit
+from core.units import Unit, byte_unit, time_unit
 from profiling.figures.style import (
     FIRST,
     INK,
@@ -28,6 +28,7 @@ from profiling.figures.style import (
     titled,
 )
 from profiling.trace.memory_events import extremes
+from profiling.trace.snapshot_peak import Peak
 from profiling.trace.trace_index import TraceIndex
 
 MAX_POINTS = 4000
@@ -61,27 +62,11 @@ def memory_over_time(curve: pd.DataFrame, index: TraceIndex) -> go.Figure:
             line={"color": INK, "width": 1.5, "shape": "hv", "dash": dash},
             hovertemplate=f"%{{x:.2f}} {times.symbol}: %{{y:.3f}} {unit.symbol}<extra></extra>",
         )
-    for phase, start, end in _bands(index.segments):
-        figure.add_shape(
-            type="rect",
-            xref="x",
-            yref="paper",
-            x0=start / NS_PER_MS / times.size,
-            x1=end / NS_PER_MS / times.size,
-            y0=0,
-            y1=1,
-            fillcolor=see_through(colour_of(phase), 0.25),
-            line={"width": 0},
-            layer="below",
-        )
-    for phase in dict.fromkeys(index.segments["phase"]):
-        figure.add_scatter(
-            name=title_of(phase),
-            x=[None],
-            y=[None],
-            mode="markers",
-            marker={"color": colour_of(phase), "size": 10, "symbol": "square"},
-        )
+    segments = [
+        (str(phase), start / NS_PER_MS, end / NS_PER_MS)
+        for phase, start, end in index.segments.itertuples(index=False)
+    ]
+    add_phase_bands(figure, segments, times)
     return dressed(
         figure,
         height=280,
@@ -129,10 +114,83 @@ def memory_of_both(
     )
 
 
-def _bands(segments: pd.DataFrame) -> list[tuple[str, int, int]]:
+def snapshot_over_time(peak: Peak) -> go.Figure:
+    """Draw what a device held after each event of a memory snapshot; its highest moment marked."""
+    if len(peak.levels) < 2:
+        return empty("the snapshot holds no history: only what was in use when it was taken")
+    unit, times = byte_unit(float(peak.bytes)), time_unit(float(peak.times_us[-1]) / 1000)
+    moments, levels = peak.times_us / 1000 / times.size, peak.levels / unit.size
+    kept = extremes(levels, MAX_POINTS)
+    hover = f"%{{x:.2f}} {times.symbol}: %{{y:.3f}} {unit.symbol}<extra></extra>"
+    figure = go.Figure()
+    figure.add_scatter(
+        name=f"cuda:{peak.device}",
+        x=moments[kept].tolist(),
+        y=levels[kept].tolist(),
+        mode="lines",
+        line={"color": INK, "width": 1.5, "shape": "hv"},
+        hovertemplate=hover,
+    )
+    figure.add_scatter(
+        name="peak",
+        x=[peak.peak_us / 1000 / times.size],
+        y=[peak.bytes / unit.size],
+        mode="markers",
+        marker={"color": SECOND, "size": 9},
+        hovertemplate=hover,
+    )
+    bands = [(name, start / 1000, end / 1000) for name, start, end in peak.phases]
+    add_phase_bands(figure, bands, times)
+    return dressed(
+        figure,
+        height=280,
+        legend=True,
+        x=titled(times.title),
+        y=titled(f"{unit.symbol} in use") | {"rangemode": "tozero"},
+    )
+
+
+Band = tuple[str, float, float]  # phase, start and end in milliseconds
+
+
+def add_phase_bands(figure: go.Figure, spans: Sequence[Band], times: Unit) -> None:
+    """Shade the phases behind a curve over time, and name them in the legend.
+
+    Args:
+        figure: changed.
+        spans: in order, none overlapping.
+        times: the unit of the axis.
+    """
+    bands = [
+        {
+            "type": "rect",
+            "xref": "x",
+            "yref": "paper",
+            "x0": start / times.size,
+            "x1": end / times.size,
+            "y0": 0,
+            "y1": 1,
+            "fillcolor": see_through(colour_of(phase), 0.25),
+            "line": {"width": 0},
+            "layer": "below",
+        }
+        for phase, start, end in _joined(spans)
+    ]
+    figure.update_layout(shapes=bands)  # at once: Plotly checks all of them anew for each one added
+    for phase in dict.fromkeys(phase for phase, _, _ in spans):
+        figure.add_scatter(
+            name=title_of(phase),
+            x=[None],
+            y=[None],
+            mode="markers",
+            marker={"color": colour_of(phase), "size": 10, "symbol": "square"},
+        )
+
+
+def _joined(spans: Sequence[Band]) -> list[Band]:
     """Join neighbouring spans of a phase; at most :data:`MAX_BANDS`, longest first."""
-    bands: list[tuple[str, int, int]] = []
-    for phase, start, end in segments.itertuples(index=False):
+    bands: list[Band] = []
+    for phase, start, end in spans:
         if bands and bands[-1][0] == phase:
             bands[-1] = (phase, bands[-1][1], end)
         else:

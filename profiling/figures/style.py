@@ -87,7 +87,7 @@ def shortened(name: str, length: int = 34) -> str:
     """Shorten a name for a label, without graph hashes and template arguments."""
     if name.startswith("## Call CompiledFxGraph"):
         return f"compiled graph {name.split()[3][:6]}"
-    name = name.removeprefix("void ").split("<")[0].split("(")[0]
+    name = name.removeprefix("nn.Module: ").removeprefix("void ").split("<")[0].split("(")[0]
     return name if len(name) <= length else f"{name[: length - 1]}…"
 
 

@@ -85,7 +85,11 @@ def _words(box: Rectangle) -> str:
 
 
 def operator_icicle(
-    tree: pd.DataFrame, *, write: Callable[[float], str] = format_ms, find: str = ""
+    tree: pd.DataFrame,
+    *,
+    write: Callable[[float], str] = format_ms,
+    find: str = "",
+    of: str = "calls",
 ) -> go.Figure:
     """Draw the tree of calls as wide as their time; click to enter, click the top to leave.
 
@@ -93,12 +97,13 @@ def operator_icicle(
         tree: of :func:`profiling.trace.breakdown.operator_paths`.
         write: a width in words, its unit included.
         find: what a name must contain to keep its colour; its share of the whole is said on top.
+        of: what ``num_calls`` counts.
 
     Returns:
         The figure.
     """
     if tree.empty or not tree["own"].sum():
-        return empty("the trace holds no calls")
+        return empty(f"there are no {of}")
     total = tree["own"].sum()
     hits = tree["label"].str.contains(find, case=False, regex=False)
     has_phases = bool((tree["phase"] != OTHER).any())
@@ -135,7 +140,7 @@ def operator_icicle(
             customdata=[
                 [write(total), ""],
                 *(
-                    [write(whole), f"{count:,} calls"]
+                    [write(whole), f"{count:,} {of}"]
                     for whole, count in zip(tree["total"], tree["num_calls"], strict=True)
                 ),
             ],
@@ -149,7 +154,10 @@ def operator_icicle(
     )
     levels = int(_depths(tree).max()) + 2
     figure = dressed(figure, height=46 * levels + 30)
-    return figure.update_layout(uniformtext={"minsize": 10, "mode": "hide"})
+    # The call that was entered stays open while the same tree is searched.
+    return figure.update_layout(
+        uniformtext={"minsize": 10, "mode": "hide"}, uirevision=f"{len(tree)} {total}"
+    )
 
 
 def _share_of(tree: pd.DataFrame, hits: pd.Series) -> float:

@@ -31,7 +31,9 @@ from core import phases
 from core.lab import Lab
 from core.phases import PhaseClock
 from core.transcription.options import Finished
+from profiling.measure.memory_history import memory_history
 from profiling.measure.memory_runs import MemoryRun, memory_run
+from profiling.measure.module_ranges import module_ranges
 from profiling.measure.quiet_process import undisturbed
 from profiling.measure.timing import Arm, Sample, interleave, sample_of
 from profiling.measure.workload import Workload
@@ -47,12 +49,15 @@ _PRIVATE = re.compile(r'"(host_name|traceName)": "[^"]*"')
 class TraceLimits:
     """How much to trace. num_steps: decode steps, halved until the file is at most max_bytes.
 
-    tax_blocks: how often the profiler's overhead is measured: off, on, on, off.
+    tax_blocks: how often the profiler's overhead is measured: off, on, on, off; each of these
+    profiled runs is one more for the spread of memory. modules: whether the calls of modules are
+    ranges too, in eager runs; that makes the trace larger and slower.
     """
 
     num_steps: int = 8
     tax_blocks: int = 3
     max_bytes: int = MAX_TRACE_BYTES
+    modules: bool = False
 
     def __post_init__(self) -> None:
         if self.num_steps < 1:
@@ -78,7 +83,7 @@ class Capture:
     """One trace. num_steps: decode or verify steps in it; cut: whether the run had more of them.
 
     stop_ms and export_ms: what reading out and writing took, outside the traced run. memory: of
-    every profiled run, warmed up.
+    every profiled run, warmed up. snapshot: of a GPU's allocations, in a run of its own.
     """
 
     num_steps: int
@@ -88,11 +93,12 @@ class Capture:
     export_ms: float
     tax: Tax
     memory: tuple[MemoryRun, ...] = ()
+    snapshot: bytes | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON types, without what ``run.json`` has a place of its own for."""
-        plain = asdict(replace(self, memory=()))
-        return {name: value for name, value in plain.items() if name != "memory"}
+        plain = asdict(replace(self, memory=(), snapshot=None))
+        return {name: value for name, value in plain.items() if name not in ("memory", "snapshot")}
 
 
 @contextmanager
@@ -128,7 +134,8 @@ def capture(
     num_steps = limits.num_steps
     # Read once, at the first session: Kineto prints every start and stop, and that there is no GPU.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
-    bounded = _Bounded(lab, workload, recording)
+    modules = limits.modules and workload.engine == "eager"
+    bounded = _Bounded(lab, workload, recording, modules=modules)
     bounded.traced(1)  # the first session of a process pays for starting the profiler
     bounded.memory.clear()  # and for what is allocated once
     tax = _measure_tax(bounded, num_steps, limits.tax_blocks, cancelled)
@@ -143,7 +150,9 @@ def capture(
             break
         num_steps //= 2
     recorded, cut = bounded.last_steps, bounded.last_cut
-    return Capture(recorded, cut, size, stop_ms, export_ms, tax, tuple(bounded.memory))
+    snapshot = memory_history(lab.device, lambda: bounded.run(recorded, nullcontext()))
+    memory = tuple(bounded.memory)
+    return Capture(recorded, cut, size, stop_ms, export_ms, tax, memory, snapshot)
 
 
 def forget_names(trace: Path) -> None:
@@ -158,8 +167,11 @@ def forget_names(trace: Path) -> None:
 class _Bounded:
     """One workload, stopped after so many steps, with or without the profiler."""
 
-    def __init__(self, lab: Lab, workload: Workload, recording: bytes) -> None:
+    def __init__(
+        self, lab: Lab, workload: Workload, recording: bytes, *, modules: bool = False
+    ) -> None:
         self.lab, self.workload, self.recording = lab, workload, recording
+        self.modules = modules
         self.last_steps, self.last_cut = 0, False
         self.on: Sample | None = None
         self.memory: list[MemoryRun] = []
@@ -172,8 +184,8 @@ class _Bounded:
             return sum(span.name in STEP_PHASES for span in clock.spans)
 
         with undisturbed(self.workload.threads), profiler:
-            events = self.lab.stream(
-                self.recording,
+            events = self.lab.stream_batch(
+                [self.recording] * self.workload.batch,
                 clock=clock,
                 cancelled=lambda: steps() >= num_steps,
                 **self.workload.options(),
@@ -206,7 +218,8 @@ class _Bounded:
                 session.stop()
                 stopped.append(1000 * (time.perf_counter() - begin))
 
-        self.on = self.run(num_steps, profiler())
+        with module_ranges(self.lab.model) if self.modules else nullcontext():
+            self.on = self.run(num_steps, profiler())
         self.memory.append(memory_run(session, self.lab.device))
         return session, stopped[0]
 

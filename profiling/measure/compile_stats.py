@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch._dynamo.utils as dynamo
 
 from core.engine.compiling import STAGE_PHASES
+from profiling.measure.compile_reasons import GraphBreak, breaks_of, failed_guard
+from profiling.trace.source_places import place_in, without_folders
 
 CACHES = {  # counter group -> (what it caches, hits, misses, bypassed)
     "inductor": ("kernels", "fxgraph_cache_hit", "fxgraph_cache_miss", "fxgraph_cache_bypass"),
@@ -33,7 +35,8 @@ class Entry:
 
     trace: Dynamo reads the Python; autograd: AOTAutograd traces and decomposes; lower: Inductor
     plans and fuses; build: code is generated and built, or fetched. guards: conditions checked
-    before every later call. recompile_reason: the guard that failed, None for a first compilation.
+    before every later call. recompile_reason: the guard that failed, None for a first compilation;
+    source: the line it came from, else where the compiled function begins.
     """
 
     compile_id: str
@@ -49,6 +52,7 @@ class Entry:
     graph_breaks: int | None
     recompile_reason: str | None
     failed: str | None
+    source: str | None = None
 
 
 @dataclass(frozen=True)
@@ -56,8 +60,9 @@ class Ledger:
     """Everything compiled between two moments.
 
     seconds: of all compilations; seconds_by_stage: model stage -> seconds; seconds_by_step: as the
-    parts of :class:`Entry`. breaks: reason -> count. recompiles: those with a reason. caches: what
-    is cached -> {hits, misses, bypassed}. complete: False if torch had forgotten the earliest.
+    parts of :class:`Entry`. breaks: reason -> count; graph_breaks: the same with their places.
+    recompiles: those with a reason. caches: what is cached -> {hits, misses, bypassed}. complete:
+    False if torch had forgotten the earliest.
     """
 
     graphs: int
@@ -71,6 +76,7 @@ class Ledger:
     caches: dict[str, dict[str, int]]
     entries: tuple[Entry, ...]
     complete: bool
+    graph_breaks: tuple[GraphBreak, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON types."""
@@ -87,6 +93,7 @@ class Watch:
     def __init__(self, *, from_start: bool = False) -> None:
         self._since_us = 0.0 if from_start else time.time() * 1e6
         self._before = {} if from_start else _counters()
+        self._breaks_before = 0 if from_start else len(dynamo.graph_break_reasons)
 
     def read(self) -> Ledger:
         """Return the ledger of what was compiled since."""
@@ -94,7 +101,9 @@ class Watch:
         metrics = [m for m in kept if (m.start_time_us or 0) >= self._since_us]
         forgotten = len(kept) >= dynamo.DEFAULT_COMPILATION_METRICS_LIMIT
         complete = not (forgotten and len(metrics) == len(kept))
-        return ledger_of([entry_of(metric) for metric in metrics], self._changes(), complete)
+        ledger = ledger_of([entry_of(metric) for metric in metrics], self._changes(), complete)
+        breaks = breaks_of(dynamo.graph_break_reasons[self._breaks_before :])
+        return replace(ledger, graph_breaks=breaks)
 
     def _changes(self) -> dict[str, dict[str, int]]:
         return {
@@ -115,6 +124,7 @@ def entry_of(metric: Any) -> Entry:
     whole, backend = metric.entire_frame_compile_time_s, metric.backend_compile_time_s
     inductor, build = metric.inductor_compile_time_s, metric.code_gen_time_s
     name = metric.co_name or "unknown"
+    guard, source = failed_guard(metric.recompile_reason)
     return Entry(
         compile_id=metric.compile_id or "",
         stage=STAGE_PHASES.get(name, name),
@@ -127,8 +137,9 @@ def entry_of(metric: Any) -> Entry:
         guard_us=metric.guard_latency_us or None,
         operators=metric.graph_op_count,
         graph_breaks=metric.num_graph_breaks,
-        recompile_reason=metric.recompile_reason,
-        failed=metric.fail_reason,
+        recompile_reason=guard,
+        failed=None if metric.fail_reason is None else without_folders(metric.fail_reason),
+        source=source or place_in(metric.co_filename, metric.co_firstlineno, metric.co_name),
     )
 
 
@@ -150,7 +161,7 @@ def ledger_of(
     guards = _known_sum([entry.guards for entry in entries])
     return Ledger(
         graphs=counters.get("stats", {}).get("unique_graphs", 0),
-        breaks={why: n for why, n in counters.get("graph_break", {}).items() if n},
+        breaks={without_folders(why): n for why, n in counters.get("graph_break", {}).items() if n},
         recompiles=tuple(entry for entry in entries if entry.recompile_reason),
         seconds=sum(by_stage.values()),
         seconds_by_stage=by_stage,

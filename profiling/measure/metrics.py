@@ -23,7 +23,8 @@ DEFINITIONS: dict[str, tuple[str, str, str]] = {
     "rtf": (
         "Real-time factor",
         "s/s",
-        "End-to-end time over the recording's length; below 1 is faster than it was spoken.",
+        "End-to-end time over the recording's length, of a batch over all its recordings'; below 1 "
+        "is faster than it was spoken.",
     ),
     "time_to_first_token_ms": (
         "Time to first token",
@@ -41,7 +42,8 @@ DEFINITIONS: dict[str, tuple[str, str, str]] = {
         "New tokens per second",
         "1/s",
         "Generated tokens after the first, over the time after the prefill (decode, draft and "
-        "verify). Tokens of the prompt and of the recording are read, not made, and never counted.",
+        "verify), of a batch in all its recordings. Tokens of the prompt and of the recording "
+        "are read, not made, and never counted.",
     ),
     "peak_memory_bytes": (
         "Peak memory",

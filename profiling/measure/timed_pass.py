@@ -26,11 +26,13 @@ Blocks = list[tuple[Sample, Sample]]
 
 @dataclass(frozen=True)
 class TimingSettings:
-    """How to measure. again: with an A/A arm; trace: record one too.
+    """How to measure. again: with an A/A arm; trace: record one too, with modules if ``modules``.
 
     blocks: of two runs an arm, None for what :func:`blocks_that_fit` says. reference: what is
     really said in the recording, kept for word error rates. keep: when stopped, store the blocks
-    that were done, if there are any.
+    that were done, if there are any. at_most_s: where ``blocks`` would take longer, as many as fit
+    into so many seconds, but ``fewest``; None for no such limit. between: called between two
+    blocks, as :func:`interleave` does.
     """
 
     blocks: int | None = None
@@ -39,13 +41,17 @@ class TimingSettings:
     reference: str | None = None
     ceilings: Ceilings | None = None
     keep: bool = False
+    modules: bool = False
+    at_most_s: float | None = None
+    fewest: int = 1
+    between: Callable[[], bool] = lambda: False
 
 
 @dataclass(frozen=True)
 class Timings:
     """What the timed pass found, in the order of the workloads. again: the A/A arm's blocks.
 
-    asked: how many blocks there were to be.
+    asked: how many blocks there were to be. num_pauses: between how many other requests ran.
     """
 
     asked: int
@@ -55,6 +61,7 @@ class Timings:
     ledger: Ledger
     compiled_before: bool
     num_late_graphs: int
+    num_pauses: int
     machine: dict[str, Any]
 
 
@@ -63,8 +70,20 @@ def blocks_that_fit(run_ms: Sequence[float]) -> int:
 
     Known before anything is timed: the number never depends on what the blocks show.
     """
-    block_s = 2 * sum(run_ms) / 1000
-    return min(MOST_BLOCKS, max(FEWEST_BLOCKS, int(SPENT_S / block_s)))
+    return min(MOST_BLOCKS, max(FEWEST_BLOCKS, int(SPENT_S / _block_s(run_ms))))
+
+
+def _block_s(run_ms: Sequence[float]) -> float:
+    return 2 * sum(run_ms) / 1000
+
+
+def blocks_asked(how: TimingSettings, run_ms: Sequence[float]) -> int:
+    """Return how many blocks ``how`` means; run_ms: one run of each arm, A/A too."""
+    if how.blocks is None:
+        return blocks_that_fit(run_ms)
+    if how.at_most_s is None:
+        return how.blocks
+    return min(how.blocks, max(how.fewest, int(how.at_most_s / _block_s(run_ms))))
 
 
 def time_all(
@@ -115,14 +134,23 @@ def time_all(
     if how.again:
         arms.append(Arm(AGAIN, runner(0)))
     ready = [runs[-1] for runs in (*warm_ups, *(warm_ups[:1] if how.again else ()))]
-    asked = how.blocks or blocks_that_fit(ready)
-    late, busy = Watch(), Busyness()
+    asked = blocks_asked(how, ready)
+    late, busy, graphs_between = Watch(), Busyness(), list[int]()
+
+    def between() -> bool:
+        watched = Watch()
+        others_ran = how.between()
+        if others_ran:
+            graphs_between.append(watched.read().graphs)
+        return others_ran
+
     blocks = interleave(
         arms,
         asked,
         progress=lambda done, total: progress(0.2 + 0.6 * done / total, f"run {done} of {total}"),
         cancelled=cancelled,
         keep=how.keep,
+        between=between,
     )
     machine = {**describe_machine(labs[0].device), **busy.read(), "threads": workloads[0].threads}
     return Timings(
@@ -132,6 +160,7 @@ def time_all(
         again=blocks.get(AGAIN),
         ledger=Watch(from_start=True).read() if before else ledger,
         compiled_before=before,
-        num_late_graphs=late.read().graphs,
+        num_late_graphs=late.read().graphs - sum(graphs_between),
+        num_pauses=len(graphs_between),
         machine=machine,
     )

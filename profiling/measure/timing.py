@@ -89,13 +89,22 @@ class PhaseRow:
 
 
 def time_once(lab: Lab, workload: Workload, recording: bytes | Tensor) -> Sample:
-    """Transcribe a file's bytes, or a waveform [N], once and keep every span."""
+    """Transcribe a file's bytes, or a waveform [N], once and keep every span.
+
+    Returns:
+        The sample; of a batch with its last transcript: all are of the same recording.
+
+    Raises:
+        AssertionError: a stream ended without a transcript.
+    """
     with undisturbed(workload.threads):
         clock = PhaseClock(lab.device)
-        for event in lab.stream(recording, clock=clock, **workload.options()):
-            if isinstance(event, Finished):
-                return sample_of(clock, event.transcript)
-    raise AssertionError("a stream ended without a transcript")
+        sources = [recording] * workload.batch
+        events = lab.stream_batch(sources, clock=clock, **workload.options())
+        finished = [event for event in events if isinstance(event, Finished)]
+        if not finished:
+            raise AssertionError("a stream ended without a transcript")
+        return sample_of(clock, finished[-1].transcript)
 
 
 def sample_of(clock: PhaseClock, transcript: Transcript) -> Sample:
@@ -153,6 +162,7 @@ def interleave(
     progress: Callable[[int, int], None] = lambda done, total: None,
     cancelled: Callable[[], bool] = lambda: False,
     keep: bool = False,
+    between: Callable[[], bool] = lambda: False,
 ) -> dict[str, list[tuple[T, T]]]:
     """Return samples by arm, one pair per block, of arms run in turns.
 
@@ -162,6 +172,8 @@ def interleave(
         progress: told (runs done, runs in all) after every run.
         cancelled: asked before every run.
         keep: when stopped, return the whole blocks that were done, if there are any.
+        between: called between two blocks, may use the models, and returns whether it did: then
+            every arm runs once uncounted, for whatever ran has filled the caches.
 
     Raises:
         ValueError: no arms, two of one name, or no blocks.
@@ -178,6 +190,10 @@ def interleave(
         for block in range(blocks):
             turn = block % len(arms)
             order = [*arms[turn:], *arms[:turn]]
+            if block and between():
+                for arm in order:
+                    if not cancelled():
+                        arm.run()
             found: dict[str, list[T]] = {name: [] for name in names}
             for arm in [*order, *reversed(order)]:
                 if cancelled() and keep and block:

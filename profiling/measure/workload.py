@@ -18,6 +18,7 @@ import torch
 
 from core.audio.decode import load_audio
 from core.audio.waveform import SAMPLE_RATE, AudioError
+from core.errors import UserError, check_types
 from core.lab import Lab
 from core.transcription.options import OptionFields, TranscribeOptions
 
@@ -30,6 +31,9 @@ class ClipInfo:
     path: str
     sha256: str
     seconds: float
+
+    def __post_init__(self) -> None:
+        check_types(self)
 
     @classmethod
     def of(cls, path: str | Path) -> ClipInfo:
@@ -57,6 +61,7 @@ class Workload:
     for its own. ignore_eos makes exactly ``max_new_tokens`` tokens, so that two arms do equal work.
     threads: of torch, on the CPU.
     quantize: of the decoder's weights, as ``core.load`` takes it; the model was loaded so.
+    batch: how often the recording stands in the one pass that is measured.
     skip_silence is never used: a measurement that decodes nothing measures nothing.
     """
 
@@ -78,10 +83,13 @@ class Workload:
     num_beams: int | None = None
     quantize: str | None = None
     adapter: str | None = None
+    batch: int = 1
 
     def __post_init__(self) -> None:
-        if self.threads < 1:
-            raise ValueError(f"threads is {self.threads}; expected 1 or more")
+        check_types(self)
+        for name, value in (("threads", self.threads), ("batch", self.batch)):
+            if value < 1:
+                raise UserError(f"{name} is {value}; expected 1 or more")
         TranscribeOptions(**self.options())
 
     def options(self) -> OptionFields:
@@ -106,13 +114,36 @@ class Workload:
         adapter = {None: "no LoRA", True: "LoRA on", False: "LoRA off"}[self.lora]
         adapter = f"adapter {self.adapter}" if self.adapter else adapter
         weights = f", {self.quantize}" if self.quantize else ""
-        return f"{self.engine}, {adapter}, {self.decoding}{weights}"
+        several = f", batch of {self.batch}" if self.batch > 1 else ""
+        return f"{self.engine}, {adapter}, {self.decoding}{weights}{several}"
+
+    @property
+    def audio_s(self) -> float:
+        """Return the seconds of sound that one pass transcribes."""
+        return self.clip.seconds * self.batch
+
+    def check(self, lab: Lab) -> None:
+        """Check that a loaded model can do this work.
+
+        Raises:
+            UserError: an option it lacks, or a batch of recordings that it would cut into parts.
+        """
+        lab.check(**self.options())
+        if self.batch == 1:
+            return
+        longest_s = lab.longest_pass_s(**self.options())
+        if self.clip.seconds > longest_s:
+            raise UserError(
+                f"a batch of recordings of {self.clip.seconds:.0f} s came, which are cut and done "
+                f"one after another; expected at most {longest_s:.0f} s, or a batch of 1"
+            )
 
     def same_work(self, other: Workload) -> list[str]:
         """Name the fields that make two runs different work, not different ways to it."""
         here, there = asdict(self), asdict(other)
         here["clip"], there["clip"] = self.clip.sha256, other.clip.sha256
-        asked = ("clip", "max_new_tokens", "ignore_eos", "task", "language", "target_language")
+        asked = ["clip", "batch", "max_new_tokens", "ignore_eos"]
+        asked += ["task", "language", "target_language"]
         return [name for name in asked if here[name] != there[name]]
 
     def to_json(self) -> dict[str, Any]:
@@ -129,13 +160,13 @@ class Workload:
         """Return the workload that :meth:`to_json` wrote.
 
         Raises:
-            ValueError: missing or unknown keys, or values that no transcription takes.
+            UserError: missing or unknown keys, or values that no transcription takes.
         """
         raw = {key: value for key, value in raw.items() if key != "label"}
         clip = raw.get("clip")
         _check_keys(raw, cls, "a workload")
         if not isinstance(clip, Mapping):
-            raise ValueError(f"a workload's clip is {clip!r}; expected an object")
+            raise UserError(f"a workload's clip is {clip!r}; expected an object")
         _check_keys(clip, ClipInfo, "a clip")
         return cls(**{**raw, "clip": ClipInfo(**clip)})
 
@@ -157,6 +188,7 @@ class WorkloadChoices:
     ignore_eos: bool = False
     revision: str | None = None
     seed: int = 0
+    batch: int = 1
 
 
 def workload_on(lab: Lab, clip: ClipInfo, choices: WorkloadChoices) -> Workload:
@@ -183,4 +215,4 @@ def _check_keys(raw: Mapping[str, Any], kind: type[Workload] | type[ClipInfo], w
     needed = {field.name for field in fields(kind) if field.default is MISSING}
     missing, unknown = sorted(needed - set(raw)), sorted(set(raw) - known)
     if missing or unknown:
-        raise ValueError(f"{what} has no {missing} and unknown {unknown}; expected {sorted(known)}")
+        raise UserError(f"{what} has no {missing} and unknown {unknown}; expected {sorted(known)}")

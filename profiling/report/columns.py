@@ -87,6 +87,24 @@ OVERHEAD_COLUMNS: dict[str, Column] = {
     "self_ms": Column("ms", _number(3)),
     "us_per_call": Column("us a call", _number(1)),
 }
+RECOMPILE_COLUMNS: dict[str, Column] = {
+    "stage": Column("stage", title_of),
+    "recompile_reason": Column("guard that failed", str, True),
+    "source": Column("source", str, True),
+    "seconds": Column("s", _number(2)),
+}
+BREAK_COLUMNS: dict[str, Column] = {
+    "reason": Column("reason", str, True),
+    "source": Column("source", str, True),
+    "count": Column("n", str),
+}
+BLOCK_COLUMNS: dict[str, Column] = {
+    "phase": Column("phase", title_of),
+    "place": Column("allocated by", str, True),
+    "num_blocks": Column("blocks", "{:,}".format),
+    "bytes": Column("bytes", format_bytes),
+    "share": Column("share", _percent),
+}
 CACHE_COLUMNS: dict[str, Column] = {
     "what": Column("cache", str),
     "hits": Column("hits", str),
@@ -104,7 +122,7 @@ ROOFLINE_COLUMNS: dict[str, Column] = {
 }
 RUN_COLUMNS: dict[str, Column] = {
     "created": Column("when", lambda when: str(when)[:16].replace("T", " ")),
-    "verdict": Column("end to end, against the first", words, True),
+    "verdict": Column("against the first", words, True),
     "end_to_end_ms": Column("end to end ms", _number(2)),
     "low_ms": Column("from", _number(2)),
     "high_ms": Column("to", _number(2)),
@@ -120,9 +138,17 @@ RUN_COLUMNS: dict[str, Column] = {
     "lora": Column("LoRA", str),
     "decoding": Column("decoding", str),
     "format": Column("format", str),
+    "batch": Column("batch", str),
     "machine": Column("machine", str),
     "versions": Column("versions", versions_said),
     "id": Column("id", str),
+}
+POINT_COLUMNS: dict[str, Column] = {
+    "created": RUN_COLUMNS["created"],
+    **{key: RUN_COLUMNS[key] for key in ("end_to_end_ms", "low_ms", "high_ms")},
+    "counted": Column("counted", str),
+    "versions": RUN_COLUMNS["versions"],
+    "id": RUN_COLUMNS["id"],
 }
 STEP_COLUMNS: dict[str, Column] = {
     "created": RUN_COLUMNS["created"],

@@ -13,7 +13,7 @@ from profiling.figures.history import changed_phases, history_line
 from profiling.figures.many_runs import heat_table, memory_chart, runs_chart, time_over_length
 from profiling.figures.style import END_TO_END, title_of
 from profiling.report import sections
-from profiling.report.columns import RUN_COLUMNS, STEP_COLUMNS
+from profiling.report.columns import POINT_COLUMNS, RUN_COLUMNS, STEP_COLUMNS
 from profiling.report.page import Page
 from profiling.report.sentences import capital, changes_said
 from profiling.statistics.run_table import machine_name, number_format
@@ -24,10 +24,16 @@ RUNS_LEAD = (
     "changed on the machine in between is in no interval."
 )
 
+TIME_OVER_LENGTH = "Median from end to end, of a batch of its whole pass, with 95 % intervals."
+REAL_TIME_FACTOR = (
+    "Time over the recording's length, of a batch over all its recordings': below 1 is faster."
+)
+
 HISTORY_LEAD = (
     "Medians with their 95 % intervals. A dashed line marks a lasting change that the spread from "
-    "run to run does not explain; hollow points were measured while other programs kept the "
-    "machine busy, and no change is read off them."
+    "run to run does not explain. A phase's step is what is left of it once the pace of the other "
+    "phases, which is the machine's, is taken off; the whole is judged as timed. Hollow points "
+    "were measured while other programs kept the machine busy, and no change is read off them."
 )
 
 
@@ -53,9 +59,9 @@ def sweep_report(rows: Sequence[Mapping[str, Any]], notes: Sequence[str] = ()) -
     """
     page = Page("A sweep", {"runs": rows, "not_measured": notes})
     page.heading(page.title, level=1)
-    page.heading("Time over length", "Median from end to end, with 95 % intervals.")
+    page.heading("Time over length", TIME_OVER_LENGTH)
     page.figure(time_over_length(rows), "Time over the length of the recording")
-    page.heading("Real-time factor", "Time over the recording's length: below 1 is faster.")
+    page.heading("Real-time factor", REAL_TIME_FACTOR)
     page.figure(heat_table(rows), "Real-time factor by way of working and length")
     page.heading("Every run", RUNS_LEAD)
     _runs(page, rows, notes)
@@ -81,7 +87,22 @@ def history_report(history: Mapping[str, Any]) -> str:
     if steps:
         page.heading("Changes")
         page.table(steps, STEP_COLUMNS)
+    page.heading("Every run")
+    page.table(point_rows(history), POINT_COLUMNS)
     return page.html()
+
+
+def point_rows(history: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return a row a run of a history, for :data:`POINT_COLUMNS`."""
+    keys = ("end_to_end_ms", "low_ms", "high_ms")
+    return [
+        {
+            **{key: point[key] for key in ("created", "versions", "id")},
+            **dict(zip(keys, point["medians"][END_TO_END], strict=True)),
+            "counted": "no, busy machine" if point["busy"] else "yes",
+        }
+        for point in history["points"]
+    ]
 
 
 def machine_facts(history: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,18 +7,22 @@ the same numbers as the JSON, which is embedded. The sections are :mod:`profilin
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from profiling.figures.comparison import break_even_lines, comparison_bars, ratio_intervals
+from profiling.measure.compiled_code import GeneratedCode
 from profiling.measure.metrics import DEFINITIONS
 from profiling.report import sections
 from profiling.report.columns import COMPARISON_COLUMNS
+from profiling.report.compile_section import compiling
 from profiling.report.page import Page
 from profiling.report.sections import Run, label_of
 from profiling.report.sentences import capital, end_to_end_said, verdict_rows
+from profiling.report.snapshot_section import memory_snapshot
 from profiling.statistics.text_agreement import agreement_said
 from profiling.trace.events import Trace
+from profiling.trace.memory_snapshot import MemorySnapshot
 
 NOISE = (
     "Ratios with their 95 % intervals, from resampling blocks of runs. Running A twice shows the "
@@ -26,12 +30,19 @@ NOISE = (
 )
 
 
-def run_report(run: Run, trace: Trace | None = None) -> str:
+def run_report(
+    run: Run,
+    trace: Trace | None = None,
+    codes: Sequence[GeneratedCode] = (),
+    snapshot: MemorySnapshot | None = None,
+) -> str:
     """Return the page of one run.
 
     Args:
         run: the contents of ``run.json``.
         trace: the run's trace, if it has one.
+        codes: its generated code, if that was kept.
+        snapshot: of the GPU's memory, if there is one.
     """
     run = sections.without_path(run)
     page = Page(f"Run {run.get('id', '')}: {label_of(run)}", {"run": run})
@@ -43,13 +54,23 @@ def run_report(run: Run, trace: Trace | None = None) -> str:
     sections.phases(page, run)
     sections.token_times(page, run)
     sections.memory(page, run, trace)
+    if snapshot is not None:
+        memory_snapshot(page, snapshot)
     if trace is not None:
         sections.traced(page, run, trace)
-    sections.compiling(page, run)
+    compiling(page, run, codes)
     if run.get("roofline"):
         sections.roofline(page, run)
     sections.drafts(page, {"drafts": run})
     sections.circumstances(page, {"": run})
+    return page.html()
+
+
+def snapshot_report(title: str, snapshot: MemorySnapshot) -> str:
+    """Return the page of a memory snapshot without a run."""
+    page = Page(title, {})
+    page.heading(title, level=1)
+    memory_snapshot(page, snapshot)
     return page.html()
 
 

@@ -6,8 +6,11 @@ section whose numbers the run lacks says so or is left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+import plotly.graph_objects as go
 
 from core.units import format_bytes, format_ms
 from profiling.figures.comparison import memory_comparison, memory_held
@@ -16,7 +19,6 @@ from profiling.figures.memory_curves import memory_of_both as curves_of_both
 from profiling.figures.phase_bars import phase_rows, run_bars
 from profiling.figures.run_details import (
     acceptance_bars,
-    compile_bars,
     roofline_plot,
     token_latency,
 )
@@ -28,7 +30,6 @@ from profiling.figures.trace_views import (
 )
 from profiling.measure.metrics import DEFINITIONS
 from profiling.report.columns import (
-    CACHE_COLUMNS,
     DIFFERENCE_COLUMNS,
     GAP_COLUMNS,
     MEMORY_COLUMNS,
@@ -77,6 +78,8 @@ DIFFERENCE = (
     "Calls meet by their path from the phase down, without those that only wrap others, so that "
     "eager and compiled code meet. Both times include the profiler's overhead."
 )
+FLAME_TIME = "As wide as the time it took. Click to enter a call, click the top to leave it."
+FLAME_MEMORY = "As wide as what was allocated inside, whether or not it was freed since."
 TRACE_LEAD = (
     "Recorded once with the profiler on: it says where time goes, not how much. Each lane shows "
     "what ran when; drag over it to look closer."
@@ -101,8 +104,7 @@ def metrics(run: Run) -> list[tuple[str, str, str]]:
     """Return tiles of the metrics that the run has, each with its definition."""
     found = {**(run.get("metrics") or {}), "end_to_end_ms": run["end_to_end_ms"]}
     found["profiler_tax"] = run.get("profiler_tax")
-    waits = found.get("inter_token_ms")
-    found["inter_token_ms"] = waits["median"] if isinstance(waits, Mapping) else waits
+    found["inter_token_ms"] = (found.get("inter_token_ms") or {}).get("median")
     tiles = []
     for key, (title, unit, meaning) in DEFINITIONS.items():
         value = found.get(key)
@@ -164,7 +166,8 @@ def headline(comparison: Mapping[str, Any], labels: Sequence[str]) -> list[tuple
             said = [format_ms(time)] if time is not None else []
             said += [format_bytes(size)] if size is not None else []
             if said:
-                tiles.append((f"{capital(row['name'])}, {label}", ", ".join(said), HEADLINE))
+                value = ", ".join(one.replace(" ", "\u00a0") for one in said)
+                tiles.append((f"{capital(row['name'])}, {label}", value, HEADLINE))
     return tiles
 
 
@@ -233,19 +236,46 @@ def _tax_said(tax: float) -> str:
     return f"The profiler made this run {tax:.2f}x slower; the timings above are without it."
 
 
-def operators(page: Page, trace: Trace) -> None:
-    """Draw the tree of calls, and tabulate the most expensive operators."""
-    page.note("As wide as the time it took. Click to enter a call, click the top to leave it.")
-    page.figure(operator_icicle(operator_paths(trace.index)), "Tree of calls by time")
-    allocated = allocated_by_call(trace.index)
+class FlameGraph(NamedTuple):
+    """A tree of calls as it is drawn. tree: of :func:`operator_paths`; write: a width in words."""
+
+    lead: str
+    title: str
+    tree: pd.DataFrame
+    write: Callable[[float], str]
+
+    def figure(self, find: str = "") -> go.Figure:
+        """Draw it; calls whose name does not contain ``find`` lose their colour."""
+        return operator_icicle(self.tree, write=self.write, find=find)
+
+
+def flame_graphs(trace: Trace) -> list[FlameGraph]:
+    """Return the tree of calls by time, and by memory where that was recorded."""
+    index = trace.index.with_modules
+    times = operator_paths(index)
+    found = [FlameGraph(FLAME_TIME, "Tree of calls by time", times, format_ms)]
+    allocated = allocated_by_call(index)
     if allocated.any():
-        page.note("As wide as what was allocated inside, whether or not it was freed since.")
-        tree = operator_paths(trace.index, of_calls=allocated)
-        page.figure(operator_icicle(tree, write=format_bytes), "Tree of calls by memory")
+        tree = operator_paths(index, of_calls=allocated)
+        found.append(FlameGraph(FLAME_MEMORY, "Tree of calls by memory", tree, format_bytes))
+    return found
+
+
+def operators(page: Page, trace: Trace) -> list[FlameGraph]:
+    """Draw the trees of calls, and tabulate the most expensive operators.
+
+    Returns:
+        The trees, in the order drawn.
+    """
+    flames = flame_graphs(trace)
+    for flame in flames:
+        page.note(flame.lead)
+        page.figure(flame.figure(), flame.title)
     page.heading("Most expensive operators", level=3)
     table = operator_table(trace.index)
     page.figure(top_operators(table), "Operators by self time")
     page.table(table.head(TOP_ROWS).to_dict("records"), OPERATOR_COLUMNS)
+    return flames
 
 
 def idle(page: Page, trace: Trace) -> None:
@@ -262,34 +292,6 @@ def idle(page: Page, trace: Trace) -> None:
     if len(overhead):
         page.heading("Compiled-call overhead", COMPILED_CALLS, level=3)
         page.table(overhead.to_dict("records"), OVERHEAD_COLUMNS)
-
-
-def compiling(page: Page, run: Run) -> None:
-    """Append what compiling cost."""
-    ledger = run.get("compile")
-    page.heading("Compiling")
-    if not ledger:
-        page.note("Nothing was compiled in this run.")
-        return
-    if ledger.get("packaged_seconds") is not None:
-        page.note(f"Loaded from a package, built in {ledger['packaged_seconds']:.1f} s.")
-    if not ledger.get("entries") and ledger.get("packaged_seconds") is not None:
-        return
-    if ledger.get("seconds") is not None:
-        again = len(ledger.get("recompiles") or ())
-        breaks = sum((ledger.get("breaks") or {}).values())
-        page.note(
-            f"{ledger['seconds']:.1f} s for {ledger.get('graphs', 0)} graphs, {breaks} breaks, "
-            f"{again} recompilations, {ledger.get('guards') or 'an unknown number of'} guards."
-        )
-    if ledger.get("compiled_before"):
-        page.note("The graphs were compiled before this run began.")
-    page.figure(compile_bars(ledger), "Seconds of each compilation")
-    for entry in ledger.get("recompiles") or ():
-        page.note(f"Recompiled {entry['stage']}: {entry['recompile_reason']}")
-    caches = [{"what": what, **counts} for what, counts in (ledger.get("caches") or {}).items()]
-    if caches:
-        page.table(caches, CACHE_COLUMNS)
 
 
 def roofline(page: Page, run: Run) -> None:

@@ -13,6 +13,8 @@ from core.units import format_ms
 from profiling.figures.style import END_TO_END, title_of
 from profiling.statistics.intervals import FEWEST_BLOCKS
 
+ALIKE = "no phase more than the others"
+
 
 def end_to_end_said(comparison: Mapping[str, Any], a: str = "A", b: str = "B") -> str:
     """Return how B compares with A; names and times stand in one order, B before A.
@@ -51,9 +53,14 @@ def changes_said(history: Mapping[str, Any]) -> list[str]:
         return ["No change shown"]
     return [
         f"From {change['between'][1]} on, {'; '.join(map(_step_said, change['steps']))} "
-        f"({', '.join(change['new_versions']) or 'same versions'})"
+        f"({', '.join((*(change['new_versions'] or ('same versions',)), *_alike(change)))})"
         for change in history["changes"]
     ]
+
+
+def _alike(change: Mapping[str, Any]) -> list[str]:
+    """Say that no phase changed more than the others did, where that is so."""
+    return [ALIKE] if {step["phase"] for step in change["steps"]} == {END_TO_END} else []
 
 
 def _step_said(step: Mapping[str, Any]) -> str:

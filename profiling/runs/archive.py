@@ -8,8 +8,10 @@ says of itself is not believed.
 from __future__ import annotations
 
 import stat
+import struct
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from core.errors import UserError
@@ -35,20 +37,26 @@ def open_archive(file: Path) -> zipfile.ZipFile:
         The archive, open for reading.
 
     Raises:
-        ArchiveError: no zip, or one of too many files.
+        ArchiveError: no zip, one of too many files, or one that cannot be read.
     """
-    with file.open("rb") as opened:
-        opened.seek(max(0, file.stat().st_size - _TAIL))
-        tail = opened.read(_TAIL)
-    at = tail.rfind(b"PK\5\6")
-    listed = int.from_bytes(tail[at + 12 : at + 16], "little")
-    large = tail[max(0, at - 20) : at].startswith(b"PK\6\7")  # the list of a zip64 has no bounds
-    if at >= 0 and (large or listed > MAX_LIST_BYTES):
-        raise ArchiveError(f"{file.name} holds too many files; expected at most {MAX_MEMBERS}")
     try:
+        with file.open("rb") as opened:
+            opened.seek(max(0, file.stat().st_size - _TAIL))
+            tail = opened.read(_TAIL)
+        # Where zipfile looks for the record: at the very end, else the last one in sight.
+        plain = tail[-22:].startswith(b"PK\5\6") and tail.endswith(b"\0\0")
+        at = len(tail) - 22 if plain else tail.rfind(b"PK\5\6")
+        listed = int.from_bytes(tail[at + 12 : at + 16], "little")
+        large = tail[max(0, at - 20) : at].startswith(b"PK\6\7")  # a zip64's list has no bounds
+        if at >= 0 and (large or listed > MAX_LIST_BYTES):
+            raise ArchiveError(f"{file.name} holds too many files; expected at most {MAX_MEMBERS}")
         return zipfile.ZipFile(file)
-    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-        raise ArchiveError(f"{file.name} is a damaged zip archive ({error})") from None
+    except ArchiveError:
+        raise
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise ArchiveError(
+            f"{file.name} is no zip archive, or a damaged one ({error}); expected a whole one"
+        ) from None
 
 
 def checked_members(
@@ -116,15 +124,28 @@ def copy_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path)
     if member.file_size > RATIO_MATTERS_FROM_BYTES:
         limit = min(limit, MAX_RATIO * max(1, member.compress_size))
     written = 0
+    with target.open("xb") as file:
+        for piece in _pieces(archive, member, target.name):
+            written += len(piece)
+            if written > limit:
+                raise ArchiveError(
+                    f"{target.name} unpacks to more than {limit:,} bytes from "
+                    f"{member.compress_size:,}; refused as a zip bomb"
+                )
+            file.write(piece)
+
+
+def _pieces(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> Iterator[bytes]:
+    """Unpack one member, in the two ways that zips of today are packed; others may ask for much."""
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ArchiveError(
+            f"{name} in the archive is packed in an unusual way; expected a zip of stored or "
+            "deflated files: pack it again"
+        )
+    damages = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
     try:
-        with archive.open(member) as packed, target.open("xb") as file:
+        with archive.open(member) as packed:
             while piece := packed.read(_PIECE):
-                written += len(piece)
-                if written > limit:
-                    raise ArchiveError(
-                        f"{target.name} unpacks to more than {limit:,} bytes from "
-                        f"{member.compress_size:,}; refused as a zip bomb"
-                    )
-                file.write(piece)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise ArchiveError(f"{target.name} in the archive is damaged ({error})") from None
+                yield piece
+    except (*damages, OSError, ValueError, struct.error) as error:  # seeking to odd places too
+        raise ArchiveError(f"{name} in the archive is damaged ({error})") from None

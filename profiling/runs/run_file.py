@@ -1,29 +1,23 @@
-"""``run.json``: what every one has, and how a bad one is refused.
+"""``run.json``: read, or refused in a line; :mod:`profiling.runs.run_record` says what it holds.
 
 In: a file or a decoded object. Out: the run as a dict, or one :class:`RunError`.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from core.checkpoint.schema import shorten
 from core.errors import UserError
+from core.plain_json import parse_json
+from profiling.runs.run_record import check_record
 
 SCHEMA_VERSION = 1
 RUN_FILE = "run.json"
-MAX_RUN_BYTES = 50_000_000
-
-# key -> type: what every run.json has. More keys are welcome.
-RUN_KEYS: dict[str, type | tuple[type, ...]] = {
-    "workload": dict,
-    "machine": dict,
-    "phases": list,
-    "end_to_end_ms": (int, float),
-}
+MAX_RUN_BYTES = 20_000_000
 
 
 class RunError(UserError):
@@ -49,23 +43,16 @@ def checked_run(run: Any) -> dict[str, Any]:
     """Return ``run`` if it has what every ``run.json`` has.
 
     Raises:
-        RunError: not an object, another version, or a key that is missing or of another type.
+        RunError: not an object, another version, or a key that is missing or does not fit.
     """
     if not isinstance(run, Mapping):
         raise RunError(f"{RUN_FILE} holds {type(run).__name__}; expected an object")
     if run.get("schema_version") != SCHEMA_VERSION:
         raise RunError(
-            f"{RUN_FILE} has schema_version {run.get('schema_version')!r}; expected "
+            f"{RUN_FILE} has schema_version {shorten(run.get('schema_version'))}; expected "
             f"{SCHEMA_VERSION}: measure again, or use the version that wrote it"
         )
-    for key, kind in RUN_KEYS.items():
-        if not isinstance(run.get(key), kind) or isinstance(run[key], bool):
-            raise RunError(f"{RUN_FILE} has no usable {key!r}; expected a run written whole")
-    for phase in run["phases"]:
-        if not isinstance(phase, Mapping) or not isinstance(phase.get("name"), str):
-            raise RunError(f"{RUN_FILE} has a phase without a name; expected a run written whole")
-        if not isinstance(phase.get("median_ms"), int | float):
-            raise RunError(f"{RUN_FILE}: phase {phase['name']!r} has no median_ms")
+    check_record(run, RUN_FILE, RunError)
     return dict(run)
 
 
@@ -83,7 +70,7 @@ def read_run(path: Path) -> dict[str, Any]:
     if len(text) > MAX_RUN_BYTES:
         raise RunError(f"{RUN_FILE} is larger than {MAX_RUN_BYTES / 1e6:.0f} MB")
     try:
-        run = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        run = parse_json(text)
+    except ValueError as error:
         raise RunError(f"{RUN_FILE} is not JSON ({error})") from None
     return checked_run(run)

@@ -59,11 +59,11 @@ def timed_part(workload: Workload, blocks: Sequence[tuple[Sample, Sample]]) -> d
         "other_ms": other.median,
         "tokens": token_table(blocks),
         "metrics": {
-            "rtf": real_time_factor(whole.median, workload.clip.seconds),
+            "rtf": real_time_factor(whole.median, workload.audio_s),
             "time_to_first_token_ms": median(firsts) if firsts else None,
             "inter_token_ms": inter_token_ms([gap for run in runs for gap in run.gap_ms]),
             "new_tokens": last.new_tokens,
-            "new_tokens_per_s": median(speeds) if speeds else None,
+            "new_tokens_per_s": workload.batch * median(speeds) if speeds else None,
             "peak_memory_bytes": max(run.transcript.peak_memory_bytes for run in runs),
             "acceptance": acceptance(drafts.drafted, drafts.accepted) if drafts else None,
         },
@@ -125,7 +125,8 @@ def cache_bytes_of_run(lab: Lab, workload: Workload) -> int:
         shape.num_prompt_tokens,
         options.max_new_tokens,
     )
-    rows = (options.num_beams or 1) if options.decoding == "beam" else 1
+    rows = workload.batch
+    rows *= (options.num_beams or 1) if options.decoding == "beam" else 1
     return rows * slots * cache_bytes_per_token(lab.config.decoder, lab.dtype.itemsize)
 
 
@@ -135,7 +136,7 @@ def roofline_part(
     """Return rows, ceilings and, for eager runs, what compiling is expected to gain.
 
     None without ceilings, for recordings so long that they are cut into several passes, for
-    quantised weights and for families whose bytes and operations are not counted.
+    batches, for quantised weights and for families whose bytes and operations are not counted.
 
     Args:
         lab: the model.
@@ -143,7 +144,9 @@ def roofline_part(
         timed: of :func:`timed_part`.
         ceilings: what the machine can do at most.
     """
-    if ceilings is None or workload.quantize or workload.clip.seconds > lab.model_info.reliable_s:
+    if ceilings is None or workload.quantize or workload.batch > 1:
+        return None
+    if workload.clip.seconds > lab.model_info.reliable_s:
         return None
     costs = costs_of_run(lab, workload, timed)
     if costs is None:

@@ -15,22 +15,28 @@ import tempfile
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from core.lab import Lab
-from profiling.measure.capture import TRACE_FILE, Capture, capture, kernels_visible
+from profiling.measure.capture import TRACE_FILE, Capture, TraceLimits, capture, kernels_visible
+from profiling.measure.compiled_code import CODE_FILE, generated_code, pack_code
 from profiling.measure.timed_pass import Blocks, Timings, TimingSettings, time_all
 from profiling.measure.timing import Cancelled, samples_by_phase
 from profiling.measure.workload import Workload
 from profiling.runs.run_json import memory_part, roofline_part, timed_part, traced_part
 from profiling.runs.store import RunStore
 from profiling.statistics.intervals import paired_ratio
+from profiling.trace.memory_snapshot import SNAPSHOT_FILE
 
 SCHEMA_VERSION = 1
+RUNS_OF_A_TRACE = 2 + 4 * TraceLimits().tax_blocks  # with and without the profiler
+FEW_PROFILED = TraceLimits(tax_blocks=1)
 COMPILED_WHILE_TIMED = "{n} graphs were compiled while timing: the times include compiling"
+GAVE_WAY = "other requests ran in {n} of the pauses between blocks; no block was shared with them"
 STOPPED_EARLY = "stopped after {done} of {asked} blocks; nothing was traced"
 
 
@@ -71,28 +77,34 @@ def measure(
             taken = None
             if traced and not (how.keep and cancelled()):
                 progress(0.8 + 0.2 * number / len(workloads), f"tracing {workload.label()}")
-                taken = _traced(labs[number], workload, recording, target, cancelled, how.keep)
+                limits = replace(
+                    FEW_PROFILED if _is_slow(how, times.warm_ups_ms[number][-1]) else TraceLimits(),
+                    modules=how.modules,
+                )
+                trace = partial(capture, labs[number], workload, recording, target, limits=limits)
+                taken = _traced(trace, cancelled, how.keep)
             found.append((taken, target))
         session, now = uuid.uuid4().hex[:12], datetime.now(UTC)
         ids = []
         for number, (taken, target) in enumerate(found):
             run = _run(labs[number], workloads, number, times, how, (session, now), taken, target)
-            ids.append(store.write(run, trace=target if taken else None))
+            files = _files(labs[number], workloads[number], taken)
+            ids.append(store.write(run, trace=target if taken else None, files=files))
     progress(1.0, "done")
     return ids
 
 
+def _is_slow(how: TimingSettings, run_ms: float) -> bool:
+    """Return whether tracing all runs of a trace takes too long for whoever waits."""
+    return how.at_most_s is not None and RUNS_OF_A_TRACE * run_ms / 1000 > how.at_most_s / 2
+
+
 def _traced(
-    lab: Lab,
-    workload: Workload,
-    recording: bytes,
-    target: Path,
-    cancelled: Callable[[], bool],
-    keep: bool,
+    trace: Callable[..., Capture], cancelled: Callable[[], bool], keep: bool
 ) -> Capture | None:
     """Trace once; None if the caller asked to stop and what was timed is to be kept."""
     try:
-        return capture(lab, workload, recording, target, cancelled=cancelled)
+        return trace(cancelled=cancelled)
     except Cancelled:
         if not keep:
             raise
@@ -108,7 +120,7 @@ def _check(labs: Sequence[Lab], workloads: Sequence[Workload]) -> None:
     if len(labs) != len(workloads):
         raise ValueError(f"{len(labs)} models and {len(workloads)} workloads came; expected pairs")
     for lab, workload in zip(labs, workloads, strict=True):
-        lab.check(**workload.options())
+        workload.check(lab)
 
 
 def _run(
@@ -134,6 +146,8 @@ def _run(
     warnings = [COMPILED_WHILE_TIMED.format(n=late)] if late else []
     if len(blocks) < times.asked:
         warnings.append(STOPPED_EARLY.format(done=len(blocks), asked=times.asked))
+    if times.num_pauses:
+        warnings.append(GAVE_WAY.format(n=times.num_pauses))
     timed = timed_part(workload, blocks)
     return {
         "schema_version": SCHEMA_VERSION,
@@ -155,6 +169,15 @@ def _run(
         **memory_part(lab, workload, taken, timed),
         **traced_part(taken, trace, timed),
     }
+
+
+def _files(lab: Lab, workload: Workload, taken: Capture | None) -> dict[str, bytes]:
+    """Return what a run keeps beside its JSON and its trace, by name."""
+    codes = generated_code(lab.compile_ledger.code) if workload.engine == "compile" else []
+    files = {CODE_FILE: pack_code(codes)} if codes else {}
+    if taken is not None and taken.snapshot is not None:
+        files[SNAPSHOT_FILE] = taken.snapshot
+    return files
 
 
 def _identity(workload: Workload, number: int, session: str, now: datetime) -> str:

@@ -1,9 +1,10 @@
 """Run folders on disk: list, read, write, delete, export and import as one zip.
 
-In: a root folder. Out: ``<root>/<id>/`` with ``run.json``, perhaps ``trace.json.gz``. The folder's
-name is the id. A run appears and disappears as a whole: it is written beside the others under a
-hidden name and renamed, so a process killed in the middle leaves no half. A folder that cannot be
-read is listed as broken, with the reason; only delete touches it.
+In: a root folder. Out: ``<root>/<id>/`` with ``run.json``, perhaps ``trace.json.gz`` and what else
+was recorded (:data:`MORE_FILES`). The folder's name is the id. A run appears and disappears as a
+whole: it is written beside the others under a hidden name and renamed, so a process killed in the
+middle leaves no half. A folder that cannot be read is listed as broken, with the reason; only
+delete touches it.
 """
 
 from __future__ import annotations
@@ -20,12 +21,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from profiling.runs.archive import checked_members, copy_member
+from profiling.measure.compiled_code import CODE_FILE
+from profiling.runs.archive import checked_members, copy_member, open_archive
 from profiling.runs.run_file import RUN_FILE, RunError, checked_id, checked_run, read_run
+from profiling.trace.memory_snapshot import SNAPSHOT_FILE
 
 TRACE_FILE = "trace.json.gz"
+MORE_FILES = (CODE_FILE, SNAPSHOT_FILE)
 STAGING = ".staging-"
 LEFT_OVER_AFTER_S = 3600.0
 
@@ -80,17 +84,26 @@ class RunStore:
 
     def trace_path(self, run_id: str) -> Path | None:
         """Return the run's trace, None if it has none."""
-        path = self._folder(run_id) / TRACE_FILE
+        return self.file_path(run_id, TRACE_FILE)
+
+    def file_path(self, run_id: str, name: str) -> Path | None:
+        """Return one of :data:`MORE_FILES` of the run, or its trace; None if it has none."""
+        path = self._folder(run_id) / name
         return path if path.is_file() else None
 
     def write(
-        self, run: Mapping[str, Any], *, trace: bytes | str | os.PathLike[str] | None = None
+        self,
+        run: Mapping[str, Any],
+        *,
+        trace: bytes | str | os.PathLike[str] | None = None,
+        files: Mapping[str, bytes] | None = None,
     ) -> str:
         """Store a run whole, or not at all.
 
         Args:
             run: the contents of ``run.json``, with its ``id``.
             trace: a gzipped Chrome trace, or the path of one (copied).
+            files: contents of :data:`MORE_FILES`, by name.
 
         Returns:
             The id.
@@ -99,13 +112,17 @@ class RunStore:
             RunError: the run lacks something, or its id is taken.
         """
         run_id = checked_id(str(run.get("id", "")))
-        text = json.dumps(checked_run(run), indent=1, allow_nan=False, default=str)
+        text = json.dumps(run, indent=1, allow_nan=False, default=str)
+        checked_run(json.loads(text))  # what was written, not the tuples it was written from
         with self._staging() as folder:
             (folder / RUN_FILE).write_text(text, encoding="utf-8")
             if isinstance(trace, bytes):
                 (folder / TRACE_FILE).write_bytes(trace)
             elif trace is not None:
                 shutil.copyfile(trace, folder / TRACE_FILE)
+            for name, content in (files or {}).items():
+                assert name in MORE_FILES, name
+                (folder / name).write_bytes(content)
             self._publish(folder, run_id)
         return run_id
 
@@ -140,11 +157,12 @@ class RunStore:
         run, folder, packed = self.read(run_id), self._folder(run_id), io.BytesIO()
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr(RUN_FILE, json.dumps(run, indent=1))
-            if (folder / TRACE_FILE).is_file():
-                archive.write(folder / TRACE_FILE, TRACE_FILE, zipfile.ZIP_STORED)  # packed already
+            for name in (TRACE_FILE, *MORE_FILES):
+                if (folder / name).is_file():
+                    archive.write(folder / name, name, zipfile.ZIP_STORED)  # packed already
         return packed.getvalue()
 
-    def import_zip(self, source: bytes | str | os.PathLike[str] | BinaryIO) -> str:
+    def import_zip(self, file: Path) -> str:
         """Add the run in an archive; a taken id gets a number.
 
         Returns:
@@ -152,17 +170,10 @@ class RunStore:
 
         Raises:
             RunError: no archive of a run.
-            ArchiveError: an archive that could do harm. Nothing is written in either case.
+            ArchiveError: no archive, or one that could do harm. Nothing is written in either case.
         """
-        opened = io.BytesIO(source) if isinstance(source, bytes) else source
-        try:
-            archive = zipfile.ZipFile(opened)
-        except (zipfile.BadZipFile, OSError) as error:
-            raise RunError(
-                f"this is no zip archive ({error}); expected one made by exporting a run"
-            ) from None
-        with archive, self._staging() as folder:
-            members = checked_members(archive, RUN_FILE, (TRACE_FILE,))
+        with open_archive(file) as archive, self._staging() as folder:
+            members = checked_members(archive, RUN_FILE, (TRACE_FILE, *MORE_FILES))
             for name, member in members.items():
                 copy_member(archive, member, folder / name)
             run = read_run(folder / RUN_FILE)

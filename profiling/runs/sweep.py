@@ -1,7 +1,7 @@
-"""A sweep: every combination of engine, LoRA, decoding, format and length, each measured once.
+"""A sweep: every combination of engine, LoRA, decoding, format, length and batch, measured once.
 
-In: a waveform [N] and a :class:`Grid`. Out: runs in a store, one interleaved session a length, so
-that what shares a length is compared in pairs; and what cannot be measured, before
+In: a waveform [N] and a :class:`Grid`. Out: runs in a store, one interleaved session for each
+length and batch, so that what shares them is compared in pairs; and what cannot be measured, before
 anything is. A combination whose workload is in the store already is not repeated.
 """
 
@@ -22,6 +22,7 @@ from core.errors import UserError
 from profiling.measure.length_table import tiled
 from profiling.measure.machine import describe_machine
 from profiling.measure.timed_pass import TimingSettings
+from profiling.measure.timing import Cancelled
 from profiling.measure.workload import ClipInfo, Workload, WorkloadChoices, workload_on
 from profiling.runs.session import measure
 from profiling.runs.store import RunStore
@@ -30,6 +31,7 @@ from profiling.statistics.run_table import machine_class, workload_key
 CLIPS = ".clips"  # hidden: no run
 
 Work = tuple[Lab, Workload]
+OpenFormat = Callable[[str | None], Lab]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +40,8 @@ class Grid:
 
     formats: a dtype, or "int8" and the like for what ``quantize`` takes; None for the usual dtype.
 
-    lengths_s: of the recording, repeated or cut. device: as ``core.load`` takes it. again: measure
-    what is in the store already, too.
+    lengths_s: of the recording, repeated or cut. batches: how often it stands in one pass. device:
+    as ``core.load`` takes it. again: measure what is in the store already, too.
     """
 
     choices: WorkloadChoices
@@ -48,13 +50,14 @@ class Grid:
     decodings: Sequence[str]
     formats: Sequence[str | None]
     lengths_s: Sequence[float]
+    batches: Sequence[int] = (1,)
     device: str | None = None
     again: bool = False
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a sweep will do. sessions: labs and workloads of each length that are still to measure.
+    """What a sweep will do. sessions: labs and workloads still to measure, by length and batch.
 
     done: ids of runs that are there already; not_possible: a sentence for each combination that
     this machine or model cannot do.
@@ -65,7 +68,9 @@ class Plan:
     not_possible: list[str] = field(default_factory=list)
 
 
-def plan_sweep(grid: Grid, clip: Path, waveform: Tensor, store: RunStore) -> Plan:
+def plan_sweep(
+    grid: Grid, clip: Path, waveform: Tensor, store: RunStore, open_format: OpenFormat | None = None
+) -> Plan:
     """Return what is to be measured, with each format of the model loaded once.
 
     Args:
@@ -73,11 +78,13 @@ def plan_sweep(grid: Grid, clip: Path, waveform: Tensor, store: RunStore) -> Pla
         clip: the recording's name on disk; the lengths are named after it.
         waveform: [N], what it holds.
         store: where finished runs lie, and the cut recordings go.
+        open_format: loads the model in a number format; by default from the grid's name of it.
     """
     plan, labs = Plan(), dict[str | None, Lab]()
+    open_format = open_format or partial(_loaded, grid)
     for number_format in grid.formats:
         try:
-            labs[number_format] = _loaded(grid, number_format)
+            labs[number_format] = open_format(number_format)
         except UserError as error:
             plan.not_possible.append(f"{number_format}: {error}")
     if not labs:
@@ -85,22 +92,28 @@ def plan_sweep(grid: Grid, clip: Path, waveform: Tensor, store: RunStore) -> Pla
     there = {} if grid.again else _identities(store, next(iter(labs.values())).device)
     for seconds in grid.lengths_s:
         recording = ClipInfo.of(_clip_of(clip.name, waveform, seconds, store.root))
-        wanted = dict[str, Work]()
-        for lab, workload in _combinations(grid, labs, recording):
-            try:
-                lab.check(**workload.options())
-            except UserError as error:
-                plan.not_possible.append(f"{seconds:g} s, {workload.label()}: {error}")
-                continue
-            key = workload_key(workload.to_json())
-            if key in there:
-                plan.done.append(there[key])
-            else:
-                wanted.setdefault(key, (lab, workload))
-        if wanted:
-            loaded, workloads = zip(*wanted.values(), strict=True)
-            plan.sessions.append((list(loaded), list(workloads)))
+        for batch in grid.batches:
+            _add_session(plan, _combinations(grid, labs, recording, batch), there)
     return plan
+
+
+def _add_session(plan: Plan, combinations: Sequence[Work], there: Mapping[str, str]) -> None:
+    """Sort combinations that share length and batch: done, not possible, still to measure."""
+    wanted = dict[str, Work]()
+    for lab, workload in combinations:
+        try:
+            workload.check(lab)
+        except UserError as error:
+            plan.not_possible.append(f"{workload.clip.seconds:g} s, {workload.label()}: {error}")
+            continue
+        key = workload_key(workload.to_json())
+        if key in there:
+            plan.done.append(there[key])
+        else:
+            wanted.setdefault(key, (lab, workload))
+    if wanted:
+        loaded, workloads = zip(*wanted.values(), strict=True)
+        plan.sessions.append((list(loaded), list(workloads)))
 
 
 def sweep(
@@ -108,6 +121,9 @@ def sweep(
     store: RunStore,
     settings: TimingSettings,
     progress: Callable[[str, float], None],
+    *,
+    finished: Callable[[list[str]], None] = lambda ids: None,
+    cancelled: Callable[[], bool] = lambda: False,
 ) -> tuple[list[str], list[str]]:
     """Measure what a plan left to do; a session that fails does not stop the others.
 
@@ -116,39 +132,52 @@ def sweep(
         store: where the runs go.
         settings: how to measure.
         progress: told what is being done, and the share of the whole sweep.
+        finished: told all ids so far, after every session.
+        cancelled: asked before every run; sessions that are over are kept.
 
     Returns:
-        Ids of all runs of the sweep, finished earlier or now, and a sentence for each length that
-        was not measured.
+        Ids of all runs of the sweep, finished earlier or now, and a sentence for each length and
+        batch that was not measured.
     """
     ids, failed = list(plan.done), list[str]()
     for number, (labs, workloads) in enumerate(plan.sessions):
-        told = partial(_tell, progress, number, len(plan.sessions), workloads[0].clip)
+        first = workloads[0]
+        told = partial(_tell, progress, number, len(plan.sessions), first)
         try:
-            ids += measure(labs, workloads, store, settings, progress=told)
+            ids += measure(labs, workloads, store, settings, progress=told, cancelled=cancelled)
         except UserError as error:
-            failed.append(f"{workloads[0].clip.seconds:g} s: {error}")
+            failed.append(f"{_session_said(first)}: {error}")
+        except Cancelled:
+            failed.append(f"{_session_said(first)}: stopped before it was over")
+            break
+        finished(ids)
     return ids, failed
+
+
+def _session_said(one: Workload) -> str:
+    several = f", batch of {one.batch}" if one.batch > 1 else ""
+    return f"{one.clip.seconds:g} s{several}"
 
 
 def _tell(
     progress: Callable[[str, float], None],
     number: int,
     num_sessions: int,
-    clip: ClipInfo,
+    first: Workload,
     share: float,
     text: str,
 ) -> None:
-    progress(f"{text} ({clip.seconds:g} s)", (number + share) / num_sessions)
+    progress(f"{text} ({_session_said(first)})", (number + share) / num_sessions)
 
 
-def _combinations(grid: Grid, labs: Mapping[str | None, Lab], clip: ClipInfo) -> list[Work]:
+def _combinations(
+    grid: Grid, labs: Mapping[str | None, Lab], clip: ClipInfo, batch: int
+) -> list[Work]:
+    base = replace(grid.choices, batch=batch)
     return [
         (
             lab,
-            workload_on(
-                lab, clip, replace(grid.choices, engine=engine, lora=lora, decoding=decoding)
-            ),
+            workload_on(lab, clip, replace(base, engine=engine, lora=lora, decoding=decoding)),
         )
         for lab in labs.values()
         for engine in grid.engines

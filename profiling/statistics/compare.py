@@ -81,7 +81,7 @@ def compare(
         seed: of the resampling.
 
     Raises:
-        ValueError: a run lacks what a comparison needs.
+        UserError: a run lacks what a comparison needs.
     """
     rows, floors, paired = phase_verdicts(a, b, seed=seed)
     whole = rows.pop(END_TO_END)

@@ -3,55 +3,40 @@
 In: runs as their ``run.json`` states them. Out: a :class:`History` for each workload and kind of
 machine, runs in order of time.
 
-Runs of different days differ by more than the blocks of one do: machines are faster on some days.
-So a run counts as one value, the median of its blocks. Of every split of the days, the one with the
-largest step against what is left of the spread counts; how large that is where nothing changed is
-simulated (:func:`critical_step`), with days that resemble their neighbours and outliers among them.
-A step's interval is as wide as that, and never narrower than what the A/A arms of the sessions ask
-for. It is a change by the rule that comparisons have; the days before and after are then searched
-likewise.
+A run counts as one value a phase, the median of its blocks. How fast the machine was on a day is
+read off the other phases of the same run and taken off; the steps that remain are found by
+:mod:`profiling.statistics.change_points`. The whole is searched as it is: a change of all phases
+alike, of the machine or of what they share, shows there and in no phase.
 Runs of a busy machine are kept, but no change is read off them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
-from math import exp, log, sqrt
+from math import exp, log
 from statistics import median
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from core.phases import PHASES
 from profiling.measure.timing import END_TO_END, OTHER
-from profiling.statistics.compare import BUSY_SHARE
-from profiling.statistics.intervals import (
-    Ratio,
-    is_shown,
-    median_interval,
-    middle_of_means,
-    noise_floor,
-    verdict,
+from profiling.statistics.change_points import (
+    FEWEST_A_SIDE,
+    LEAST_SPREAD,
+    Series,
+    drift_of,
+    find_steps,
+    without_drift,
 )
+from profiling.statistics.compare import BUSY_SHARE
+from profiling.statistics.intervals import Ratio, median_interval, noise_floor, verdict
 from profiling.statistics.run_table import machine_class, versions, workload_key
 from profiling.statistics.verdicts import Run, aa_ratios
 
-FEWEST_A_SIDE = 3
 TOO_FEW = "{n} runs on a quiet machine; at least {need} are needed to tell a change"
 RESAMPLES = 1_000  # of a run's interval, which is only drawn
-FALSE_ALARMS = 0.002  # per phase of a history without a change
-SIMULATED = 5_000
-SIMULATED_RUNS = (6, 7, 8, 10, 12, 16, 24, 32)
-LIKE_THE_DAY_BEFORE = 0.3  # correlation of neighbouring days
-TAIL = 5  # degrees of freedom of Student's t, which days are drawn from
-NEARLY = 0.9  # of the largest step: a split at a new version is as likely the place
-LEAST_SPREAD = 1e-6  # equal days to the last digit are no proof
-WITHIN = 0.75  # the spread is the distance from the middle that this share of days keep
-
-Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -70,7 +55,10 @@ class Point:
 
 @dataclass(frozen=True)
 class ChangePoint:
-    """A lasting change of a phase. at: number of the first run after it; ratio: after / before."""
+    """A lasting change of a phase. at: number of the first run after it.
+
+    ratio: after / before, what the machine did in the other phases taken off.
+    """
 
     phase: str
     at: int
@@ -126,17 +114,8 @@ def history(runs: Sequence[Run]) -> History:
     calm = [at for at, point in enumerate(points) if not point.busy]
     quiet = [points[at] for at in calm]
     renewed = {at for at in range(1, len(quiet)) if quiet[at].versions != quiet[at - 1].versions}
-    steps = [
-        step
-        for name in (*PHASES, OTHER, END_TO_END)
-        if quiet and all(point.medians.get(name, (0.0,))[0] > 0 for point in quiet)
-        for step in _steps(
-            name,
-            np.log([point.medians[name][0] for point in quiet]),
-            _least_spread(runs, name),
-            renewed,
-        )
-    ]
+    least = {name: _least_spread(runs, name) for name in (*PHASES, OTHER, END_TO_END)}
+    steps = _steps(quiet, renewed, least)
     note = None
     if len(quiet) < 2 * FEWEST_A_SIDE:
         note = TOO_FEW.format(n=len(quiet), need=2 * FEWEST_A_SIDE)
@@ -170,68 +149,26 @@ def _least_spread(runs: Sequence[Run], phase: str) -> float:
 
 
 def _steps(
-    phase: str, levels: Values, least: float, renewed: set[int], begin: int = 0
+    quiet: Sequence[Point], renewed: set[int], least: Mapping[str, float]
 ) -> list[ChangePoint]:
-    """Return the steps of ``levels`` [N], searching before and after each that is found."""
-    if len(levels) < 2 * FEWEST_A_SIDE:
+    """Return the steps of every phase, and of the whole, that all runs have."""
+    names = [n for n in least if quiet and all(p.medians.get(n, (0.0,))[0] > 0 for p in quiet)]
+    if not names:
         return []
-    sizes, errors = (values[0] for values in _split(levels[None], least))
-    strength = np.abs(sizes) / errors
-    near = [
-        place
-        for place in np.flatnonzero(strength >= NEARLY * strength.max())
-        if begin + FEWEST_A_SIDE + int(place) in renewed
-    ]
-    best = int(max(near, key=lambda place: strength[place], default=strength.argmax()))
-    at, size = FEWEST_A_SIDE + best, float(sizes[best])
-    reach = critical_step(len(levels)) * float(errors[best])
-    found = Ratio(exp(size), exp(size - reach), exp(size + reach), len(levels), paired=False)
-    if not is_shown(found, noise_floor(None)):
-        return []
-    words = verdict(found, noise_floor(None))
-    return [
-        *_steps(phase, levels[:at], least, renewed, begin),
-        ChangePoint(phase, begin + at, found.ratio, found.low, found.high, words),
-        *_steps(phase, levels[at:], least, renewed, begin + at),
-    ]
-
-
-def _split(levels: Values, least: float = LEAST_SPREAD) -> tuple[Values, Values]:
-    """Find the step at each split of rows of levels [R, N], and its error.
-
-    Returns:
-        Steps and errors, [R, S]; an error is the spread, ``least`` or more, over as many days as
-        there are on each side. The spread is that around the two middles, or from day to day if
-        that is less, for a slowdown that was repaired is far from both middles.
-    """
-    steps, errors, num_runs = [], [], levels.shape[1]
-    from_day = np.quantile(np.abs(np.diff(levels, axis=1)), WITHIN, axis=1) / sqrt(2)
-    for at in range(FEWEST_A_SIDE, num_runs - FEWEST_A_SIDE + 1):
-        before, after = levels[:, :at], levels[:, at:]
-        middles = [middle_of_means(part)[:, None] for part in (before, after)]
-        apart = np.abs(np.hstack([before - middles[0], after - middles[1]]))
-        spread = np.maximum(np.minimum(np.quantile(apart, WITHIN, axis=1), from_day), least)
-        steps.append((middles[1] - middles[0])[:, 0])
-        errors.append(spread * sqrt(1 / at + 1 / (num_runs - at)))
-    return np.stack(steps, axis=1), np.stack(errors, axis=1)
-
-
-def critical_step(num_runs: int) -> float:
-    """Return the step, over its error, that hardly a history without a change goes beyond.
-
-    Of histories longer than those simulated, the longest simulated counts: it knows its spread
-    less well, which outweighs its fewer splits.
-    """
-    return _simulated_step(max(n for n in SIMULATED_RUNS if n <= num_runs))
-
-
-@cache
-def _simulated_step(num_runs: int) -> float:
-    levels = np.random.default_rng(0).standard_t(TAIL, (SIMULATED, num_runs))
-    for at in range(1, num_runs):
-        levels[:, at] += LIKE_THE_DAY_BEFORE * levels[:, at - 1]
-    steps, errors = _split(levels)
-    return float(np.quantile((np.abs(steps) / errors).max(axis=1), 1 - FALSE_ALARMS))
+    levels = np.log([[point.medians[name][0] for name in names] for point in quiet])
+    phases = [at for at, name in enumerate(names) if name != END_TO_END]
+    found = []
+    for at, name in enumerate(names):
+        own = levels[:, at]
+        whole = name == END_TO_END
+        drift = np.zeros(len(own)) if whole else drift_of(levels[:, phases], phases.index(at))
+        series = Series(without_drift(own, drift), drift, own, renewed, least[name])
+        for step in find_steps(series):
+            low, high = exp(step.size - step.reach), exp(step.size + step.reach)
+            ratio = Ratio(exp(step.size), low, high, len(quiet), paired=False)
+            words = verdict(ratio, noise_floor(None))
+            found.append(ChangePoint(name, step.at, ratio.ratio, ratio.low, ratio.high, words))
+    return found
 
 
 def _changes(

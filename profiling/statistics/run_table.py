@@ -28,6 +28,17 @@ def run_table(runs: Sequence[Run]) -> list[dict[str, Any]]:
     return [{**run_row(run), **_judged(runs[0], run)} for run in runs]
 
 
+def sweep_table(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Return a row a run, by batch and length; each is judged by the first that did equal work."""
+    works: dict[tuple[int, float, str], list[Run]] = {}
+    for run in runs:
+        work = run.get("workload") or {}
+        clip = work.get("clip") or {}
+        key = (batch_of(work), float(clip.get("seconds") or 0.0), str(clip.get("sha256")))
+        works.setdefault(key, []).append(run)
+    return [row for key in sorted(works) for row in run_table(works[key])]
+
+
 def run_row(run: Run) -> dict[str, Any]:
     """Return a run's row without a verdict."""
     work, machine = run.get("workload") or {}, run.get("machine") or {}
@@ -46,17 +57,23 @@ def run_row(run: Run) -> dict[str, Any]:
         "lora": work.get("adapter") or {True: "on", False: "off", None: None}[work.get("lora")],
         "decoding": work.get("decoding"),
         "format": number_format(work),
+        "batch": batch_of(work),
         "machine": machine_name(machine),
         "versions": versions(machine),
         "end_to_end_ms": whole_ms,
         "low_ms": low,
         "high_ms": high,
-        "rtf": real_time_factor(whole_ms, clip.get("seconds") or 0.0),
+        "rtf": real_time_factor(whole_ms, (clip.get("seconds") or 0.0) * batch_of(work)),
         "encoder_ms": encoder["a_ms"],
         "encoder_bytes": encoder["a_bytes"],
         "decoder_ms": decoder["a_ms"],
         "decoder_bytes": decoder["a_bytes"],
     }
+
+
+def batch_of(work: Mapping[str, Any]) -> int:
+    """Return how often the recording stood in one pass."""
+    return int(work.get("batch") or 1)
 
 
 def number_format(work: Mapping[str, Any]) -> str | None:
@@ -81,6 +98,7 @@ def workload_key(work: Mapping[str, Any]) -> str:
     """Return what makes two workloads, as JSON, the same: all but their recording's name."""
     clip = work.get("clip") or {}
     known = {key: work[key] for key in work if key not in ("clip", "label")}
+    known["batch"] = batch_of(work)  # runs of earlier versions do not say
     return repr((clip.get("sha256"), sorted(known.items())))
 
 

@@ -12,6 +12,7 @@ from statistics import median
 from typing import Any
 
 from core import phases
+from core.errors import UserError
 from profiling.measure.timing import END_TO_END, OTHER
 from profiling.statistics.intervals import (
     Ratio,
@@ -60,7 +61,7 @@ def phase_verdicts(
         seed: of the resampling.
 
     Raises:
-        ValueError: a run lacks what a comparison needs.
+        UserError: a run lacks what a comparison needs.
     """
     here, there = (_with_generation(timed_samples(run)) for run in (a, b))
     paired = _is_paired(a, b)
@@ -82,7 +83,7 @@ def end_to_end_verdict(a: Run, b: Run) -> PhaseVerdict:
     """Return the verdict on the whole alone, which is quick enough for many runs.
 
     Raises:
-        ValueError: a run lacks what a comparison needs.
+        UserError: a run lacks what a comparison needs.
     """
     here, there = (timed_samples(run)[END_TO_END] for run in (a, b))
     return _judge(END_TO_END, here, there, _floors(a, b), paired=_is_paired(a, b), seed=0)
@@ -102,11 +103,11 @@ def timed_samples(run: Run) -> Mapping[str, Sequence[float]]:
     """Return milliseconds of every block, by phase.
 
     Raises:
-        ValueError: the run was not timed.
+        UserError: the run was not timed.
     """
     table = run.get("samples")
     if not isinstance(table, Mapping) or not table.get(END_TO_END):
-        raise ValueError(
+        raise UserError(
             f"run {run.get('id')!r} has no timed samples; expected a run made by "
             "`python -m profiling run`"
         )

@@ -9,6 +9,7 @@ of a trace include the profiler's own cost: they say where time goes,
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ import pandas as pd
 from core.phases import PHASES
 from profiling.trace.call_tree import OUTSIDE, covered_ns
 from profiling.trace.launches import launch_times
+from profiling.trace.module_names import is_module, name_in_tree
 from profiling.trace.trace_columns import LAUNCH_CATS
 from profiling.trace.trace_index import TraceIndex
 
@@ -136,10 +138,11 @@ def operator_paths(
     max_depth: int = 4,
     least_share: float = 0.002,
 ) -> pd.DataFrame:
-    """Return the tree phase > operator > operator inside it, columns :data:`PATH_COLUMNS`.
+    """Return the tree phase > module > operator > operator inside it, columns :data:`PATH_COLUMNS`.
 
-    Calls below ``max_depth`` levels, and paths with less than ``least_share`` of the whole, count
-    in ``own`` of the call that encloses them: nothing is left out of the totals.
+    A module has one name in every layer, and is no level of its own. Calls below ``max_depth``
+    levels, and paths with less than ``least_share`` of the whole, count in ``own`` of the call that
+    encloses them: nothing is left out of the totals.
 
     Args:
         index: of the trace.
@@ -158,12 +161,14 @@ def operator_paths(
     def node_of(parent: int, label: str, phase: str) -> int:
         if (parent, label) not in nodes:
             nodes[parent, label] = len(info)
-            info.append((parent, label, phase, 0 if parent < 0 else info[parent][3] + 1))
+            level = 0 if parent < 0 else info[parent][3] + (not is_module(label))
+            info.append((parent, label, phase, level))
         return nodes[parent, label]
 
     places: list[int] = []
     parents, values = calls["parent"].tolist(), of_calls.tolist()
-    rows = zip(parents, index.call_names, index.call_phases, values, strict=True)
+    names = map(name_in_tree, index.call_names)
+    rows = zip(parents, names, index.call_phases, values, strict=True)
     for parent, name, phase, spent in rows:
         above = node_of(-1, phase, phase) if parent < 0 or name in PHASES else places[parent]
         if name in PHASES:
@@ -173,15 +178,23 @@ def operator_paths(
         places.append(place)
         own[place] += spent
         count[place] += name in PHASES or place != above
-    return _pruned(info, own, count, least_share)
+    return pruned(info, own, count, least_share)
 
 
-def _pruned(
-    info: list[tuple[int, str, str, int]],
+def pruned(
+    info: Sequence[tuple[int, str, str, int]],
     own: dict[int, float],
-    count: dict[int, int],
+    count: Mapping[int, int],
     least_share: float,
 ) -> pd.DataFrame:
+    """Return a tree as a frame, columns :data:`PATH_COLUMNS`.
+
+    Args:
+        info: of each node its parent (an earlier one, or -1), label, phase and level.
+        own: what each node has itself; changed.
+        count: calls of each node.
+        least_share: nodes with less of the whole count in what encloses them.
+    """
     total = [own[node] for node in range(len(info))]
     for node in range(len(info) - 1, -1, -1):  # children come after their parents
         if info[node][0] >= 0:

@@ -17,7 +17,7 @@ SCHEMA = "https://www.speedscope.app/file-format-schema.json"
 
 
 def speedscope(index: TraceIndex, title: str) -> dict[str, Any]:
-    """Return the file's content.
+    """Return the file's content, modules among the calls where they were recorded.
 
     Every thread is a profile of opened and closed calls in microseconds; where memory was recorded,
     one more has the bytes that each stack of calls allocated.
@@ -26,6 +26,7 @@ def speedscope(index: TraceIndex, title: str) -> dict[str, Any]:
         index: of the trace.
         title: shown above the flame graph.
     """
+    index = index.with_modules
     names = index.call_names.astype(str)
     unique, frames = np.unique(names, return_inverse=True)
     profiles = [_timed(index, frames, thread, calls) for thread, calls in _threads(index).items()]
@@ -43,9 +44,9 @@ def speedscope(index: TraceIndex, title: str) -> dict[str, Any]:
 def _threads(index: TraceIndex) -> dict[str, np.ndarray]:
     """Name -> places of a thread's calls, those of the busiest thread first."""
     rows = index.events.loc[index.calls["row"], ["pid", "tid"]].astype(str)
-    tracks = ("process " + rows["pid"] + ", thread " + rows["tid"]).to_numpy()
+    tracks = ("process " + rows["pid"] + ", thread " + rows["tid"]).reset_index(drop=True)
     own = index.calls["self_ns"].to_numpy()
-    found = {str(track): np.flatnonzero(tracks == track) for track in np.unique(tracks)}
+    found = {str(track): calls for track, calls in tracks.groupby(tracks).indices.items()}
     return dict(sorted(found.items(), key=lambda one: -own[one[1]].sum()))
 
 

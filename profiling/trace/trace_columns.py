@@ -36,6 +36,7 @@ EVENT_COLUMNS: dict[str, str] = {
 DEVICE_CATS = ("kernel", "gpu_memcpy", "gpu_memset")
 LAUNCH_CATS = ("cuda_runtime", "cuda_driver", "hip_runtime", "xpu_runtime")
 MEMORY_EVENT = "[memory]"
+LARGEST = 1e18  # an id or a number of bytes beyond 63 bits is none
 CATEGORIES = {  # of PyTorch 1.8 to 1.12
     "Operator": "cpu_op",
     "Runtime": "cuda_runtime",
@@ -100,6 +101,7 @@ def _arguments(held: list[Any], groups: np.ndarray) -> dict[str, Any]:
         for column, keys in ARGUMENTS.items():
             for key in [key for key in keys if key in present]:
                 values = numbers([value.get(key) for value in args])
+                values[np.abs(values) > LARGEST] = np.nan
                 known = found[column][rows]
                 found[column][rows] = np.where(np.isnan(known), values, known)
         if "Input Dims" in present:

@@ -130,11 +130,11 @@ class _Rejoined(io.RawIOBase):
 def _parsed(text: str, title: str) -> tuple[Any, list[str]]:
     """Parse JSON, with control characters in strings forgiven: stacks of Python hold some."""
     try:
-        return json.loads(text, strict=False), []
+        return _loaded(text), []
     except json.JSONDecodeError as error:
         for mended, note in _mended(text):
             try:
-                return json.loads(mended, strict=False), [note]
+                return _loaded(mended), [note]
             except (json.JSONDecodeError, RecursionError):
                 continue
         if text.rstrip()[-1:] not in ("}", "]"):
@@ -150,6 +150,15 @@ def _parsed(text: str, title: str) -> tuple[Any, list[str]]:
         raise TraceError(
             f"{title} nests too deeply for a Chrome trace; expected a flat list of events"
         ) from None
+
+
+def _loaded(text: str) -> Any:
+    try:
+        return json.loads(text, strict=False)
+    except json.JSONDecodeError:
+        raise
+    except ValueError:  # a whole number of more digits than Python reads: no time, no size
+        return json.loads(text, strict=False, parse_int=float)
 
 
 def _mended(text: str) -> Iterator[tuple[str, str]]:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from profiling.trace import call_tree
+from profiling.trace.module_names import is_module
 from profiling.trace.trace_columns import DEVICE_CATS
 
 
@@ -19,15 +20,30 @@ class TraceIndex:
 
     Args:
         events: columns :data:`profiling.trace.trace_columns.EVENT_COLUMNS`.
+        modules: whether the calls of a model's modules count as calls. They would take the place of
+            the operators in them, so only trees of calls show them: see :attr:`with_modules`.
     """
 
-    def __init__(self, events: pd.DataFrame) -> None:
-        self.events = events
+    def __init__(self, events: pd.DataFrame, *, modules: bool = False) -> None:
+        self.events, self._modules = events, modules
 
     @cached_property
     def calls(self) -> pd.DataFrame:
         """Nest the host's calls; columns :data:`profiling.trace.call_tree.NEST_COLUMNS`."""
-        return call_tree.nest(self.events)
+        shown = self.events if self._modules else self.events[~self._of_modules]
+        return call_tree.nest(shown)
+
+    @cached_property
+    def _of_modules(self) -> pd.Series:
+        names = self.events["name"].cat.categories
+        return self.events["name"].isin([name for name in names if is_module(name)])
+
+    @cached_property
+    def with_modules(self) -> TraceIndex:
+        """Return the index in which modules are calls; this one where none were recorded."""
+        if self._modules or not self._of_modules.any():
+            return self
+        return TraceIndex(self.events, modules=True)
 
     @cached_property
     def event_names(self) -> np.ndarray:

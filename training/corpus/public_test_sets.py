@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from core.text.manifest import manifest_lines
 from training.corpus.corpus import RATE, CorpusClip, resample, write_manifest, write_wav
 
 POCKETSPHINX = Path("/usr/share/pocketsphinx/test/data")
@@ -31,10 +32,10 @@ _LINE = re.compile(r"<s>\s*(.*?)\s*</s>\s*\((.+)\)")
 def _transcribed(folder: Path, listing: str) -> Iterator[tuple[Path, str]]:
     """(recording, text) of a Sphinx transcription file."""
     if (folder / listing).exists():
-        for line in (folder / listing).read_text(encoding="utf-8").splitlines():
+        for _, line in manifest_lines(folder / listing):
             found = _LINE.match(line)
             if found and (folder / f"{found.group(2)}.wav").exists():
-                yield folder / f"{found.group(2)}.wav", found.group(1)
+                yield folder / f"{found.group(2)}.wav", " ".join(found.group(1).split())
 
 
 def _found(pocketsphinx: Path, alsa: Path) -> Iterator[tuple[Path, str, str, str]]:

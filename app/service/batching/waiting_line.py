@@ -60,6 +60,7 @@ class QueuedClip:
         source: a waveform [N] at 16 kHz, or a binary file.
         seconds: its length; None where it is unknown.
         stream: tell every event, with partial texts that only ever grow; else the last alone.
+    here: run in this process, whatever others there are.
     """
 
     client: str
@@ -68,6 +69,7 @@ class QueuedClip:
     source: Any = None
     seconds: float | None = None
     stream: bool = False
+    here: bool = False
     token: CancelToken = field(default_factory=CancelToken)
     since: float = field(default_factory=time.monotonic)
 
@@ -86,6 +88,14 @@ class QueuedClip:
         return self.settings == lead.settings and high <= 2 * low + 1
 
 
+Fits = Callable[[QueuedClip], bool]
+
+
+def anything(clip: QueuedClip) -> bool:
+    """Take any clip."""
+    return True
+
+
 class WaitingLine:
     """Clips by client; clients in the order of their turns."""
 
@@ -95,6 +105,10 @@ class WaitingLine:
 
     def __len__(self) -> int:
         return sum(map(len, self._clips.values()))
+
+    def settings(self) -> set[Settings]:
+        """Return the settings of all that wait."""
+        return {clip.settings for clips in self._clips.values() for clip in clips}
 
     def check_room(self, client: str, clip_s: float) -> None:
         """See that there is a place for ``client``; a clip takes ``clip_s`` of the model's time.
@@ -121,19 +135,22 @@ class WaitingLine:
             if not clips:
                 del self._clips[clip.client]
 
-    def take_lead(self) -> QueuedClip | None:
-        """Take out the clip whose turn it is; None where nobody waits."""
-        for clips in self._clips.values():
-            return self._take(clips[0])
-        return None
+    def lead(self, fits: Fits = anything) -> QueuedClip | None:
+        """Return the first clip, in the clients' order, that ``fits``; None where there is none."""
+        return next((clips[0] for clips in self._clips.values() if fits(clips[0])), None)
 
-    def riders(self, lead: QueuedClip, longest_s: float) -> list[QueuedClip]:
+    def take_lead(self, fits: Fits = anything) -> QueuedClip | None:
+        """Take out the clip that :meth:`lead` returns."""
+        clip = self.lead(fits)
+        return None if clip is None else self._take(clip)
+
+    def riders(self, lead: QueuedClip, longest_s: float, fits: Fits = anything) -> list[QueuedClip]:
         """Return the clips that may run with ``lead`` in one pass, in the order of taking them."""
         fitting = [
             clip
             for clips in self._clips.values()
             for clip in clips
-            if clip.is_within(longest_s) and clip.rides_with(lead)
+            if clip.is_within(longest_s) and clip.rides_with(lead) and fits(clip)
         ]
         fitting.sort(key=lambda clip: abs(clip.length_s - lead.length_s))
         taken, rounds = Counter([lead.client]), dict[QueuedClip, int]()
@@ -142,11 +159,13 @@ class WaitingLine:
             taken[clip.client] += 1
         return sorted(fitting, key=rounds.__getitem__)  # stable: the likest of a round first
 
-    def take_riders(self, lead: QueuedClip, longest_s: float) -> list[QueuedClip]:
+    def take_riders(
+        self, lead: QueuedClip, longest_s: float, fits: Fits = anything
+    ) -> list[QueuedClip]:
         """Take out as many of :meth:`riders` as a batch holds."""
         taken: list[QueuedClip] = []
         longest = lead.length_s
-        for clip in self.riders(lead, longest_s):
+        for clip in self.riders(lead, longest_s, fits):
             size, longest = len(taken) + 2, max(longest, clip.length_s)
             if size > self._limits.batch or size * longest > self._limits.batch_s:
                 break

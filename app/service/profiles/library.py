@@ -17,8 +17,10 @@ from threading import Lock
 from typing import Any
 
 from core.checkpoint.catalog import ASSETS
+from profiling.measure.compiled_code import CODE_FILE
 from profiling.runs.run_file import RunError
 from profiling.runs.store import RunEntry, RunStore
+from profiling.trace.memory_snapshot import SNAPSHOT_FILE, is_snapshot
 
 SHIPPED = ASSETS / "runs"
 ZIP_HEAD = b"PK\x03\x04"
@@ -49,7 +51,8 @@ class ProfileChoice:
 class SelectedProfile:
     """The run or trace behind a key.
 
-    run: its ``run.json``, None for a trace alone. elsewhere: recorded on another machine.
+    run: its ``run.json``, None for a trace alone. elsewhere: recorded on another machine. code:
+    what compiling generated. snapshot: of a GPU's memory; without run and trace it came alone.
     """
 
     key: str
@@ -57,6 +60,8 @@ class SelectedProfile:
     run: dict[str, Any] | None
     trace: Path | None
     elsewhere: bool
+    code: Path | None = None
+    snapshot: Path | None = None
 
 
 class ProfileLibrary:
@@ -86,11 +91,16 @@ class ProfileLibrary:
         examples = [_choice("shipped", e) for e in self._shipped.entries() if _whole(e)]
         return [*done, *traces, *examples, *stopped]
 
-    def store(self, session: str) -> tuple[RunStore, str]:
-        """Return where a visitor's new runs go, and the prefix of their keys."""
+    @property
+    def keeps(self) -> bool:
+        """Return whether runs are kept on this machine; else a visitor has a few of their own."""
+        return self._kept is not None
+
+    def store(self, session: str, room: int = 1) -> tuple[RunStore, str]:
+        """Return where a visitor's new runs go, ``room`` for more made, and their keys' prefix."""
         if self._kept is not None:
             return self._kept, "kept:"
-        self._make_room(session)
+        self._make_room(session, room)
         return self._own(session), "own:"
 
     def chosen(self, session: str, key: str) -> SelectedProfile:
@@ -107,11 +117,32 @@ class ProfileLibrary:
             file = next((f for f in _traces(self._own(session).root) if f.name == name), None)
             if file is None:
                 raise RunError(NOT_THERE)
-            return SelectedProfile(key, file.name[4:], None, file, elsewhere=True)
+            title = file.name[4:]
+            if is_snapshot(file):
+                return SelectedProfile(key, title, None, None, elsewhere=True, snapshot=file)
+            return SelectedProfile(key, title, None, file, elsewhere=True)
         store = self._store(session, kind)
         run = store.read(name)
         title = str(run.get("title") or run["workload"].get("label") or name)
-        return SelectedProfile(key, title, run, store.trace_path(name), elsewhere=kind == "shipped")
+        return SelectedProfile(
+            key,
+            title,
+            run,
+            store.trace_path(name),
+            elsewhere=kind == "shipped",
+            code=store.file_path(name, CODE_FILE),
+            snapshot=store.file_path(name, SNAPSHOT_FILE),
+        )
+
+    def runs(self, session: str) -> list[dict[str, Any]]:
+        """Read every run of the list.
+
+        Returns:
+            The contents of each ``run.json``, the earliest first.
+        """
+        keys = [one.key for one in self.choices(session) if not one.key.startswith("trace:")]
+        found = [self._store(session, kind).read(name) for kind, _, name in map(_parted, keys)]
+        return sorted(found, key=lambda run: str(run.get("created", "")))
 
     def zip_of(self, session: str, key: str) -> bytes:
         """Pack a run as the archive that :meth:`add` takes back.
@@ -128,9 +159,9 @@ class ProfileLibrary:
         return self._store(session, kind).export_zip(name)
 
     def add(self, session: str, file: Path) -> str:
-        """Take in a file that a visitor brought: the zip of a run, or a trace.
+        """Take in a file that a visitor brought: the zip of a run, a trace, or a memory snapshot.
 
-        A trace is only copied here; reading it says whether it is one.
+        The last two are only copied here; reading says whether they are what they seem.
 
         Returns:
             Its key.
@@ -139,7 +170,7 @@ class ProfileLibrary:
             RunError: an archive, but not of a run.
             ArchiveError: an archive that could do harm.
         """
-        self._make_room(session)
+        self._make_room(session, 1)
         own = self._own(session)
         with file.open("rb") as opened:
             head = opened.read(len(ZIP_HEAD))
@@ -208,14 +239,18 @@ class ProfileLibrary:
                 self._folders[session] = Path(tempfile.mkdtemp(dir=self._root.name))
             return RunStore(self._folders[session])
 
-    def _make_room(self, session: str) -> None:
+    def _make_room(self, session: str, room: int) -> None:
         own = self._own(session)
         names, traces = [entry.id for entry in own.entries()], _traces(own.root)
-        if len(names) + len(traces) >= MOST_OWN:
+        for _ in range(len(names) + len(traces) + room - MOST_OWN):
             if traces:
-                traces[0].unlink()
+                traces.pop(0).unlink()
             else:
-                own.delete(names[-1])
+                own.delete(names.pop())
+
+
+def _parted(key: str) -> tuple[str, str, str]:
+    return key.partition(":")
 
 
 def _traces(root: Path) -> list[Path]:

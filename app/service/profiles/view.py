@@ -7,6 +7,7 @@ the page and the report say the same.
 
 from __future__ import annotations
 
+import json
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,11 +19,17 @@ import plotly.graph_objects as go
 
 from app.service.profiles.library import SelectedProfile
 from core.errors import UserError
+from profiling.measure.compiled_code import GeneratedCode, code_archive, read_code
 from profiling.report import sections
+from profiling.report.compile_section import compiling
 from profiling.report.page import Page
 from profiling.report.report import run_report
+from profiling.report.sections import FlameGraph
+from profiling.report.snapshot_section import memory_snapshot
 from profiling.trace.events import Trace, read_trace
 from profiling.trace.memory_events import memory_peaks
+from profiling.trace.memory_snapshot import read_snapshot
+from profiling.trace.speedscope import speedscope
 from profiling.trace.trace_tables import trace_tables
 
 SECTIONS = ("Phases", "Timeline", "Operators", "Memory", "Roofline", "Compiling", "Machine")
@@ -31,10 +38,17 @@ ELSEWHERE += "Record one of your own above."
 TRACE_ALONE = (
     "This is a trace without a run: it shows where time went; its times include the profiler."
 )
+SNAPSHOT_ALONE = (
+    "This is a memory snapshot: the blocks of a GPU's memory, and who allocated them. See Memory."
+)
+NOT_IN_SNAPSHOT = "A memory snapshot does not hold this."
+NO_CODE = "This run has no generated code: nothing was compiled, or it was not kept."
 NOT_IN_TRACE = "A trace alone does not hold this; a run recorded under “Record this clip” does."
 NO_TRACE = "This run has no trace: it was stopped early, or recorded with --no-trace."
-NO_ROOFLINE = "This run has no roofline: its recording is cut into several passes, or its weights "
-NO_ROOFLINE += "are int8, whose work is not counted."
+NO_ROOFLINE = (
+    "This run has no roofline: it is a batch, its recording is cut into several passes, or "
+)
+NO_ROOFLINE += "its weights are int8, whose work is not counted."
 
 
 class Exhibit(NamedTuple):
@@ -78,11 +92,15 @@ class CollectedPage(Page):
 
 @dataclass(frozen=True)
 class ProfileView:
-    """Contents of the tab. head: title, date, warnings, numbers, text. sections: by name."""
+    """Contents of the tab. head: title, date, warnings, numbers, text. sections: by name.
+
+    flames: the trees that the first figures of Operators draw; empty without a trace.
+    """
 
     key: str
     head: str
     sections: dict[str, list[Exhibit]]
+    flames: tuple[FlameGraph, ...] = ()
 
 
 def view_of(chosen: SelectedProfile, *, max_json_bytes: int) -> ProfileView:
@@ -99,50 +117,58 @@ def view_of(chosen: SelectedProfile, *, max_json_bytes: int) -> ProfileView:
         trace = read_trace(chosen.trace, max_json_bytes=max_json_bytes)
     build = _of_trace if chosen.run is None else _of_run
     found = {name: CollectedPage(name, {}) for name in SECTIONS}
-    build(chosen, trace, found)
+    flames = build(chosen, trace, found)
+    if chosen.snapshot is not None:
+        snapshot = read_snapshot(chosen.snapshot, max_bytes=max_json_bytes)
+        memory_snapshot(found["Memory"], snapshot)
     shown = {name: page.done() for name, page in found.items()}
-    return ProfileView(chosen.key, _head(chosen, trace), shown)
+    return ProfileView(chosen.key, _head(chosen, trace), shown, tuple(flames))
 
 
 def _of_run(
     chosen: SelectedProfile, trace: Trace | None, found: Mapping[str, CollectedPage]
-) -> None:
+) -> list[FlameGraph]:
     run = sections.without_path(chosen.run or {})
     sections.phases(found["Phases"], run)
     sections.token_times(found["Phases"], run)
     sections.drafts(found["Phases"], {"drafts": run})
     sections.memory(found["Memory"], run, trace)
-    sections.compiling(found["Compiling"], run)
+    compiling(found["Compiling"], run, codes_of(chosen))
     sections.circumstances(found["Machine"], {"": run})
     if run.get("roofline"):
         sections.roofline(found["Roofline"], run)
     else:
         found["Roofline"].note(NO_ROOFLINE)
-    _of_events(run, trace, found)
+    return _of_events(run, trace, found)
 
 
 def _of_trace(
     chosen: SelectedProfile, trace: Trace | None, found: Mapping[str, CollectedPage]
-) -> None:
+) -> list[FlameGraph]:
+    if chosen.snapshot is not None:
+        for name in SECTIONS:
+            if name != "Memory":
+                found[name].note(NOT_IN_SNAPSHOT)
+        return []
     for name in ("Phases", "Roofline", "Compiling", "Machine"):
         found[name].note(NOT_IN_TRACE)
     if trace is not None:
         peaks = memory_peaks(trace.index)
         rows = [{"phase": p.phase, "peak_bytes": int(p.peak_bytes)} for p in peaks.itertuples()]
         sections.memory(found["Memory"], {"memory": rows}, trace)
-    _of_events({}, trace, found)
+    return _of_events({}, trace, found)
 
 
 def _of_events(
     run: Mapping[str, Any], trace: Trace | None, found: Mapping[str, CollectedPage]
-) -> None:
+) -> list[FlameGraph]:
     if trace is None:
         for name in ("Timeline", "Operators"):
             found[name].note(NO_TRACE)
-        return
+        return []
     sections.over_time(found["Timeline"], run, trace)
     sections.idle(found["Timeline"], trace)
-    sections.operators(found["Operators"], trace)
+    return sections.operators(found["Operators"], trace)
 
 
 def _head(chosen: SelectedProfile, trace: Trace | None) -> str:
@@ -150,7 +176,7 @@ def _head(chosen: SelectedProfile, trace: Trace | None) -> str:
     page = Page("", {})
     if chosen.run is None:
         page.heading(chosen.title)
-        page.note(TRACE_ALONE)
+        page.note(TRACE_ALONE if chosen.snapshot is None else SNAPSHOT_ALONE)
         sections.warnings(page, trace.notes if trace else ())
         return "".join(page.parts)
     run, machine = chosen.run, chosen.run.get("machine") or {}
@@ -176,9 +202,45 @@ def trace_file(chosen: SelectedProfile) -> tuple[str, bytes]:
         UserError: there is none.
     """
     if chosen.trace is None:
-        raise UserError(NO_TRACE)
+        raise UserError(NO_TRACE if chosen.run else NOT_IN_SNAPSHOT)
     name = chosen.title if chosen.run is None else f"{chosen.run['id']}.trace.json.gz"
     return name, chosen.trace.read_bytes()
+
+
+def codes_of(chosen: SelectedProfile) -> list[GeneratedCode]:
+    """Read the generated code of a run; none where it was not kept."""
+    return [] if chosen.code is None else read_code(chosen.code)
+
+
+def code_file(chosen: SelectedProfile) -> tuple[str, bytes]:
+    """Pack the generated code.
+
+    Returns:
+        Name and bytes of a zip.
+
+    Raises:
+        UserError: there is none, or it cannot be read.
+    """
+    codes = codes_of(chosen)
+    if not codes:
+        raise UserError(NO_CODE)
+    return f"{_stem(chosen)}-code.zip", code_archive(codes)
+
+
+def speedscope_file(chosen: SelectedProfile, *, max_json_bytes: int) -> tuple[str, bytes]:
+    """Write the calls of the trace for speedscope.
+
+    Returns:
+        Name and bytes.
+
+    Raises:
+        UserError: there is no trace, or it cannot be read.
+    """
+    if chosen.trace is None:
+        raise UserError(NO_TRACE)
+    trace = read_trace(chosen.trace, max_json_bytes=max_json_bytes)
+    content = json.dumps(speedscope(trace.index, chosen.title), separators=(",", ":"))
+    return f"{_stem(chosen)}.speedscope.json", content.encode()
 
 
 def tables_file(chosen: SelectedProfile, *, max_json_bytes: int) -> tuple[str, bytes]:
@@ -214,7 +276,11 @@ def report_file(chosen: SelectedProfile, *, max_json_bytes: int) -> tuple[str, b
     trace = None
     if chosen.trace is not None:
         trace = read_trace(chosen.trace, max_json_bytes=max_json_bytes)
-    return f"{_stem(chosen)}.html", run_report(chosen.run, trace).encode()
+    snapshot = None
+    if chosen.snapshot is not None:
+        snapshot = read_snapshot(chosen.snapshot, max_bytes=max_json_bytes)
+    page = run_report(chosen.run, trace, codes_of(chosen), snapshot)
+    return f"{_stem(chosen)}.html", page.encode()
 
 
 def _stem(chosen: SelectedProfile) -> str:
