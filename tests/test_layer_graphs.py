@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from core.engine import graphs
 from core.engine.aot_build import OneLayer, _examples
 from core.engine.aot_load import Packaged
 from core.engine.graphs import Arguments, Graph, graphs_of, variant
@@ -18,7 +19,9 @@ LAYERED = ("encode-B1", "encode_blocks-B1", "prefill-B1", "encode", "encode_bloc
 
 
 @pytest.fixture
-def model(tmp_path: Path) -> GraniteSpeech:
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> GraniteSpeech:
+    """A model whose layers count as large."""
+    monkeypatch.setattr(graphs, "LARGE_LAYER_BYTES", 1)
     model = random_model()
     write_adapter(tmp_path, model)
     attach_adapter(model, tmp_path)
@@ -94,16 +97,18 @@ def test_a_prefill_through_one_layer_writes_the_same_cache(model: GraniteSpeech)
 def test_layers_that_differ_are_compiled_as_a_whole(model: GraniteSpeech):
     assert graphs_of(model).prefill.layer is not None
     model.decoder.layers[0].self_attn.q_proj.lora_scaling = 7.0
-    graphs = graphs_of(model)
-    assert graphs.prefill.layer is None
-    assert graphs.encode.layer is not None
+    found = graphs_of(model)
+    assert found.prefill.layer is None
+    assert found.encode.layer is not None
 
 
-def test_steps_of_small_layers_stay_whole(model: GraniteSpeech, monkeypatch: pytest.MonkeyPatch):
-    assert graphs_of(model).decode.layer is None
-    monkeypatch.setattr("core.engine.graphs.LARGE_LAYER_BYTES", 1)
-    assert graphs_of(model).decode.layer is not None
-    assert graphs_of(model).verify.layer is not None
+def test_small_layers_and_steps_are_compiled_as_a_whole(
+    model: GraniteSpeech, monkeypatch: pytest.MonkeyPatch
+):
+    assert graphs_of(model).decode.layer is graphs_of(model).verify.layer is None
+    monkeypatch.setattr(graphs, "LARGE_LAYER_BYTES", 2**40)
+    small = graphs_of(model)
+    assert small.prefill.layer is small.encode.layer is small.encode_blocks.layer is None
 
 
 def test_int8_weights_are_arguments_too(model: GraniteSpeech):

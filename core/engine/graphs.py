@@ -56,7 +56,8 @@ class Graph:
     name: the stage. run: the function. sizes: of each leading argument, dimension -> letter of the
     varying size. The last leading argument is the adapter switch (None for a model without an
     adapter); the arguments after it are the cache's buffers. layer: the same stage with one of its
-    layers as the graph, for packages; None where it is compiled whole.
+    layers as the graph, for packages; None where it is compiled whole, as it is where a layer is so
+    small that calling it from Python shows.
     """
 
     name: str
@@ -130,12 +131,13 @@ def graphs_of(model: GraniteSpeech) -> Graphs:
 
         return decode
 
-    def one_layer(stage_with: Callable[..., Any]) -> LayerGraph | None:
-        return one_of(layers, run_decoder_layer, DECODER_SIZES, call_decoder_layers, stage_with)
-
     batch = {0: "B"}
     encode, encode_blocks = encoder_graphs(model.encoder)
-    step = one_layer(steps_with) if large else None
+    prefill_layer = None
+    if large:  # steps stay whole: they are too short for a call from Python for each layer
+        prefill_layer = one_of(
+            layers, run_decoder_layer, DECODER_SIZES, call_decoder_layers, prefill_with
+        )
     return Graphs(
         encode=encode,
         encode_blocks=encode_blocks,
@@ -144,12 +146,10 @@ def graphs_of(model: GraniteSpeech) -> Graphs:
             "prefill",
             prefill_with(decoder_layer),
             ({0: "B", 1: "P"}, {0: "B", 1: "A"}, {0: "B", 1: "Q"}, batch),
-            one_layer(prefill_with),
+            prefill_layer,
         ),
-        decode=Graph("decode", steps_with(step_layer), (batch, batch, batch), step),
-        verify=Graph(
-            "verify", steps_with(step_layer), ({0: "B", 1: "N"}, {0: "B", 1: "N"}, batch), step
-        ),
+        decode=Graph("decode", steps_with(step_layer), (batch, batch, batch)),
+        verify=Graph("verify", steps_with(step_layer), ({0: "B", 1: "N"}, {0: "B", 1: "N"}, batch)),
     )
 
 
@@ -172,6 +172,8 @@ def encoder_graphs(encoder: ConformerEncoder) -> tuple[Graph, Graph]:
         return encode_blocks
 
     def one_layer(varying: int, letter: str, stage_with: Callable[..., Any]) -> LayerGraph | None:
+        if bytes_of(encoder.layers[0]) < LARGE_LAYER_BYTES:
+            return None
         sizes = (*({0: "B", varying: letter},) * 3, {0: "B"})  # of run_encoder_layer's tensors
         return one_of(encoder.layers, run_encoder_layer, sizes, call_encoder_layers, stage_with)
 

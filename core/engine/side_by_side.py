@@ -82,18 +82,19 @@ def _build_apart(
             busy[ours] = ahead.pop(0)
             ours.send(busy[ours])
         while busy:
-            for ours in [pipe for pipe in wait(list(busy)) if isinstance(pipe, Connection)]:
-                name = busy.pop(ours)
+            for ready in wait(list(busy)):
+                assert isinstance(ready, Connection)
+                name = busy.pop(ready)
                 try:
-                    answer = ours.recv()
+                    answer = ready.recv()
                 except EOFError:
                     missing.append(name)
                     continue
                 if isinstance(answer, BaseException):
                     raise answer
                 if ahead:
-                    busy[ours] = ahead.pop(0)
-                    ours.send(busy[ours])
+                    busy[ready] = ahead.pop(0)
+                    ready.send(busy[ready])
                 yield name, answer
     finally:
         for process in processes:
