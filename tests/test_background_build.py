@@ -386,7 +386,7 @@ class TestApp:
     ) -> None:
         measuring = MeasurementService(service, ProfileLibrary(None, shipped=tmp_path / "none"))
         said: list[MeasurementProgress] = []
-        for update in measuring._compiled(CancelToken(), Path(clip), (COMPILED,)):
+        for update in measuring.compiled(CancelToken(), (1.0,), COMPILED):
             assert isinstance(update, MeasurementProgress)
             said.append(update)
             write_package(packages, own_lab)

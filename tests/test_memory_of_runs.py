@@ -166,10 +166,10 @@ def test_the_report_begins_with_encoder_and_decoder_in_time_and_memory() -> None
     found = compare(EAGER, COMPILED).to_json()
     tiles = [(title, value) for title, value, _ in headline(found, ("eager", "compiled"))]
     assert tiles == [
-        ("Encoder, eager", "4.0 ms, 4 MB"),
-        ("Encoder, compiled", "2.0 ms, 2 MB"),
-        ("Decoder, eager", "6.0 ms, 6 MB"),
-        ("Decoder, compiled", "3.0 ms, 7 MB"),
+        ("Encoder, eager", "4.0\N{NO-BREAK SPACE}ms, 4\N{NO-BREAK SPACE}MB"),
+        ("Encoder, compiled", "2.0\N{NO-BREAK SPACE}ms, 2\N{NO-BREAK SPACE}MB"),
+        ("Decoder, eager", "6.0\N{NO-BREAK SPACE}ms, 6\N{NO-BREAK SPACE}MB"),
+        ("Decoder, compiled", "3.0\N{NO-BREAK SPACE}ms, 7\N{NO-BREAK SPACE}MB"),
     ]
     page = comparison_report(EAGER, COMPILED, found)
     assert page.index("Encoder, A") < page.index("Time per phase") < page.index("Memory per phase")
