@@ -13,7 +13,7 @@ from core.engine.products import ENVIRONMENT, INPUTS, OUTPUTS, ROWS, ProductTime
 from core.model.int8_products import CHOSEN
 from core.model.linear import FEW_ROWS, FLOAT32
 from core.model.quantize import MODES
-from core.units import format_bytes
+from core.units import counted, format_bytes
 from profiling.figures.phase_bars import phase_rows
 from profiling.measure.length_table import LengthRow
 from profiling.report.compile_section import break_rows
@@ -231,7 +231,7 @@ def table_text(title: str, rows: Sequence[LengthRow], notes: Sequence[str], limi
 
 def trace_text(name: str, data: Mapping[str, Any]) -> str:
     """Write the tables of a trace, and what it does not hold."""
-    lines = [f"{name}: {data['num_events']} events"]
+    lines = [f"{name}: {counted(data['num_events'], 'event')}"]
     lines += [f"  note: {note}" for note in data["notes"]]
     lines += [f"  absent: {what}" for what in data["lacks"]]
     for row in data["phases"]:

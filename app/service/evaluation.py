@@ -174,7 +174,8 @@ class EvaluationService:
         return work
 
     def _next(self, steps: Iterator[PassStep]) -> PassStep | None:
-        with self._measuring.quiet.timed():  # other heavy work waits while a pass is timed
+        # Other heavy work waits while a pass is timed.
+        with self._measuring.quiet.timed(), self.service.no_builders():
             return next(steps, None)
 
 

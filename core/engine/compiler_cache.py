@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
-STILL_WRITTEN_S = 10.0  # a younger file may be another process's, on its way
+STILL_WRITTEN_S = 30.0  # a younger file may be another process's, on its way
 _LIBRARY = re.compile(r"[^\s'\"()]+\.so\b")
 # What the system's loader says of a file that was not written to its end.
 _SIGNS = (
