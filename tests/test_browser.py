@@ -73,7 +73,7 @@ def test_an_example_is_one_click(guest: Visitor, size: str, scheme: str) -> None
     page = guest.open(size, scheme)
     click_example(page)
     expect_text(page, SAID)
-    expect(page.locator("#notes")).to_contain_text("Same as the reference text")
+    expect(page.locator("#reference-result")).to_contain_text("Same as the reference")
     expect(page.locator("#status")).to_contain_text("s of audio in")
     assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size][0]
     width = page.locator("#chart .js-plotly-plot").evaluate("e => e.getBoundingClientRect().width")
@@ -102,7 +102,7 @@ def test_an_upload(guest: Visitor) -> None:
     upload(page, EXAMPLES / FILE)
     transcribe(page)
     expect_text(page, SAID)
-    expect(page.locator("#notes")).not_to_contain_text("said")
+    expect(page.locator("#reference-result")).not_to_contain_text("reference")
 
 
 def test_without_lora_the_text_differs_and_with_it_again_not(guest: Visitor) -> None:
@@ -111,7 +111,7 @@ def test_without_lora_the_text_differs_and_with_it_again_not(guest: Visitor) -> 
     expect_text(page, SAID)
     page.locator("#lora").get_by_label("LoRA").uncheck()
     transcribe(page)
-    expect(page.locator("#notes")).to_contain_text("Reference text: ")
+    expect(page.locator("#reference-result")).to_contain_text("word error")
     expect_finished(page)
     assert heard(page) != SAID
     page.locator("#lora").get_by_label("LoRA").check()

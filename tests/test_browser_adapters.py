@@ -21,7 +21,7 @@ from core.checkpoint.peft_format import CONFIG, WEIGHTS
 
 pytestmark = IN_A_BROWSER
 SAID = "three one eight"
-RIGHT, WRONG = "Same as the reference text", "Reference text: "
+RIGHT, WRONG = "Same as the reference", "word error"
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def choose(page: Page, name: str) -> None:
 def hear_example(page: Page, remark: str) -> None:
     """Transcribe the example, until the page remarks on what was really said."""
     page.locator("#examples").get_by_role("button", name=SAID, exact=True).click()
-    expect(page.locator("#notes")).to_contain_text(remark, timeout=PATIENT_MS)
+    expect(page.locator("#reference-result")).to_contain_text(remark, timeout=PATIENT_MS)
 
 
 def test_an_adapter_is_added_chosen_linked_to_and_removed(guest: Visitor, deaf: Path) -> None:
