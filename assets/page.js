@@ -100,4 +100,5 @@
     requestAnimationFrame(() => { waits = false; tidy(); });
   }).observe(document.body, { childList: true, subtree: true, attributeFilter: ["aria-selected", "aria-current"] });
   tidy();
+  document.documentElement.dataset.listening = "";
 }

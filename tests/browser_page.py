@@ -71,6 +71,7 @@ class Visitor:
         page.on("pageerror", lambda error: self.wrong.append(f"page: {error}"))
         page.goto(self._address)
         page.get_by_role("tab", name="Transcribe", exact=True).wait_for()
+        page.locator("html[data-listening]").wait_for()  # page.js may come later on a busy machine
         return page
 
     def go(self, page: Page, address: str | None = None) -> None:
