@@ -1,4 +1,4 @@
-"""How the app is served: looks, limits and privacy, in one place.
+"""The launch settings of the app: looks, limits and privacy, in one place.
 
 In: the built Blocks, where to listen. Out: a running server. Nothing is sent anywhere: no
 analytics, no run history in the visitor's browser, fonts and scripts from Gradio's own bundle.

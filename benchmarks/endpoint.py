@@ -1,4 +1,4 @@
-"""What the speech API costs and what it gains under load: ``python -m app.api`` and many callers.
+"""Cost of the speech API and its gain under load: ``python -m app.api`` and many callers.
 
 In: an :class:`EndpointPlan`. Out: a plain dict (see :func:`measure_endpoint`). The server runs in a
 process of its own; the texts it must give are those that ``Lab.transcribe`` gives here.
@@ -41,7 +41,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class EndpointPlan:
-    """How much to ask. leaving: share of the callers' requests that are given up midway."""
+    """The load to generate. leaving: share of the callers' requests that are given up midway."""
 
     model: str = "tiny"
     requests: int = 200

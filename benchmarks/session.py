@@ -37,7 +37,7 @@ Blocks = list[tuple[Answer, Answer]]
 
 @dataclass(frozen=True)
 class SessionPlan:
-    """What to measure. repeats and num_tokens: None for each shape's own. root: for checkpoints.
+    """Benchmark settings. repeats and num_tokens: None for each shape's own. root: for checkpoints.
 
     extras: also batches, lengths, recordings and long files. minutes: of the long files.
     """

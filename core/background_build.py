@@ -36,7 +36,7 @@ ROOM = 1.5  # of the weights: graphs, constants and compilers take some besides
 
 @dataclass(frozen=True)
 class PackageRequest:
-    """How a model was asked for, so that another process loads the same."""
+    """The arguments a model was loaded with, so that another process loads the same."""
 
     model: str
     device: str | None = None

@@ -25,7 +25,7 @@ RATHER = "this answer is eager"
 
 @dataclass(frozen=True)
 class BuildStatus:
-    """How far a build is. left_s: seconds left, None where unknown; failure: why there is none."""
+    """Progress of a build. left_s: seconds left, None where unknown; failure: why there is none."""
 
     done: int = 0
     total: int = 0

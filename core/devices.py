@@ -1,4 +1,4 @@
-"""What this machine can run: devices, number formats and quantisers, for whoever offers a choice.
+"""The choices this machine can run: devices, precisions and quantisers.
 
 In: nothing, or a device's name. Out: names that :func:`core.load` takes here. Nothing is allocated.
 """

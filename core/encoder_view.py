@@ -1,4 +1,4 @@
-"""What the encoder makes of a recording: the sound it sees, and the characters it reads.
+"""The encoder's view of a recording: its log-mel features and its CTC characters.
 
 In: a loaded checkpoint and a recording. Out: :class:`EncoderView`, plain arrays for a picture. This
 is a pass of its own over the first seconds: the features and the encoder run once more, the decoder

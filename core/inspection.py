@@ -1,4 +1,4 @@
-"""What a checkpoint is made of, without running it.
+"""Counts and sizes of a checkpoint's parts, without running it.
 
 In: a loaded :class:`core.lab.Lab`. Out: a plain dictionary: parts, parameters, bytes, tensors used
 and unused, capabilities. ``python -m core inspect`` prints it.

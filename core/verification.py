@@ -81,7 +81,7 @@ class Stages:
 
 @dataclass(frozen=True)
 class Verification:
-    """What is known of a checkpoint. reference: transformers' version, or None; notes: why so."""
+    """The facts known of a checkpoint. reference: transformers' version, or None; notes: why so."""
 
     title: str
     num_tensors: int

@@ -1,4 +1,4 @@
-"""What each command of ``python -m profiling`` does.
+"""The commands of ``python -m profiling``.
 
 In: parsed arguments and somebody to tell the progress. Out: an :class:`CommandResult`: the exit
 status, the result as JSON and as text. Nothing is printed here.

@@ -1,4 +1,4 @@
-"""What the commands about many runs do: ``runs``, ``sweep``, ``history``.
+"""The commands about many runs: ``runs``, ``sweep``, ``history``.
 
 In: parsed arguments and somebody to tell the progress. Out: a :class:`CommandResult`.
 """

@@ -56,6 +56,23 @@ def test_a_docstring_opens_with_a_verb(package: str):
 
 
 @pytest.mark.parametrize("package", PACKAGES)
+def test_modules_and_classes_do_not_open_with_a_question(package: str):
+    wrong = []
+    for file in sorted((ROOT / package).rglob("*.py")):
+        module = ast.parse(file.read_text(encoding="utf-8"))
+        named = [
+            (1, module),
+            *((n.lineno, n) for n in ast.walk(module) if isinstance(n, ast.ClassDef)),
+        ]
+        wrong += [
+            f"{file.relative_to(ROOT)}:{line}"
+            for line, node in named
+            if (ast.get_docstring(node) or "-").split()[0] in ("What", "Whether", "How")
+        ]
+    assert not wrong, f"{len(wrong)} open with What, Whether or How, first {wrong[:5]}"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
 def test_every_parameter_has_a_type(package: str):
     untyped = [
         where

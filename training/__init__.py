@@ -1,1 +1,1 @@
-"""How the bundled checkpoint is made: corpus, encoder, decoder, alignment, pack, evaluation."""
+"""Training of the bundled checkpoint: corpus, encoder, decoder, alignment, pack, evaluation."""

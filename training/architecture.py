@@ -17,7 +17,7 @@ from core.errors import UserError
 
 
 class LoraSettings(TypedDict):
-    """What ``adapter_config.json`` says of the adapter's shape, in PEFT's names."""
+    """The adapter's shape as ``adapter_config.json`` states it, in PEFT's names."""
 
     r: int
     lora_alpha: int

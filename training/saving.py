@@ -1,4 +1,4 @@
-"""What every stage and every fine-tuning run keeps on disk, in files that are whole or not there.
+"""Files that training stages and fine-tuning runs keep: each is whole or not there.
 
 In: what ``torch.save`` takes. Out: a file, and what it holds.
 """

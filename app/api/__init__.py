@@ -1,1 +1,1 @@
-"""What other programs may call."""
+"""Routes for other programs."""

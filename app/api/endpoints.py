@@ -1,4 +1,4 @@
-"""What programs may call: ``/transcribe`` and ``/models``.
+"""Endpoints for programs: ``/transcribe`` and ``/models``.
 
 In: a recording and options by name, all but the recording with defaults. Out: the JSON object of
 ``python -m core transcribe``, or a list of models. The components below are never on the page; they

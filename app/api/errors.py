@@ -1,4 +1,4 @@
-"""What went wrong -> an answer in OpenAI's shape: ``{"error": {message, type, param, code}}``.
+"""Errors -> an answer in OpenAI's shape: ``{"error": {message, type, param, code}}``.
 
 In: an exception. Out: its JSON response. The words of a :class:`core.errors.UserError` reach the
 caller; everything else is logged in full and told in general words.

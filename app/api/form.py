@@ -44,7 +44,7 @@ Language = Annotated[str | None, BeforeValidator(_language)]
 
 
 class VoiceActivity(BaseModel):
-    """How OpenAI's service cuts recordings; here pauses are found in any case."""
+    """The cutting of recordings at OpenAI's service; here pauses are found in any case."""
 
     model_config = ConfigDict(extra="forbid")
     type: Literal["server_vad"]
@@ -54,7 +54,7 @@ class VoiceActivity(BaseModel):
 
 
 class TranscriptionForm(BaseModel):
-    """What ``/v1/audio/transcriptions`` takes besides the file; the last six are our own."""
+    """The fields of ``/v1/audio/transcriptions`` besides the file; the last six are our own."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -158,7 +158,7 @@ class TranscriptionForm(BaseModel):
 
 
 class TranslationForm(TranscriptionForm):
-    """What ``/v1/audio/translations`` takes besides the file."""
+    """The fields of ``/v1/audio/translations`` besides the file."""
 
     response_format: Literal["json", "text", "srt", "vtt", "verbose_json"] = "json"
 

@@ -1,4 +1,4 @@
-"""What every request passes first: its token, the count of its answer, and its last refuge.
+"""The outermost layer of every request: token, metrics, and the last handler of errors.
 
 In: an ASGI app. Out: the same, behind a bearer token where one is set. Without the token no body is
 read. Whatever the app raises becomes an answer in OpenAI's shape.

@@ -1,4 +1,4 @@
-"""What programs may measure and read: ``/compare``, ``/profile`` and ``/read_trace``.
+"""Endpoints that measure and read: ``/compare``, ``/profile`` and ``/read_trace``.
 
 In: a recording and settings by name, or a trace. Out: the JSON objects of ``python -m profiling``'s
 ``run``, ``compare`` and ``read``. Nothing of it stays here. The components below are never on the

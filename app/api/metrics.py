@@ -1,4 +1,4 @@
-"""What a server did, as Prometheus reads it.
+"""The metrics of a server, in Prometheus' text format.
 
 In: numbers as they happen, from any thread. Out: text of the exposition format 0.0.4
 (https://prometheus.io/docs/instrumenting/exposition_formats/). Times in seconds, sizes in bytes.
@@ -42,7 +42,7 @@ class Counter:
 
 
 class Histogram:
-    """How often a value was at most so large, for each set of labels."""
+    """A Prometheus histogram: cumulative counts by upper bound, for each set of labels."""
 
     def __init__(self, name: str, help_text: str, bounds: tuple[float, ...]) -> None:
         self.name, self._help, self._bounds = name, help_text, bounds

@@ -37,7 +37,7 @@ MOST_ONGOING = 2 * (LIMITS.places + LIMITS.batch)
 
 
 class ServeArguments(BaseModel):
-    """What a replica is and how many there are. num_gpus: 0.25 for four replicas on one GPU."""
+    """The resources of a replica and their number. num_gpus: 0.25 for four replicas on one GPU."""
 
     model_config = ConfigDict(extra="forbid")
 

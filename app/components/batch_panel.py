@@ -34,7 +34,7 @@ from core.units import counted
 
 
 class FileState(Enum):
-    """What became of one file so far; the value is the word on the page."""
+    """The state of one file; the value is the word on the page."""
 
     WAITS = "waits"
     RUNS = "listening…"

@@ -1,4 +1,4 @@
-"""What to do next with the clip on the Transcribe tab: compare engines on it, or profile it.
+"""Next steps for the clip on the Transcribe tab: compare engines on it, or profile it.
 
 In: its recording and settings. Out: a button for each; a press opens another tab, with the clip and
 the settings filled in, and that tab starts (:meth:`ClipActions.take`).

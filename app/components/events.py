@@ -1,4 +1,4 @@
-"""How handlers are attached: which events wait for the model, and what a stoppable request does.
+"""Attaching of handlers: which events wait for the model, and what a stoppable request does.
 
 In: handlers and components. Out: wired events. What runs a model waits in the line of
 :mod:`app.service.worker`, which says what runs and how long; only who finds that many waiting, and

@@ -1,4 +1,4 @@
-"""How a model is loaded: device, precision, int8. Only what this machine can do is offered.
+"""The fields of loading: device, precision, int8. Only what this machine can do is offered.
 
 In: what :mod:`core.devices` found. Out: three components, wired to each other.
 """

@@ -46,7 +46,7 @@ RECORDED = "Recorded; it is the run shown below."
 
 @dataclass(frozen=True)
 class RecordPanel:
-    """What the tab around it needs. done: the ends of a recording."""
+    """The components the tab around it needs. done: the ends of a recording."""
 
     done: list[Dependency]
     arm: ArmPanel

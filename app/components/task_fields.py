@@ -1,4 +1,4 @@
-"""What a request asks of a model: the task's own fields, and what a model offers for each.
+"""The fields of a task, and the choices a model offers for each.
 
 In: a model's summary. Out: components, and (title, value) of every choice.
 """

@@ -1,1 +1,1 @@
-"""What the app does, without a page: models, jobs, limits, measurements. Never imports gradio."""
+"""The app without its page: models, jobs, limits, measurements. Never imports gradio."""

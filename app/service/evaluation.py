@@ -38,7 +38,7 @@ FOLDER, DATA = "evaluation", "data"
 
 @dataclass(frozen=True)
 class EvaluationUpdate:
-    """What there is so far. said: what runs; share: 0 to 1; over: nothing more comes."""
+    """The state so far. said: what runs; share: 0 to 1; over: nothing more comes."""
 
     rows: tuple[Score, ...]
     warnings: tuple[str, ...]
@@ -180,7 +180,7 @@ class EvaluationService:
 
 
 class _Pace:
-    """How fast an evaluation goes. pass_s: what the newest pass took; None before the first."""
+    """The pace of an evaluation. pass_s: what the newest pass took; None before the first."""
 
     def __init__(self) -> None:
         self.pass_s: float | None = None

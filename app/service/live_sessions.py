@@ -28,7 +28,7 @@ from core.transcription.streaming import Live, LiveState
 
 @dataclass(frozen=True)
 class LiveUpdate:
-    """What there is to show. state: None until the model is loaded. error: what went wrong.
+    """The state of the page. state: None until the model is loaded. error: what went wrong.
 
     stopping: the last block has come. full: the recording was ended for its length.
     """

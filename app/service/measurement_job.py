@@ -43,7 +43,7 @@ SAME_HERE = (
 
 @dataclass(frozen=True)
 class MeasurementOptions:
-    """How thoroughly to measure. blocks: of two runs an arm; fixed_length: no end of text.
+    """The effort of a measurement. blocks: of two runs an arm; fixed_length: no end of text.
 
     modules: the trace names the model's modules, in eager runs.
     reference: what is really said, for word error rates; empty where only examples' is known.

@@ -1,4 +1,4 @@
-"""How long requests take here, learnt from those that have run.
+"""Estimates of how long requests take, learnt from those that have run.
 
 In: seconds of audio and of work, by settings. Out: estimates of the seconds left; None where
 nothing is known yet. No Gradio.

@@ -34,7 +34,7 @@ class CancelledBeforeStart:
 
 @dataclass(frozen=True)
 class TranscriptionProgress:
-    """How far a long recording has come. total_s and left_s are None where unknown."""
+    """Progress of a long recording. total_s and left_s are None where unknown."""
 
     done_s: float
     total_s: float | None

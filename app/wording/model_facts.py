@@ -1,4 +1,4 @@
-"""What a model is made of, as a table: the facts of :func:`core.inspection.inspect` in HTML.
+"""The facts about a model as a table: those of :func:`core.inspection.inspect` in HTML.
 
 In: those facts. Out: HTML, everything from outside escaped. No Gradio, no torch.
 """

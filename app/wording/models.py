@@ -1,4 +1,4 @@
-"""What a model is and can do, in words.
+"""Sentences about a model: its size, its tasks, its limits.
 
 In: model summaries. Out: plain text, or HTML where the name ends in ``_html``; everything that came
 from outside is escaped in it. No Gradio, no torch.

@@ -1,4 +1,4 @@
-"""How large report pages are and how long a browser draws them: ``python -m benchmarks pages``.
+"""Size of report pages and the time a browser takes to draw them: ``python -m benchmarks pages``.
 
 In: a number of runs and of events; a Chromium on the path. Out: one line a page: bytes, the
 processor time of the page's main thread and the seconds on the clock until what is in sight is

@@ -1,4 +1,4 @@
-"""How well the gain of compiling is predicted: ``python -m benchmarks prediction``.
+"""Error of the predicted gain of compiling: ``python -m benchmarks prediction``.
 
 In: shapes of model. Out: for each phase what compiling leaves of the shadow model's time, what the
 phase took eager and compiled, and what was predicted for compiled; JSON on stdout, progress on

@@ -1,4 +1,4 @@
-"""How long a large trace takes from file to figures: ``python -m benchmarks trace-reading``.
+"""Time from a large trace's file to its figures: ``python -m benchmarks trace-reading``.
 
 In: a number of events. Out: seconds for reading, tabulating and drawing, the median over several
 runs, beside the bar of 2 s for 200,000 events. The trace is made up, in the shape that

@@ -1,4 +1,4 @@
-"""Whether verdicts are right on real runs: ``python -m benchmarks verdicts``.
+"""Share of right verdicts on real runs: ``python -m benchmarks verdicts``.
 
 In: how many sessions, a recording, a phase. Out: how often two arms that are the same were told
 apart, and how often a slowdown put into the phase was found there, and in no other; JSON on stdout,

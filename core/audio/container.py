@@ -44,7 +44,7 @@ MIN_BYTES_PER_SECOND = 10
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What a recording's header says; ``duration_s`` is None where it says nothing believable."""
+    """Facts of a recording's header; ``duration_s`` is None where it says nothing believable."""
 
     name: str
     duration_s: float | None

@@ -1,4 +1,4 @@
-"""What is worth telling of how a recording was read: collected while it is decoded."""
+"""Warnings about how a recording was read, collected while it is decoded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How likely each 32 ms of sound is speech, and whether a recording holds any: the Silero detector.
+"""Voice activity detection: the probability of speech in each 32 ms, by the Silero detector.
 
 In: frames of 512 samples at 16 kHz, in order, or a whole waveform [N]. Out: a probability each, or
 the seconds of speech. The package's network is shared by all; what a detector remembers of its

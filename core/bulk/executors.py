@@ -27,7 +27,7 @@ MODULES = {"processes": "core.bulk.processes", "ray": "core.bulk.ray_actors"}
 
 @dataclass(frozen=True)
 class ShardsLeft:
-    """What is to be done: the job, its plan, and which shards of it, in this order."""
+    """The work of one run: the job, its plan, and which shards of it, in this order."""
 
     job: BulkJob
     plan: Plan

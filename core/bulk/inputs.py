@@ -1,4 +1,4 @@
-"""What a command line names -> recordings: folders, globs, manifests, single files.
+"""Arguments of a command line -> recordings: folders, globs, manifests, single files.
 
 In: paths. Out: :class:`BulkItem` rows in the order they came. A manifest is jsonl or csv with the
 column ``audio_filepath`` (relative to the manifest's folder) and, where known, ``duration``,

@@ -1,4 +1,4 @@
-"""What every worker of a bulk run needs to know; plain data that other processes can be given.
+"""The job every worker of a bulk run gets: plain data that can be sent to another process.
 
 In: nothing. Out: :class:`BulkJob`, the events that workers send, and the names of shards' files.
 """
@@ -19,7 +19,7 @@ FORMATS = ("jsonl", "parquet")
 
 
 class Transcriber(Protocol):
-    """What a worker asks of a model; :class:`core.lab.Lab` is one."""
+    """The methods a worker calls on a model; :class:`core.lab.Lab` is one."""
 
     def stream_batch(
         self,

@@ -1,4 +1,4 @@
-"""How far a bulk run is: what is done, what is left, how fast, and when it will be over.
+"""Progress of a bulk run: done, left, RTFx, failures, and the time of the end.
 
 In: workers' events. Out: one line. Speed is that of this run alone; the time of the end follows
 from the work that is left, a fixed cost for every recording included.

@@ -1,4 +1,4 @@
-"""What a bulk run came to, read from the rows it wrote.
+"""The report of a bulk run, read from the rows it wrote.
 
 In: the files of the finished shards. Out: :class:`BulkReport`, as JSON and in sentences, and a
 manifest of the recordings that failed, to be given to ``bulk`` again. RTFx is seconds of sound over

@@ -41,7 +41,7 @@ STOPPING = (
 
 @dataclass(frozen=True, kw_only=True)
 class BulkRequest:
-    """What was asked for.
+    """The request of a bulk run.
 
     Attributes:
         inputs: folders, globs, manifests, recordings.
@@ -101,7 +101,7 @@ class BulkRequest:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended. lost: shards that no worker could finish."""
+    """The end of a run. lost: shards that no worker could finish."""
 
     files: int
     failed: int

@@ -80,7 +80,7 @@ class NarModel(Section):
 
 
 class NarBlank(Section):
-    """What only the release of today states."""
+    """Fields that only the current release states."""
 
     blank_token_id: Token
     min_edit_sequence_length: Frames

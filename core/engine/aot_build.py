@@ -98,7 +98,7 @@ class _Call(nn.Module):
 
 @dataclass(frozen=True)
 class BuildProgress:
-    """How far a build is. graphs: all names; seconds: what each finished one took.
+    """Progress of a build. graphs: all names; seconds: what each finished one took.
 
     builders: how many are built at a time. ready_s: seconds to load the whole package and run each
     graph, once it is built.

@@ -22,7 +22,7 @@ COLDEST, HOTTEST = 1e-6, 1e30  # temperatures beyond which scores leave the rang
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationOptions:
-    """How to generate. temperature 0 is greedy; num_beams above 1 is beam search.
+    """Settings of generation. temperature 0 is greedy; num_beams above 1 is beam search.
 
     ignore_eos generates exactly max_new_tokens (benchmarks). stop_loops ends a row that only
     repeats itself (not in beam search, which a loop's falling score ends by itself).

@@ -71,7 +71,7 @@ BEFORE_INSTRUCTION = {"4.1-plus": " "}  # between the audio and the text
 
 @dataclass(frozen=True)
 class Request:
-    """What to ask of a model. Languages are codes ("en"); keywords are words to listen for.
+    """The parts of a prompt. Languages are codes ("en"); keywords are words to listen for.
 
     prefix_text: the beginning of the answer, which the model then continues.
     """

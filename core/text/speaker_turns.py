@@ -23,7 +23,7 @@ MARKER = re.compile(r"\[Speaker ([1-9][0-9]*)\]:? ?")
 
 @dataclass(frozen=True)
 class SpeakerTurn:
-    """What one speaker says in a row. start: its first character in the text it was found in."""
+    """One speaker's turn. start: its first character in the text it was found in."""
 
     speaker: int | None
     text: str

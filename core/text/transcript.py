@@ -1,4 +1,4 @@
-"""What transcribing one recording gives: text, times, and what it cost.
+"""The result of transcribing one recording: text, times, and what it cost.
 
 In: nothing; :mod:`core.transcription.transcribe` fills these frozen values and
 :mod:`core.text.export` writes them. Out: :meth:`Transcript.to_dict`, the JSON object of ``python -m
@@ -37,7 +37,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class PhaseTime:
-    """How long one phase took; the names are those of :mod:`core.phases`."""
+    """The duration of one phase; the names are those of :mod:`core.phases`."""
 
     name: str
     ms: float

@@ -1,4 +1,4 @@
-"""How many words (or characters) of a text are wrong, beside what was really said.
+"""Word and character error rates of a text against a reference.
 
 In: texts, and the name of a normaliser (:mod:`core.text.normalizers`). Out: jiwer's counts, and
 rates over several recordings with 95 % intervals, for which whole recordings are resampled.

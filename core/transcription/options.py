@@ -1,4 +1,4 @@
-"""What a caller may ask of a transcription, and what comes back while it runs.
+"""The options of a transcription, and the updates that come while it runs.
 
 In: keyword options. Out: :class:`TranscribeOptions`, checked once; and the events of a stream.
 A misspelt option is a ``TypeError``, a wrong value a ``UserError`` that says what was expected.
@@ -56,7 +56,7 @@ class OptionFields(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class TranscribeOptions:
-    """How to transcribe.
+    """The options of one transcription.
 
     prefix_text: the words the recording begins with, where they are known; the transcript is what
     follows. lora: on, off, or None for on exactly if the checkpoint is made for it. adapter: one of
@@ -178,7 +178,7 @@ class PartialText:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a long recording has come. total_s is None where its length is unknown."""
+    """Progress of a long recording. total_s is None where its length is unknown."""
 
     index: int
     done_s: float

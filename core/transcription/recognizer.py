@@ -45,7 +45,7 @@ E = TypeVar("E", bound=NamedEngine)
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What loading made, before anything can be asked of it."""
+    """The loaded components, before any request."""
 
     files: CheckpointFiles
     config: Any

@@ -18,7 +18,7 @@ from core.transcription.recognizer import RecognitionRequest
 
 @dataclass(frozen=True, kw_only=True)
 class Content:
-    """What was recognised in one recording.
+    """The recognition of one recording.
 
     Attributes:
         file: its path, or "".

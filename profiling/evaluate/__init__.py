@@ -1,1 +1,1 @@
-"""How good, how fast and how heavy: variants of a model over recordings whose text is known."""
+"""Error rate, speed and memory of variants of a model over recordings whose text is known."""

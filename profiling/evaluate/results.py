@@ -1,4 +1,4 @@
-"""What was measured, kept as it comes: one JSON object a variant and recording, in one file.
+"""Measurements, kept as they come: one JSON object a variant and recording, in one file.
 
 In: rows. Out: ``results.jsonl`` in a folder. Rows are appended and flushed to the disk pass by
 pass; a row that was cut off by a kill is dropped when the file is opened again.

@@ -1,4 +1,4 @@
-"""What the encoder heard -> a picture: the sound as it sees it, and the characters it read.
+"""The encoder's view -> a figure: its log-mel features, and its CTC characters.
 
 In: :class:`core.encoder_view.EncoderView`. Out: ``go.Figure``; time runs along both parts.
 """

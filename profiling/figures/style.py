@@ -1,4 +1,4 @@
-"""How every figure looks in Plotly.js 3.3, by day and by night, at 390 px: colours, ink, layout.
+"""The style of every figure in Plotly.js 3.3, light and dark, down to 390 px: colours, layout.
 
 In: a figure with its traces. Out: the same figure, dressed: no template, a transparent ground, and
 mid-grey ink that reads on white and on near-black. Titles are the page's business.

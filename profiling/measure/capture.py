@@ -47,7 +47,7 @@ _PRIVATE = re.compile(r'"(host_name|traceName)": "[^"]*"')
 
 @dataclass(frozen=True, kw_only=True)
 class TraceLimits:
-    """How much to trace. num_steps: decode steps, halved until the file is at most max_bytes.
+    """The limits of a trace. num_steps: decode steps, halved until the file is at most max_bytes.
 
     tax_blocks: how often the profiler's overhead is measured: off, on, on, off; each of these
     profiled runs is one more for the spread of memory. modules: whether the calls of modules are

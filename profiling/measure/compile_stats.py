@@ -1,4 +1,4 @@
-"""What compiling cost and why: graphs, breaks, recompiles with reasons, seconds by stage, caches.
+"""Compile cost and reasons: graphs, breaks, recompiles with reasons, seconds by stage, caches.
 
 In: torch's own counters and compilation metrics, read before and after the work. Out: a
 :class:`Ledger`. What torch did not say is None, never 0: on a cache hit, for one, there are no

@@ -1,4 +1,4 @@
-"""What is kept away from timed runs: other threads, garbage collection, a profiler.
+"""Keeps other threads, garbage collection and profilers away from timed runs.
 
 In: nothing. Out: context managers, :func:`undisturbed` around one run and :func:`settled` around
 many. Garbage collection is off inside a run and done between runs. A running profiler is refused:

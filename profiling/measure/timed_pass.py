@@ -26,7 +26,7 @@ Blocks = list[tuple[Sample, Sample]]
 
 @dataclass(frozen=True)
 class TimingSettings:
-    """How to measure. again: with an A/A arm; trace: record one too, with modules if ``modules``.
+    """Settings. again: with an A/A arm; trace: record one too, with modules if ``modules``.
 
     blocks: of two runs an arm, None for what :func:`blocks_that_fit` says. reference: what is
     really said in the recording, kept for word error rates. keep: when stopped, store the blocks
@@ -49,7 +49,7 @@ class TimingSettings:
 
 @dataclass(frozen=True)
 class Timings:
-    """What the timed pass found, in the order of the workloads. again: the A/A arm's blocks.
+    """The results of a timed pass, in the order of the workloads. again: the A/A arm's blocks.
 
     asked: how many blocks there were to be. num_pauses: between how many other requests ran.
     """

@@ -58,7 +58,7 @@ class Sample:
 
 
 class Timed(Protocol):
-    """What an arm returns."""
+    """The result of one run of an arm."""
 
     @property
     def end_to_end_ms(self) -> float:

@@ -1,4 +1,4 @@
-"""What is measured: one recording, one model, one way of running it. Enough to repeat a run.
+"""A workload: one recording, one model, one way of running it. Enough to repeat a run.
 
 In: a recording's path and options, and the model as it is loaded. Out: a frozen :class:`Workload`
 that turns into JSON and back.
@@ -173,7 +173,7 @@ class Workload:
 
 @dataclass(frozen=True, kw_only=True)
 class WorkloadChoices:
-    """What a person chooses. lora: on, off, or None for on exactly where there is an adapter.
+    """The choices of a user. lora: on, off, or None for on exactly where there is an adapter.
 
     model: the name it was asked for under; adapter: one that was added to it, None for its own;
     ignore_eos: make exactly ``max_new_tokens`` tokens; revision: of a repository.

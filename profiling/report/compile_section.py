@@ -1,4 +1,4 @@
-"""What compiling cost, why it happened again, and the code it made, as a section of a report.
+"""The compile report as a section: cost, recompiles with their reasons, generated code.
 
 In: a :class:`Page`, a run as its JSON states it, the generated code that was kept with it. Out:
 nothing; the page grows.

@@ -1,4 +1,4 @@
-"""What a comparison or a history says, in sentences and rows that page, report and terminal share.
+"""Sentences and rows of a comparison or a history, shared by page, report and terminal.
 
 In: a comparison of :mod:`profiling.statistics.compare`, or a history, as its JSON states it. Out:
 plain text.

@@ -1,1 +1,1 @@
-"""What a phase needs at least, and what this machine can do at most."""
+"""The roofline: what a phase needs at least against the machine's peak rates."""

@@ -31,7 +31,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a phase needs. calls: how often its weights are read (decode: once a token)."""
+    """Bytes and FLOPs of a phase. calls: how often its weights are read (decode: once a token)."""
 
     name: str
     calls: int

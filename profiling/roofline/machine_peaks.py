@@ -1,4 +1,4 @@
-"""What this machine can do at most: measured, not looked up. Also named GPUs, from data sheets.
+"""The peak rates of this machine: measured, not looked up. Also named GPUs, from data sheets.
 
 In: a device and dtypes. Out: :class:`Ceilings` in bytes and operations a second. Each is the best
 of several tries, for a ceiling is what nothing exceeds; it takes about a second a dtype.

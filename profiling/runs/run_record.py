@@ -210,7 +210,7 @@ class RooflineRowRecord(Section):
 
 
 class DtypeCeilingRecord(Section):
-    """What a machine can do in one precision."""
+    """The peak rates of a machine in one precision."""
 
     dtype: str
     gemv_bytes_per_s: Positive

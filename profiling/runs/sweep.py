@@ -36,7 +36,7 @@ OpenFormat = Callable[[str | None], Lab]
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """What to combine. adapters: LoRA on, off, or None for on where there is one.
+    """The choices to combine. adapters: LoRA on, off, or None for on where there is one.
 
     formats: a dtype, or "int8" and the like for what ``quantize`` takes; None for the usual dtype.
 
@@ -57,7 +57,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a sweep will do. sessions: labs and workloads still to measure, by length and batch.
+    """The plan of a sweep. sessions: labs and workloads still to measure, by length and batch.
 
     done: ids of runs that are there already; not_possible: a sentence for each combination that
     this machine or model cannot do.

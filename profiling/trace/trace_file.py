@@ -162,7 +162,7 @@ def _loaded(text: str) -> Any:
 
 
 def _mended(text: str) -> Iterator[tuple[str, str]]:
-    """What the text may have meant: the format lets the list of events stand open."""
+    """Yield readings of the text: the format lets the list of events stand open."""
     inside = text.rstrip().removesuffix("]").rstrip().removesuffix(",").rstrip()
     if inside.endswith("}"):
         end = "]" if inside.lstrip().startswith("[") else "]}"

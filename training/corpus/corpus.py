@@ -106,7 +106,7 @@ def seeded(*parts: object) -> random.Random:
 
 @dataclass(frozen=True)
 class Script:
-    """What voices read.
+    """The texts that voices read.
 
     name: of the manifest. tested: whether some clips are kept for tests. split: of all clips, where
     the voice does not tell.

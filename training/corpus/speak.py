@@ -32,7 +32,7 @@ _READS_DOMAIN_ONLY = frozenset({"pico_accent"})
 
 @dataclass(frozen=True)
 class SpeakOptions:
-    """What to say. known: words the model has already; clips: of all training voices together."""
+    """The words to speak. known: words the model has; clips: of all training voices together."""
 
     words: tuple[str, ...]
     known: tuple[str, ...]

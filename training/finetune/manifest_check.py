@@ -23,7 +23,7 @@ SHOWN = 20  # problems that are written out
 
 @dataclass(frozen=True)
 class Report:
-    """What a manifest holds. problems: rows that cannot be used; notes: rows that look odd."""
+    """The contents of a manifest. problems: rows that cannot be used; notes: rows that look odd."""
 
     rows: int
     seconds: float

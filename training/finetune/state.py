@@ -1,4 +1,4 @@
-"""What a fine-tuning run keeps on disk so that it can go on: whole files or none.
+"""The state of a fine-tuning run on disk, from which it resumes: whole files or none.
 
 In: weights, optimiser and counters of a step. Out: ``training/state.pt`` in the run's folder, whole
 (:mod:`training.saving`). What chance decides is drawn from seed and step, so no generator's state

@@ -1,4 +1,4 @@
-"""What a fine-tuning run trains of a loaded model, and the loss it follows.
+"""The trainable parts of a loaded model, and the loss.
 
 In: a loaded checkpoint (float32), a :class:`TrainablePlan`, batches. Out: parameters by name,
 losses.
@@ -35,7 +35,7 @@ PARTS = ("lora", "projector", "encoder", "embeddings")
 
 @dataclass(frozen=True)
 class TrainablePlan:
-    """What is trained.
+    """The trainable parameters.
 
     parts: of :data:`PARTS`. rank and alpha: of the columns added to the adapter. modules: names of
     the decoder's linear layers that get it. encoder_layers: how many of the encoder's last layers

@@ -42,7 +42,7 @@ LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class AlignOptions:
-    """How long and how fast to train, and on how many pools of cached encoder outputs."""
+    """Length and learning rate of training, and on how many pools of cached encoder outputs."""
 
     steps: int
     pools: int

@@ -53,7 +53,7 @@ NUM_DEV = 200
 
 @dataclass(frozen=True)
 class CTCOptions:
-    """How long and how fast to train. start: the checkpoint whose encoder it begins with."""
+    """Length and learning rate of training. start: the checkpoint whose encoder it begins with."""
 
     start: str
     steps: int

@@ -41,7 +41,7 @@ NUM_CHECKS = 60  # exchanges answered now and then, to see how many are exactly 
 
 @dataclass(frozen=True)
 class DecoderOptions:
-    """How long and how fast to train."""
+    """Length and learning rate of training."""
 
     steps: int
     texts_per_batch: int

@@ -43,7 +43,7 @@ LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EncoderOptions:
-    """How long and how fast to train."""
+    """Length and learning rate of training."""
 
     steps: int
     frames_per_batch: int

@@ -52,7 +52,7 @@ SLOW = (("projector.linear", 0.15), ("encoder.", 0.4))
 
 @dataclass(frozen=True)
 class JointOptions:
-    """How long and how fast to train. lora_off_share: of the batches read with the adapter off."""
+    """Length and learning rate of training. lora_off_share: of batches with the adapter off."""
 
     steps: int
     frames_per_batch: int

@@ -42,7 +42,7 @@ class ManyRuns:
 
 
 class ProfileReader:
-    """What is behind a key, laid out.
+    """The profile behind a key, laid out.
 
     Args:
         library: where runs are.

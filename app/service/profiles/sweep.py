@@ -38,7 +38,7 @@ MOST_BLOCKS = 40
 
 @dataclass(frozen=True, kw_only=True)
 class SweepChoices:
-    """What to combine.
+    """The choices to combine.
 
     adapters: LoRA off, or None for on where there is an adapter. formats: "" for the number format
     that the app loads. lengths_s: none for the recording as it is.
@@ -66,7 +66,7 @@ class SweepChoices:
 
 @dataclass(frozen=True)
 class SweepUpdate:
-    """What there is so far. said: what runs; share: 0 to 1; over: nothing more comes."""
+    """The state so far. said: what runs; share: 0 to 1; over: nothing more comes."""
 
     rows: tuple[dict[str, Any], ...]
     notes: tuple[str, ...]
