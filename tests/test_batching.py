@@ -246,18 +246,28 @@ def test_partial_texts_reach_only_those_who_stream() -> None:
 
 
 def test_a_batch_waits_only_for_clips_on_their_way_and_not_for_long() -> None:
-    waits: list[float] = []
-    for limits in ({"wait_s": 30.0}, {"wait_s": 0.05}):
-        bench = Bench(**limits)
-        bench.put("a")
-        if limits["wait_s"] == 30.0:
-            bench.run()  # nobody else comes: at once
-        else:
-            with bench.queue.arriving():
-                bench.run()
-        waits.append(bench.reports[0].waits_s[0])
-    assert waits[0] < 1.0
-    assert 0.05 <= waits[1] < 5.0
+    bench = Bench(wait_s=0.05)
+    bench.put("a")
+    later = QueuedClip(client="two", settings=SETTINGS, tell=lambda event: None)
+    bench.queue.put(later, read=lambda clip: bench.run())  # a turn while it is still read
+    assert 0.05 <= bench.reports[0].waits_s[0] < 5.0
+
+
+def test_a_clip_that_has_been_read_waits_for_nobody_and_not_for_itself() -> None:
+    lab, reports = BatchLab(), list[BatchReport]()
+    queue = BatchingQueue(
+        lambda turn: turn(),  # at once, before the one who brings the clip goes on
+        lambda settings: cast(Lab, lab),
+        limits=QueueLimits(wait_s=30.0),
+        report=reports.append,
+    )
+    clip = QueuedClip(client="one", settings=SETTINGS, tell=lambda event: None)
+
+    def read(clip: QueuedClip) -> None:
+        clip.source, clip.seconds = "a", 3.0
+
+    queue.put(clip, read)
+    assert reports[0].waits_s[0] < 10.0
 
 
 @pytest.mark.skipif(not inside(), reason="assets are not there: make demo-model")

@@ -105,14 +105,12 @@ class Transcriptions:
     async def _put(self, clip: QueuedClip, upload: Upload) -> None:
         """Decode the recording and have it wait for its turn."""
 
-        def work() -> None:
+        def read(clip: QueuedClip) -> None:
             clip.source, clip.seconds = read_recording(
                 upload.file, self._service.limits.max_audio_s
             )
-            self._queue.put(clip)
 
-        with self._queue.arriving():
-            await run_in_threadpool(work)
+        await run_in_threadpool(self._queue.put, clip, read)
 
 
 class EventStream(StreamingResponse):

@@ -55,7 +55,7 @@ class Deployment:
     public: bool = False
     zero_gpu: bool = False
     compiles: bool = True
-    second_process: bool = False
+    second_process: bool = True
     on_space: bool = False
     gives_way: bool = False
     mcp: bool = False
@@ -111,7 +111,7 @@ def read_deployment(environment: Mapping[str, str]) -> Deployment:
         public=public,
         zero_gpu=zero_gpu,
         compiles=not _switch(environment, "GSL_NO_COMPILE", False),
-        second_process=_switch(environment, "GSL_SECOND_PROCESS", False),
+        second_process=_switch(environment, "GSL_SECOND_PROCESS", True),
         on_space=on_space,
         gives_way=_switch(environment, "GSL_GIVE_WAY", False),
         # Gradio reads GRADIO_MCP_SERVER itself; ours is the same switch under our own prefix.

@@ -96,29 +96,31 @@ class BatchingQueue:
         with self._changed:
             self._line.check_room(client, self._clip_s)
 
-    @contextmanager
-    def arriving(self) -> Iterator[None]:
-        """Announce a clip that is being read: a batch waits for it a little."""
-        with self._changed:
-            self._arriving += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._arriving -= 1
-                self._changed.notify_all()
+    def put(self, clip: QueuedClip, read: Callable[[QueuedClip], None] = lambda clip: None) -> None:
+        """Read a clip and have it wait for its turn; a batch waits a little for one being read.
 
-    def put(self, clip: QueuedClip) -> None:
-        """Have a clip wait for its turn.
+        Args:
+            clip: what waits.
+            read: sets its source, on this thread.
 
         Raises:
             QueueFull: there is no place for it.
         """
         with self._changed:
-            self._line.check_room(clip.client, self._clip_s)
-            clip.since = time.monotonic()
-            self._line.put(clip)
-            self._changed.notify_all()
+            self._arriving += 1
+        arrived = False
+        try:
+            read(clip)
+            arrived = True
+        finally:
+            # It arrives before its own turn can begin: that would wait for itself.
+            with self._changed:
+                self._arriving -= 1
+                self._changed.notify_all()
+                if arrived:
+                    self._line.check_room(clip.client, self._clip_s)
+                    clip.since = time.monotonic()
+                    self._line.put(clip)
         # One turn a clip: a turn that finds nothing left does nothing, so none can be forgotten.
         self._submit(self._turn)
 
