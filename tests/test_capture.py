@@ -122,6 +122,16 @@ def test_what_started_processes_spend_is_not_that_of_others(monkeypatch: pytest.
     assert watch.read()["others_cpu_share"] == 0
 
 
+def test_a_share_below_what_the_clock_tells_apart_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    # 0.3 s of ours in hundredths of a second, and in seconds: 3.0 - 2.7 is 0.2999999999999998.
+    ticks, spent = dict.fromkeys(machine._KINDS, 0), iter((2.7, 3.0))
+    monkeypatch.setattr(machine, "_jiffies", lambda: dict(ticks))
+    monkeypatch.setattr(machine, "_own_seconds", lambda: next(spent))
+    watch = Busyness()
+    ticks["user"] = 30
+    assert watch.read()["others_cpu_share"] == 0
+
+
 @pytest.mark.slow
 def test_compiled_runs_show_all_phases_and_the_fused_kernels(lab: Lab, tmp_path: Path):
     target = tmp_path / "trace.json.gz"

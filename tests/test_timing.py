@@ -23,7 +23,7 @@ from profiling.measure.metrics import (
     real_time_factor,
     spread,
 )
-from profiling.measure.quiet_process import undisturbed
+from profiling.measure.quiet_process import settled, undisturbed
 from profiling.measure.timed_pass import MOST_BLOCKS, TimingSettings, blocks_asked
 from profiling.measure.timing import (
     END_TO_END,
@@ -149,6 +149,14 @@ def test_collections_between_runs_pass_over_what_was_there_before():
     assert min(frozen) > 10_000
     with pytest.raises(Cancelled):
         interleave([Arm("a", run)], 2, cancelled=lambda: True)
+    assert gc.get_freeze_count() == 0
+
+
+def test_what_is_frozen_stays_so_until_the_outermost_block_ends() -> None:
+    with settled():
+        with settled():
+            assert gc.get_freeze_count() > 0
+        assert gc.get_freeze_count() > 0
     assert gc.get_freeze_count() == 0
 
 

@@ -88,9 +88,10 @@ class Busyness:
         all_time = wall * (os.cpu_count() or 1)
         busy = sum(spent[kind] for kind in ("user", "nice", "system", "irq", "softirq")) / ticks
         others = max(0.0, busy - (_own_seconds() - self._own))
+        # Processor time is counted in hundredths of a second: the rest is what sums leave over.
         return {
-            "others_cpu_share": min(1.0, others / all_time),
-            "stolen_share": min(1.0, spent["steal"] / ticks / all_time),
+            "others_cpu_share": round(min(1.0, others / all_time), 6),
+            "stolen_share": round(min(1.0, spent["steal"] / ticks / all_time), 6),
         }
 
 

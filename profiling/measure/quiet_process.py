@@ -37,10 +37,18 @@ def settled() -> Iterator[None]:
 
     A process that has loaded torch holds hundreds of thousands of objects. Looking through them
     takes longer than a request of a small model, and empties the processor's caches before it.
+    Inside another one it freezes what has come since; all is unfrozen at the end of the outermost.
     """
+    global _depth
     gc.collect()
     gc.freeze()
+    _depth += 1
     try:
         yield
     finally:
-        gc.unfreeze()
+        _depth -= 1
+        if not _depth:
+            gc.unfreeze()
+
+
+_depth = 0  # of settled(); one thread measures at a time

@@ -24,6 +24,7 @@ from typing import Any
 from core.lab import Lab
 from profiling.measure.capture import TRACE_FILE, Capture, TraceLimits, capture, kernels_visible
 from profiling.measure.compiled_code import CODE_FILE, generated_code, pack_code
+from profiling.measure.quiet_process import settled
 from profiling.measure.timed_pass import Blocks, Timings, TimingSettings, time_all
 from profiling.measure.timing import Cancelled, samples_by_phase
 from profiling.measure.workload import Workload
@@ -68,7 +69,7 @@ def measure(
     _check(labs, workloads)
     recording = Path(workloads[0].clip.path).read_bytes()
     visible = kernels_visible() if labs[0].device.type == "cpu" else nullcontext()
-    with visible, tempfile.TemporaryDirectory() as scratch:
+    with settled(), visible, tempfile.TemporaryDirectory() as scratch:
         times = time_all(labs, workloads, recording, how, progress, cancelled)
         traced = how.trace and len(times.blocks[0]) == times.asked
         found = []
