@@ -77,6 +77,7 @@ def test_a_tenth_more_time_in_one_phase_is_found_in_that_phase(phase: str):
     assert row.low < 1.1 < row.high
 
 
+@pytest.mark.slow
 def test_a_tenth_is_found_in_most_runs_of_a_noisy_machine():
     rows = [
         row

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -220,6 +221,31 @@ def test_packed_rows_depend_on_no_other_row_and_never_overflow(rows: int) -> Non
     assert torch.allclose(found[0], torch.tensor(64 * levels * 1000.0), rtol=1e-3)
     alone = by_fbgemm(x[-1:], packed, packed.handle, 32)
     torch.testing.assert_close(found[-1:], alone)
+
+
+PACK_BESIDE_ANOTHER_THREAD = """
+import warnings
+import torch
+from core.model import int8_products
+block, real = warnings.catch_warnings(), torch._make_per_channel_quantized_tensor
+block.__enter__()
+def meanwhile(*given):
+    block.__exit__(None, None, None)  # another thread's block ends here
+    return real(*given)
+torch._make_per_channel_quantized_tensor = meanwhile
+int8_products._pack(torch.ones(16, 64, dtype=torch.int8), torch.ones(16))
+"""
+
+
+@needs_fbgemm
+def test_packing_warns_nobody_while_another_thread_changes_the_filters() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PACK_BESIDE_ANOTHER_THREAD],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @needs_fbgemm

@@ -31,6 +31,9 @@ LEVELS = 127.0
 # give way, not rows: a row's largest value lies farther from the others.
 SAFE_LEVELS = 63.0
 TINY = 1e-10
+# torch moves these operators' Python face elsewhere. Once for the process: a filter in a block is
+# lost when a block of another thread ends.
+warnings.filterwarnings("ignore", "torch.quantize_per_tensor", UserWarning)
 # Constants of eight numbers or fewer become part of the code that a compiler writes for a package:
 # it would then find the weights of the model it was built from.
 HANDLE_SIZE = 16
@@ -75,11 +78,9 @@ def _pack(weight: Tensor, scale: Tensor) -> Any:
     before = torch.backends.quantized.engine
     torch.backends.quantized.engine = FBGEMM
     try:
-        with warnings.catch_warnings():  # torch moves these operators' Python face elsewhere
-            warnings.simplefilter("ignore")
-            zeros = torch.zeros(weight.shape[0], dtype=torch.int64)
-            whole = torch._make_per_channel_quantized_tensor(weight, scale.double(), zeros, 0)
-            return torch.ops.quantized.linear_prepack(whole, None)
+        zeros = torch.zeros(weight.shape[0], dtype=torch.int64)
+        whole = torch._make_per_channel_quantized_tensor(weight, scale.double(), zeros, 0)
+        return torch.ops.quantized.linear_prepack(whole, None)
     finally:
         torch.backends.quantized.engine = before
 
