@@ -1,7 +1,7 @@
 """Peak memory of this process or device, and what to say when there is no more.
 
 In: a device. Out: bytes. On CUDA the allocator's peak since the last reset; elsewhere the peak
-resident set of the process, which the system keeps since its start and cannot be reset.
+resident set of the process since its start, or since :func:`begin_peak` where Linux allows it.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ except ImportError:  # Windows has no resource module
 T = TypeVar("T")
 
 STATUS = Path("/proc/self/status")
+CLEAR_REFS, NEW_PEAK = Path("/proc/self/clear_refs"), "5"  # proc(5): of the resident set
 MEMORY_FILE = Path("/proc/meminfo")
 
 # What the CPU allocator says; it raises a plain RuntimeError.
@@ -92,6 +93,22 @@ def reset_peak_memory(device: torch.device) -> None:
     """Begin a new peak where the device can."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
+
+
+def begin_peak(device: torch.device) -> bool:
+    """Begin a new peak, also of this process, which every measurement in it then shares.
+
+    Returns:
+        False where the system keeps the peak since the start of the process.
+    """
+    reset_peak_memory(device)
+    if device.type == "cuda":
+        return True
+    try:
+        CLEAR_REFS.write_text(NEW_PEAK)
+    except OSError:
+        return False
+    return True
 
 
 def peak_memory_bytes(device: torch.device) -> int:

@@ -26,7 +26,7 @@ from core.phases import DECODE, DRAFT, ENCODER, PREFILL, PROJECTOR
 from granite_speech5 import ONE_HALVING, PUBLISHED_CONFIG, TWO_HALVINGS, random_ctc_model
 from granite_speech_nar import random_nar_model
 from profiling.measure.dispatch_overhead import dispatch_overhead_ms, shadow_config
-from profiling.roofline import counts
+from profiling.roofline import counts, machine_peaks
 from profiling.roofline.counts import Shape, count
 from profiling.roofline.ctc_counts import count_ctc, ctc_parameters
 from profiling.roofline.editor_counts import (
@@ -387,6 +387,17 @@ def test_ceilings_of_this_machine_are_measured():
     assert 1e8 < entry.gemv_bytes_per_s < 1e13
     assert 1e8 < entry.flops_per_s < 1e16
     assert last_cache_bytes() > 2**18
+
+
+@pytest.mark.parametrize(
+    ("cache", "free", "streamed"),
+    [(2**29, 2**35, 2**31), (2**29, 2**32, 2**29), (2**25, None, 2**28), (2**25, 2**28, 2**28)],
+)
+def test_memory_is_read_beyond_what_the_caches_hold_and_within_what_is_free(
+    monkeypatch: pytest.MonkeyPatch, cache: int, free: int | None, streamed: int
+):
+    monkeypatch.setattr(machine_peaks, "available_bytes", lambda: free)
+    assert machine_peaks.uncached_bytes(cache) == streamed
 
 
 def test_gpus_are_marked_as_paper():

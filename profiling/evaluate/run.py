@@ -10,13 +10,12 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 
 from core import Lab
 from core.errors import UserError
-from core.memory import peak_memory_bytes, reset_peak_memory
+from core.memory import begin_peak, peak_memory_bytes
 from core.saving import SaveError
 from core.text.transcript import Transcript
 from core.transcription.options import Finished
@@ -28,8 +27,6 @@ from profiling.measure.timing import Cancelled
 
 logger = logging.getLogger(__name__)
 
-CLEAR_REFS = Path("/proc/self/clear_refs")
-RESET_PEAK = "5"  # proc(5): the peak resident set begins anew
 MOST_FAULTS = 5  # recordings in a row that fail for no reason of their own
 
 
@@ -142,7 +139,7 @@ def _transcribe(
     ]
     if cancelled():
         raise Cancelled
-    knows_peak = _begin_peak(lab.device)
+    knows_peak = begin_peak(lab.device)
     joules, begin = meter.read(), time.perf_counter()
     try:
         sources = [one.source() for one in group]
@@ -186,18 +183,6 @@ def _filled(
         peak_bytes=peak,
         joules=None if joules is None else joules * share,
     )
-
-
-def _begin_peak(device: torch.device) -> bool:
-    """Begin a new peak; False where the system keeps that of the whole process."""
-    reset_peak_memory(device)
-    if device.type == "cuda":
-        return True
-    try:
-        CLEAR_REFS.write_text(RESET_PEAK)
-    except OSError:
-        return False
-    return True
 
 
 def _machine(lab: Lab) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from core.phases import PHASES
-from core.units import Unit, byte_unit, time_unit
+from core.units import BYTES, Unit, byte_unit, format_bytes, time_unit
 from profiling.figures.style import (
     BAR_PX,
     END_TO_END,
@@ -90,6 +90,7 @@ def _side_by_side(
 ) -> go.Figure:
     """Draw a row a phase with a bar for each run, each with its number beside it."""
     figure = go.Figure()
+    write = format_bytes if unit in BYTES else unit.write  # phases differ in size a thousandfold
     for values, label, colour in zip(columns, labels, (FIRST, SECOND), strict=True):
         figure.add_bar(
             name=shortened(label, LONGEST_LABEL),
@@ -97,10 +98,10 @@ def _side_by_side(
             y=[title_of(name) for name in names],
             orientation="h",
             marker={"color": colour},
-            text=["" if value is None else unit.write(value) for value in values],
+            text=["" if value is None else write(value) for value in values],
             textposition="outside",
             cliponaxis=False,
-            hovertemplate=f"%{{y}}: %{{x:.2f}} {unit.symbol}<extra>%{{fullData.name}}</extra>",
+            hovertemplate="%{y}: %{text}<extra>%{fullData.name}</extra>",
         )
     longest = max(value for column in columns for value in column if value is not None)
     figure = bars_in(unit, figure, len(names) * 2 - 1, longest, legend=True)

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from core.units import Unit, byte_unit, time_unit
+from core.units import Unit, byte_unit, format_bytes, time_unit
 from profiling.figures.style import (
     FIRST,
     INK,
@@ -211,10 +211,10 @@ def memory_bars(memory: Sequence[Mapping[str, Any]]) -> go.Figure:
             y=[title_of(row["phase"]) for row in rows],
             orientation="h",
             marker={"color": [colour_of(row["phase"]) for row in rows]},
-            text=[unit.write(peak) for peak in peaks],
+            text=[format_bytes(peak) for peak in peaks],
             textposition="outside",
             cliponaxis=False,
-            hovertemplate=f"%{{y}}: %{{x:.2f}} {unit.symbol}<extra></extra>",
+            hovertemplate="%{y}: %{text}<extra></extra>",
         )
     )
     return bars_in(unit, figure, len(rows), max(peaks))

@@ -49,7 +49,8 @@ DEFINITIONS: dict[str, tuple[str, str, str]] = {
         "Peak memory",
         "bytes",
         "On CUDA the most the allocator held at once during the run, weights included; on a CPU "
-        "the largest resident set of the process since its start.",
+        "the largest resident set of the process during the run; since its start where the "
+        "system cannot begin anew.",
     ),
     "launches_per_token": (
         "Launches per token",

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from core import phases
 from core.lab import Lab
+from core.memory import begin_peak
 from core.phases import PhaseClock, PhaseSpan
 from core.text.transcript import Transcript
 from core.transcription.options import Finished
@@ -98,6 +99,7 @@ def time_once(lab: Lab, workload: Workload, recording: bytes | Tensor) -> Sample
         AssertionError: a stream ended without a transcript.
     """
     with undisturbed(workload.threads):
+        begin_peak(lab.device)
         clock = PhaseClock(lab.device)
         sources = [recording] * workload.batch
         events = lab.stream_batch(sources, clock=clock, **workload.options())

@@ -71,8 +71,7 @@ MEMORY_OVER_TIME = (
 MEMORY_HELD = (
     "Weights were there before the run. The KV cache is that of one request. Activations are "
     "whatever else was allocated at the highest moment. The whole process counts Python, libraries "
-    "and compiled code as well, at its highest since it started: on a CPU that is one number for "
-    "both, since both ran in it."
+    "and compiled code as well, of both runs, at its highest during each."
 )
 DIFFERENCE = (
     "Calls meet by their path from the phase down, without those that only wrap others, so that "

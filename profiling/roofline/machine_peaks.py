@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from core.memory import available_bytes
+
 CACHE_FALLBACK_BYTES = 32 * 2**20
 CACHE_FILES = Path("/sys/devices/system/cpu/cpu0/cache")
 
@@ -105,7 +107,8 @@ def measure_ceilings(
     big = device.type == "cuda"
     cache = torch.cuda.get_device_properties(device).L2_cache_size if big else last_cache_bytes()
     with torch.inference_mode():
-        source = torch.empty((1024 if big else 128) * 2**20, dtype=torch.uint8, device=device)
+        num_bytes = 2**30 if big else uncached_bytes(cache) // 2
+        source = torch.empty(num_bytes, dtype=torch.uint8, device=device)
         source.zero_()
         target = torch.empty_like(source)
         copy = 2 * source.numel() / best_seconds(lambda: target.copy_(source), device, seconds)
@@ -135,8 +138,7 @@ def _measure_dtype(device: torch.device, dtype: torch.dtype, cache: int, seconds
 
         return size * len(matrices) / best_seconds(once, device, seconds)
 
-    # Four times the cache, so that no weight is still there when its turn comes again.
-    streamed = gemv(width=8192 if device.type == "cuda" else 2048, total=max(4 * cache, 2**27))
+    streamed = gemv(width=8192 if device.type == "cuda" else 2048, total=uncached_bytes(cache))
     cached = gemv(width=1024, total=0)
     return Ceiling(str(dtype).removeprefix("torch."), gemm, streamed, cached)
 
@@ -159,6 +161,16 @@ def run_seconds(
             torch.cuda.synchronize(device)
         found.append(time.perf_counter() - start)
     return found[1:]  # the first warms up
+
+
+def uncached_bytes(cache: int) -> int:
+    """Return how much to stream so that nothing is still in a cache when its turn comes again.
+
+    Four times the cache, but an eighth of the free memory at most.
+    """
+    free = available_bytes()
+    most = 4 * cache if free is None else min(4 * cache, free // 8)
+    return max(most, 2**28)
 
 
 def last_cache_bytes() -> int:
