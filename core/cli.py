@@ -99,7 +99,8 @@ def run_transcribe(parsed: argparse.Namespace) -> int:
             f"{len(files)} files as {parsed.format} do not fit one output; expected "
             "--output-dir, or --format txt or json"
         )
-    outputs = unique_names([Path(file).name for file in files], [f".{parsed.format}"])
+    wanted = [Path(file).name for file in files]
+    names = unique_names(wanted, [f".{parsed.format}"])
     writer = ResultWriter(parsed.output_dir, parsed.format, as_array=several)
     lab = load_asked(parsed)
     if parsed.adapter is not None:
@@ -107,13 +108,14 @@ def run_transcribe(parsed: argparse.Namespace) -> int:
         lab.add_adapter(name, parsed.adapter)
     lab.check(**options)  # and what this model cannot do, once and not for every file
     if parsed.output_dir is not None:
-        for old, new in outputs.renamed:
-            _tell(f"a result of {old} is named {new}.{parsed.format}")
+        for file, old, new in zip(files, wanted, names, strict=True):
+            if new != old:
+                _tell(f"the result of {file} is named {new}.{parsed.format}")
     choice = EngineChoice(lab, parsed, options)
     results = _results(choice, files, parsed.batch_size, parsed.resume)
     try:
         with writer:
-            num_done = _write_all(writer, outputs.names, results)
+            num_done = _write_all(writer, names, results)
     finally:
         choice.close()
     if not num_done:

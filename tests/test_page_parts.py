@@ -79,16 +79,16 @@ class TestFiles:
         names = ("a.wav", "a.mp3", "a-2.wav", "A.flac")
         file = archive([replace(TRANSCRIPT, file=name) for name in names])
         with zipfile.ZipFile(io.BytesIO(base64.b64decode(file["base64"]))) as packed:
-            assert len({name.casefold() for name in packed.namelist()}) == 4 * len(EXPORTERS)
+            assert len({name.casefold() for name in packed.namelist()}) == 4 * len(EXPORTERS) + 1
+            listed = packed.read("renamed.txt").decode()
+        assert listed == "a.mp3: a-3\nA.flac: A-4\n"
 
     def test_the_archive_has_every_format_of_every_recording(self) -> None:
         file = archive([TRANSCRIPT, TRANSCRIPT])
         names = zipfile.ZipFile(io.BytesIO(base64.b64decode(file["base64"]))).namelist()
-        assert sorted(names) == sorted(
-            f"{name}.{kind}"
-            for name in ("clip", "clip-2")
-            for kind in ("txt", "srt", "vtt", "tsv", "json")
-        )
+        kinds = ("txt", "srt", "vtt", "tsv", "json")
+        expected = [f"{name}.{kind}" for name in ("clip", "clip-2") for kind in kinds]
+        assert sorted(names) == sorted([*expected, "renamed.txt"])
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from core.text.output_names import unique_names
 from core.text.transcript import Transcript
 
 File = dict[str, str]
+LISTING = "renamed"  # the file in a zip that lists them
 
 SAVE = """(file) => {
   if (!file || !file.name) return;
@@ -37,10 +38,22 @@ def transcript_file(transcript: Transcript, text: str, kind: str) -> File:
 
 
 def archive(transcripts: Sequence[Transcript]) -> File:
-    """Pack all transcripts in all formats into one zip, under names of their own."""
+    """Pack all transcripts in all formats into one zip, under names of their own.
+
+    Returns:
+        The zip. Where some had to be renamed, a file in it says which recording became what.
+    """
     packed = io.BytesIO()
-    names = unique_names([stem(t) for t in transcripts], [f".{kind}" for kind in EXPORTERS]).names
+    endings = [f".{kind}" for kind in EXPORTERS]
+    *names, listing = unique_names([*map(stem, transcripts), LISTING], endings)
+    renamed = [
+        f"{transcript.file}: {name}\n"
+        for name, transcript in zip(names, transcripts, strict=True)
+        if name != stem(transcript)
+    ]
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as out:
+        if renamed:
+            out.writestr(f"{listing}.txt", "".join(renamed))
         for name, transcript in zip(names, transcripts, strict=True):
             for kind, write in EXPORTERS.items():
                 out.writestr(f"{name}.{kind}", write(transcript))

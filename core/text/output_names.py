@@ -1,28 +1,19 @@
 """Names of recordings -> names of the files that their transcripts become, no two alike.
 
 In: names as they came, in order: two recorders both count from 001. Out: a name for each, that fits
-a file system and meets no other where letters differ in case or accents in encoding only; and what
-had to be renamed.
+a file system and meets no other where letters differ in case or accents in encoding only. Callers
+say which differ from what came.
 """
 
 from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 MAX_NAME_BYTES = 255  # of a file's name, on every common file system
 
 
-@dataclass(frozen=True)
-class OutputNames:
-    """A name for each recording, without ending; renamed holds (as it came, as it is now)."""
-
-    names: tuple[str, ...]
-    renamed: tuple[tuple[str, str], ...]
-
-
-def unique_names(wanted: Sequence[str], endings: Sequence[str]) -> OutputNames:
+def unique_names(wanted: Sequence[str], endings: Sequence[str]) -> tuple[str, ...]:
     """Give every recording a name of its own; the first of equal names keeps it.
 
     Args:
@@ -30,7 +21,7 @@ def unique_names(wanted: Sequence[str], endings: Sequence[str]) -> OutputNames:
         endings: what is appended to each of them, such as ".srt".
 
     Returns:
-        The names in the same order, and which of them differ from what was wanted.
+        The names in the same order, without ending.
     """
     room = MAX_NAME_BYTES - max(len(ending.encode()) for ending in endings)
     first_places: dict[str, int] = {}
@@ -45,8 +36,7 @@ def unique_names(wanted: Sequence[str], endings: Sequence[str]) -> OutputNames:
             given = _fitting(name, f"-{number}", room)
         taken.add(_folded(given))
         names.append(given)
-    pairs = zip(wanted, names, strict=True)
-    return OutputNames(tuple(names), tuple((old, new) for old, new in pairs if old != new))
+    return tuple(names)
 
 
 def printable(text: str) -> str:
