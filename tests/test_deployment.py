@@ -44,6 +44,10 @@ class TestEnvironment:
         assert "queue" in str(there.no_timing)
         assert "seconds" in str(there.no_live)
 
+    def test_the_second_process_is_there_unless_switched_off(self) -> None:
+        assert read_deployment({}).second_process
+        assert not read_deployment({"GSL_SECOND_PROCESS": "0"}).second_process
+
     def test_everything_can_be_set(self) -> None:
         found = read_deployment(
             {
