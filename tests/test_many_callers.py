@@ -23,7 +23,7 @@ pytestmark = [
         not (TINY / "config.json").is_file(), reason="assets/tiny is not there: make demo-model"
     ),
 ]
-CALLERS = 50
+CALLERS, PATIENCE_S = 50, 120.0
 TRANSCRIPTS = transcripts()
 GROWTH_BYTES = 300 * 2**20  # of the app from the first wave to the second, buffers included
 
@@ -36,7 +36,8 @@ def address() -> Iterator[str]:
 
 def call(address: str, name: str) -> dict[str, Any]:
     """One caller with a connection of its own: what it got, or what it was told."""
-    client = Client(address, verbose=False, analytics_enabled=False)
+    patient = {"timeout": PATIENCE_S}  # fifty read the page's description at the same moment
+    client = Client(address, verbose=False, analytics_enabled=False, httpx_kwargs=patient)
     try:
         return client.predict(handle_file(str(EXAMPLES / name)), api_name="/transcribe")
     except Exception as error:
