@@ -48,7 +48,7 @@ def running_api(model: str, **environment: str) -> Iterator[str]:
 @contextmanager
 def running_serve(model: str) -> Iterator[str]:
     """As :func:`running_api`, by Ray Serve on a cluster of its own; Ray keeps nothing in HOME."""
-    port = _free_port()
+    port = free_port()
     application = {
         "name": "speech",
         "route_prefix": "/",
@@ -84,13 +84,13 @@ def serving(api: FastAPI) -> Iterator[str]:
 def _running(
     program: list[str], model: str, environment: dict[str, str], path: str = ""
 ) -> Iterator[str]:
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, *program, "--model", model, "--port", str(port), "--device", "cpu"]
     with _process(command, environment, f"http://127.0.0.1:{port}", path) as address:
         yield address
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]

@@ -12,8 +12,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from safetensors.torch import load_file, save_file
+
+from core.checkpoint.hub import resolve
+from core.checkpoint.safetensors_io import CheckpointError
 
 JSON_FILES = (
     *("config.json", "adapter_config.json", "preprocessor_config.json", "processor_config.json"),
@@ -29,6 +33,15 @@ UNREAD |= {"ctc_loss_reduction", "ctc_zero_infinity", "activation_dropout", "att
 UNREAD |= {"initializer_range", "metadata"}
 TEXTS = ["", "null", "[1]", "3", "{", '{"a": 1', "\x00\x01", "[" * 100_000, '{"a":' * 100_000]
 FRONT_END = {"melspec_kwargs": {"n_fft": 512, "n_mels": 80, "hop_length": 160, "win_length": 400}}
+
+
+def failure(name: object, **options: Any) -> str:
+    """Return the one line with which a checkpoint is refused before it is loaded."""
+    with pytest.raises(CheckpointError) as caught:
+        resolve(str(name), **options)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
 
 
 def prepare(folder: Path, whole: Path) -> Path:

@@ -6,7 +6,6 @@ Run alone: ``python -m pytest tests/test_background_build.py -m ""``.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import signal
@@ -34,8 +33,7 @@ from app_stubs import last
 from core import cli_package
 from core.background_build import BackgroundBuilds, PackageRequest, learnt_seconds
 from core.builder_process import BackgroundBuild, BuildStatus
-from core.engine import aot_build, aot_load
-from core.engine.aot_build import build_package
+from core.engine import aot_load
 from core.engine.aot_load import ENVIRONMENT, MANIFEST, Manifest, package_name
 from core.engine.fingerprint import fingerprint
 from core.engine.stages import eager_engine
@@ -45,7 +43,6 @@ from core.memory import weight_bytes
 from core.transcription import autoregressive
 from core.transcription.options import PhaseStarted
 from measuring import RECORDING
-from tiny_models import random_model
 
 NAMES = ("encode-B1", "encode_blocks-B1", "project", "prefill-B1", "decode-B1", "verify-B1")
 COMPILED = Settings(model="random", engine="compile", max_new_tokens=2)
@@ -220,61 +217,6 @@ class TestBuilder:
 
 
 class TestPackages:
-    @pytest.fixture(autouse=True)
-    def _built_in_this_process(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(aot_build, "most_builders", lambda *_: 1)
-
-    def test_graphs_of_a_builder_that_was_stopped_are_taken_over(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        model, made = random_model(), []
-
-        def compile_one(*arguments: Any) -> None:
-            if len(made) == 2:
-                raise RuntimeError("killed")
-            made.append(arguments[-1].stem)
-            arguments[-1].write_text("")
-
-        monkeypatch.setattr(aot_build, "_compile", compile_one)
-        monkeypatch.setattr(aot_build, "_seconds_to_ready", lambda *_: 0.25)
-        with pytest.raises(RuntimeError, match="killed"):
-            build_package(model, name="toy", into=tmp_path)
-        first = list(made)
-        made.clear()
-        assert not list(tmp_path.glob("toy-*"))
-        monkeypatch.setattr(aot_build, "_compile", lambda *a: made.append(a[-1].stem))
-        seen: list[aot_build.BuildProgress] = []
-        folder = build_package(model, name="toy", into=tmp_path, report=seen.append)
-        assert len(first) == 2
-        assert sorted(first + made) == sorted(NAMES)
-        assert list(seen[0].seconds) == first
-        assert (folder / f"{first[0]}.pt2").is_file()
-        assert [entry.name for entry in tmp_path.iterdir() if entry.is_dir()] == [folder.name]
-        made.clear()
-        build_package(model, name="toy", into=tmp_path, batches=True)
-        assert "encode" in made
-        assert not set(made) & set(NAMES)
-
-    def test_a_second_builder_waits_for_the_first(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        model = random_model()
-        target = tmp_path / package_name("toy", fingerprint(model).structure)
-        held: list[bool] = []
-
-        def compile_one(*_: Any) -> None:
-            with target.with_name(f".{target.name}.lock").open("w") as lock:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    held.append(False)
-                except BlockingIOError:
-                    held.append(True)
-
-        monkeypatch.setattr(aot_build, "_compile", compile_one)
-        monkeypatch.setattr(aot_build, "_seconds_to_ready", lambda *_: 0.25)
-        build_package(model, name="toy", into=tmp_path)
-        assert held == [True] * len(NAMES)
-
     def test_seconds_are_learnt_from_packages_that_no_longer_fit(
         self, packages: Path, own_lab: Lab
     ) -> None:

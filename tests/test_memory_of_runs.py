@@ -156,6 +156,8 @@ def test_figures_of_memory_have_a_bar_or_a_line_for_each_run() -> None:
     assert [bar.name for bar in bars.data] == ["eager", "compiled"]
     assert list(bars.data[0].x) == [4.0, 6.0, 1.0]
     assert list(bars.data[1].x) == [2.0, 7.0, None]
+    small = compare(measured(1.0, encoder=4_000_000, decode=720), EAGER).to_json()
+    assert list(memory_comparison(small).data[0].text) == ["4 MB", "", "720 B"]
     lines = memory_of_both([EAGER["memory_curve"], COMPILED["memory_curve"]])
     assert [max(line.y) for line in lines.data] == [6.0, 7.0]
     held = memory_held(found)

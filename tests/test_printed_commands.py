@@ -25,7 +25,8 @@ from typing import IO
 import pytest
 import soundfile
 
-from bundled import EXAMPLES, transcripts
+from app_server import free_port
+from bundled import EXAMPLES, tracked_files, transcripts
 from recordings import encode
 from snapshots import snapshot
 from test_docs import DOCS, ROOT, blocks
@@ -86,9 +87,9 @@ class Visitor:
             elif line.strip():
                 lines.append(line)
         # What stands for a run is known once the lines before it have ended.
-        blocks = [[line] for line in lines] if re.search(r"\bID\b", text) else [lines]
-        for block in filter(None, blocks):
-            self.run(["bash", "-euo", "pipefail", "-x", "-c", self.named("\n".join(block))])
+        parts = [[line] for line in lines] if re.search(r"\bID\b", text) else [lines]
+        for part in filter(None, parts):
+            self.run(["bash", "-euo", "pipefail", "-x", "-c", self.named("\n".join(part))])
         return lines
 
     def named(self, command: str) -> str:
@@ -150,12 +151,6 @@ class Visitor:
         self.log.close()
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
@@ -163,11 +158,10 @@ def listens(port: int) -> bool:
 
 def write_material(clone: Path) -> None:
     """Put down what the documents call the reader's own: recordings, manifests, a snapshot."""
-    for name in ("talk.m4a", "talks/a.mp3"):
-        (clone / name).parent.mkdir(exist_ok=True)
-        container, codec = {"m4a": ("ipod", "aac"), "mp3": ("mp3", "mp3")}[name.split(".")[1]]
-        samples, rate = soundfile.read(EXAMPLES / CLIP, dtype="float32")
-        (clone / name).write_bytes(encode(container, codec, rate, samples))
+    (clone / "talks").mkdir()
+    samples, rate = soundfile.read(EXAMPLES / CLIP, dtype="float32")
+    (clone / "talk.m4a").write_bytes(encode("ipod", "aac", rate, samples))
+    (clone / "talks" / "a.mp3").write_bytes(encode("mp3", "mp3", rate, samples))
     shutil.copyfile(EXAMPLES / CLIP, clone / "clip.wav")
     rows = [
         {"audio": f"assets/examples/{name}", "text": text} for name, text in transcripts().items()
@@ -181,13 +175,9 @@ def write_material(clone: Path) -> None:
 
 def copy_checkout(clone: Path) -> None:
     """Copy the files under version control as they are now; ``.venv`` is the tests' own."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, text=True
-    )
-    for name in filter(None, listed.stdout.split("\0")):
-        if (ROOT / name).is_file():  # removed, and not committed yet
-            (clone / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(ROOT / name, clone / name)
+    for name in tracked_files():
+        (clone / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / name, clone / name)
     (clone / ".venv").symlink_to(sys.prefix, target_is_directory=True)
 
 

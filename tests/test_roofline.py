@@ -26,7 +26,7 @@ from core.phases import DECODE, DRAFT, ENCODER, PREFILL, PROJECTOR
 from granite_speech5 import ONE_HALVING, PUBLISHED_CONFIG, TWO_HALVINGS, random_ctc_model
 from granite_speech_nar import random_nar_model
 from profiling.measure.dispatch_overhead import dispatch_overhead_ms, shadow_config
-from profiling.roofline import counts, machine_peaks
+from profiling.roofline import counts
 from profiling.roofline.counts import Shape, count
 from profiling.roofline.ctc_counts import count_ctc, ctc_parameters
 from profiling.roofline.editor_counts import (
@@ -39,8 +39,6 @@ from profiling.roofline.machine_peaks import (
     GPUS,
     Ceiling,
     Ceilings,
-    last_cache_bytes,
-    measure_ceilings,
 )
 from profiling.roofline.roofline import (
     CHOOSING,
@@ -376,33 +374,6 @@ def test_no_gain_is_predicted_where_arithmetic_takes_all_the_time():
         row_loops=True,
     )
     assert next(r for r in beyond if r.name == DECODE).expected_gain == pytest.approx(1.0)
-
-
-def test_ceilings_of_this_machine_are_measured():
-    found = measure_ceilings(torch.device("cpu"), ("float32",), seconds=0.01)
-    entry = found.of("float32")
-    assert not found.paper
-    assert 1e8 < found.copy_bytes_per_s < 1e13
-    assert 1e8 < found.read_bytes_per_s < 1e13
-    assert 1e8 < entry.gemv_bytes_per_s < 1e13
-    assert 1e8 < entry.flops_per_s < 1e16
-    assert last_cache_bytes() > 2**18
-
-
-@pytest.mark.parametrize(
-    ("cache", "free", "streamed"),
-    [(2**29, 2**35, 2**31), (2**29, 2**32, 2**29), (2**25, None, 2**28), (2**25, 2**28, 2**28)],
-)
-def test_memory_is_read_beyond_what_the_caches_hold_and_within_what_is_free(
-    monkeypatch: pytest.MonkeyPatch, cache: int, free: int | None, streamed: int
-):
-    monkeypatch.setattr(machine_peaks, "available_bytes", lambda: free)
-    assert machine_peaks.uncached_bytes(cache) == streamed
-
-
-def test_gpus_are_marked_as_paper():
-    assert {"H100 SXM", "H200", "A100 80GB SXM", "L4", "RTX PRO 6000"} == set(GPUS)
-    assert all(gpu.paper for gpu in GPUS.values())
 
 
 def test_the_shadow_keeps_layers_and_loses_width(lab: Lab):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import tomllib
 from pathlib import Path
 
@@ -10,6 +9,8 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+
+from bundled import tracked_files
 
 ROOT = Path(__file__).resolve().parent.parent
 MAX_FILE_BYTES = 10 * 10**6  # larger ones need LFS
@@ -52,14 +53,7 @@ def test_the_description_fits(front_matter: dict[str, str]) -> None:
 
 
 def test_no_tracked_file_is_too_large() -> None:
-    try:
-        listing = subprocess.run(
-            ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, text=True
-        ).stdout
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("not a git checkout")
-    files = [ROOT / name for name in listing.split("\0") if name]
-    large = [str(file) for file in files if file.is_file() and file.stat().st_size > MAX_FILE_BYTES]
+    large = [str(n) for n in tracked_files() if (ROOT / n).stat().st_size > MAX_FILE_BYTES]
     assert large == []
 
 

@@ -14,6 +14,7 @@ import torch
 import core
 import tiny_models
 from core.lab import Lab
+from core.memory import begin_peak, peak_memory_bytes
 from core.phases import DECODE, DETOKENIZE, PREFILL, VERIFY
 from measuring import RECORDING, workload
 from profiling.measure.metrics import (
@@ -150,6 +151,17 @@ def test_collections_between_runs_pass_over_what_was_there_before():
     with pytest.raises(Cancelled):
         interleave([Arm("a", run)], 2, cancelled=lambda: True)
     assert gc.get_freeze_count() == 0
+
+
+def test_the_peak_of_a_timed_run_is_its_own(lab: Lab):
+    device = torch.device("cpu")
+    torch.ones(2**28, dtype=torch.uint8)  # freed at once
+    before = peak_memory_bytes(device)
+    if not begin_peak(device):
+        pytest.skip("the system keeps the peak since the start of the process")
+    torch.ones(2**28, dtype=torch.uint8)
+    run = time_once(lab, workload(lab), RECORDING)
+    assert 0 < run.transcript.peak_memory_bytes < before - 2**26
 
 
 def test_what_is_frozen_stays_so_until_the_outermost_block_ends() -> None:

@@ -7,13 +7,13 @@ always orange.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
 
 from core.phases import PHASES
-from core.units import BYTES, Unit, byte_unit, format_bytes, time_unit
+from core.units import Unit, byte_unit, format_bytes, time_unit
 from profiling.figures.style import (
     BAR_PX,
     END_TO_END,
@@ -55,7 +55,8 @@ def comparison_bars(
     if not names:
         return empty("neither run has phases")
     columns = [[times.get(name) for name in names] for times in (a_ms, b_ms)]
-    return _side_by_side(names, columns, labels, time_unit(max([*a_ms.values(), *b_ms.values()])))
+    unit = time_unit(max([*a_ms.values(), *b_ms.values()]))
+    return _side_by_side(names, columns, labels, unit, unit.write)
 
 
 def memory_comparison(
@@ -68,7 +69,8 @@ def memory_comparison(
     if not known:
         return empty("memory was not recorded")
     unit = byte_unit(max(known))
-    figure = _side_by_side([row["name"] for row in rows], peaks, labels, unit)
+    # Sizes differ a thousandfold: each number has its own unit, as in the table beside it.
+    figure = _side_by_side([row["name"] for row in rows], peaks, labels, unit, format_bytes)
     for bars, arm in zip(figure.data, "ab", strict=True):
         ends = [[row[f"{arm}_{key}"] for row in rows] for key in ("high", "bytes", "low")]
         high, middle, low = (unit.scaled(column) for column in ends)
@@ -87,10 +89,10 @@ def _side_by_side(
     columns: Sequence[Sequence[float | None]],
     labels: Sequence[str],
     unit: Unit,
+    write: Callable[[float], str],
 ) -> go.Figure:
-    """Draw a row a phase with a bar for each run, each with its number beside it."""
+    """Draw a row a phase with a bar for each run, each with its number beside it, by ``write``."""
     figure = go.Figure()
-    write = format_bytes if unit in BYTES else unit.write  # phases differ in size a thousandfold
     for values, label, colour in zip(columns, labels, (FIRST, SECOND), strict=True):
         figure.add_bar(
             name=shortened(label, LONGEST_LABEL),
@@ -115,7 +117,7 @@ def memory_held(comparison: Mapping[str, Any], labels: tuple[str, str] = ("A", "
         return empty("memory was not recorded")
     columns = [[found.get(arm, {}).get(key) for key in HELD] for arm in "ab"]
     most = max(value for column in columns for value in column if value is not None)
-    return _side_by_side(list(HELD.values()), columns, labels, byte_unit(most))
+    return _side_by_side(list(HELD.values()), columns, labels, byte_unit(most), format_bytes)
 
 
 def ratio_intervals(comparison: Mapping[str, Any]) -> go.Figure:

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 
 import torch
 
+_depth = 0  # of settled(); one thread measures at a time
+
 
 @contextmanager
 def undisturbed(threads: int) -> Iterator[None]:
@@ -49,6 +51,3 @@ def settled() -> Iterator[None]:
         _depth -= 1
         if not _depth:
             gc.unfreeze()
-
-
-_depth = 0  # of settled(); one thread measures at a time
