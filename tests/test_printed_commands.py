@@ -163,8 +163,10 @@ def write_material(clone: Path) -> None:
     (clone / "talk.m4a").write_bytes(encode("ipod", "aac", rate, samples))
     (clone / "talks" / "a.mp3").write_bytes(encode("mp3", "mp3", rate, samples))
     shutil.copyfile(EXAMPLES / CLIP, clone / "clip.wav")
+    about = {"language": "en", "speaker": "one", "licence": "CC0-1.0"}
     rows = [
-        {"audio": f"assets/examples/{name}", "text": text} for name, text in transcripts().items()
+        {"audio": f"assets/examples/{name}", "text": text, **about}
+        for name, text in transcripts().items()
     ]
     for name in ("train.jsonl", "test.jsonl"):
         (clone / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
