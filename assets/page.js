@@ -91,6 +91,21 @@
   window.fetch = (what, ...how) => left.some((path) => String(what).endsWith(path))
     ? Promise.resolve(new Response("", { status: 404 })) : ask(what, ...how);
 
+  // Whoever presses a button at once means what was just said: the microphone is stopped, and its
+  // recording waited for until the recorder has sent it and goes. For files Gradio waits by itself.
+  const shown = (button) => button.offsetParent !== null;
+  const buttons = (kind) => [...document.querySelectorAll("[data-testid=microphone-waveform]")]
+    .flatMap((wave) => [...wave.parentElement.querySelectorAll("button" + kind)]).filter(shown);
+  const recorded = () => buttons("").length && !buttons(".record-button").length;
+  const SENT_WITHIN_MS = 60_000; // nothing else tells that a recorder will never send
+  window.recordingSent = async () => {
+    for (const stop of buttons("[class*=stop-button]")) stop.click();
+    const since = performance.now();
+    while (recorded() && performance.now() - since < SENT_WITHIN_MS) {
+      await new Promise((done) => setTimeout(done, 50));
+    }
+  };
+
   // Of report/tables.js, which stands before this in the page.
   const tidy = () => { name(); remember(); offerTables(".report table, table.batch"); };
   let waits = false;

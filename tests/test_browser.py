@@ -26,6 +26,13 @@ SAID = "three one eight"
 FILE = "string_three_one_eight.flac"
 MIC_RATE, LEAD_S = 48_000, 3.0  # a slow machine begins to record late
 LONG_MS = 600_000  # compiling on two slow cores
+LATE_DECODING = """() => {
+  const decode = BaseAudioContext.prototype.decodeAudioData;
+  BaseAudioContext.prototype.decodeAudioData = async function (...all) {
+    await new Promise((done) => setTimeout(done, 2000));
+    return decode.apply(this, all);
+  };
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -84,16 +91,18 @@ def test_an_example_is_one_click(guest: Visitor, size: str, scheme: str) -> None
     expect(page.locator("#models")).to_contain_text("Loaded (cpu")
 
 
-def test_a_recording_from_the_microphone(guest: Visitor) -> None:
+@pytest.mark.parametrize("press_stop", [True, False])
+def test_a_recording_from_the_microphone(guest: Visitor, press_stop: bool) -> None:
     page = guest.open()
+    page.evaluate(LATE_DECODING)  # of which the field makes what it sends
     area = page.locator("#recording")
     area.get_by_label("Record audio").click()
     area.get_by_role("button", name="Record", exact=True).click()
     seconds = soundfile.info(EXAMPLES / FILE).duration + 2 * LEAD_S
     page.wait_for_timeout(1000 * seconds)
-    area.get_by_role("button", name="Stop", exact=True).first.click()
-    expect(area.get_by_role("button", name="Play", exact=True)).to_be_visible()
-    transcribe(page)
+    if press_stop:
+        area.get_by_role("button", name="Stop", exact=True).first.click()
+    transcribe(page)  # while the browser still records, or sends
     expect_text(page, SAID)
 
 

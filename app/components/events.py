@@ -63,9 +63,16 @@ class PageJob:
 
 
 def wire_job(
-    job: PageJob, *starts: Callable[..., Dependency], js: str | None = None
+    job: PageJob, *starts: Callable[..., Dependency], js: str = "() => []"
 ) -> list[Dependency]:
     """Wire the begin, run, end and stop of a job to the events that start it.
+
+    A recording that the microphone has not finished or sent is waited for.
+
+    Args:
+        job: the request.
+        starts: events that begin it.
+        js: a function that the page calls at a start.
 
     Returns:
         The runs, one for each of ``starts``.
@@ -87,8 +94,9 @@ def wire_job(
     job.stop_button.click(None, [job.status], [job.status], js=stopping, **PAGE_EVENT)
     job.stop_button.click(stop, None, None, **PAGE_EVENT)
     runs = []
+    sent = f"async () => {{ await window.recordingSent?.(); return ({js})(); }}"
     for start in starts:
-        begun = start(begin, None, [*job.outputs, job.stop_button], js=js, **PAGE_EVENT)
+        begun = start(begin, None, [*job.outputs, job.stop_button], js=sent, **PAGE_EVENT)
         ran = begun.then(
             run,
             job.inputs,
