@@ -10,6 +10,7 @@ import argparse
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ import torch
 
 from core import Lab, load
 from core.audio.decode import load_audio
+from core.engine.compiled_row import MOST_BYTES, compiled_row_us
+from core.engine.compiling import CompileError, retried
 from core.engine.products import use_products
 from core.loading import pick_device
 from core.transcription.options import DECODINGS, ENGINES
@@ -140,6 +143,11 @@ def machine(parsed: argparse.Namespace, say: Say) -> CommandResult:
     device = pick_device(parsed.device)
     facts, ceilings = describe_machine(device), measure_ceilings(device)
     products = use_products(again=True) if device.type == "cpu" else None
+    if products is not None:
+        try:
+            retried(partial(compiled_row_us, products, MOST_BYTES))
+        except CompileError as error:
+            say(f"one row in compiled steps was not timed: {error}")
     data = {
         **facts,
         "ceilings": asdict(ceilings),

@@ -167,15 +167,17 @@ def ceilings_text(found: Mapping[str, Any]) -> str:
 def products_text(found: ProductTimes) -> str:
     """Write the microseconds of each kernel, the kernels in use, and what is slower."""
     one, few, many = FLOAT32.one, FLOAT32.few, FLOAT32.many
+    width = max(map(len, found.us)) + 2
     lines = [
-        f"one product of {INPUTS} x {OUTPUTS} weights, one thread, microseconds",
+        f"one product of {INPUTS} x {OUTPUTS} weights, microseconds of one thread's processor time",
+        "  (by the clock: float32-threads, and compiled-row with the bytes of its weights)",
         f"  in use: int8 {CHOSEN.kernel}; float32 {one} for a row, {few} for up to {FEW_ROWS}, "
         f"{many} beyond ({ENVIRONMENT} overrides it)",
-        f"  {'rows':<18}" + "".join(f"{count:>9}" for count in ROWS),
+        f"  {'rows':<{width}}" + "".join(f"{count:>9}" for count in ROWS),
     ]
     for name, us in found.us.items():
         cells = (f"{us[n]:>9.0f}" if n in us else f"{NOT_KNOWN:>9}" for n in ROWS)
-        lines.append(f"  {name:<18}" + "".join(cells))
+        lines.append(f"  {name:<{width}}" + "".join(cells))
     notes = (slower_note(kind, found) for kind in MODES)
     return "\n".join([*lines, *(f"  {note}" for note in notes if note)])
 

@@ -33,6 +33,7 @@ from core.engine.aot_load import (
     packages_folder,
     read_manifest,
 )
+from core.engine.compiled_row import decide_compiled_row
 from core.engine.compiling import remove_half_written, retried, trust_the_processor
 from core.engine.fingerprint import Fingerprint, fingerprint
 from core.engine.graphs import Arguments, Graph, variant
@@ -215,6 +216,7 @@ def _build_graphs(
     """
     trust_the_processor()
     remove_half_written()  # once: later a half may be what another builder is writing
+    retried(partial(decide_compiled_row, model))
     seconds = _graphs_for(here, work)
     examples = _examples(model, batches)
     names = tuple(dict.fromkeys([*seconds, *examples]))

@@ -16,6 +16,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from typing import Any
 import torch
 
 from core import phases
+from core.engine.compiled_row import decide_compiled_row
 from core.engine.compiler_cache import blamed, cache_folder, compiling_failed, half_written
 from core.engine.cuda_graphs import Recorder, recorded_engine
 from core.engine.generated_code import generated_files
@@ -85,7 +87,7 @@ def compiled_engine(
     Returns:
         The engine; ``ledger`` collects what compiling costs.
     """
-    run: Runner = Compiler(ledger)
+    run: Runner = Compiler(ledger, partial(decide_compiled_row, model))
     if packaged is not None:
         run = packaged(run)
     if not record or model.decoder.embed_tokens.weight.device.type != "cuda":
@@ -95,10 +97,13 @@ def compiled_engine(
 
 
 class Compiler:
-    """Runs graphs through ``torch.compile``, each variant compiled when first met."""
+    """Runs graphs through ``torch.compile``, each variant compiled when first met.
 
-    def __init__(self, ledger: CompileLedger) -> None:
-        self._ledger = ledger
+    prepare: called before something is compiled.
+    """
+
+    def __init__(self, ledger: CompileLedger, prepare: Callable[[], None] = lambda: None) -> None:
+        self._ledger, self._prepare = ledger, prepare
         self._compiled: dict[str, Callable[..., Any]] = {}
         self._known: set[str] = set()
 
@@ -119,6 +124,8 @@ class Compiler:
         return result
 
     def _first(self, graph: Graph, arguments: Arguments) -> Any:
+        trust_the_processor()
+        self._prepare()
         mark_varying(graph, arguments)  # loads the compiler, which needs its cache folder at once
         with generated_files() as files:
             result = self._count(graph, arguments)
@@ -129,7 +136,6 @@ class Compiler:
     def _count(self, graph: Graph, arguments: Arguments) -> Any:
         """Run, and record the seconds of a call that made new graphs."""
         if graph.name not in self._compiled:
-            trust_the_processor()
             self._compiled[graph.name] = torch.compile(
                 graph.run, fullgraph=True, dynamic=False, **_room_for_variants()
             )

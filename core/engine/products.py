@@ -10,7 +10,7 @@ int8 weights are stored for one kernel, which is judged by what a request needs:
 rows and 32 tokens of one row each. float32 takes one kernel for a row, one for few and one for
 many. One thread and its own processor time are measured, so that other programs do not decide. A
 float32 row is also timed by the clock with all threads, because only some libraries share it
-among them.
+among them. What compiled steps do with a row is measured by ``core.engine.compiled_row``.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from core.engine.fingerprint import cpu_name, processor, user_cache
 from core.errors import UserError
 from core.model.int8_products import CHOSEN, kernels
 from core.model.linear import FLOAT32 as FLOAT32_CHOICE
-from core.model.linear import HAS_ONEDNN, ONEDNN, TORCH, onednn
+from core.model.linear import HAS_ONEDNN, LOOP, NO_LOOP, ONEDNN, TORCH, onednn
 from core.model.lora import AdaptableLinear
 from core.model.quantize import Int8Linear
 from core.plain_json import parse_json
@@ -141,7 +141,7 @@ def use_products(*, again: bool = False) -> ProductTimes | None:
     Raises:
         UserError: the environment variable names no kernel of this machine.
     """
-    wishes = _wishes()
+    wishes = environment_wishes()
     if OFF in wishes:
         return None
     machine = machine_key()
@@ -156,10 +156,17 @@ def use_products(*, again: bool = False) -> ProductTimes | None:
     return times
 
 
-def _wishes() -> list[str]:
-    """Read the environment variable."""
+def environment_wishes() -> list[str]:
+    """Read the environment variable.
+
+    Returns:
+        Names, in order.
+
+    Raises:
+        UserError: it names no kernel of this machine.
+    """
     told = os.environ.get(ENVIRONMENT, "")
-    known = (OFF, *kernels(), *((ONEDNN,) if HAS_ONEDNN else ()), TORCH)
+    known = (OFF, *kernels(), *((ONEDNN,) if HAS_ONEDNN else ()), TORCH, LOOP, NO_LOOP)
     wishes = [part.strip() for part in told.split(",") if part.strip()]
     if any(wish not in known for wish in wishes):
         raise UserError(f"{ENVIRONMENT} is {told!r}; expected some of {', '.join(known)}")

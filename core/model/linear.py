@@ -8,8 +8,9 @@ again):
 - oneDNN, which torch brings along for convolutions: where MKL is slow, twice as fast for many rows.
   It prepares itself for every new number of rows, so it serves large weights only.
   ``core.engine.products`` measures which is faster here for one row, few and many.
-- for a row in a compiled step the compiler's own loop, a product and a sum fused, which reads at
-  nine tenths of the memory bandwidth. Eager Python would store the products first.
+- for a row in a compiled step the compiler's own loop, a product and a sum fused, which on some
+  processors reads at nine tenths of the memory bandwidth; ``core.engine.compiled_row`` measures
+  whether it does. Eager Python would store the products first.
 
 Shapes: I in, O out.
 """
@@ -27,16 +28,21 @@ from torch import Tensor, nn
 HAS_ONEDNN = torch.backends.mkldnn.is_available()
 LARGE = 2**17  # weights; below, preparing for a new number of rows costs what it saves
 ONEDNN, TORCH = "onednn", "torch"
+LOOP, NO_LOOP = "loop", "no-loop"  # the compiler's own for a row, or the kernel of eager steps
 FEW_ROWS = 48  # at most; beyond, they are many
 
 
 @dataclass
 class Float32Choice:
-    """The kernels of large float32 weights from now on: for one row, few, and many."""
+    """The kernels of large float32 weights from now on: for one row, few, and many.
+
+    loop: whether compiled steps multiply a row in the compiler's loop; None is yes, undecided.
+    """
 
     one: str = ONEDNN
     few: str = ONEDNN
     many: str = ONEDNN
+    loop: bool | None = None
 
     def kernel(self, rows: int) -> str:
         """Return the kernel for so many rows."""
@@ -80,7 +86,10 @@ def linear(
         return F.linear(x, weight, bias)
     compiling = torch.compiler.is_compiling()
     if compiling and x.numel() == x.shape[-1]:  # a row; Size.numel() would fix a varying size
-        return _row_in_a_loop(x, weight, bias)
+        if FLOAT32.loop is not False or not _is_large_float32(x, weight):
+            return row_in_a_loop(x, weight, bias)
+        if FLOAT32.one == TORCH:
+            return F.linear(x, weight, bias)
     if not _suits_onednn(x, weight, least=1 if few_sizes else LARGE):
         return F.linear(x, weight, bias)
     return by_rows(x, weight, bias) if compiling else _by_rows(x, weight, bias)
@@ -94,7 +103,8 @@ class Linear(nn.Linear):
         return linear(x, self.weight, self.bias)
 
 
-def _row_in_a_loop(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def row_in_a_loop(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Multiply a row x [..., I] by weight [O, I] as compilers fuse it into one loop: [..., O]."""
     products = weight.float() * x.reshape(1, -1).float()  # [O, I], never stored
     y = products.sum(dim=-1)
     y = y if bias is None else y + bias.float()
@@ -129,6 +139,10 @@ def by_rows(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 @by_rows.register_fake
 def _(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return x.new_empty(*x.shape[:-1], weight.shape[0])
+
+
+def _is_large_float32(x: Tensor, weight: Tensor) -> bool:
+    return x.dtype == weight.dtype == torch.float32 and weight.numel() >= LARGE
 
 
 def _suits_onednn(x: Tensor, weight: Tensor, least: int) -> bool:
