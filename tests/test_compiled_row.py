@@ -15,6 +15,8 @@ from core.engine.compiled_row import decide_compiled_row, loop_is_faster, step_b
 from core.engine.products import ENVIRONMENT, ProductTimes, kept, machine_key
 from core.engine.products import keep as keep_times
 from core.model.linear import FLOAT32, LOOP, NO_LOOP, TORCH, linear
+from core.model.lora import AdaptableLinear
+from core.model.quantize import Int8Linear
 
 MIB = 2**20
 
@@ -25,7 +27,7 @@ class Decoder(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.decoder = nn.Sequential(
-            nn.Linear(1024, 2048), nn.Linear(2048, 1024), nn.Linear(8, 8, bias=False)
+            AdaptableLinear(1024, 2048), AdaptableLinear(2048, 1024), AdaptableLinear(8, 8)
         )
 
 
@@ -78,8 +80,11 @@ def test_a_loop_that_is_slower_beyond_noise_is_not_taken() -> None:
 def test_only_large_float32_weights_of_the_decoder_count() -> None:
     model = Decoder()
     assert step_bytes(model) == 16 * MIB
-    assert step_bytes(model.bfloat16()) == 0
+    assert step_bytes(Decoder().bfloat16()) == 0
     assert step_bytes(nn.Linear(1024, 2048)) == 0  # no decoder
+    for number, layer in enumerate(model.decoder):
+        model.decoder[number] = Int8Linear(layer, round_activations=True)
+    assert step_bytes(model) == 0
     assert step_bytes(Decoder().to("meta")) == 0
 
 

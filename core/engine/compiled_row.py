@@ -63,10 +63,9 @@ def step_bytes(model: nn.Module) -> int:
     decoder = getattr(model, "decoder", None)
     if not isinstance(decoder, nn.Module):
         return 0
-    layers = [m for m in decoder.modules() if isinstance(m, nn.Linear)]
-    weights = {id(layer.weight): layer.weight for layer in layers}.values()
-    large = [w for w in weights if w.dtype == torch.float32 and w.numel() >= LARGE]
-    return sum(w.nbytes for w in large if w.device.type == "cpu")
+    weights = [m.weight for m in decoder.modules() if isinstance(m, nn.Linear)]  # int8: None
+    large = [w for w in weights if w is not None and w.numel() >= LARGE]
+    return sum(w.nbytes for w in large if w.dtype == torch.float32 and w.device.type == "cpu")
 
 
 def loop_is_faster(us: dict[str, float]) -> bool:
