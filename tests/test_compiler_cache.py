@@ -12,7 +12,14 @@ from pathlib import Path
 import pytest
 
 from core.engine import compiler_cache
-from core.engine.compiler_cache import blamed, compiling_failed, half_written, is_whole
+from core.engine.compiler_cache import (
+    blamed,
+    cache_folder,
+    compiling_failed,
+    half_written,
+    is_whole,
+    use_processors_folder,
+)
 
 
 @pytest.fixture
@@ -53,6 +60,20 @@ def test_a_file_that_may_still_be_written_is_left_alone(tmp_path: Path, library:
 
 def test_a_folder_that_is_not_there_has_no_broken_files(tmp_path: Path):
     assert list(half_written(tmp_path / "nothing")) == []
+
+
+def test_each_kind_of_processor_has_a_folder_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv(compiler_cache.ENVIRONMENT, str(tmp_path))
+    monkeypatch.setattr(compiler_cache, "processor", lambda device: "AVX512 (12ab)")
+    for _ in range(2):  # the second time a child process of the first
+        use_processors_folder()
+        assert cache_folder() == tmp_path.resolve() / "avx512-12ab"
+    monkeypatch.setenv(compiler_cache.ENVIRONMENT, str(tmp_path))
+    monkeypatch.setattr(compiler_cache, "processor", lambda device: "AVX2 (34cd)")
+    use_processors_folder()
+    assert cache_folder() == tmp_path.resolve() / "avx2-34cd"
 
 
 def test_only_a_library_in_the_cache_is_blamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

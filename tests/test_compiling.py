@@ -22,6 +22,7 @@ from torch.fx.experimental.symbolic_shapes import ConstraintViolationError
 
 import core
 from core.engine import compiling
+from core.engine.compiler_cache import cache_folder, use_processors_folder
 from core.engine.compiling import (
     CompileError,
     CompileLedger,
@@ -161,7 +162,8 @@ def test_a_half_written_library_is_removed_and_compiled_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    broken = tmp_path / "ab" / "cabkernel.so"
+    use_processors_folder()
+    broken = cache_folder() / "ab" / "cabkernel.so"
     broken.parent.mkdir()
     broken.write_bytes(b"\x7fELF")
 
@@ -183,23 +185,41 @@ def double(values, switch):
     return (values * 2 + values.cos(),)
 
 graph = Graph("decode", double, ({0: "B"}, {}))
-print(Compiler(CompileLedger())(graph, (torch.zeros(3), None))[0].tolist())
+print(Compiler(CompileLedger())(graph, (torch.zeros(64), None))[0].sum().item())
 """
+
+
+def run_once(cache: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Sum 64 cosines of zero in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-c", COMPILE_ONCE],
+        env={**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(cache), **environment},
+        cwd=Path(core.__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    torch.backends.cpu.get_cpu_capability() != "AVX512", reason="other vectors have one width"
+)
+def test_what_was_compiled_for_wider_vectors_is_not_used_for_narrower_ones(tmp_path: Path):
+    wide = run_once(tmp_path)
+    assert wide.stdout.splitlines()[-1] == "64.0"
+    narrow = run_once(tmp_path, ATEN_CPU_CAPABILITY="avx2")
+    assert narrow.stdout.splitlines()[-1] == "64.0"
+    names = sorted(folder.name.split("-")[0] for folder in tmp_path.iterdir())
+    assert names == ["avx2", "avx512"]
 
 
 @pytest.mark.slow
 def test_after_a_killed_compilation_the_next_process_compiles_again(tmp_path: Path):
     def run_it() -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-c", COMPILE_ONCE],
-            env={**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)},
-            cwd=Path(core.__file__).parents[1],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        return run_once(tmp_path)
 
-    assert run_it().stdout.splitlines()[-1] == "[1.0, 1.0, 1.0]"
+    assert run_it().stdout.splitlines()[-1] == "64.0"
     libraries = [file for file in tmp_path.rglob("*.so") if file.stat().st_size > 10_000]
     assert libraries
     past = time.time() - 60
@@ -207,7 +227,7 @@ def test_after_a_killed_compilation_the_next_process_compiles_again(tmp_path: Pa
         library.write_bytes(library.read_bytes()[:3_000])
         os.utime(library, (past, past))
     again = run_it()
-    assert again.stdout.splitlines()[-1] == "[1.0, 1.0, 1.0]"
+    assert again.stdout.splitlines()[-1] == "64.0"
     assert "is no whole library: removed" in again.stderr
 
 

@@ -30,6 +30,7 @@ from core.engine.aot_load import (
     packages_folder,
     ready_engine,
 )
+from core.engine.compiler_cache import cache_folder, use_processors_folder
 from core.engine.compiling import CompileLedger
 from core.engine.fingerprint import (
     ROOT,
@@ -219,11 +220,11 @@ def test_a_build_that_fails_leaves_the_old_package_and_no_half_one(
 def test_a_library_that_another_builder_is_writing_is_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    half = tmp_path / "cache" / "half.so"
-    half.parent.mkdir()
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    use_processors_folder()
+    half = cache_folder() / "half.so"
     half.write_bytes(b"\x7fELF")
     os.utime(half, (0, 0))
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(half.parent))
     there: list[bool] = []
 
     def compile_one(*_: Any) -> None:

@@ -1,6 +1,7 @@
-"""The compiler's cache of libraries on disk, and what a killed process leaves in it.
+"""The compiler's cache of libraries on disk: one folder a processor, and what is broken in it.
 
-In: a cache folder, or the error of a library that could not be loaded. Out: which files are broken.
+In: a cache folder, or the error of a library that could not be loaded. Out: where this processor's
+libraries are, and which files a killed process left broken.
 
 A process that is killed while a library is being written leaves half of it. Every later run that
 needs it would load it: some halves are refused with an ``ImportError``, others end the process with
@@ -20,6 +21,11 @@ from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
+import torch
+
+from core.engine.fingerprint import processor
+
+ENVIRONMENT = "TORCHINDUCTOR_CACHE_DIR"
 STILL_WRITTEN_S = 30.0  # a younger file may be another process's, on its way
 _LIBRARY = re.compile(r"[^\s'\"()]+\.so\b")
 # What the system's loader says of a file that was not written to its end.
@@ -33,6 +39,22 @@ _SIGNS = (
 _NO_ROOM = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 _ELF_64_LITTLE = b"\x7fELF\x02\x01"
 _HEADER = struct.Struct("<16x HHI QQQ I HHHHHH")  # ELF-64 specification, figure 2
+
+
+def use_processors_folder() -> None:
+    """Keep what is compiled on this kind of processor in a folder of its own, from now on.
+
+    The compiler knows its code again by its source alone. Code made for AVX-512 takes 16 numbers a
+    step; found where vectors hold 8, it left every second 8 out and said nothing. And what
+    ``-march=native`` made may have instructions that another processor lacks.
+
+    Raises:
+        OSError: the cache cannot be used.
+    """  # noqa: DOC502  (raised by what is called)
+    name = re.sub(r"\W+", "-", processor(torch.device("cpu"))).strip("-").lower()
+    folder = cache_folder()
+    if folder.name != name:  # else set by a parent process
+        os.environ[ENVIRONMENT] = str(folder / name)
 
 
 def cache_folder() -> Path:
@@ -97,8 +119,8 @@ def compiling_failed(error: BaseException) -> str:
     why = next(
         (line.strip() for line in str(error).splitlines() if line.strip()), "no reason given"
     )
-    cache = os.environ.get("TORCHINDUCTOR_CACHE_DIR", tempfile.gettempdir())
-    elsewhere = "set TORCHINDUCTOR_CACHE_DIR to another folder, or use the eager engine"
+    cache = os.environ.get(ENVIRONMENT, tempfile.gettempdir())
+    elsewhere = f"set {ENVIRONMENT} to another folder, or use the eager engine"
     found = {int(code) for code in re.findall(r"\[Errno (\d+)\]", str(error))}
     if "InvalidCxxCompiler" in names:
         return (

@@ -25,7 +25,13 @@ import torch
 
 from core import phases
 from core.engine.compiled_row import decide_compiled_row
-from core.engine.compiler_cache import blamed, cache_folder, compiling_failed, half_written
+from core.engine.compiler_cache import (
+    blamed,
+    cache_folder,
+    compiling_failed,
+    half_written,
+    use_processors_folder,
+)
 from core.engine.cuda_graphs import Recorder, recorded_engine
 from core.engine.generated_code import generated_files
 from core.engine.graphs import Arguments, Graph, Runner, graph_engine, variant
@@ -179,12 +185,13 @@ def without_broken_libraries(call: Callable[[], Any]) -> Any:
 
 
 def remove_half_written() -> None:
-    """Remove the libraries in the compiler's cache that a killed process left half-written.
+    """Remove the libraries in this processor's cache that a killed process left half-written.
 
     Raises:
         CompileError: the cache cannot be read.
     """
     try:
+        use_processors_folder()
         for library in list(half_written(cache_folder())):
             _remove(library)
     except OSError as error:
