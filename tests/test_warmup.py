@@ -116,11 +116,12 @@ def test_text_alone_meets_no_new_graph(fresh: Lab, counter: CompileCounter):
 def test_a_variant_names_the_sizes_that_are_one(fresh: Lab):
     graphs = graphs_of(fresh.model)
     short, lengths, switch = torch.zeros(1, 20, 160), torch.zeros(1), torch.zeros(1, 1, 1)
-    blocks = torch.zeros(1, 4, 20, 160)
-    assert variant(graphs.encode, (short, lengths, switch)) == "encode-B1"
-    assert variant(graphs.encode, (short[:, :1], lengths, switch)) == "encode-B1-T1"
-    assert variant(graphs.encode_blocks, (blocks, lengths, None)) == "encode_blocks-B1"
-    many = (blocks.repeat(3, 1, 1, 1), lengths.repeat(3), None)
+    one, four = torch.zeros(1, 1, 20), torch.zeros(1, 4, 20)
+    assert variant(graphs.encode, (short, lengths, one, switch)) == "encode-B1"
+    assert variant(graphs.encode, (short[:, :1], lengths, one, switch)) == "encode-B1-T1"
+    long = torch.zeros(1, 75, 160)
+    assert variant(graphs.encode_blocks, (long, lengths, four, None)) == "encode_blocks-B1"
+    many = (long.repeat(3, 1, 1), lengths.repeat(3), four.repeat(3, 1, 1), None)
     assert variant(graphs.encode_blocks, many) == "encode_blocks"
 
 

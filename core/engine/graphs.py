@@ -12,7 +12,7 @@ Where one would be a needless case (one window, one scored place) it is padded t
 A clip within one attention block of the encoder has a graph of its own, in which the block is as
 long as the clip; padded to a whole block, most commands would cost twice their time.
 
-Shapes: B batch, T frames of a short clip, n encoder blocks of C frames, F features, W projector
+Shapes: B batch, T frames of a clip, in n encoder blocks of C, F features, W projector
 windows, P prompt length, A audio embeddings, Q scored places, N tokens verified at once, S cache
 slots, E width, V vocabulary.
 """
@@ -36,10 +36,17 @@ from core.engine.layer_graphs import (
     run_encoder_layer,
 )
 from core.engine.layer_regions import decoder_layer, encoder_layer
-from core.engine.stages import EncodeStage, Engine, decode_stage, eager_engine, prefill_stage
+from core.engine.stages import (
+    EncodeStage,
+    Engine,
+    decode_stage,
+    eager_engine,
+    half_seconds,
+    prefill_stage,
+)
 from core.model.cache import KVCache, cache_of
 from core.model.decoder import call_layer
-from core.model.encoder import ConformerEncoder, EncoderOutput, padded_length
+from core.model.encoder import ConformerEncoder, EncoderOutput, padded_keys
 from core.model.granite_speech import GraniteSpeech
 from core.model.projector import split_into_windows
 from core.model.quantize import Int8Linear
@@ -157,41 +164,24 @@ def encoder_graphs(encoder: ConformerEncoder) -> tuple[Graph, Graph]:
     """Make the graphs of clips within one attention block, and of longer ones."""
 
     def encode_with(run_layer: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, ...]]:
-        def encode(features: Tensor, lengths: Tensor, lora: Tensor | None) -> tuple[Tensor, ...]:
-            return tuple(encoder(features, lengths, lora, run_layer, block=features.shape[1]))
+        def encode(
+            features: Tensor, lengths: Tensor, padding: Tensor, lora: Tensor | None
+        ) -> tuple[Tensor, ...]:
+            return tuple(encoder(features, lengths, lora, run_layer, padding))
 
         return encode
 
-    def encode_blocks_with(run_layer: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, ...]]:
-        def encode_blocks(
-            blocks: Tensor, lengths: Tensor, lora: Tensor | None
-        ) -> tuple[Tensor, ...]:
-            size, features = blocks.shape[2], blocks.flatten(1, 2)  # [B, T, F]
-            return tuple(encoder(features, lengths, lora, run_layer, block=size))
+    def graph(name: str, blocks: dict[int, str]) -> Graph:
+        batch, rows = {0: "B"}, {0: "B", 1: "T"}
+        layer = None
+        if bytes_of(encoder.layers[0]) >= LARGE_LAYER_BYTES:
+            sizes = (rows, rows, blocks, batch)  # of run_encoder_layer's tensors
+            layer = one_of(
+                encoder.layers, run_encoder_layer, sizes, call_encoder_layers, encode_with
+            )
+        return Graph(name, encode_with(encoder_layer), (rows, batch, blocks, batch), layer)
 
-        return encode_blocks
-
-    def one_layer(varying: int, letter: str, stage_with: Callable[..., Any]) -> LayerGraph | None:
-        if bytes_of(encoder.layers[0]) < LARGE_LAYER_BYTES:
-            return None
-        sizes = (*({0: "B", varying: letter},) * 3, {0: "B"})  # of run_encoder_layer's tensors
-        return one_of(encoder.layers, run_encoder_layer, sizes, call_encoder_layers, stage_with)
-
-    batch = {0: "B"}
-    return (
-        Graph(
-            "encode",
-            encode_with(encoder_layer),
-            ({0: "B", 1: "T"}, batch, batch),
-            one_layer(2, "T", encode_with),
-        ),
-        Graph(
-            "encode_blocks",
-            encode_blocks_with(encoder_layer),
-            ({0: "B", 1: "n"}, batch, batch),
-            one_layer(1, "n", encode_blocks_with),
-        ),
-    )
+    return graph("encode", {0: "B", 2: "T"}), graph("encode_blocks", {0: "B", 1: "n"})
 
 
 def bytes_of(module: nn.Module) -> int:
@@ -207,17 +197,17 @@ def encode_with(graphs: tuple[Graph, Graph], context: int, run: Runner) -> Encod
     within, several = graphs
 
     def encode(features: Tensor, lengths: Tensor, lora: Tensor | None) -> EncoderOutput:
-        if features.shape[1] <= context:
-            return EncoderOutput(*run(within, (features.contiguous(), lengths, lora)))
-        blocks = features.unflatten(1, (-1, context))  # [B, n, C, F]
-        return EncoderOutput(*run(several, (blocks.contiguous(), lengths, lora)))
+        frames = features.shape[1]
+        padding = padded_keys(lengths, frames, context)
+        graph = within if frames <= context else several
+        return EncoderOutput(*run(graph, (features.contiguous(), lengths, padding, lora)))
 
     return encode
 
 
-def whole_blocks(frames: int, context: int) -> int:
-    """Return the frames to pad to: at least two, and whole blocks where one is not enough."""
-    return max(2, padded_length(frames, context))
+def at_least_two_frames(frames: int, context: int) -> int:
+    """Return the frames to pad to: those of eager stages, but two for one."""
+    return max(2, half_seconds(frames, context))
 
 
 def graph_engine(name: str, model: GraniteSpeech, runner: Runner) -> Engine:
@@ -263,7 +253,7 @@ def graph_engine(name: str, model: GraniteSpeech, runner: Runner) -> Engine:
         project=project,
         prefill=prefill,
         decode=decode,
-        frames_bucket=lambda frames: whole_blocks(frames, context),
+        frames_bucket=lambda frames: at_least_two_frames(frames, context),
         prompt_bucket=lambda length: max(2, length),
     )
 

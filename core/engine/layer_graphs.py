@@ -5,8 +5,8 @@ compiled layer; what lies between the layers stays Python. A package so has the 
 where a whole graph has that of all: AOTInductor knows no regions (``core.engine.layer_regions``)
 and would inline them.
 
-Shapes: B batch, n blocks of C frames, D encoder width, T positions, S cache slots, E width, d head
-width, K key heads.
+Shapes: B batch, T frames in n blocks of C, or positions, D encoder width, S cache slots, E width, d
+head width, K key heads.
 """
 
 from __future__ import annotations
@@ -55,34 +55,24 @@ DECODER_SIZES = (
 def run_encoder_layer(
     layer: ConformerBlock, x: Tensor, real: Tensor, padding: Tensor, lora: Tensor | None
 ) -> Tensor:
-    """Run a conformer block on attention blocks: one size is never computed from another.
+    """Run a conformer block.
 
     Args:
         layer: the conformer block.
-        x: [B, n, C, D].
-        real: [B, n, C, 1].
-        padding: [B, n, C], True at padded keys.
+        x: [B, T, D].
+        real: [B, T, 1].
+        padding: [B, n, C], True where there is no frame.
         lora: [B, 1, 1] adapter switch, or None.
 
     Returns:
-        [B, n, C, D].
+        [B, T, D].
     """
-    keys = padding.flatten(0, 1)[:, None, None]
-    y = layer(x.flatten(1, 2), real.flatten(1, 2), keys, lora)
-    return y.view(x.shape)
+    return layer(x, real, padding, lora)
 
 
 def call_encoder_layers(call: CallLayer) -> Callable[..., Tensor]:
     """Return a runner of conformer blocks that hands their tensors to ``call``."""
-
-    def run_layer(
-        layer: ConformerBlock, x: Tensor, real: Tensor, padding: Tensor, lora: Tensor | None
-    ) -> Tensor:
-        blocks = (x.shape[0], -1, padding.shape[-1])
-        rows, marks = x.reshape(*blocks, x.shape[-1]), real.reshape(*blocks, 1)
-        return call(layer, (rows, marks, padding.reshape(blocks), lora)).flatten(1, 2)
-
-    return run_layer
+    return lambda layer, *tensors: call(layer, tensors)
 
 
 def run_decoder_layer(

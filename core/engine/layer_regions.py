@@ -26,17 +26,17 @@ def _encoder_layer(
     layer: ConformerBlock,
     x: Tensor,
     frame_is_real: Tensor,
-    key_is_padding: Tensor,
+    padding: Tensor,
     lora: Tensor | None,
 ) -> Tensor:
-    return layer(x, frame_is_real, key_is_padding, lora)
+    return layer(x, frame_is_real, padding, lora)
 
 
 def encoder_layer(
     layer: ConformerBlock,
     x: Tensor,
     frame_is_real: Tensor,
-    key_is_padding: Tensor,
+    padding: Tensor,
     lora: Tensor | None,
 ) -> Tensor:
     """Run one conformer block.
@@ -45,14 +45,14 @@ def encoder_layer(
         layer: the conformer block.
         x: [B, T, D].
         frame_is_real: [B, T, 1].
-        key_is_padding: [N, 1, 1, C].
+        padding: [B, n, C], True where there is no frame.
         lora: [B, 1, 1] adapter switch, or None.
 
     Returns:
         [B, T, D].
     """
     run = layer if torch.compiler.is_exporting() else partial(_encoder_layer, layer)
-    return run(x, frame_is_real, key_is_padding, lora)
+    return run(x, frame_is_real, padding, lora)
 
 
 @torch.compiler.nested_compile_region

@@ -66,22 +66,22 @@ class BlockAttention(nn.Module):
         self.rel_pos_emb = nn.Embedding(2 * config.max_pos_emb + 1, config.dim_head)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, key_is_padding: Tensor, lora: Tensor | None) -> Tensor:
-        """Attend inside blocks: x [B, T, D], key_is_padding [N, 1, 1, C] -> [B, T, D]."""
+    def forward(self, x: Tensor, padding: Tensor, lora: Tensor | None) -> Tensor:
+        """Attend inside blocks: x [B, T, D], padding [B, n, C] -> [B, T, D]."""
         batch, length, _ = x.shape
-        block = key_is_padding.shape[-1]
-        missing = frames_missing(length, block)
+        blocks, block = padding.shape[1:]
         x = self.pre_norm(x)
         key, value = self.to_kv(x, lora).chunk(2, dim=-1)
         rows = [self.to_q(x, lora), key, value]
-        if missing:
-            rows = [F.pad(t, (0, 0, 0, missing)) for t in rows]
+        several = blocks > 1  # then rows come by whole blocks
+        if several:
+            rows = [F.pad(t, (0, 0, 0, blocks * block - length)) for t in rows]
         q, k, v = (split_blocks(t, block, self.num_heads) for t in rows)  # [N, H, C, d]
-        # Clips of several blocks have rows by whole blocks; a compiler is not asked which it has.
-        several = not torch.compiler.is_compiling() and length > self.context_size
-        table = self.rel_pos_emb.weight
+        table, key_is_padding = self.rel_pos_emb.weight, padding.flatten(0, 1)[:, None, None]
         out = shaw_attention(q, k, v, table, key_is_padding, few_sizes=several)
-        out = out.transpose(1, 2).reshape(batch, length + missing, -1)[:, :length]  # [B, T, H*d]
+        out = out.transpose(1, 2).reshape(batch, blocks * block, -1)[:, :length]  # [B, T, H*d]
+        if torch.compiler.is_compiling():  # which would ask whether this already is
+            out = out.clone(memory_format=torch.contiguous_format)
         return self.dropout(self.to_out(out, lora))
 
 
@@ -134,21 +134,21 @@ class ConformerBlock(nn.Module):
         self.post_norm = nn.LayerNorm(config.hidden_dim)
 
     def forward(
-        self, x: Tensor, frame_is_real: Tensor, key_is_padding: Tensor, lora: Tensor | None
+        self, x: Tensor, frame_is_real: Tensor, padding: Tensor, lora: Tensor | None
     ) -> Tensor:
         """Run the five parts of a block.
 
         Args:
             x: [B, T, D].
             frame_is_real: [B, T, 1].
-            key_is_padding: [N, 1, 1, C].
+            padding: [B, n, C], True where there is no frame.
             lora: [B, 1, 1] adapter switch, or None.
 
         Returns:
             [B, T, D].
         """
         x = x + 0.5 * self.ff1(x, lora)
-        x = x + self.attn(x, key_is_padding, lora)
+        x = x + self.attn(x, padding, lora)
         x = x + self.conv(x, frame_is_real, lora)
         x = x + 0.5 * self.ff2(x, lora)
         return self.post_norm(x)
@@ -161,7 +161,7 @@ def call_layer(
     layer: ConformerBlock,
     x: Tensor,
     frame_is_real: Tensor,
-    key_is_padding: Tensor,
+    padding: Tensor,
     lora: Tensor | None,
 ) -> Tensor:
     """Call a layer as it is.
@@ -170,13 +170,13 @@ def call_layer(
         layer: the layer.
         x: [B, T, D].
         frame_is_real: [B, T, 1].
-        key_is_padding: [N, 1, 1, C].
+        padding: [B, n, C], True where there is no frame.
         lora: [B, 1, 1] adapter switch, or None.
 
     Returns:
         [B, T, D].
     """
-    return layer(x, frame_is_real, key_is_padding, lora)
+    return layer(x, frame_is_real, padding, lora)
 
 
 class ConformerEncoder(nn.Module):
@@ -196,7 +196,7 @@ class ConformerEncoder(nn.Module):
         lengths: Tensor,
         lora: Tensor | None = None,
         run_layer: LayerRunner = call_layer,
-        block: int | None = None,
+        padding: Tensor | None = None,
     ) -> EncoderOutput:
         """Encode a padded batch.
 
@@ -205,21 +205,23 @@ class ConformerEncoder(nn.Module):
             lengths: [B] int64, real frames of each clip.
             lora: [B, 1, 1] adapter switch, or None for a model without adapters here.
             run_layer: calls a layer with its arguments; compilers may do it in their own way.
-            block: frames of an attention block, where they are known as a number; else the least
-                of T and the block size. Under a compiler T is a symbol, and what is computed from
-                it ends as divisions for every element of the attention scores.
+            padding: [B, n, C], of :func:`padded_keys`, where it is made beforehand: under a
+                compiler T is a symbol, and what is computed from it ends as divisions for every
+                element of the attention scores.
 
         Returns:
             Frames, zero past each clip, and the logits of both CTC layers.
         """
         length = features.shape[1]
-        block = min(length, self.config.context_size) if block is None else block
-        frame_is_real, key_is_padding = self._masks(length, block, lengths, features.dtype)
+        if padding is None:
+            padding = padded_keys(lengths, length, self.config.context_size)
+        real = torch.arange(length, device=lengths.device) < lengths[:, None]  # [B, T]
+        frame_is_real = real[:, :, None].to(features.dtype)
         x = self.input_linear(features, lora)
         mid_logits, kept = x.new_zeros(0), self.config.cat_hidden_layers
         states = [x] if 0 in kept else []
         for index, layer in enumerate(self.layers, start=1):
-            x = run_layer(layer, x, frame_is_real, key_is_padding, lora)
+            x = run_layer(layer, x, frame_is_real, padding, lora)
             if index == self.config.self_conditioning_layer:
                 mid_logits = self.out(x, lora)
                 x = x + self.out_mid(mid_logits.softmax(dim=-1), lora)
@@ -228,26 +230,21 @@ class ConformerEncoder(nn.Module):
         frames = torch.cat([*states, x], dim=-1) if states else x
         return EncoderOutput(frames * frame_is_real, self.out(x, lora), mid_logits)
 
-    def _masks(
-        self, length: int, block: int, lengths: Tensor, dtype: torch.dtype
-    ) -> tuple[Tensor, Tensor]:
-        """Mark real frames [B, T, 1] as numbers, padded keys [N, 1, 1, C] as booleans."""
-        real = torch.arange(length, device=lengths.device) < lengths[:, None]  # [B, T]
-        missing = frames_missing(length, block)
-        keys = F.pad(real, (0, missing)) if missing else real
-        return real[:, :, None].to(dtype), ~keys.reshape(-1, 1, 1, block)
 
+def padded_keys(lengths: Tensor, num_frames: int, context_size: int) -> Tensor:
+    """Mark the padded frames of attention blocks.
 
-def frames_missing(num_frames: int, block: int) -> int:
-    """Count the frames between ``num_frames`` and the next whole number of blocks.
-
-    Written with % so the compiler can prove that a multiple of the block needs no padding.
+    Args:
+        lengths: [B] int64, real frames of each clip.
+        num_frames: T, of the padded batch.
+        context_size: the most frames of a block.
 
     Returns:
-        The frames to add; none at a multiple of ``block``.
+        [B, n, C], True where there is none: one block as long as the batch, or n whole ones.
     """
-    left_over = num_frames % block
-    return block - left_over if left_over else 0
+    block = min(num_frames, context_size)
+    places = torch.arange(padded_length(num_frames, context_size), device=lengths.device)
+    return (places >= lengths[:, None]).unflatten(1, (-1, block))
 
 
 def padded_length(num_frames: int, context_size: int) -> int:

@@ -22,10 +22,10 @@ from core.engine.graphs import (
     Arguments,
     Graph,
     Runner,
+    at_least_two_frames,
     encode_with,
     encoder_graphs,
     made_here,
-    whole_blocks,
 )
 from core.engine.layer_regions import decoder_layer
 from core.engine.stages import EncodeStage, half_seconds
@@ -81,7 +81,7 @@ def compiled_editor(model: GraniteSpeechNar, compiler: Runner) -> EditorEngine:
         "compile",
         encode_with(encoder_graphs(model.encoder), context, run),
         *_stages(model, decoder_layer, run),
-        lambda frames: whole_blocks(frames, context),
+        lambda frames: at_least_two_frames(frames, context),
     )
 
 

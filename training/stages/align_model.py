@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from core.checkpoint.config_file import parse_config
 from core.errors import UserError
+from core.model.encoder import padded_keys
 from core.model.granite_speech import GraniteSpeech
 from core.model.lora import AdaptableLinear, LoRAWeights, switch
 from training.architecture import LORA, as_deep, raw_config
@@ -66,9 +67,8 @@ def encode_frozen(model: GraniteSpeech, batch: Batch) -> EncodedBatch:
 def encode_trained(model: GraniteSpeech, hidden: Tensor) -> Tensor:
     """Run the encoder's last layers over clips without padding: [B, T, D] -> [B, T, D]."""
     batch, length, _ = hidden.shape
-    block = min(length, model.config.encoder.context_size)
-    real = hidden.new_ones(batch, length, 1)
-    padding = torch.zeros(batch * length // block, 1, 1, block, dtype=torch.bool)
+    real, whole = hidden.new_ones(batch, length, 1), torch.full((batch,), length)
+    padding = padded_keys(whole, length, model.config.encoder.context_size)
     for layer in model.encoder.layers[-TRAINED_LAYERS:]:
         hidden = layer(hidden, real, padding, None)
     return hidden
