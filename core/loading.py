@@ -20,7 +20,7 @@ from core.engine.products import slower_note, use_products
 from core.errors import UserError
 from core.families import family_of
 from core.lab import Lab
-from core.memory import run_within_memory
+from core.memory import keep_freed_memory, run_within_memory
 from core.session import ModelSession
 from core.text.tokenizer import Tokenizer
 from core.transcription.recognizer import Checkpoint, Family
@@ -67,6 +67,7 @@ def load(
 
     def build() -> Lab:
         if where.type == "cpu":
+            keep_freed_memory()
             note = slower_note(quantize, use_products())
             if note is not None:
                 logger.warning("%s", note)

@@ -1,13 +1,17 @@
 """Peak memory of this process or device, and what to say when there is no more.
 
 In: a device. Out: bytes. On CUDA the allocator's peak since the last reset; elsewhere the peak
-resident set of the process since its start, or since :func:`begin_peak` where Linux allows it.
+resident set of the process since its start, or since :func:`begin_peak` where Linux allows it. And
+:func:`keep_freed_memory`, for speed.
 """
 
 from __future__ import annotations
 
+import ctypes
+import os
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,6 +31,9 @@ T = TypeVar("T")
 STATUS = Path("/proc/self/status")
 CLEAR_REFS, NEW_PEAK = Path("/proc/self/clear_refs"), "5"  # proc(5): of the resident set
 MEMORY_FILE = Path("/proc/meminfo")
+KEPT_BYTES, ADDED_BYTES, LARGEST_BYTES = 128 * 2**20, 32 * 2**20, 32 * 2**20
+TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3  # malloc.h
+MALLOC_SETTINGS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 
 # What the CPU allocator says; it raises a plain RuntimeError.
 _CPU_WORDS = ("can't allocate memory", "not enough memory", "bad_alloc")
@@ -38,6 +45,23 @@ NO_MORE = (
 
 class OutOfMemory(UserError):
     """A request that needs more memory than there is. The model stays as it was."""
+
+
+@cache
+def keep_freed_memory() -> bool:
+    """Let the C library keep up to 128 MiB that were freed, instead of giving them back at once.
+
+    Activations come and go with every layer. glibc returns the end of its heap and takes it again
+    page by page, thousands of page faults a recording. Whoever sets it in the environment decides.
+
+    Returns:
+        Whether it does so now; other systems and libraries than glibc have no such setting.
+    """
+    if sys.platform != "linux" or any(name in os.environ for name in MALLOC_SETTINGS):
+        return False
+    change = getattr(ctypes.CDLL(None), "mallopt", None)
+    wanted = (TRIM_THRESHOLD, KEPT_BYTES), (TOP_PAD, ADDED_BYTES), (MMAP_THRESHOLD, LARGEST_BYTES)
+    return change is not None and all(change(option, value) == 1 for option, value in wanted)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -98,6 +98,13 @@ def test_the_fastest_kernel_is_measured_once_and_kept(
     assert len(asked) == 2 * count
 
 
+def test_what_compilers_fuse_is_taken_where_kernels_are_level() -> None:
+    level = {"int8 fbgemm": (52, 110, 647), "int8 int_mm": (51, 164, 707)}
+    assert times(level).fastest == INT_MM
+    assert times({**level, "int8 fbgemm": (40, 110, 500)}).fastest == FBGEMM
+    assert times({"int8 fbgemm": (52, 110, 647)}).fastest == FBGEMM
+
+
 @needs_fbgemm
 def test_times_of_another_machine_or_with_other_vector_units_are_not_used(
     timed: Callable[[Costs], list[tuple[str, int]]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -32,7 +32,7 @@ from torch import Tensor
 
 from core.engine.fingerprint import cpu_name, processor, user_cache
 from core.errors import UserError
-from core.model.int8_products import CHOSEN, kernels
+from core.model.int8_products import CHOSEN, INT_MM, kernels
 from core.model.linear import FLOAT32 as FLOAT32_CHOICE
 from core.model.linear import HAS_ONEDNN, LOOP, NO_LOOP, ONEDNN, TORCH, onednn
 from core.model.lora import AdaptableLinear
@@ -74,10 +74,18 @@ class ProductTimes:
 
     @property
     def fastest(self) -> str | None:
-        """Return the int8 kernel that costs a request least, or None where none was measured."""
-        found = {name: request_us(us) for name, us in self.us.items() if name.split()[0] == INT8}
-        best = min(found, key=found.__getitem__, default=None)
-        return None if best is None or found[best] == inf else best.split()[-1]
+        """Return the int8 kernel that costs a request least, or None where none was measured.
+
+        A tie goes to ``torch._int_mm``: compilers fuse the rounding of its rows into what comes
+        before, where another kernel is an operator of our own that is called from Python.
+        """
+        us = {name.split()[-1]: us for name, us in self.us.items() if name.split()[0] == INT8}
+        found = {name: request_us(times) for name, times in us.items()}
+        least = min(found.values(), default=inf)
+        if least == inf:
+            return None
+        tied = [name for name, cost in found.items() if cost <= NOISE * least]
+        return INT_MM if INT_MM in tied else min(found, key=found.__getitem__)
 
     @property
     def float32(self) -> tuple[str, str, str]:
