@@ -109,7 +109,7 @@ _LIBRARY.define("int8_rows(Tensor rows, Tensor handle, int out_features) -> Tens
 
 
 def _int8_rows(rows: Tensor, handle: Tensor, out_features: int) -> Tensor:
-    return _multiply(rows, _PACKED[int(handle[0])])
+    return _multiply(rows, _PACKED[handle.tolist()[0]])
 
 
 def _int8_rows_fake(rows: Tensor, handle: Tensor, out_features: int) -> Tensor:
