@@ -135,6 +135,19 @@ def test_lora_on_off_and_mixed_share_one_graph(tmp_path_factory: pytest.TempPath
     assert not torch.allclose(found[0], found[1])
 
 
+@pytest.mark.parametrize("rows", [1, 3])
+def test_whole_blocks_and_parts_of_one_share_a_graph(
+    model: GraniteSpeech, counter: CompileCounter, rows: int
+):
+    engine, eager = compiled_engine(model, CompileLedger()), eager_engine(model)
+    for frames in (40, 50, 60, 47, 41):  # blocks of 20; the first clip decides nothing
+        features, lengths = torch.randn(rows, frames, 160), torch.tensor([frames] * rows)
+        with torch.inference_mode():
+            found = engine.encode(features, lengths, None).frames
+            torch.testing.assert_close(found, eager.encode(features, lengths, None).frames)
+    assert counter.frame_count == 1
+
+
 def test_batches_of_any_size_above_one_share_a_graph(model: GraniteSpeech, counter: CompileCounter):
     engine = compiled_engine(model, CompileLedger())
 

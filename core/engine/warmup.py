@@ -20,7 +20,7 @@ from core.model.lora import has_adapter, switch
 
 # Any number but one stands for all of them, but compilers weigh loops by the sizes they see first.
 TYPICAL_SHORT = 0.75  # of an attention block
-TYPICAL_BLOCKS = 2.5  # not whole, so that no compiler takes the last one's padding for none
+TYPICAL_BLOCKS = 3
 TYPICAL_PROMPT = 128
 TYPICAL_BATCH = 4
 

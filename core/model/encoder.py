@@ -75,14 +75,30 @@ class BlockAttention(nn.Module):
         rows = [self.to_q(x, lora), key, value]
         several = blocks > 1  # then rows come by whole blocks
         if several:
-            rows = [F.pad(t, (0, 0, 0, blocks * block - length)) for t in rows]
+            rows = [_filled_up(t, blocks * block) for t in rows]
         q, k, v = (split_blocks(t, block, self.num_heads) for t in rows)  # [N, H, C, d]
         table, key_is_padding = self.rel_pos_emb.weight, padding.flatten(0, 1)[:, None, None]
         out = shaw_attention(q, k, v, table, key_is_padding, few_sizes=several)
-        out = out.transpose(1, 2).reshape(batch, blocks * block, -1)[:, :length]  # [B, T, H*d]
-        if torch.compiler.is_compiling():  # which would ask whether this already is
-            out = out.clone(memory_format=torch.contiguous_format)
+        out = out.transpose(1, 2).reshape(batch, blocks * block, -1)
+        out = _first(out, length) if several else out  # [B, T, H*d]
         return self.dropout(self.to_out(out, lora))
+
+
+# A compiler asks of padding and of slices whether they change anything, and makes a graph for each
+# answer. It asks nothing of an index.
+def _filled_up(rows: Tensor, size: int) -> Tensor:
+    """Fill rows [B, T, D] up with zeros: [B, size, D]."""
+    if not torch.compiler.is_compiling():
+        return F.pad(rows, (0, 0, 0, size - rows.shape[1]))
+    places, last = torch.arange(size, device=rows.device), rows.shape[1] - 1
+    return rows.index_select(1, places.clamp(max=last)) * (places <= last)[:, None].to(rows.dtype)
+
+
+def _first(rows: Tensor, length: int) -> Tensor:
+    """Take the first rows of [B, ..., D]: [B, length, D]."""
+    if not torch.compiler.is_compiling():
+        return rows[:, :length]
+    return rows.index_select(1, torch.arange(length, device=rows.device))
 
 
 class DepthwiseConv(nn.Module):
