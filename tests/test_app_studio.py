@@ -83,6 +83,20 @@ class TestTranscriptionService:
         assert list(service.stream("a", "x.wav", SETTINGS)) == [CancelledBeforeStart()]
         assert last(service.stream("a", "x.wav", SETTINGS)).transcript.text == "x.wav"
 
+    def test_what_a_newer_request_replaced_says_nothing_more(self) -> None:
+        gate = Event()
+        service = service_of([], gate)
+        service.begin("a")
+        older = service.stream("a", "older.wav", SETTINGS)
+        while not isinstance(next(older), PartialText):
+            pass
+        service.begin("a")  # an example was clicked, and then Transcribe
+        newer = service.stream("a", "newer.wav", SETTINGS)
+        gate.set()
+        assert last(newer).transcript.text == "newer.wav"
+        assert list(older) == []  # no "stopped" over the newer text
+        assert service._tokens == {}
+
     def test_who_leaves_is_forgotten(self) -> None:
         service = service_of([])
         service.begin("a")

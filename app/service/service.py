@@ -119,7 +119,7 @@ class TranscriptionService:
         with self._lock:
             before, self._tokens[session] = self._tokens.get(session), CancelToken()
         if before is not None:
-            before.cancel()
+            before.replace(session)
 
     def stop(self, session: str) -> bool:
         """End the session's requests at their next token; returns whether there were any."""
@@ -185,16 +185,23 @@ class TranscriptionService:
         return job
 
     def watch(self, session: str, job: TranscriptionJob) -> Iterator[Update]:
-        """Yield the updates of a job.
+        """Yield the updates of a job, until a newer request of the session takes its place.
 
         Yields:
-            Updates; the last is a :class:`RequestResult` or :class:`CancelledBeforeStart`.
+            Updates; the last is a :class:`RequestResult` or :class:`CancelledBeforeStart`. None
+            once it is replaced: "stopped" could reach the page after the newer one's text.
 
         Raises:
             UserError: the recording, the model or an option is not usable.
         """
         try:
-            yield from job.watch()
+            for update in job.watch():
+                if job.token.replaced(session):
+                    return
+                yield update
+        except Exception:
+            if not job.token.replaced(session):
+                raise
         finally:
             job.leave(session)
             if job.ended_at is not None:

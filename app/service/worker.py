@@ -51,10 +51,20 @@ class CancelToken:
 
     left: Callable[[], bool] = lambda: False
     _flag: Event = field(default_factory=Event)
+    _replaced: set[str] = field(default_factory=set)
 
     def cancel(self) -> None:
         """Ask the work to end at its next step."""
         self._flag.set()
+
+    def replace(self, session: str) -> None:
+        """Cancel it for a newer request of ``session``, whose page shows that one now."""
+        self._replaced.add(session)
+        self.cancel()
+
+    def replaced(self, session: str) -> bool:
+        """Return whether ``session`` has a newer request."""
+        return session in self._replaced
 
     def cancelled(self) -> bool:
         """Return whether somebody cancelled it, or left."""
