@@ -19,7 +19,7 @@ import torch
 from core import Lab, load
 from core.audio.decode import load_audio
 from core.engine.compiled_row import MOST_BYTES, compiled_row_us
-from core.engine.compiling import CompileError, retried
+from core.engine.compiling import CompileError, without_broken_libraries
 from core.engine.products import use_products
 from core.loading import pick_device
 from core.transcription.options import DECODINGS, ENGINES
@@ -145,7 +145,7 @@ def machine(parsed: argparse.Namespace, say: Say) -> CommandResult:
     products = use_products(again=True) if device.type == "cpu" else None
     if products is not None:
         try:
-            retried(partial(compiled_row_us, products, MOST_BYTES))
+            without_broken_libraries(partial(compiled_row_us, products, MOST_BYTES))
         except CompileError as error:
             say(f"one row in compiled steps was not timed: {error}")
     data = {

@@ -11,7 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from core.engine import compiled_row
-from core.engine.compiled_row import decide_compiled_row, loop_is_faster, step_bytes
+from core.engine.compiled_row import (
+    compiled_row_us,
+    decide_compiled_row,
+    loop_is_faster,
+    step_bytes,
+)
 from core.engine.products import ENVIRONMENT, ProductTimes, kept, machine_key
 from core.engine.products import keep as keep_times
 from core.model.linear import FLOAT32, LOOP, NO_LOOP, TORCH, linear
@@ -107,6 +112,17 @@ def test_a_larger_model_is_measured_apart(measured: list[int]) -> None:
     decide_compiled_row(model)
     assert measured == [4]
     assert FLOAT32.loop is False
+
+
+def test_what_little_memory_allows_is_measured_once_too(
+    measured: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = kept(machine_key())
+    assert times is not None
+    for free in (8 * 50 * MIB, 8 * 40 * MIB):  # of the 512 MiB that a large model asks for
+        monkeypatch.setattr(compiled_row, "available_bytes", lambda free=free: free)
+        compiled_row_us(times, 2**33)
+    assert measured == [4]  # weights of 8 MiB
 
 
 def test_a_process_decides_once_so_that_nothing_is_compiled_again(measured: list[int]) -> None:

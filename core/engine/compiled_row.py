@@ -83,11 +83,10 @@ def compiled_row_us(times: ProductTimes, num_bytes: int) -> dict[str, float]:
     Returns:
         "loop" and "no-loop" -> microseconds.
     """
-    size = min(MOST_BYTES, 1 << max(0, num_bytes - 1).bit_length())
     free = available_bytes()
-    if free is not None:
-        size = min(size, free // 8)
-    size = max(size, PRODUCT_BYTES)
+    most = MOST_BYTES if free is None else min(MOST_BYTES, free // 8)
+    # Powers of two, so that free memory, which is another every day, asks for no new times.
+    size = 1 << (max(PRODUCT_BYTES, min(most, 2 * num_bytes - 1)).bit_length() - 1)
     kind = f"compiled-row-{size // MIB}MiB-{torch.get_num_threads()}"
     names = {way: f"{kind} {way}" for way in (LOOP, NO_LOOP)}
     if not all(name in times.us for name in names.values()):
